@@ -1,0 +1,1 @@
+"""Prune Transformers without training, shrink them, export them, prove the speed-up."""

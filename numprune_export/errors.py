@@ -1,0 +1,57 @@
+"""Every error this package raises on purpose, and the exit code the command line gives it.
+
+NumpruneError             base: one line of what, one line of how to fix       exit 1
+├── ParityError           a saved or exported model disagrees with PyTorch     exit 1
+├── RecipeError           the recipe or an option is wrong: fix the YAML       exit 2
+├── UnsupportedModelError no family describes this architecture                exit 2
+├── MissingExtraError     an optional dependency is not installed              exit 3
+├── InputError            a model, text or data file is missing or unusable    exit 4
+├── NumericalError        NaN or infinity in weights or activations            exit 5
+├── OutputError           the output folder is foreign, busy or full           exit 6
+└── HubError              the hub could not be reached or refused the name     exit 7
+
+Exit 130 is an interrupt (Ctrl-C). A bug in this package is never a NumpruneError: it is an
+ordinary exception with a traceback.
+"""
+
+
+class NumpruneError(Exception):
+    """What went wrong in one line; `hint` says how to fix it in one more."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ParityError(NumpruneError):
+    exit_code = 1
+
+
+class RecipeError(NumpruneError):
+    exit_code = 2
+
+
+class UnsupportedModelError(NumpruneError):
+    exit_code = 2
+
+
+class MissingExtraError(NumpruneError):
+    exit_code = 3
+
+
+class InputError(NumpruneError):
+    exit_code = 4
+
+
+class NumericalError(NumpruneError):
+    exit_code = 5
+
+
+class OutputError(NumpruneError):
+    exit_code = 6
+
+
+class HubError(NumpruneError):
+    exit_code = 7

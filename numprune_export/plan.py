@@ -1,0 +1,95 @@
+"""The vocabulary every stage speaks. Plain data: no model, no file, no device.
+
+    site   where width can be cut in one block: producers -> (units wide) -> consumer
+    unit   what is cut there in one piece: an MLP channel, or a KV head with its query heads
+    plan   which units of which site stay
+
+`keep` is everywhere the fraction that stays, never the fraction removed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["attention", "mlp"]
+
+
+@dataclass(frozen=True)
+class Producer:
+    """A linear layer that loses `width` output rows with every unit removed."""
+
+    path: str
+    """Module path inside the block, for example `self_attn.q_proj`."""
+    width: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """Linear layers of one block that share a prunable width.
+
+    Unit u owns output rows [u*width, (u+1)*width) of each producer and input columns
+    [u*consumer_width, (u+1)*consumer_width) of the consumer.
+    """
+
+    block: int
+    kind: Kind
+    units: int
+    producers: tuple[Producer, ...]
+    consumer: str
+    consumer_width: int
+    unit_cost: int
+    """Parameters that one unit takes with it, biases included."""
+
+    @property
+    def name(self) -> str:
+        return f"layers.{self.block}.{self.kind}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which units stay, as sorted indices per site name; at least one everywhere."""
+
+    sites: tuple[Site, ...]
+    kept: Mapping[str, tuple[int, ...]]
+
+    def __post_init__(self) -> None:
+        for site in self.sites:
+            kept = self.kept[site.name]
+            assert kept and list(kept) == sorted(set(kept)), f"{site.name}: {kept}"
+            assert kept[0] >= 0 and kept[-1] < site.units, f"{site.name}: {kept}"
+
+    @property
+    def prunable_parameters(self) -> int:
+        """Parameters of all units, kept or not."""
+        return sum(site.units * site.unit_cost for site in self.sites)
+
+    @property
+    def kept_parameters(self) -> int:
+        return sum(len(self.kept[site.name]) * site.unit_cost for site in self.sites)
+
+    @property
+    def keep(self) -> float:
+        """Achieved fraction of the prunable parameters that stays."""
+        return self.kept_parameters / self.prunable_parameters
+
+    @property
+    def uniform(self) -> bool:
+        """True if every block keeps the same number of units at each kind of site."""
+        widths = {(site.kind, len(self.kept[site.name])) for site in self.sites}
+        return len(widths) == len({site.kind for site in self.sites})
+
+    def removed(self, site: Site) -> tuple[int, ...]:
+        kept = set(self.kept[site.name])
+        return tuple(unit for unit in range(site.units) if unit not in kept)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "keep": self.keep,
+            "prunable_parameters": self.prunable_parameters,
+            "kept_parameters": self.kept_parameters,
+            "uniform": self.uniform,
+            "sites": {
+                site.name: {"units": site.units, "kept": list(self.kept[site.name])}
+                for site in self.sites
+            },
+        }
