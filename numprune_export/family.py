@@ -14,7 +14,7 @@ from numprune_export.errors import UnsupportedModelError
 from numprune_export.plan import Producer, Site
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 Config = Any
 """A transformers PretrainedConfig; its attributes differ by family."""
@@ -44,7 +44,7 @@ class RotaryDecoder:
         """Every prunable site, block by block, attention before MLP, from the actual shapes."""
         found = []
         for index, block in enumerate(self.block_list(model)):
-            attention, mlp = block.get_submodule("self_attn"), block.get_submodule("mlp")
+            attention, mlp = _part(block, "self_attn"), _part(block, "mlp")
             head_dim = int(attention.head_dim)
             group = int(attention.num_key_value_groups)
             producers = (
@@ -54,16 +54,24 @@ class RotaryDecoder:
             )
             units = int(attention.k_proj.out_features) // head_dim
             found.append(
-                _site(block, index, "attention", units, producers, "self_attn.o_proj", group * head_dim)
+                _site(
+                    block,
+                    index,
+                    "attention",
+                    units,
+                    producers,
+                    "self_attn.o_proj",
+                    group * head_dim,
+                )
             )
-            producers = (Producer("mlp.gate_proj", 1), Producer("mlp.up_proj", 1))
+            channels = (Producer("mlp.gate_proj", 1), Producer("mlp.up_proj", 1))
             units = int(mlp.up_proj.out_features)
-            found.append(_site(block, index, "mlp", units, producers, "mlp.down_proj", 1))
+            found.append(_site(block, index, "mlp", units, channels, "mlp.down_proj", 1))
         return tuple(found)
 
     def attributes(self, block: nn.Module) -> dict[str, int]:
         """Numbers that Hugging Face's forward reads from a block and that follow its widths."""
-        attention, mlp = block.get_submodule("self_attn"), block.get_submodule("mlp")
+        attention, mlp = _part(block, "self_attn"), _part(block, "mlp")
         groups = attention.q_proj.out_features // attention.k_proj.out_features
         return {
             "self_attn.num_key_value_groups": int(groups),
@@ -80,24 +88,24 @@ class RotaryDecoder:
             UnsupportedModelError: the rotation changes with the sequence length.
         """
         config: Config = model.config
-        rotary = model.get_submodule(self.rotary)
+        rotary = _part(model, self.rotary)
         if rotary.rope_type not in ("default", "linear", "llama3", "yarn"):
             raise UnsupportedModelError(
                 f"rotary embedding `{rotary.rope_type}` changes with the sequence length,"
                 " which a fixed graph cannot express",
                 hint="use a checkpoint with default, linear, llama3 or yarn rotary embeddings",
             )
-        embedding = model.get_submodule(self.embedding).weight
-        head = _projection(model.get_submodule(self.head))
+        embedding = _part(model, self.embedding).weight
+        head = _projection(_part(model, self.head))
         if head.weight.data_ptr() == embedding.data_ptr():
             head = Projection(embedding, head.bias)
         return Decoder(
             name=str(config.model_type),
             embedding=embedding,
             layers=tuple(self._layers(model)),
-            final_norm=model.get_submodule(self.final_norm).weight,
+            final_norm=_part(model, self.final_norm).weight,
             head=head,
-            head_dim=int(self.block_list(model)[0].get_submodule("self_attn").head_dim),
+            head_dim=int(_part(self.block_list(model)[0], "self_attn").head_dim),
             norm_eps=float(config.rms_norm_eps),
             activation=str(config.hidden_act),
             inverse_frequencies=rotary.inv_freq.float(),
@@ -107,16 +115,16 @@ class RotaryDecoder:
 
     def _layers(self, model: nn.Module) -> Iterator[DecoderLayer]:
         for index, block in enumerate(self.block_list(model)):
-            attention, mlp = block.get_submodule("self_attn"), block.get_submodule("mlp")
+            attention, mlp = _part(block, "self_attn"), _part(block, "mlp")
             yield DecoderLayer(
-                input_norm=block.input_layernorm.weight,
+                input_norm=_part(block, "input_layernorm").weight,
                 query=_projection(attention.q_proj),
                 key=_projection(attention.k_proj),
                 value=_projection(attention.v_proj),
                 output=_projection(attention.o_proj),
                 query_norm=attention.q_norm.weight if self.qk_norm else None,
                 key_norm=attention.k_norm.weight if self.qk_norm else None,
-                post_attention_norm=block.post_attention_layernorm.weight,
+                post_attention_norm=_part(block, "post_attention_layernorm").weight,
                 gate=_projection(mlp.gate_proj),
                 up=_projection(mlp.up_proj),
                 down=_projection(mlp.down_proj),
@@ -135,11 +143,16 @@ def _site(
     consumer: str,
     consumer_width: int,
 ) -> Site:
-    cost = consumer_width * int(block.get_submodule(consumer).out_features)
+    cost = consumer_width * int(_part(block, consumer).out_features)
     for producer in producers:
-        linear = block.get_submodule(producer.path)
+        linear = _part(block, producer.path)
         cost += producer.width * (int(linear.in_features) + (linear.bias is not None))
     return Site(index, kind, units, producers, consumer, consumer_width, cost)
+
+
+def _part(module: nn.Module, path: str) -> Any:
+    """A submodule, untyped: which attributes it has is what a family declares."""
+    return module.get_submodule(path)
 
 
 def _projection(linear: Any) -> Projection:
@@ -152,5 +165,3 @@ def _sliding_window(config: Config, index: int) -> int | None:
     if kinds is not None and kinds[index] != "sliding_attention":
         return None
     return window
-
-

@@ -55,8 +55,9 @@ class Plan:
     def __post_init__(self) -> None:
         for site in self.sites:
             kept = self.kept[site.name]
-            assert kept and list(kept) == sorted(set(kept)), f"{site.name}: {kept}"
-            assert kept[0] >= 0 and kept[-1] < site.units, f"{site.name}: {kept}"
+            assert kept, site.name
+            assert list(kept) == sorted(set(kept)), site.name
+            assert set(kept) <= set(range(site.units)), site.name
 
     @property
     def prunable_parameters(self) -> int:

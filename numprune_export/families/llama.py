@@ -2,4 +2,6 @@
 
 from numprune_export.family import RotaryDecoder
 
-FAMILY = RotaryDecoder("llama", "LlamaForCausalLM", output_bias_key="attention_bias", heads_divide_hidden=True)
+FAMILY = RotaryDecoder(
+    "llama", "LlamaForCausalLM", output_bias_key="attention_bias", heads_divide_hidden=True
+)
