@@ -1,0 +1,152 @@
+"""Run a model block by block over a whole calibration set, holding one block on the device.
+
+What a block is called with (mask, position embeddings) is recorded once per block in a pass that
+runs no block at all, so layers with different masks (sliding windows) each get their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from numprune_export.corpus import Windows
+from numprune_export.family import RotaryDecoder
+
+Tick = Callable[[int], None]
+"""Called with the number of sequences just finished."""
+
+
+@dataclass
+class Batch:
+    """Hidden states of some sequences, on their way through the blocks."""
+
+    hidden: Tensor
+    """(batch, length, hidden), input of the next block."""
+    arguments: list[dict[str, Any]]
+    """Keyword arguments of every block."""
+    real: Tensor | None
+    """(batch, length) bool, False where padded; None: nothing is padded."""
+
+    def rows(self, activations: Tensor) -> Tensor:
+        """The real tokens of (batch, length, n) activations, as (tokens, n)."""
+        flat = activations.reshape(-1, activations.shape[-1])
+        return flat if self.real is None else flat[self.real.reshape(-1)]
+
+
+class _Recorder(nn.Module):
+    """Stands in for a block: keeps its keyword arguments and hands the input on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arguments: dict[str, Any] = {}
+
+    def forward(self, hidden: Tensor, **arguments: Any) -> Tensor:
+        self.arguments = arguments
+        return hidden
+
+
+class _Reached(Exception):
+    """Raised at a layer's input to leave a block early; never leaves this module."""
+
+
+def embed(model: nn.Module, family: RotaryDecoder, windows: Windows, batch: int) -> list[Batch]:
+    """Token windows to the input of the first block, with every block's arguments."""
+    recorders = [_Recorder() for _ in family.block_list(model)]
+    tokens, lengths = torch.from_numpy(windows.tokens), torch.from_numpy(windows.lengths)
+    batches = []
+    with torch.no_grad(), _blocks_replaced(model, family, recorders) as trunk:
+        for ids, sizes in zip(torch.split(tokens, batch), torch.split(lengths, batch), strict=True):
+            real = torch.arange(ids.shape[1]) < sizes[:, None]
+            mask = None if bool(real.all()) else real
+            attention_mask = None if mask is None else mask.long()
+            with _input_of(recorders[0]) as captured:
+                trunk(input_ids=ids, attention_mask=attention_mask, use_cache=False)
+            arguments = [dict(one.arguments) for one in recorders]
+            batches.append(Batch(captured[0], arguments, mask))
+    return batches
+
+
+def advance(block: nn.Module, index: int, batches: list[Batch], tick: Tick) -> None:
+    """Replace every batch's hidden states by the block's output."""
+    with torch.no_grad():
+        for batch in batches:
+            output = block(batch.hidden, **batch.arguments[index])
+            batch.hidden = output[0] if isinstance(output, tuple) else output
+            tick(batch.hidden.shape[0])
+
+
+def watch(
+    block: nn.Module,
+    index: int,
+    batches: list[Batch],
+    layers: Mapping[str, Callable[[Tensor], None]],
+    tick: Tick,
+    *,
+    run_on: bool,
+) -> None:
+    """Show each named linear layer's input, real tokens only, as (tokens, n), to its callback.
+
+    With `run_on` the batches advance to the block's output in the same pass; without it the block
+    is left as soon as the last of the layers was reached, and the batches stay where they are.
+    """
+    seen: list[str] = []
+    current: list[Batch] = []
+
+    def hook(path: str, callback: Callable[[Tensor], None]) -> Callable[..., None]:
+        def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            callback(current[-1].rows(inputs[0]))
+            seen.append(path)
+            if not run_on and len(seen) == len(layers):
+                raise _Reached
+
+        return before
+
+    handles = [
+        block.get_submodule(path).register_forward_pre_hook(hook(path, callback))
+        for path, callback in layers.items()
+    ]
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                seen.clear()
+                current.append(batch)
+                try:
+                    output = block(batch.hidden, **batch.arguments[index])
+                except _Reached:
+                    output = None
+                if run_on:
+                    batch.hidden = output[0] if isinstance(output, tuple) else output
+                tick(batch.hidden.shape[0])
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _blocks_replaced(
+    model: nn.Module, family: RotaryDecoder, stand_ins: list[_Recorder]
+) -> Iterator[nn.Module]:
+    """The model's trunk with other modules where its blocks were, for the time of a `with`."""
+    path, _, name = family.blocks.rpartition(".")
+    trunk = model.get_submodule(path)
+    blocks = getattr(trunk, name)
+    setattr(trunk, name, nn.ModuleList(stand_ins))
+    try:
+        yield trunk
+    finally:
+        setattr(trunk, name, blocks)
+
+
+@contextmanager
+def _input_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    captured: list[Tensor] = []
+    handle = module.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
+    try:
+        yield captured
+    finally:
+        handle.remove()

@@ -1,0 +1,94 @@
+"""What every method needs to know of a site: second moments of its consumer's input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from numprune_export import blocks
+from numprune_export.blocks import Batch, Tick
+from numprune_export.corpus import Windows
+from numprune_export.errors import NumericalError
+from numprune_export.family import RotaryDecoder
+from numprune_export.plan import Site
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over the real calibration tokens x (n,) at the input of a site's consumer."""
+
+    gram: Float[Tensor, "n n"]
+    """Σ x xᵀ: the paper's XᵀX, accumulated in fp32."""
+    total: Float[Tensor, " n"]
+    """Σ x, fp64."""
+    tokens: int
+
+    @property
+    def mean(self) -> Float[Tensor, " n"]:
+        return self.total / self.tokens
+
+    @property
+    def variance(self) -> Float[Tensor, " n"]:
+        """Population variance per input, fp64, never negative."""
+        second = self.gram.diagonal().double() / self.tokens
+        return (second - self.mean.square()).clamp_min(0)
+
+
+class Gathering:
+    """Statistics under way; the sums are additive over batches (and over ranks)."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        self._gram = torch.zeros(width, width, dtype=torch.float32, device=device)
+        self._total = torch.zeros(width, dtype=torch.float64, device=device)
+        self._tokens = 0
+
+    def add(self, rows: Float[Tensor, "tokens n"]) -> None:
+        rows = rows.float()
+        self._gram.addmm_(rows.T, rows)
+        self._total += rows.sum(0, dtype=torch.float64)
+        self._tokens += rows.shape[0]
+
+    def finish(self, site: str) -> Statistics:
+        """The sums so far.
+
+        Raises:
+            NumericalError: an activation was NaN or infinite.
+        """
+        if not bool(torch.isfinite(self._gram).all()):
+            raise NumericalError(
+                f"activations at `{site}` are not finite",
+                hint="check the checkpoint, or calibrate in `dtype: float32`",
+            )
+        return Statistics(self._gram, self._total, self._tokens)
+
+
+def collect(
+    model: nn.Module, family: RotaryDecoder, windows: Windows, batch: int, tick: Tick
+) -> Iterator[dict[str, Statistics]]:
+    """Statistics of each block in turn, by site name, from one pass of the dense model.
+
+    Only one block's statistics are alive at a time unless the caller keeps them. `tick` counts
+    sequences through one block; there are `blocks × sequences` of them.
+    """
+    sites = family.sites(model)
+    batches = blocks.embed(model, family, windows, batch)
+    for index, block in enumerate(family.block_list(model)):
+        here = [site for site in sites if site.block == index]
+        yield gather(block, here, batches, tick, run_on=True)
+
+
+def gather(
+    block: nn.Module, sites: list[Site], batches: list[Batch], tick: Tick, *, run_on: bool
+) -> dict[str, Statistics]:
+    """Statistics of some sites of one block; see `blocks.watch` for `run_on`."""
+    under_way = {
+        site.name: Gathering(site.units * site.consumer_width, batches[0].hidden.device)
+        for site in sites
+    }
+    layers = {site.consumer: under_way[site.name].add for site in sites}
+    blocks.watch(block, sites[0].block, batches, layers, tick, run_on=run_on)
+    return {name: one.finish(name) for name, one in under_way.items()}

@@ -1,0 +1,13 @@
+"""What the kept inputs can do for the removed ones: one repair per file."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from numprune_export.compensate.bias import Bias
+from numprune_export.compensate.closed_form import ClosedForm
+from numprune_export.compensate.none import Nothing
+
+Compensation = Annotated[ClosedForm | Bias | Nothing, Field(discriminator="method")]
+"""Any of the repairs, told apart by `method`."""
+METHODS = ("closed_form", "bias", "none")

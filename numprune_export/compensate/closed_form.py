@@ -1,0 +1,60 @@
+"""Least-squares compensation in closed form (Shen et al. 2024, arXiv:2412.12441, Thm 3, Eq. 11).
+
+Eq. 11 inverts the whole Gram matrix and constrains the removed rows to zero. Eliminating the
+constraint gives the same minimiser from one solve over the kept inputs K (P: the removed ones):
+
+    V = W_K + W_P · G_PK · (G_KK + ½γI)⁻¹
+
+with γ of Remark 5 acting as a ridge on the change, not on the weight.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from numprune_export.calibrate import Statistics
+from numprune_export.strict import Strict
+from numprune_export.units import complement
+
+
+class ClosedForm(Strict):
+    """argmin over V of ‖X Wᵀ − X_K Vᵀ‖² plus a relative ridge on V − W_K."""
+
+    method: Literal["closed_form"] = "closed_form"
+    damping: PositiveFloat = 0.01
+    """½γ of Remark 5, relative to the mean of the Gram diagonal (the paper gives no value)."""
+    order: Literal["one_shot", "sequential"] = "sequential"
+    """`one_shot`: X from the dense model. `sequential`: X from the already pruned prefix, block by
+    block; Eq. 9 allows both."""
+
+    def __call__(
+        self,
+        weight: Float[Tensor, "out n"],
+        bias: Float[Tensor, " out"] | None,
+        statistics: Statistics,
+        kept: Int64[Tensor, " k"],
+    ) -> tuple[Float[Tensor, "out k"], Float[Tensor, " out"] | None]:
+        """The refitted kept columns, solved in fp64, in the weight's dtype; the bias unchanged.
+
+        Args:
+            weight: The consumer's weight, PyTorch layout.
+            bias: Its bias, or None.
+            statistics: Its input.
+            kept: Sorted indices of the inputs that stay.
+        """
+        gram = statistics.gram.double()
+        gone = complement(weight.shape[1], kept)
+        system = gram[kept][:, kept]
+        # A site without any activation has no mean; the change is zero under any ridge then.
+        ridge = self.damping * (float(gram.diagonal().mean()) or 1.0)
+        system.diagonal().add_(ridge)
+        factor = torch.linalg.cholesky(system)
+        transfer = torch.cholesky_solve(gram[kept][:, gone], factor)  # (k, p)
+        wide = weight.double()
+        refitted = wide[:, kept] + wide[:, gone] @ transfer.T
+        return refitted.to(weight.dtype), bias

@@ -1,0 +1,22 @@
+"""How much each input of a consumer matters: one method per file, higher is more worth keeping.
+
+A method scores single inputs (columns of `o_proj` or `down_proj`); `allocate` averages them over
+the columns of a unit, as the papers do for heads.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from numprune_export.score.flap import Flap
+from numprune_export.score.magnitude import Magnitude
+from numprune_export.score.numerical import Numerical
+from numprune_export.score.random import Random
+from numprune_export.score.wanda import Wanda
+
+Score = Annotated[
+    Numerical | Wanda | Flap | Magnitude | Random,
+    Field(discriminator="method"),
+]
+"""Any of the methods, told apart by `method`."""
+METHODS = ("numerical", "wanda", "flap", "magnitude", "random")

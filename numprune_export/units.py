@@ -1,0 +1,28 @@
+"""Index arithmetic between units and the rows or columns they own."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+
+def positions(units: Sequence[int], width: int) -> Int64[Tensor, " k"]:
+    """Rows or columns that belong to these units, `width` to a unit.
+
+    >>> positions((0, 2), 3).tolist()
+    [0, 1, 2, 6, 7, 8]
+    """
+    first = torch.tensor(units, dtype=torch.int64)[:, None] * width
+    return (first + torch.arange(width)).reshape(-1)
+
+
+def complement(size: int, kept: Int64[Tensor, " k"]) -> Int64[Tensor, " p"]:
+    """Sorted indices below `size` that are not in `kept`.
+
+    >>> complement(5, torch.tensor([0, 3])).tolist()
+    [1, 2, 4]
+    """
+    stays = torch.zeros(size, dtype=torch.bool, device=kept.device)
+    stays[kept] = True
+    return (~stays).nonzero()[:, 0]
