@@ -1,0 +1,183 @@
+"""Prefill and decode latency of decoders, dense beside pruned, measured in the same rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter_ns, process_time_ns
+from typing import Any, Literal
+
+import numpy as np
+
+from numprune_export.artifact import DecoderRunner, Tokens
+from numprune_export.benchmark.interleave import Contender, Samples, paired
+from numprune_export.benchmark.statistics import percentile, ratio_of_medians
+from numprune_export.errors import InputError
+from numprune_export.metric import Metric, Metrics
+
+Phase = Literal["prefill", "decode"]
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is timed: one prompt's prefill, and a run of tokens after a past of given length."""
+
+    tokens: Tokens
+    """Prompt ids, (batch, at least max(prefill_length, past_length)); all rows full."""
+    prefill_length: int
+    past_length: int
+    decode_steps: int
+    """Tokens per decode sample; a sample is their mean time."""
+    warmup: int
+    samples: int
+
+    def __post_init__(self) -> None:
+        longest = max(self.prefill_length, self.past_length)
+        if self.tokens.ndim != 2 or self.tokens.shape[1] < longest:
+            raise InputError(
+                f"benchmark prompt of shape `{self.tokens.shape}` is shorter than {longest} tokens",
+                hint="give a longer prompt, or time a shorter one",
+            )
+
+    @property
+    def capacity(self) -> int:
+        """The longest sequence a runner must hold."""
+        return max(self.prefill_length, self.past_length + self.decode_steps)
+
+    @property
+    def batch(self) -> int:
+        return int(self.tokens.shape[0])
+
+    def conditions(self, phase: Phase) -> dict[str, Any]:
+        if phase == "prefill":
+            return {"batch": self.batch, "prompt_tokens": self.prefill_length}
+        return {
+            "batch": self.batch,
+            "past_tokens": self.past_length,
+            "tokens_per_sample": self.decode_steps,
+        }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The dense and the pruned model on one target, both open."""
+
+    dense: DecoderRunner
+    pruned: DecoderRunner
+
+
+def measure_decoders(
+    targets: Mapping[str, Pair],
+    workload: Workload,
+    *,
+    ideal: Mapping[Phase, float],
+    conditions: Mapping[str, Mapping[str, Any]],
+    seed: int = 0,
+    clock: Callable[[], int] = perf_counter_ns,
+    cpu_clock: Callable[[], int] = process_time_ns,
+    progress: Callable[[int], None] | None = None,
+) -> Metrics:
+    """Time to first token and time per output token of every target, all in the same rounds.
+
+    Args:
+        targets: Target name to its runners; `torch` is one like any other.
+        ideal: The speed-up that the removed work allows (`cost.ideal_speedups`).
+        conditions: Per target, what else holds: dtype, threads, device, runtime version.
+        seed: Of the bootstrap.
+        progress: Called with 1 after every round; there are 2 * (warmup + samples).
+
+    Returns:
+        `latency.<target>.<phase>.{dense,pruned}.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}` and
+        `latency.<target>.<phase>.{speedup,speedup_low,speedup_high,ideal,of_ideal}`. A decode
+        time is per token of each sequence; `cpu_ms` is the median processor time.
+
+    Raises:
+        RecipeError: fewer samples than an interval needs.
+    """
+    found: Metrics = {}
+    for phase in PHASES:
+        contenders = {
+            (target, variant): _contender(phase, getattr(pair, variant), workload)
+            for target, pair in targets.items()
+            for variant in ("dense", "pruned")
+        }
+        timings = paired(
+            {f"{target}.{variant}": one for (target, variant), one in contenders.items()},
+            warmup=workload.warmup,
+            samples=workload.samples,
+            clock=clock,
+            cpu_clock=cpu_clock,
+            progress=progress,
+        )
+        for target in targets:
+            under = {**workload.conditions(phase), **conditions[target]}
+            dense = _per_token(timings[f"{target}.dense"], phase, workload)
+            pruned = _per_token(timings[f"{target}.pruned"], phase, workload)
+            name = f"latency.{target}.{phase}"
+            found |= _variant(f"{name}.dense", dense, phase, workload, under)
+            found |= _variant(f"{name}.pruned", pruned, phase, workload, under)
+            found |= _speedup(name, dense, pruned, ideal[phase], under, seed)
+    return found
+
+
+def _contender(phase: Phase, runner: DecoderRunner, workload: Workload) -> Contender:
+    if phase == "prefill":
+        prompt = np.ascontiguousarray(workload.tokens[:, : workload.prefill_length])
+        return Contender(lambda: _discard(runner.prefill(prompt)))
+    past = np.ascontiguousarray(workload.tokens[:, : workload.past_length])
+    following = np.ascontiguousarray(workload.tokens[:, 0])
+
+    def decode() -> None:
+        for _ in range(workload.decode_steps):
+            runner.decode(following)
+
+    return Contender(decode, prepare=lambda: _discard(runner.prefill(past)))
+
+
+def _discard(_: object) -> None: ...
+
+
+def _per_token(samples: Samples, phase: Phase, workload: Workload) -> Samples:
+    steps = workload.decode_steps if phase == "decode" else 1
+    return Samples(samples.wall_ms / steps, samples.cpu_ms / steps)
+
+
+def _variant(
+    name: str, samples: Samples, phase: Phase, workload: Workload, under: dict[str, Any]
+) -> Metrics:
+    count = len(samples.wall_ms)
+    times = {
+        f"{name}.p{rank}_ms": Metric(
+            percentile(samples.wall_ms, rank), "ms", count, conditions=under
+        )
+        for rank in (50, 90, 99)
+    }
+    tokens = workload.batch * (workload.prefill_length if phase == "prefill" else 1)
+    rate = 1000 * tokens / percentile(samples.wall_ms, 50)
+    return {
+        **times,
+        f"{name}.cpu_ms": Metric(percentile(samples.cpu_ms, 50), "ms", count, conditions=under),
+        f"{name}.tokens_per_s": Metric(rate, "tokens/s", count, conditions=under),
+    }
+
+
+def _speedup(
+    name: str, dense: Samples, pruned: Samples, ideal: float, under: dict[str, Any], seed: int
+) -> Metrics:
+    ratio = ratio_of_medians(dense.wall_ms, pruned.wall_ms, seed=seed)
+    count = len(dense.wall_ms)
+    values = {
+        "speedup_low": ratio.low,
+        "speedup_high": ratio.high,
+        "ideal": ideal,
+        "of_ideal": ratio.value / ideal,
+    }
+    speedup = Metric(ratio.value, "ratio", count, ratio.low, ratio.high, under)
+    return {
+        f"{name}.speedup": speedup,
+        **{
+            f"{name}.{key}": Metric(value, "ratio", count, conditions=under)
+            for key, value in values.items()
+        },
+    }

@@ -1,0 +1,36 @@
+"""Resident memory of this process, by the operating system's own count."""
+
+import sys
+from pathlib import Path
+
+import psutil
+
+_STATUS = Path("/proc/self/status")
+
+
+def current_bytes() -> int:
+    """Resident memory now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_bytes() -> int:
+    """The most that was resident since this process started its program.
+
+    Linux: VmHWM, which starts afresh at exec; ru_maxrss there would still hold the parent's peak.
+    """
+    if _STATUS.exists():
+        return _status_bytes("VmHWM")
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _status_bytes(key: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value.split()[0]) * 1024
+    raise AssertionError(f"{key} is not in {_STATUS}")
