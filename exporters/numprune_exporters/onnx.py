@@ -1,0 +1,139 @@
+"""The `onnx` target: a graph written straight from the tensors, run by ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from numprune_export.artifact import Artifact, Availability, Decoder, sha256_of
+from numprune_export.errors import InputError, MissingExtraError, OutputError, RecipeError
+from numprune_export.optional import require
+from numprune_exporters.onnx_runner import OnnxRunner, Steps
+from numprune_exporters.onnx_session import Session, open_session
+
+ENTRY = "model.onnx"
+WEIGHTS = "model.onnx.data"
+
+
+class OnnxSettings(BaseModel):
+    """What a recipe may say under `targets.onnx`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    graph: Literal["gqa", "standard"] = "gqa"
+    """`gqa`: fused attention of ONNX Runtime, fastest there. `standard`: any runtime can parse it."""
+    dtype: Literal["float32"] = "float32"
+    """Of weights, activations and KV cache."""
+
+
+class OnnxExporter:
+    """Writes `model.onnx`, its weights beside it in `model.onnx.data`, and opens them."""
+
+    name: ClassVar[str] = "onnx"
+    summary: ClassVar[str] = "ONNX Runtime on the CPU; KV cache in place, fp32"
+    settings: ClassVar[type[BaseModel]] = OnnxSettings
+
+    def availability(self) -> Availability:
+        """See Exporter.availability."""
+        try:
+            runtime = require("onnxruntime", extra="cpu")
+        except MissingExtraError as error:
+            return Availability(False, str(error), install=error.hint)
+        return Availability(True, f"onnxruntime {runtime.__version__}")
+
+    def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
+        """See Exporter.export. The written graph has passed the full check of `onnx.checker`.
+
+        Raises:
+            UnsupportedModelError: the activation has no ONNX form here.
+            OutputError: the folder cannot be written.
+        """
+        if not isinstance(settings, OnnxSettings):
+            raise RecipeError(
+                f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
+                hint="give the settings class of the target that exports",
+            )
+        ports = _write(decoder, folder, settings.graph)
+        artifact = Artifact(
+            self.name,
+            folder,
+            ENTRY,
+            {name: sha256_of(folder / name) for name in (ENTRY, WEIGHTS)},
+            facts={
+                "graph": settings.graph,
+                "dtype": settings.dtype,
+                "max_positions": decoder.max_positions,
+                **ports,
+                "versions": {name: version(name) for name in ("onnx", "onnx-ir")},
+            },
+        )
+        artifact.save()
+        return artifact
+
+    def open(self, artifact: Artifact, *, threads: int, capacity: int) -> OnnxRunner:
+        """See Exporter.open.
+
+        Raises:
+            InputError: a file is missing or altered, or the model has fewer positions than capacity.
+            MissingExtraError: onnxruntime is not installed.
+        """
+        session = open_session(artifact, threads=threads)
+        facts = session.get_modelmeta().custom_metadata_map
+        positions = int(facts["max_positions"])
+        if not 1 <= capacity <= positions:
+            raise InputError(
+                f"capacity `{capacity}` is outside the model's 1 to `{positions}` positions",
+                hint="ask for shorter sequences",
+            )
+        return OnnxRunner(
+            _steps(session, facts["graph"], capacity),
+            vocabulary=int(session.get_outputs()[0].shape[2]),
+            capacity=capacity,
+        )
+
+
+def _write(decoder: Decoder, folder: Path, graph: str) -> dict[str, Any]:
+    """Write both files, weights one at a time; returns the facts that describe the graph."""
+    # Here and not above: opening an artifact needs no graph writer.
+    import onnx
+    import onnx_ir
+
+    from numprune_exporters import gqa_graph, standard_graph
+    from numprune_exporters.decoder_parts import refuse_unsupported
+
+    refuse_unsupported(decoder)
+    build = {"gqa": gqa_graph.build, "standard": standard_graph.build}[graph]
+    model = build(decoder, {"graph": graph, "max_positions": str(decoder.max_positions)})
+    try:
+        onnx_ir.save(model, folder / ENTRY, external_data=WEIGHTS)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the graph to `{folder}`: {error.strerror}",
+            hint="free some space or choose another folder",
+        ) from None
+    onnx.checker.check_model(folder / ENTRY, full_check=True)
+    return {
+        "opsets": {name or "ai.onnx": number for name, number in model.opset_imports.items()},
+        "inputs": {port.name: _description(port) for port in model.graph.inputs},
+        "outputs": {port.name: _description(port) for port in model.graph.outputs},
+    }
+
+
+def _description(port: Any) -> dict[str, Any]:
+    return {
+        "type": port.dtype.name.lower(),
+        "shape": [one if isinstance(one, int) else str(one) for one in port.shape],
+    }
+
+
+def _steps(session: Session, graph: str, capacity: int) -> Steps:
+    # Here and not above: onnxruntime is optional until something runs.
+    from numprune_exporters.gqa_steps import GqaSteps
+    from numprune_exporters.standard_steps import StandardSteps
+
+    if graph == "gqa":
+        return GqaSteps(session, capacity=capacity)
+    return StandardSteps(session)

@@ -1,0 +1,56 @@
+"""Opening an exported graph: files checked against their hashes, one ONNX Runtime CPU session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numprune_export.artifact import Artifact, sha256_of
+from numprune_export.errors import InputError
+from numprune_export.optional import require
+
+Session = Any
+"""An onnxruntime.InferenceSession; the package has no types."""
+
+
+def open_session(artifact: Artifact, *, threads: int) -> Session:
+    """A session that computes with `threads` threads.
+
+    Raises:
+        InputError: a file is missing, differs from its hash, or is not a graph this version reads.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    runtime = require("onnxruntime", extra="cpu")
+    _verify(artifact)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A spinning pool starves every other process on a shared machine, itself included.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    path = artifact.folder / artifact.entry
+    state = runtime.capi.onnxruntime_pybind11_state
+    try:
+        return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"ONNX Runtime {runtime.__version__} cannot load `{path}`: {reason}",
+            hint="export the model again with the versions installed here",
+        ) from None
+
+
+def _verify(artifact: Artifact) -> None:
+    for name, digest in artifact.files.items():
+        path = artifact.folder / name
+        if not path.is_file():
+            raise InputError(f"`{path}` is missing", hint="export the model again")
+        if sha256_of(path) != digest:
+            raise InputError(
+                f"`{path}` is not the file that was exported: its sha256 differs",
+                hint="export the model again",
+            )
+    if artifact.entry not in artifact.files:
+        raise InputError(
+            f"`{artifact.entry}` in `{artifact.folder}` has no hash in its index",
+            hint="export the model again",
+        )
