@@ -1,0 +1,84 @@
+"""The report as a page: verdict first, then what it rests on."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timezone
+
+import yaml
+
+from numprune_export.report import sections
+from numprune_export.report.quantity import size
+from numprune_export.report.schema import Environment, Report, SiteWidth
+from numprune_export.report.table import table
+
+_ABSENT = "-"
+
+
+def render(report: Report) -> str:
+    """A report as Markdown; sections without measurements are left out."""
+    metrics = report.metrics
+    parts = {
+        "Quality": sections.quality(metrics),
+        "Size": sections.sides(metrics, "size"),
+        "Parity with PyTorch": sections.parity(metrics),
+        "Speed-up": sections.speedup(metrics),
+        "Latency": sections.latency(metrics),
+        "Memory": sections.sides(metrics, "memory"),
+        "What stays": _plan(report.plan),
+        "Time per stage": sections.times(metrics),
+        "Artifacts": _artifacts(report),
+        "Environment": _environment(report.environment),
+        "Recipe": _recipe(report),
+    }
+    body = (f"## {title}\n\n{text}" for title, text in parts.items() if text)
+    head = f"# Pruning report: {report.recipe_name}\n\n**{report.summary}**"
+    made = f"Made {report.created.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC."
+    return "\n\n".join((head, made, *body)) + "\n"
+
+
+def _plan(plan: tuple[SiteWidth, ...]) -> str:
+    layers: dict[str, dict[str, str]] = {}
+    for one in plan:
+        layer, _, kind = one.site.rpartition(".")
+        layers.setdefault(layer, {})[kind] = f"{one.kept} of {one.units}"
+    rows = [
+        [layer, kinds.get("attention", _ABSENT), kinds.get("mlp", _ABSENT)]
+        for layer, kinds in layers.items()
+    ]
+    return table(["layer", "KV groups", "MLP channels"], rows) if rows else ""
+
+
+def _artifacts(report: Report) -> str:
+    rows = [
+        [name, one.folder, size(one.size_bytes), ", ".join(_facts(one.facts))]
+        for name, one in report.artifacts.items()
+    ]
+    return table(["artifact", "folder", "size", "facts"], rows) if rows else ""
+
+
+def _facts(facts: Mapping[str, object]) -> Iterator[str]:
+    """The short ones; report.json holds all."""
+    for key, value in facts.items():
+        if isinstance(value, str | int | float):
+            yield f"{key} {value}"
+
+
+def _environment(environment: Environment) -> str:
+    cores = f"{environment.usable_cores} usable cores"
+    if environment.physical_cores is not None:
+        cores += f" ({environment.physical_cores} physical)"
+    packages = ", ".join(f"{name} {one}" for name, one in environment.packages.items())
+    lines = [
+        f"- {environment.cpu}, {environment.machine}, {cores}, {size(environment.memory_bytes)}",
+        f"- {environment.system}, Python {environment.python}",
+        f"- {packages}",
+    ]
+    lines += [
+        f"- {gpu.name}, {size(gpu.memory_bytes)}, compute capability {gpu.compute_capability}"
+        for gpu in environment.gpus
+    ]
+    return "\n".join(lines)
+
+
+def _recipe(report: Report) -> str:
+    text = yaml.safe_dump(report.recipe, sort_keys=False, allow_unicode=True)
+    return f"```yaml\n{text}```"

@@ -1,0 +1,59 @@
+"""Numbers as people read them: rounded, with their unit."""
+
+import math
+
+
+def count(value: float) -> str:
+    """
+    >>> count(134_515_008), count(960)
+    ('134.5 M', '960')
+    """
+    for limit, suffix in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / (limit if suffix != 'k' else 1e3):.1f} {suffix}"
+    return f"{value:g}"
+
+
+def size(value: float) -> str:
+    """
+    >>> size(538_060_032), size(512)
+    ('513.1 MiB', '512 B')
+    """
+    for limit, suffix in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if abs(value) >= limit:
+            return f"{value / limit:.1f} {suffix}"
+    return f"{value:g} B"
+
+
+def number(value: float) -> str:
+    """Four significant digits, plain where that is short.
+
+    >>> number(18.23456), number(0.00000123), number(float("inf"))
+    ('18.23', '1.230e-06', 'inf')
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if 1e-3 <= abs(value) < 1e4:
+        return f"{value:.4g}"
+    return f"{value:.3e}" if abs(value) < 1 else f"{value:.0f}"
+
+
+def percent(fraction: float) -> str:
+    """
+    >>> percent(0.2388)
+    '23.9 %'
+    """
+    return f"{100 * fraction:.1f} %"
+
+
+def measured(value: float, unit: str) -> str:
+    """A value in its unit, scaled where the unit allows it."""
+    if unit == "bytes":
+        return size(value)
+    if unit == "parameters":
+        return count(value)
+    if unit == "ratio":
+        return f"{value:.2f}x"
+    if unit == "fraction":
+        return f"{value:.4f}"
+    return f"{number(value)} {unit}"

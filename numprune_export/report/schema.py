@@ -1,0 +1,120 @@
+"""report.json: everything a run measured, and all that is needed to judge it. Versioned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
+
+from numprune_export.artifact import Artifact
+from numprune_export.metric import Metric
+from numprune_export.plan import Plan
+from numprune_export.strict import Strict
+
+FORMAT_VERSION = 1
+
+Number = Annotated[float, Field(allow_inf_nan=True)]
+"""JSON has no NaN or infinity: they are written as the strings `NaN`, `Infinity`, `-Infinity`."""
+
+
+class Measurement(Strict):
+    """One `Metric` as stored."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
+
+    value: Number
+    unit: str
+    samples: int
+    low: Number | None = None
+    """Lower end of a 95 % confidence interval, where there is one."""
+    high: Number | None = None
+    conditions: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, metric: Metric) -> Measurement:
+        return cls.model_validate(metric.to_json())
+
+
+class SiteWidth(Strict):
+    """How much of one site stays: KV groups of an attention, channels of an MLP."""
+
+    site: str
+    kept: int
+    units: int
+
+
+class ArtifactSummary(Strict):
+    """One exported model."""
+
+    target: str
+    folder: str
+    """Relative to the run folder."""
+    entry: str
+    size_bytes: int
+    files: dict[str, str]
+    """Relative name to sha256."""
+    facts: dict[str, JsonValue]
+
+    @classmethod
+    def of(cls, artifact: Artifact, run_folder: Path) -> ArtifactSummary:
+        return cls(
+            target=artifact.target,
+            folder=artifact.folder.resolve().relative_to(run_folder.resolve()).as_posix(),
+            entry=artifact.entry,
+            size_bytes=artifact.size_bytes,
+            files=dict(artifact.files),
+            facts=dict(artifact.facts),
+        )
+
+
+class Gpu(Strict):
+    name: str
+    memory_bytes: int
+    compute_capability: str
+
+
+class Environment(Strict):
+    """The machine and the software, without anything that names its owner."""
+
+    machine: str
+    """Instruction set, for example `x86_64`."""
+    cpu: str
+    physical_cores: int | None
+    usable_cores: int
+    """Logical cores that this process may run on."""
+    memory_bytes: int
+    system: str
+    python: str
+    packages: dict[str, str]
+    threads: int | None = None
+    """PyTorch's own; a benchmark's thread count stands in its metrics."""
+    gpus: tuple[Gpu, ...] = ()
+
+
+class Report(Strict):
+    """One run. `metrics` is flat: dotted name to measurement."""
+
+    format_version: Literal[1] = 1
+    created: AwareDatetime
+    recipe_name: str
+    summary: str
+    """The verdict, one sentence."""
+    metrics: dict[str, Measurement]
+    plan: tuple[SiteWidth, ...]
+    recipe: dict[str, JsonValue]
+    environment: Environment
+    artifacts: dict[str, ArtifactSummary]
+    """By `<target>.<variant>`."""
+
+
+def measurements(metrics: Mapping[str, Metric]) -> dict[str, Measurement]:
+    return {name: Measurement.of(metric) for name, metric in metrics.items()}
+
+
+def widths(plan: Plan) -> tuple[SiteWidth, ...]:
+    return tuple(
+        SiteWidth(site=site.name, kept=len(plan.kept[site.name]), units=site.units)
+        for site in plan.sites
+    )

@@ -1,0 +1,128 @@
+"""The parts of the page that are made of measurements; empty text where nothing was measured."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from numprune_export.report.quantity import measured, number, percent
+from numprune_export.report.schema import Measurement
+from numprune_export.report.table import table
+from numprune_export.report.verdict import perplexities, significant, targets
+
+Measurements = Mapping[str, Measurement]
+_ABSENT = "-"
+
+
+def quality(metrics: Measurements) -> str:
+    found = perplexities(metrics)
+    dense = found.get("dense")
+    rows = []
+    for stage, one in found.items():
+        change = _ABSENT if dense is None else f"{number(one.value / dense.value)}x"
+        interval = _interval(one, number)
+        rows.append([stage, number(one.value), interval, change, str(one.samples)])
+    header = ["model", "perplexity", "95 % interval", "of dense", "tokens scored"]
+    if not rows:
+        return ""
+    note = (
+        "masked: units removed and nothing else; pruned: with the recipe's compensation, in"
+        " PyTorch; the others: the pruned model as exported."
+    )
+    return f"{table(header, rows)}\n\n{note}"
+
+
+def sides(metrics: Measurements, kind: str) -> str:
+    """Dense beside pruned, for every quantity of this kind that has both."""
+    rows = []
+    for name, dense in metrics.items():
+        parts = name.split(".")
+        if parts[0] != kind or "dense" not in parts:
+            continue
+        pruned = metrics.get(".".join("pruned" if part == "dense" else part for part in parts))
+        if pruned is None:
+            continue
+        label = " ".join(part for part in parts[1:] if part != "dense").replace("_", " ")
+        values = [measured(one.value, one.unit) for one in (dense, pruned)]
+        rows.append([label, *values, percent(1 - pruned.value / dense.value)])
+    return table(["", "dense", "pruned", "less"], rows) if rows else ""
+
+
+def parity(metrics: Measurements) -> str:
+    keys = ("max_abs_error", "kl_mean", "top1_agreement", "greedy_match")
+    rows = []
+    for target in targets(metrics, "parity"):
+        found = [metrics.get(f"parity.{target}.{key}") for key in keys]
+        error = found[0]
+        worst = _ABSENT if error is None else str(error.conditions.get("worst", _ABSENT))
+        rows.append([target, *(_ABSENT if one is None else number(one.value) for one in found)])
+        rows[-1] += [_ABSENT if error is None else str(error.samples), worst]
+    header = ["target", "max abs error", "KL (nats)", "same top-1", "same greedy tokens"]
+    return table([*header, "positions", "worst at"], rows) if rows else ""
+
+
+def _timed(metrics: Measurements) -> Iterator[tuple[str, str, str]]:
+    for phase in ("prefill", "decode"):
+        for target in targets(metrics, "latency"):
+            name = f"latency.{target}.{phase}"
+            if f"{name}.speedup" in metrics:
+                yield phase, target, name
+
+
+def speedup(metrics: Measurements) -> str:
+    rows = []
+    for phase, target, name in _timed(metrics):
+        one = metrics[f"{name}.speedup"]
+        rows.append(
+            [
+                f"{phase} on {target}",
+                f"{one.value:.2f}x",
+                _interval(one, "{:.2f}".format),
+                _value(metrics, f"{name}.ideal"),
+                percent(metrics[f"{name}.of_ideal"].value),
+                "yes" if significant(one) else "no",
+            ]
+        )
+    header = ["", "speed-up", "95 % interval", "ideal", "of ideal", "significant"]
+    if not rows:
+        return ""
+    note = (
+        "Ideal: FLOPs removed for prefill, bytes read per token removed for decode; more than it"
+        " is possible where the smaller model fits a cache that the dense one does not."
+    )
+    return f"{table(header, rows)}\n\n{note}"
+
+
+def latency(metrics: Measurements) -> str:
+    rows = []
+    under = {}
+    for phase, target, name in _timed(metrics):
+        for variant in ("dense", "pruned"):
+            keys = ("p50_ms", "p90_ms", "p99_ms", "cpu_ms", "tokens_per_s")
+            times = [number(metrics[f"{name}.{variant}.{key}"].value) for key in keys]
+            rows.append([f"{phase} on {target}, {variant}", *times])
+        median = metrics[f"{name}.dense.p50_ms"]
+        told = ", ".join(f"{key} {value}" for key, value in median.conditions.items())
+        under[f"{phase} on {target}"] = f"{median.samples} interleaved samples, {told}"
+    header = ["", "p50 ms", "p90 ms", "p99 ms", "CPU ms", "tokens/s"]
+    if not rows:
+        return ""
+    notes = "\n".join(f"- {what}: {conditions}" for what, conditions in under.items())
+    return f"{table(header, rows)}\n\n{notes}"
+
+
+def times(metrics: Measurements) -> str:
+    rows = [
+        [name.removeprefix("time.").removesuffix("_s"), f"{one.value:.1f}"]
+        for name, one in metrics.items()
+        if name.startswith("time.")
+    ]
+    return table(["stage", "seconds"], rows) if rows else ""
+
+
+def _interval(one: Measurement, form: Callable[[float], str]) -> str:
+    if one.low is None or one.high is None:
+        return _ABSENT
+    return f"{form(one.low)} to {form(one.high)}"
+
+
+def _value(metrics: Measurements, name: str) -> str:
+    one = metrics.get(name)
+    return _ABSENT if one is None else measured(one.value, one.unit)

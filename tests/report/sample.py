@@ -1,0 +1,101 @@
+"""A report with every kind of measurement, small enough to read."""
+
+from datetime import datetime, timezone
+
+from numprune_export.metric import Metric
+from numprune_export.report.schema import (
+    ArtifactSummary,
+    Environment,
+    Report,
+    SiteWidth,
+    measurements,
+)
+from numprune_export.report.verdict import summarize
+
+ENVIRONMENT = Environment(
+    machine="x86_64",
+    cpu="Some CPU | with a pipe",
+    physical_cores=2,
+    usable_cores=2,
+    memory_bytes=8 << 30,
+    system="Linux 6.1",
+    python="3.11.7",
+    packages={"torch": "2.13.0", "onnxruntime": "1.31.1"},
+    threads=2,
+)
+
+
+def timed(target: str, phase: str, dense: float, pruned: float, low: float, high: float):
+    under = {"batch": 1, "threads": 1, "dtype": "float32", "device": "cpu"}
+    name, found = f"latency.{target}.{phase}", {}
+    for variant, p50 in (("dense", dense), ("pruned", pruned)):
+        for key, value in (("p50_ms", p50), ("p90_ms", p50 * 1.1), ("p99_ms", p50 * 1.2)):
+            found[f"{name}.{variant}.{key}"] = Metric(value, "ms", 20, conditions=under)
+        found[f"{name}.{variant}.cpu_ms"] = Metric(p50, "ms", 20, conditions=under)
+        found[f"{name}.{variant}.tokens_per_s"] = Metric(1000 / p50, "tokens/s", 20)
+    ratio = dense / pruned
+    found[f"{name}.speedup"] = Metric(ratio, "ratio", 20, low, high, under)
+    for key, value in {
+        "speedup_low": low,
+        "speedup_high": high,
+        "ideal": 1.5,
+        "of_ideal": ratio / 1.5,
+    }.items():
+        found[f"{name}.{key}"] = Metric(value, "ratio", 20)
+    return found
+
+
+def metrics() -> dict[str, Metric]:
+    return {
+        "size.parameters.dense": Metric(134_515_008, "parameters", 1),
+        "size.parameters.pruned": Metric(102_400_000, "parameters", 1),
+        "size.parameters.ratio": Metric(0.7612, "fraction", 1),
+        "size.bytes.dense": Metric(538_060_032, "bytes", 1),
+        "size.bytes.pruned": Metric(409_600_000, "bytes", 1),
+        "quality.perplexity.onnx": Metric(25.31, "perplexity per token", 8128, 22.0, 29.0),
+        "quality.perplexity.dense": Metric(18.2, "perplexity per token", 8128, 16.0, 20.5),
+        "quality.perplexity.masked": Metric(60.1, "perplexity per token", 8128, 50.0, 71.0),
+        "quality.perplexity.pruned": Metric(25.3, "perplexity per token", 8128, 22.0, 29.0),
+        "parity.onnx.max_abs_error": Metric(
+            2.1e-5, "logit", 332, conditions={"worst": "batch 1, prefill, row 0, position 3"}
+        ),
+        "parity.onnx.kl_mean": Metric(1.2e-11, "nats", 332),
+        "parity.onnx.top1_agreement": Metric(1.0, "fraction", 332),
+        "parity.onnx.greedy_match": Metric(1.0, "fraction", 256),
+        **timed("onnx", "prefill", 134.0, 95.0, 1.38, 1.44),
+        **timed("onnx", "decode", 13.9, 13.8, 0.97, 1.05),
+        **timed("torch", "prefill", 296.0, 213.0, 1.35, 1.42),
+        **timed("torch", "decode", 32.1, 26.3, 1.20, 1.24),
+        "memory.onnx.dense.peak_bytes": Metric(700 << 20, "bytes", 1),
+        "memory.onnx.pruned.peak_bytes": Metric(560 << 20, "bytes", 1),
+        "time.calibrate_s": Metric(41.23, "s", 1),
+        "time.export_s": Metric(5.0, "s", 1),
+    }
+
+
+def report() -> Report:
+    stored = measurements(metrics())
+    return Report(
+        created=datetime(2026, 11, 22, 5, 30, tzinfo=timezone.utc),
+        recipe_name="smollm2-keep80",
+        summary=summarize(stored),
+        metrics=stored,
+        plan=(
+            SiteWidth(site="layers.0.attention", kept=2, units=3),
+            SiteWidth(site="layers.0.mlp", kept=1280, units=1536),
+            SiteWidth(site="layers.1.attention", kept=3, units=3),
+            SiteWidth(site="layers.1.mlp", kept=864, units=1536),
+        ),
+        recipe={"version": 1, "keep": 0.8, "targets": {"onnx": {"graph": "gqa"}}},
+        environment=ENVIRONMENT,
+        artifacts={
+            "onnx.dense": ArtifactSummary(
+                target="onnx",
+                folder="artifacts/onnx/dense",
+                entry="model.onnx",
+                size_bytes=538_100_000,
+                files={"model.onnx": "00", "model.onnx.data": "11"},
+                facts={"graph": "gqa", "opset": 20, "inputs": ["input_ids"]},
+            )
+        },
+    )
