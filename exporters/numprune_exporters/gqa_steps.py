@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime
+from onnxruntime import OrtValue
 
 from numprune_export.artifact import Logits, Tokens
 from numprune_exporters.onnx_session import Session
-
-OrtValue = onnxruntime.OrtValue
 
 
 class GqaSteps:

@@ -69,7 +69,7 @@ class GraphWriter:
         """An fp32 initializer that `read` makes while the model is saved, and that is then dropped."""
         name = f"{self._scope}{name}"
 
-        def tensor() -> ir.Tensor:
+        def tensor() -> ir.TensorProtocol:
             return ir.Tensor(read(), name=name)
 
         lazy = ir.LazyTensor(tensor, dtype=ir.DataType.FLOAT, shape=ir.Shape(shape), name=name)
