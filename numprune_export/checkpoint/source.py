@@ -1,0 +1,164 @@
+"""Where a model comes from: a reference in a recipe, turned into files whose family is known.
+
+A reference is, in this order:
+    package:NAME/path   a file or folder inside an installed Python package
+    a path              a Hugging Face folder or a `.gguf` file; relative to each search folder
+    organisation/name   a model on the Hugging Face hub
+
+The architecture is read from config.json or the GGUF header and refused before any weight is read
+or downloaded.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from numprune_export.artifact import sha256_of
+from numprune_export.checkpoint import hub
+from numprune_export.checkpoint.gguf_header import GgufHeader, read_header
+from numprune_export.checkpoint.location import locate
+from numprune_export.checkpoint.weights import read_json, weight_files
+from numprune_export.errors import InputError, RecipeError, UnsupportedModelError
+from numprune_export.families import family_of
+from numprune_export.family import RotaryDecoder
+
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on this machine, not loaded yet."""
+
+    reference: str
+    """As the recipe wrote it."""
+    revision: str | None
+    """The commit of a hub model; None for files."""
+    kind: Literal["folder", "gguf"]
+    path: Path
+    model_type: str
+    architectures: tuple[str, ...]
+    family: RotaryDecoder
+    weights: tuple[Path, ...]
+
+    def fingerprint(self) -> str:
+        """sha256 over the content of configuration, weights and tokenizer.
+
+        Paths and times do not enter: the same model elsewhere has the same fingerprint.
+        """
+        if self.kind == "gguf":
+            return sha256_of(self.path)
+        also = [self.path / name for name in ("config.json", *_TOKENIZER)]
+        files = sorted({*self.weights, *(path for path in also if path.is_file())})
+        lines = [f"{path.name} {sha256_of(path)}\n" for path in files]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def resolve(reference: str, *, revision: str | None, search: Sequence[Path]) -> Source:
+    """Find a model and its family; weights are not read.
+
+    Args:
+        reference: See the module docstring.
+        revision: Branch, tag or commit of a hub model.
+        search: Folders that a relative path is looked up in, in order.
+
+    Raises:
+        InputError: nothing is there, or a file is missing or damaged.
+        UnsupportedModelError: no family describes the architecture, or the weights are quantised.
+        HubError: the hub cannot be reached or refuses.
+        MissingExtraError: the package of a `package:` reference is not installed.
+        RecipeError: a revision for something that is not on the hub, or a path that climbs out.
+    """
+    path = locate(reference, search)
+    if path is None and hub.is_hub_id(reference):
+        return _from_hub(reference, revision)
+    if path is None:
+        raise InputError(
+            f"there is no model at `{reference}`",
+            hint="give a Hugging Face folder, a `.gguf` file, `package:NAME/file.gguf`,"
+            " or a hub id such as `organisation/name`",
+        )
+    if revision is not None:
+        raise RecipeError(
+            f"`{reference}` is a local model and has no revision `{revision}`",
+            hint="remove `revision`: it selects a version of a hub model",
+        )
+    return _from_gguf(reference, path) if path.is_file() else _from_folder(reference, path)
+
+
+def _from_hub(reference: str, revision: str | None) -> Source:
+    _family_of_config(hub.config_folder(reference, revision))
+    folder = hub.model_folder(reference, revision)
+    return _from_folder(reference, folder, folder.name)
+
+
+def _from_folder(reference: str, folder: Path, commit: str | None = None) -> Source:
+    model_type, architectures, family = _family_of_config(folder)
+    weights = weight_files(folder)
+    return Source(reference, commit, "folder", folder, model_type, architectures, family, weights)
+
+
+def _family_of_config(folder: Path) -> tuple[str, tuple[str, ...], RotaryDecoder]:
+    config = read_json(folder / "config.json")
+    model_type, names = config.get("model_type"), config.get("architectures") or []
+    if not isinstance(model_type, str) or not isinstance(names, list):
+        raise InputError(
+            f"`{folder / 'config.json'}` does not say its `model_type`",
+            hint="give a folder in Hugging Face format",
+        )
+    architectures = [str(name) for name in names]
+    family = family_of(model_type, architectures)
+    if "quantization_config" in config:
+        raise UnsupportedModelError(
+            f"`{folder}` holds quantised weights, which cannot be pruned",
+            hint="give the checkpoint it was quantised from, or a GGUF file",
+        )
+    return model_type, tuple(architectures), family
+
+
+def _from_gguf(reference: str, path: Path) -> Source:
+    if path.suffix != ".gguf":
+        raise InputError(
+            f"`{path}` is neither a folder nor a `.gguf` file",
+            hint="give the folder that holds `config.json`, or a `.gguf` file",
+        )
+    header = read_header(path)
+    model_type = _gguf_model_type(header)
+    family = family_of(model_type, None)
+    _refuse_what_is_lost(path, header)
+    architectures = (family.architecture,)
+    return Source(reference, None, "gguf", path, model_type, architectures, family, (path,))
+
+
+def _gguf_model_type(header: GgufHeader) -> str:
+    """llama.cpp files Mistral under `llama`; transformers tells the two apart by the model's name."""
+    architecture = header.architecture
+    if (
+        architecture == "llama"
+        and "mistral" in str(header.metadata.get("general.name", "")).lower()
+    ):
+        return "mistral"
+    return architecture
+
+
+def _refuse_what_is_lost(path: Path, header: GgufHeader) -> None:
+    """Refuse GGUF features that transformers reads past: the model would be silently wrong."""
+    prefix = header.architecture
+    scaling = header.metadata.get(f"{prefix}.rope.scaling.type", "none")
+    lost = {
+        "a mixture of experts": bool(header.metadata.get(f"{prefix}.expert_count", 0)),
+        "rotary scaling": scaling != "none" or "rope_freqs.weight" in header.tensors,
+        "only one part of a split file": int(header.metadata.get("split.count", 1)) > 1,
+    }
+    for feature, present in lost.items():
+        if present:
+            raise UnsupportedModelError(
+                f"`{path}` holds {feature}, which cannot be read from GGUF",
+                hint="give the model as a Hugging Face folder",
+            )
