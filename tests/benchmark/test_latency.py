@@ -1,0 +1,144 @@
+"""Decoder timing with runners that move a fake clock by a known amount, and once for real."""
+
+import numpy as np
+import pytest
+from tiny import tiny, uneven
+
+from numprune_export.benchmark.latency import Pair, Workload, measure_decoders
+from numprune_export.errors import InputError
+from numprune_export.validate.reference import TorchRunner
+
+MS = 1_000_000
+
+
+class Clockwork:
+    """Takes a fixed time per prefilled token and per decode step, on its own clock."""
+
+    def __init__(self, now, prefill_ms, decode_ms):
+        self.now, self.prefill_ms, self.decode_ms = now, prefill_ms, decode_ms
+        self.past, self.log = 0, []
+
+    def prefill(self, tokens, lengths=None, *, all_positions=False):
+        assert lengths is None
+        assert not all_positions
+        self.past = tokens.shape[1]
+        self.log.append(("prefill", tokens.shape))
+        self.now[0] += self.prefill_ms * tokens.shape[1] * MS
+        return np.zeros((len(tokens), 7), np.float32)
+
+    def decode(self, tokens):
+        self.log.append(("decode", self.past))
+        self.past += 1
+        self.now[0] += self.decode_ms * MS
+        return np.zeros((len(tokens), 7), np.float32)
+
+
+def workload(batch=2, **overrides):
+    settings = {
+        "tokens": np.ones((batch, 12), np.int64),
+        "prefill_length": 10,
+        "past_length": 12,
+        "decode_steps": 4,
+        "warmup": 1,
+        "samples": 6,
+    }
+    return Workload(**(settings | overrides))
+
+
+def timed(targets, now, **overrides):
+    return measure_decoders(
+        targets,
+        workload(**overrides),
+        ideal={"prefill": 2.5, "decode": 2.0},
+        conditions={name: {"dtype": "float32", "threads": 1} for name in targets},
+        clock=lambda: now[0],
+        cpu_clock=lambda: 3 * now[0],
+    )
+
+
+def test_metrics_are_times_per_prompt_and_per_token_with_ideal_beside():
+    now = [0]
+    found = timed({"onnx": Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))}, now)
+    value = {name.removeprefix("latency.onnx."): one.value for name, one in found.items()}
+    assert value["prefill.dense.p50_ms"] == 40
+    assert value["prefill.pruned.p99_ms"] == 20
+    assert value["prefill.dense.cpu_ms"] == 120
+    assert value["prefill.pruned.tokens_per_s"] == 2 * 10 * 1000 / 20
+    assert value["prefill.speedup"] == value["prefill.speedup_low"] == 2
+    assert (value["prefill.ideal"], value["prefill.of_ideal"]) == (2.5, 0.8)
+    assert value["decode.dense.p50_ms"] == value["decode.dense.p90_ms"] == 30
+    assert value["decode.pruned.cpu_ms"] == 60
+    assert value["decode.pruned.tokens_per_s"] == 2 * 1000 / 20
+    assert value["decode.speedup"] == value["decode.speedup_high"] == 1.5
+    assert value["decode.of_ideal"] == 0.75
+    assert all(one.samples == 6 for one in found.values())
+    assert (found["latency.onnx.decode.speedup"].low, len(found)) == (1.5, 30)
+
+
+def test_every_number_says_under_what_it_holds():
+    now = [0]
+    found = timed({"onnx": Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))}, now)
+    assert found["latency.onnx.prefill.dense.p50_ms"].conditions == {
+        "batch": 2,
+        "prompt_tokens": 10,
+        "dtype": "float32",
+        "threads": 1,
+    }
+    assert found["latency.onnx.decode.speedup"].conditions == {
+        "batch": 2,
+        "past_tokens": 12,
+        "tokens_per_sample": 4,
+        "dtype": "float32",
+        "threads": 1,
+    }
+
+
+def test_each_decode_sample_starts_from_a_fresh_untimed_past():
+    now = [0]
+    dense = Clockwork(now, 4, 30)
+    timed({"onnx": Pair(dense, Clockwork(now, 2, 20))}, now)
+    rounds = [("prefill", (2, 10))] * 7
+    rounds += [("prefill", (2, 12)), *(("decode", past) for past in range(12, 16))] * 7
+    assert dense.log == rounds
+
+
+def test_all_targets_share_the_rounds():
+    now = [0]
+    runners = [Clockwork(now, one, 10 * one) for one in range(1, 5)]
+    order = []
+    for number, runner in enumerate(runners):
+        runner.decode = lambda tokens, number=number, runner=runner: (
+            order.append(number) or Clockwork.decode(runner, tokens)
+        )
+    found = timed({"onnx": Pair(*runners[:2]), "torch": Pair(*runners[2:])}, now)
+    assert found["latency.torch.decode.dense.p50_ms"].value == 30
+    assert found["latency.torch.decode.pruned.p50_ms"].value == 40
+    assert found["latency.torch.decode.speedup"].value == 0.75
+    samples = order[::4]  # four steps make a sample
+    assert order == [number for number in samples for _ in range(4)]
+    assert all(sorted(samples[at : at + 4]) == [0, 1, 2, 3] for at in range(0, 28, 4))
+
+
+def test_a_workload_says_what_it_needs():
+    assert workload().capacity == 16
+    assert workload(prefill_length=12, past_length=2).capacity == 12
+    with pytest.raises(InputError, match="shorter than 13"):
+        workload(past_length=13)
+
+
+def test_real_models_in_the_same_rounds():
+    with (
+        TorchRunner(tiny(), threads=1) as dense,
+        TorchRunner(uneven(), threads=1) as pruned,
+    ):
+        found = measure_decoders(
+            {"torch": Pair(dense, pruned)},
+            workload(batch=1),
+            ideal={"prefill": 2.0, "decode": 2.0},
+            conditions={"torch": {}},
+        )
+    for name, one in found.items():
+        assert 0 < one.value < 1e6, name
+    for phase in ("prefill", "decode"):
+        ratio = found[f"latency.torch.{phase}.speedup"]
+        assert ratio.low <= ratio.value <= ratio.high
