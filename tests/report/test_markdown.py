@@ -1,0 +1,72 @@
+"""The page, reviewed as text, and what must hold of it whatever it says."""
+
+from pathlib import Path
+
+import pytest
+from report import sample
+
+from numprune_export.report.markdown import render
+from numprune_export.report.quantity import count, measured, number, percent, size
+from numprune_export.report.table import table
+
+GOLDEN = Path(__file__).with_name("report.md")
+
+
+def test_the_page_is_the_reviewed_one():
+    assert render(sample.report()) == GOLDEN.read_text()
+
+
+def test_the_verdict_comes_first():
+    lines = render(sample.report()).splitlines()
+    assert lines[0] == "# Pruning report: smollm2-keep80"
+    assert lines[2] == f"**{sample.report().summary}**"
+
+
+def test_a_run_that_measured_nothing_still_has_a_page():
+    empty = sample.report().model_copy(update={"metrics": {}, "plan": (), "artifacts": {}})
+    page = render(empty)
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## Environment",
+        "## Recipe",
+    ]
+
+
+def test_rows_of_every_table_have_the_columns_of_their_header():
+    blocks, block = [], []
+    for line in [*render(sample.report()).splitlines(), ""]:
+        if line.startswith("|"):
+            block.append(line.replace("\\|", "").count("|"))
+        elif block:
+            blocks.append(block)
+            block = []
+    assert len(blocks) == 9
+    assert all(len(set(one)) == 1 for one in blocks)
+
+
+def test_cells_cannot_break_a_table():
+    assert table(["a", "b"], [["x|y", "1"]]) == ("| a    |   b |\n| ---- | --: |\n| x\\|y |   1 |")
+
+
+@pytest.mark.parametrize(
+    ("got", "expected"),
+    [
+        (count(134_515_008), "134.5 M"),
+        (count(7.24e9), "7.2 B"),
+        (count(15_000), "15.0 k"),
+        (count(960), "960"),
+        (size(538_060_032), "513.1 MiB"),
+        (size(3 << 30), "3.0 GiB"),
+        (size(512), "512 B"),
+        (number(18.23456), "18.23"),
+        (number(1.23e-6), "1.230e-06"),
+        (number(0.0), "0"),
+        (number(float("inf")), "inf"),
+        (number(123456.7), "123457"),
+        (percent(0.2388), "23.9 %"),
+        (measured(1.5, "ratio"), "1.50x"),
+        (measured(2048, "bytes"), "2.0 KiB"),
+        (measured(13.91, "ms"), "13.91 ms"),
+    ],
+)
+def test_quantities_read_with_their_unit(got, expected):
+    assert got == expected

@@ -1,0 +1,135 @@
+"""report.json survives the disk, and nothing else is taken for one."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from report import sample
+
+from numprune_export.artifact import Artifact
+from numprune_export.errors import InputError, OutputError
+from numprune_export.metric import Metric
+from numprune_export.plan import Plan, Site
+from numprune_export.report.schema import ArtifactSummary, Measurement, measurements, widths
+from numprune_export.report.store import read, write
+
+
+def test_a_report_reads_back_as_it_was_written(tmp_path):
+    path = tmp_path / "report.json"
+    write(sample.report(), path)
+    assert read(path) == sample.report()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_metrics_are_flat_plain_json(tmp_path):
+    path = tmp_path / "report.json"
+    write(sample.report(), path)
+    content = json.loads(path.read_text())
+    assert content["format_version"] == 1
+    speedup = content["metrics"]["latency.onnx.prefill.speedup"]
+    assert speedup["value"] == 134.0 / 95.0
+    assert (speedup["low"], speedup["high"], speedup["samples"]) == (1.38, 1.44, 20)
+    assert speedup["conditions"]["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_json_cannot_hold_is_written_as_a_word(tmp_path, value):
+    metrics = measurements({"a.b": Metric(value, "nats", 1, low=value, high=value)})
+    path = tmp_path / "report.json"
+    write(sample.report().model_copy(update={"metrics": metrics}), path)
+
+    def refuse(word):
+        raise AssertionError(f"not JSON: {word}")
+
+    json.loads(path.read_text(), parse_constant=refuse)
+    back = read(path).metrics["a.b"]
+    for got in (back.value, back.low, back.high):
+        assert got == value or (math.isnan(got) and math.isnan(value))
+
+
+def test_conditions_must_be_json():
+    with pytest.raises(ValidationError):
+        Measurement.of(Metric(1.0, "ms", 1, conditions={"dtype": object()}))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 0.5, -2])
+def test_a_truncated_file_is_refused(tmp_path, cut):
+    path = tmp_path / "report.json"
+    write(sample.report(), path)
+    text = path.read_text()
+    path.write_text(text[: int(cut * len(text)) if isinstance(cut, float) else cut])
+    with pytest.raises(InputError, match="cannot read the report"):
+        read(path)
+
+
+def test_an_absent_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot read the report"):
+        read(tmp_path / "report.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "report format `2`"),
+        ({"format_version": 0}, "`format_version`"),
+        ({"surprise": 1}, "`surprise`"),
+        ({"metrics": {"a": {"value": 1}}}, "`metrics.a.unit`"),
+        ({"created": "2026-11-22T05:30:00"}, "`created`"),
+    ],
+)
+def test_another_format_is_refused_by_what_is_wrong(tmp_path, change, message):
+    path = tmp_path / "report.json"
+    content = json.loads(sample.report().model_dump_json()) | change
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '"report"', "null"])
+def test_json_that_is_no_report_is_refused(tmp_path, text):
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="is not a report"):
+        read(path)
+
+
+def test_a_failed_write_leaves_the_old_report_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    write(sample.report(), path)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write(sample.report().model_copy(update={"summary": "other"}), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match="cannot write"):
+        write(sample.report(), tmp_path / "absent" / "report.json")
+
+
+def test_widths_count_what_a_plan_keeps():
+    sites = (
+        Site(0, "attention", 4, (), "o", 8, 10),
+        Site(0, "mlp", 96, (), "d", 1, 3),
+    )
+    plan = Plan(sites, {"layers.0.attention": (0, 3), "layers.0.mlp": tuple(range(50))})
+    found = [(one.site, one.kept, one.units) for one in widths(plan)]
+    assert found == [("layers.0.attention", 2, 4), ("layers.0.mlp", 50, 96)]
+
+
+def test_artifacts_are_named_from_the_run_folder(tmp_path):
+    folder = tmp_path / "artifacts" / "onnx"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"12345")
+    artifact = Artifact("onnx", folder, "model.onnx", {"model.onnx": "00"}, {"opset": 20})
+    found = ArtifactSummary.of(artifact, tmp_path)
+    assert (found.folder, found.size_bytes) == ("artifacts/onnx", 5)
+    assert str(Path.home()) not in found.folder

@@ -1,0 +1,61 @@
+import pytest
+from report import sample
+
+from numprune_export.metric import Metric
+from numprune_export.report.schema import Measurement, measurements
+from numprune_export.report.verdict import perplexities, significant, speed, summarize, targets
+
+
+def ratio(value, low, high) -> Measurement:
+    return Measurement(value=value, unit="ratio", samples=20, low=low, high=high)
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (ratio(1.4, 1.3, 1.5), "is 1.40x faster (95 % interval 1.30 to 1.50)"),
+        (ratio(0.5, 0.4, 0.8), "is 2.00x slower (95 % interval 1.25 to 2.50)"),
+        (
+            ratio(1.2, 0.99, 1.4),
+            "shows no significant speed-up (1.20x, 95 % interval 0.99 to 1.40)",
+        ),
+        (
+            ratio(1.2, 1.0, 1.4),
+            "shows no significant speed-up (1.20x, 95 % interval 1.00 to 1.40)",
+        ),
+        (ratio(1.2, None, None), "is 1.20x, with no interval to judge it by"),
+    ],
+)
+def test_only_an_interval_without_one_is_called_faster_or_slower(one, expected):
+    assert speed(one) == expected
+    assert significant(one) is ("faster" in expected or "slower" in expected)
+
+
+def test_the_verdict_is_one_sentence_with_size_speed_and_quality():
+    assert summarize(measurements(sample.metrics())) == (
+        "23.9 % fewer parameters (134.5 M to 102.4 M); on onnx prefill is 1.41x faster (95 %"
+        " interval 1.38 to 1.44) and decode shows no significant speed-up (1.01x, 95 % interval"
+        " 0.97 to 1.05); perplexity 18.2 dense → 60.1 masked → 25.3 pruned → 25.31 onnx."
+    )
+
+
+def test_what_was_not_measured_is_said():
+    assert summarize({}) == "Size not measured; speed not measured; quality not measured."
+
+
+def test_torch_is_told_only_if_it_is_all_there_is():
+    timed = measurements(sample.timed("torch", "decode", 30.0, 20.0, 1.4, 1.6))
+    assert "on torch decode is 1.50x faster" in summarize(timed)
+
+
+def test_perplexities_are_told_in_pipeline_order():
+    names = ["onnx", "pruned", "dense", "masked", "abc"]
+    metrics = measurements({f"quality.perplexity.{name}": Metric(1.0, "", 1) for name in names})
+    assert list(perplexities(metrics)) == ["dense", "masked", "pruned", "abc", "onnx"]
+
+
+def test_the_torch_reference_comes_last():
+    metrics = {
+        f"latency.{name}.decode.speedup": ratio(1, 1, 1) for name in ("trt", "torch", "onnx")
+    }
+    assert targets(metrics, "latency") == ["onnx", "trt", "torch"]
