@@ -33,3 +33,11 @@ class Metric:
 
 Metrics = dict[str, Metric]
 """Dotted name, for example `latency.onnx.decode.pruned.p50_ms`, to its measurement."""
+
+
+def metrics_to_json(metrics: Metrics) -> dict[str, Any]:
+    return {name: one.to_json() for name, one in metrics.items()}
+
+
+def metrics_from_json(content: Mapping[str, Any]) -> Metrics:
+    return {name: Metric(**one) for name, one in content.items()}

@@ -7,8 +7,10 @@
 `keep` is everywhere the fraction that stays, never the fraction removed.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 Kind = Literal["attention", "mlp"]
@@ -89,8 +91,20 @@ class Plan:
             "prunable_parameters": self.prunable_parameters,
             "kept_parameters": self.kept_parameters,
             "uniform": self.uniform,
-            "sites": {
-                site.name: {"units": site.units, "kept": list(self.kept[site.name])}
+            "sites": [
+                {**asdict(site), "name": site.name, "kept": list(self.kept[site.name])}
                 for site in self.sites
-            },
+            ],
         }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Plan:
+        """The plan that `to_json` gave; totals are computed anew."""
+        sites, kept = [], {}
+        for row in content["sites"]:
+            values = {field.name: row[field.name] for field in fields(Site)}
+            values["producers"] = tuple(Producer(**one) for one in row["producers"])
+            site = Site(**values)
+            sites.append(site)
+            kept[site.name] = tuple(row["kept"])
+        return cls(tuple(sites), kept)

@@ -1,10 +1,9 @@
 """Random scores: the floor under every method."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Generator, Tensor
 
 from numprune_export.calibrate import Statistics
@@ -12,10 +11,9 @@ from numprune_export.strict import Strict
 
 
 class Random(Strict):
-    """Uniform noise from the caller's generator."""
+    """Uniform noise from the caller's generator (the recipe's `seed`)."""
 
     method: Literal["random"] = "random"
-    seed: Annotated[int, Field(ge=0)] = 0
 
     def __call__(
         self,

@@ -1,0 +1,70 @@
+"""The Typer app, and how errors reach a person: one line of what, one of how to fix, an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from numprune_export.cli import describe, run
+from numprune_export.errors import NumpruneError
+from numprune_export.version import __version__
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 an exported model disagrees with PyTorch; 2 a mistake in the recipe, an"
+    " option, or an unsupported architecture; 3 an optional dependency is missing; 4 a model or text"
+    " is missing or unusable; 5 NaN or infinity in weights or activations; 6 the output folder is"
+    " foreign, busy or full; 7 the hub cannot be reached; 130 interrupted."
+)
+
+app = typer.Typer(
+    name="numprune-export",
+    help="Prune Transformers without training, shrink them, export them, and prove the speed-up.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    return
+
+
+app.command()(run.run)
+app.command("inspect")(describe.inspect)
+app.command()(describe.recipes)
+app.command()(describe.targets)
+app.command()(describe.doctor)
+app.command()(describe.schema)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except NumpruneError as error:
+        _say(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on from the last whole stage", err=True)
+        sys.exit(130)
+
+
+def _say(error: NumpruneError) -> None:
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(str(error), err=True)
+    typer.secho("hint: ", fg="cyan", err=True, nl=False)
+    typer.echo(error.hint, err=True)

@@ -1,0 +1,121 @@
+"""The whole job, top to bottom: a recipe to a smaller, exported, proven model.
+
+Each stage's output is a folder of the run, made whole or not at all. Its key is a hash of all it
+depends on, so that the same command goes on where it was stopped, and a changed recipe redoes only
+what the change reaches.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+
+from numprune_export import corpus
+from numprune_export import recipe as recipes
+from numprune_export.checkpoint.source import resolve
+from numprune_export.corpus import Windows
+from numprune_export.errors import InputError
+from numprune_export.metric import Metrics
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.exporting import Exported, chosen_targets, export
+from numprune_export.pipeline.models import Dense, Models
+from numprune_export.pipeline.proving import benchmark, read_metrics, validate
+from numprune_export.pipeline.pruning import Pruned, pruned_checkpoint
+from numprune_export.pipeline.sizes import time_metrics
+from numprune_export.progress import Observer
+from numprune_export.recipe import Recipe
+from numprune_export.report.environment import describe
+from numprune_export.report.markdown import render
+from numprune_export.report.schema import ArtifactSummary, Report, measurements, widths
+from numprune_export.report.verdict import summarize
+from numprune_export.run_folder import RunFolder, open_folder
+
+
+def run(
+    recipe: Recipe, *, name: str, folder: Path, search: Sequence[Path], observer: Observer
+) -> Report:
+    """Do the whole job, or what is left of it.
+
+    Args:
+        recipe: What to do.
+        name: Of the recipe, for the report.
+        folder: The run folder: new, empty, or an earlier run's.
+        search: Folders that relative paths in the recipe are looked up in, in order.
+        observer: Told of progress.
+
+    Returns:
+        The report, also written as report.json and report.md.
+
+    Raises:
+        NumpruneError: one of its kinds; see `errors`. Finished stages stay for the next try.
+    """
+    targets = chosen_targets(recipe)
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    source = resolve(recipe.model.source, revision=recipe.model.revision, search=search)
+    with open_folder(folder) as run_folder:
+        context = Context(recipe, run_folder, observer)
+        dense = Dense(source, recipe.model.dtype)
+        calibration, evaluation = _texts(recipe, dense, search)
+        run_folder.write("recipe.yaml", recipes.dump(recipe))
+
+        pruned = pruned_checkpoint(context, dense, calibration)
+        models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan)
+        exported = [export(context, target, models) for target in targets]
+        validated = validate(context, models, exported, evaluation)
+        measured = benchmark(context, models, exported, evaluation)
+
+        stages = [
+            *pruned.stages,
+            *(one for each in exported for one in each.stages),
+            validated,
+            measured,
+        ]
+        metrics = read_metrics(validated) | read_metrics(measured) | time_metrics(stages)
+        report = _report(recipe, name, run_folder, pruned, exported, metrics)
+        run_folder.write("report.json", report.model_dump_json(indent=2) + "\n")
+        run_folder.write("report.md", render(report))
+    return report
+
+
+def _texts(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> tuple[Windows, Windows]:
+    """Calibration and evaluation windows; both are drawn before any work, so that a text which is
+    too short is said at once."""
+    tokenizer = dense.tokenizer
+    if tokenizer is None:
+        raise InputError(
+            f"`{dense.source.reference}` has no tokenizer", hint="put its tokenizer files beside it"
+        )
+    return (
+        corpus.draw(recipe.calibration, tokenizer, search),
+        corpus.draw(recipe.evaluation, tokenizer, search),
+    )
+
+
+def _report(
+    recipe: Recipe,
+    name: str,
+    folder: RunFolder,
+    pruned: Pruned,
+    exported: Sequence[Exported],
+    metrics: Metrics,
+) -> Report:
+    found = measurements(metrics)
+    return Report(
+        created=datetime.now(timezone.utc),
+        recipe_name=name,
+        summary=summarize(found),
+        metrics=found,
+        plan=widths(pruned.plan),
+        recipe=json.loads(recipe.model_dump_json()),
+        environment=describe(),
+        artifacts={
+            f"{one.target.name}.{variant}": ArtifactSummary.of(artifact, folder.path)
+            for one in exported
+            for variant, artifact in one.artifacts.items()
+        },
+    )

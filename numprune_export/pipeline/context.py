@@ -1,0 +1,40 @@
+"""What every stage is given: the recipe, where to write, whom to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numprune_export.progress import Observer
+from numprune_export.recipe import Recipe
+from numprune_export.run_folder import RunFolder, Stage, key_of
+from numprune_export.version import __version__
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run."""
+
+    recipe: Recipe
+    folder: RunFolder
+    observer: Observer
+
+    def stage(
+        self,
+        place: str,
+        inputs: Sequence[Any],
+        make: Callable[[Path], None],
+    ) -> Stage:
+        """Make or find a stage, and show it.
+
+        Args:
+            place: Its folder in the run.
+            inputs: All it depends on, JSON-able; the package version is added.
+            make: Fills an empty folder.
+        """
+        self.observer.begin(place)
+        stage = self.folder.stage(place, key_of(__version__, place, *inputs), make)
+        self.observer.end(place, stage.seconds, resumed=stage.resumed)
+        return stage

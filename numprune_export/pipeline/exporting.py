@@ -1,0 +1,77 @@
+"""The export stages: the dense and the pruned model through the same exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from numprune_export import targets
+from numprune_export.artifact import Artifact, Exporter
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.models import VARIANTS, Models, Variant
+from numprune_export.recipe import Recipe
+from numprune_export.run_folder import Stage
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target that the recipe asks for, its settings checked and its runtime present."""
+
+    exporter: Exporter
+    settings: BaseModel
+
+    @property
+    def name(self) -> str:
+        return self.exporter.name
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Both variants of the model on one target."""
+
+    target: Target
+    artifacts: Mapping[Variant, Artifact]
+    stages: tuple[Stage, ...]
+
+
+def chosen_targets(recipe: Recipe) -> tuple[Target, ...]:
+    """The recipe's targets, ready to use.
+
+    Raises:
+        RecipeError: an unknown target or setting.
+        MissingExtraError: a runtime is not installed.
+    """
+    found = []
+    for name, content in recipe.targets.items():
+        exporter = targets.find(name)
+        settings = targets.settings_for(exporter, content)
+        targets.require_ready(exporter)
+        found.append(Target(exporter, settings))
+    return tuple(found)
+
+
+def export(
+    context: Context,
+    target: Target,
+    models: Models,
+) -> Exported:
+    """One stage per variant; a model is read only if its artifact is not there yet."""
+    stages = {variant: _export_one(context, target, variant, models) for variant in VARIANTS}
+    artifacts = {variant: Artifact.load(stage.folder) for variant, stage in stages.items()}
+    return Exported(target, artifacts, tuple(stages.values()))
+
+
+def _export_one(
+    context: Context,
+    target: Target,
+    variant: Variant,
+    models: Models,
+) -> Stage:
+    def make(folder: Path) -> None:
+        target.exporter.export(models.family.decoder(models.get(variant)), folder, target.settings)
+
+    inputs = [models.key(variant), target.settings.model_dump()]
+    return context.stage(f"artifacts/{target.name}/{variant}", inputs, make)

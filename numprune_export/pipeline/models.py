@@ -1,0 +1,76 @@
+"""The models of a run, each read from disk when a stage first needs it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from numprune_export import rewrite
+from numprune_export.checkpoint.load import Loaded, load, load_source
+from numprune_export.checkpoint.source import Source
+from numprune_export.family import RotaryDecoder
+from numprune_export.plan import Plan
+from numprune_export.run_folder import key_of
+
+Variant = Literal["dense", "pruned"]
+VARIANTS: tuple[Variant, ...] = ("dense", "pruned")
+
+
+class Dense:
+    """The model that the recipe names."""
+
+    def __init__(self, source: Source, dtype: str) -> None:
+        self.source = source
+        self.fingerprint = source.fingerprint()
+        self.key = key_of(self.fingerprint, dtype)
+        self._dtype: torch.dtype = getattr(torch, dtype)
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        return load_source(self.source, self._dtype)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        return self.loaded.tokenizer
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.loaded.model
+
+
+class Models:
+    """The dense model and the pruned one, which is always read back from its checkpoint."""
+
+    def __init__(self, dense: Dense, checkpoint: Path, checkpoint_key: str, plan: Plan) -> None:
+        self._dense = dense
+        self._checkpoint = checkpoint
+        self._keys: dict[Variant, str] = {"dense": dense.key, "pruned": checkpoint_key}
+        self.plan = plan
+
+    @property
+    def family(self) -> RotaryDecoder:
+        return self._dense.source.family
+
+    @property
+    def dense(self) -> PreTrainedModel:
+        return self._dense.model
+
+    @cached_property
+    def pruned(self) -> PreTrainedModel:
+        return load(self._checkpoint)
+
+    def masked(self) -> Any:
+        """The dense model with the removed units' columns zeroed: pruned, not compensated."""
+        model = rewrite.twin(self.dense)
+        rewrite.masked(model, self.family.block_list(model), self.plan)
+        return model
+
+    def get(self, variant: Variant) -> PreTrainedModel:
+        return self.dense if variant == "dense" else self.pruned
+
+    def key(self, variant: Variant) -> str:
+        return self._keys[variant]

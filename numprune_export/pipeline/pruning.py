@@ -1,0 +1,167 @@
+"""The stages from a dense model to a smaller checkpoint on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from numprune_export import calibrate, prune, statistics_folder
+from numprune_export.allocate import allocate
+from numprune_export.checkpoint.proof import prove_reload
+from numprune_export.checkpoint.save import save
+from numprune_export.corpus import Windows
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.models import Dense
+from numprune_export.plan import Plan, Site
+from numprune_export.run_folder import Stage, key_of, require_space
+
+SCORES = "scores.safetensors"
+PLAN = "plan.json"
+PROOF_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The smaller checkpoint, the plan it came from, and the stages that made it."""
+
+    checkpoint: Stage
+    plan: Plan
+    stages: tuple[Stage, ...]
+
+
+def pruned_checkpoint(context: Context, dense: Dense, windows: Windows) -> Pruned:
+    """Calibrate, score, allocate, compensate and rewrite; each a stage of its own."""
+    calibrated = _calibrate(context, dense, windows)
+    scored = _score(context, dense, calibrated)
+    allocated = _allocate(context, dense, scored)
+    plan = _read_plan(allocated.folder)
+    checkpoint = _prune(context, dense, plan, allocated, calibrated, windows)
+    return Pruned(checkpoint, plan, (calibrated, scored, allocated, checkpoint))
+
+
+def windows_key(windows: Windows) -> str:
+    """Hash of the token windows themselves: the calibration hash of a checkpoint."""
+    return key_of(windows.tokens.tolist(), windows.lengths.tolist())
+
+
+def _calibrate(context: Context, dense: Dense, windows: Windows) -> Stage:
+    recipe = context.recipe
+
+    def make(folder: Path) -> None:
+        model, family = dense.model, dense.loaded.family
+        sites = family.sites(model)
+        size = sum(one.numel() * one.element_size() for one in model.parameters())
+        artifacts = 2 * len(recipe.targets)
+        require_space(folder, statistics_folder.size_bytes(sites) + (1 + artifacts) * size)
+        batch, tick = recipe.calibration.batch, context.observer.advance
+        context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
+        for block, found in enumerate(calibrate.collect(model, family, windows, batch, tick)):
+            statistics_folder.write_block(folder, block, found)
+
+    inputs = [dense.key, windows_key(windows), recipe.calibration.batch]
+    return context.stage("statistics", inputs, make)
+
+
+def _score(context: Context, dense: Dense, calibrated: Stage) -> Stage:
+    recipe = context.recipe
+
+    def make(folder: Path) -> None:
+        model, family = dense.model, dense.loaded.family
+        blocks, sites, scores = family.block_list(model), family.sites(model), {}
+        context.observer.expect(len(sites))
+        for index, site in enumerate(sites):
+            generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + index)
+            scores[site.name] = recipe.score(
+                blocks[site.block].get_submodule(site.consumer).weight.detach(),  # type: ignore[operator]
+                statistics_folder.read_site(calibrated.folder, site),
+                keep=recipe.keep,
+                generator=generator,
+            )
+            context.observer.advance(1)
+        save_file(scores, folder / SCORES)
+
+    inputs = [calibrated.key, recipe.score.model_dump(), recipe.keep, recipe.seed]
+    return context.stage("scores", inputs, make)
+
+
+def _allocate(context: Context, dense: Dense, scored: Stage) -> Stage:
+    recipe = context.recipe
+
+    def make(folder: Path) -> None:
+        sites = dense.loaded.family.sites(dense.model)
+        plan = allocate(sites, load_file(scored.folder / SCORES), recipe.keep, recipe.allocate)
+        (folder / PLAN).write_text(json.dumps(plan.to_json(), indent=1) + "\n")
+
+    return context.stage("plan", [scored.key, recipe.keep, recipe.allocate.model_dump()], make)
+
+
+def _read_plan(folder: Path) -> Plan:
+    return Plan.from_json(json.loads((folder / PLAN).read_text()))
+
+
+def _prune(
+    context: Context,
+    dense: Dense,
+    plan: Plan,
+    allocated: Stage,
+    calibrated: Stage,
+    windows: Windows,
+) -> Stage:
+    recipe = context.recipe
+
+    def make(folder: Path) -> None:
+        small = _compensated(context, dense, plan, calibrated, windows)
+        save(
+            small,
+            dense.loaded.tokenizer,
+            dense.loaded.family,
+            folder,
+            _record(context, dense, windows),
+        )
+        rows = torch.from_numpy(windows.tokens[:1, :PROOF_TOKENS])
+        prove_reload(folder, small, rows)
+
+    inputs = [allocated.key, recipe.compensate.model_dump(), recipe.calibration.batch]
+    return context.stage("model", inputs, make)
+
+
+def _compensated(
+    context: Context, dense: Dense, plan: Plan, calibrated: Stage, windows: Windows
+) -> Any:
+    recipe, model, family = context.recipe, dense.model, dense.loaded.family
+    if recipe.compensate.order == "sequential":
+        batch, tick = recipe.calibration.batch, context.observer.advance
+        context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
+        return prune.sequential(model, family, plan, recipe.compensate, windows, batch, tick)
+
+    def of_dense_model(site: Site) -> calibrate.Statistics:
+        return statistics_folder.read_site(calibrated.folder, site)
+
+    return prune.one_shot(model, family, plan, recipe.compensate, of_dense_model)
+
+
+def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, Any]:
+    """What a pruned checkpoint says of its own making."""
+    recipe = context.recipe
+    return {
+        "method": {
+            "keep": recipe.keep,
+            "score": recipe.score.model_dump(),
+            "allocate": recipe.allocate.model_dump(),
+            "compensate": recipe.compensate.model_dump(),
+        },
+        "calibration_sha256": windows_key(windows),
+        "parent": {
+            "reference": dense.source.reference,
+            "revision": dense.source.revision,
+            "sha256": dense.fingerprint,
+        },
+        "versions": {name: version(name) for name in ("numprune-export", "torch", "transformers")},
+    }

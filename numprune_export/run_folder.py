@@ -1,0 +1,186 @@
+"""The run folder: every stage's output appears whole or not at all, and a killed run goes on.
+
+A stage is made in a hidden folder beside its place and renamed when it is complete, with its key
+(a hash of all it depends on) inside. The next run with the same key finds it; another key makes it
+anew. One process owns a run folder at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numprune_export.errors import OutputError
+
+MARKER = ".numprune-run"
+STAGE = "stage.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage."""
+
+    name: str
+    key: str
+    folder: Path
+    seconds: float
+    """Wall time it took when it was made, this time or an earlier one."""
+    resumed: bool
+    """True if it was found and not made."""
+
+
+def key_of(*parts: Any) -> str:
+    """Hash of everything a stage depends on; parts must be JSON-able."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class RunFolder:
+    """A folder that one run owns. Use `open_folder` to get one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def stage(self, name: str, key: str, make: Callable[[Path], None]) -> Stage:
+        """The finished stage `name`: the one on disk if its key matches, else made by `make`.
+
+        Args:
+            name: Folder relative to the run, for example `artifacts/onnx/dense`.
+            key: From `key_of`, over all inputs, earlier stages' keys included.
+            make: Fills an empty folder; what it raises leaves no trace of the stage.
+        """
+        place = self.path / name
+        found = _read_stage(place)
+        if found is not None and found["key"] == key:
+            return Stage(name, key, place, found["seconds"], resumed=True)
+        partial = place.with_name(f".{place.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        start = time.perf_counter()
+        with full_disk_named(self.path):
+            partial.mkdir(parents=True)
+            try:
+                make(partial)
+                seconds = time.perf_counter() - start
+                content = json.dumps({"key": key, "seconds": seconds}) + "\n"
+                (partial / STAGE).write_text(content)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            shutil.rmtree(place, ignore_errors=True)
+            partial.rename(place)
+        return Stage(name, key, place, seconds, resumed=False)
+
+    def write(self, name: str, text: str) -> Path:
+        """Write one text file, whole or not at all."""
+        place = self.path / name
+        partial = place.with_name(f".{place.name}.partial")
+        with full_disk_named(self.path):
+            try:
+                partial.write_text(text, encoding="utf-8")
+                partial.replace(place)
+            finally:
+                partial.unlink(missing_ok=True)
+        return place
+
+
+@contextmanager
+def open_folder(path: Path) -> Iterator[RunFolder]:
+    """Own `path` for the time of a `with`: create it, or go on with an earlier run in it.
+
+    Raises:
+        OutputError: it holds something that is not a run, another process works in it, or it
+            cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"`{path}` is not a folder", hint="choose another `--out`")
+    if path.is_dir() and not (path / MARKER).exists() and any(path.iterdir()):
+        raise OutputError(
+            f"`{path}` is not empty and not a run of this tool",
+            hint="choose another `--out`, or empty the folder yourself",
+        )
+    created = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        marker = (path / MARKER).open("a")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to `{path}`: {error.strerror}", hint="choose another `--out`"
+        ) from None
+    with marker:
+        _lock(marker.fileno(), path)
+        folder = RunFolder(path)
+        try:
+            yield folder
+        finally:
+            if created and not any(one.name != MARKER for one in path.iterdir()):
+                (path / MARKER).unlink()
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turn "no space left" into an OutputError.
+
+    ONNX and safetensors report a full disk in words of their own, so the text is looked at too.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(error):
+            raise OutputError(
+                f"no space left on the disk of `{path}`",
+                hint="free some space and run the same command again: it goes on where it stopped",
+            ) from None
+        raise
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Refuse a run whose files will not fit.
+
+    Raises:
+        OutputError: less than `needed` bytes are free on the disk of `path`.
+    """
+    existing = path
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise OutputError(
+            f"`{path}` needs about {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
+            hint="free some space, or choose another `--out`",
+        )
+
+
+def _read_stage(place: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((place / STAGE).read_text())
+    except (OSError, ValueError):
+        return None
+    if isinstance(found, dict) and {"key", "seconds"} <= found.keys():
+        return found
+    return None
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    if os.name == "nt":  # no flock: Windows refuses the rename of open folders by itself
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise OutputError(
+            f"another run is at work in `{path}`", hint="wait for it, or choose another `--out`"
+        ) from None

@@ -1,0 +1,54 @@
+"""Calibration statistics on disk: one safetensors file per block, read back site by site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from numprune_export.calibrate import Statistics
+from numprune_export.corpus import Windows
+from numprune_export.plan import Site
+
+WINDOWS = "windows.safetensors"
+
+
+def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) -> None:
+    """Write the statistics of one block's sites, by site name."""
+    tensors = {}
+    for name, one in statistics.items():
+        tensors[f"{name}.gram"] = one.gram.cpu()
+        tensors[f"{name}.total"] = one.total.cpu()
+        tensors[f"{name}.tokens"] = torch.tensor(one.tokens)
+    save_file(tensors, _file(folder, block))
+
+
+def read_site(folder: Path, site: Site) -> Statistics:
+    """The statistics of one site; nothing else is read."""
+    with safe_open(_file(folder, site.block), framework="pt") as file:
+        return Statistics(
+            file.get_tensor(f"{site.name}.gram"),
+            file.get_tensor(f"{site.name}.total"),
+            int(file.get_tensor(f"{site.name}.tokens")),
+        )
+
+
+def write_windows(folder: Path, windows: Windows) -> None:
+    """Keep the token windows beside the statistics they gave."""
+    tensors = {
+        "tokens": torch.from_numpy(windows.tokens),
+        "lengths": torch.from_numpy(windows.lengths),
+    }
+    save_file(tensors, folder / WINDOWS)
+
+
+def size_bytes(sites: tuple[Site, ...]) -> int:
+    """Disk that the Gram matrices of these sites take."""
+    return sum(4 * (site.units * site.consumer_width) ** 2 for site in sites)
+
+
+def _file(folder: Path, block: int) -> Path:
+    return folder / f"block_{block:03d}.safetensors"

@@ -1,0 +1,66 @@
+"""Export targets, found by entry point: a third party adds one without a change here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from numprune_export.artifact import Exporter
+from numprune_export.errors import MissingExtraError, RecipeError
+
+GROUP = "numprune_export.exporters"
+
+
+def names() -> list[str]:
+    return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+
+def find(name: str) -> Exporter:
+    """The exporter of this name; no other target is imported.
+
+    Raises:
+        RecipeError: there is no such target.
+    """
+    found: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in found:
+        close = difflib.get_close_matches(name, found, n=1)
+        raise RecipeError(
+            f"unknown export target `{name}`",
+            hint=f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(found))}",
+        )
+    exporter: Exporter = found[name].load()()
+    return exporter
+
+
+def settings_for(exporter: Exporter, content: Mapping[str, Any]) -> BaseModel:
+    """A recipe's settings for a target, checked by the target's own schema.
+
+    Raises:
+        RecipeError: the target has no such setting, or not with that value.
+    """
+    try:
+        return exporter.settings.model_validate(dict(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(("targets", exporter.name, *(str(part) for part in first["loc"])))
+        message = first["msg"][0].lower() + first["msg"][1:]
+        known = ", ".join(exporter.settings.model_fields)
+        raise RecipeError(f"`{key}`: {message}", hint=f"settings of this target: {known}") from None
+
+
+def require_ready(exporter: Exporter) -> None:
+    """Refuse a target whose runtime is not installed.
+
+    Raises:
+        MissingExtraError: with the install line.
+    """
+    found = exporter.availability()
+    if not found.ready:
+        raise MissingExtraError(
+            f"target `{exporter.name}` cannot run here: {found.detail}",
+            hint=found.install or "see `numprune-export doctor`",
+        )

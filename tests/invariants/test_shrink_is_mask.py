@@ -1,0 +1,80 @@
+"""The invariant the product rests on: a shrunken model is the masked model, only smaller."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import MODEL_TYPES, tiny
+
+from numprune_export import prune, rewrite
+from numprune_export.calibrate import Statistics
+from numprune_export.compensate.bias import Bias
+from numprune_export.compensate.none import Nothing
+from numprune_export.corpus import Windows
+from numprune_export.families import FAMILIES
+from numprune_export.plan import Plan
+
+MODELS = {name: tiny(name).double() for name in MODEL_TYPES}
+
+
+def plans(family, model):
+    """Any non-empty kept set at every site."""
+    sites = family.sites(model)
+    sets = {
+        site.name: st.sets(st.integers(0, site.units - 1), min_size=1).map(
+            lambda kept: tuple(sorted(kept))
+        )
+        for site in sites
+    }
+    return st.fixed_dictionaries(sets).map(lambda kept: Plan(sites, kept))
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@settings(deadline=None, max_examples=15)
+@given(data=st.data())
+def test_shrunken_model_equals_masked_model(model_type, data):
+    family, model = FAMILIES[model_type], MODELS[model_type]
+    plan = data.draw(plans(family, model))
+    before = rewrite.parameter_count(model)
+
+    masked = rewrite.twin(model)
+    rewrite.masked(masked, family.block_list(masked), plan)
+    small = prune.one_shot(model, family, plan, Nothing(), lambda _: None)
+
+    tokens = torch.randint(0, 97, (2, 7))
+    torch.testing.assert_close(small(tokens).logits, masked(tokens).logits, rtol=0, atol=1e-9)
+    gone = plan.prunable_parameters - plan.kept_parameters
+    assert rewrite.parameter_count(small) == before - gone
+    assert rewrite.parameter_count(model) == before
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_keeping_everything_changes_nothing(model_type):
+    family, model = FAMILIES[model_type], MODELS[model_type]
+    sites = family.sites(model)
+    plan = Plan(sites, {site.name: tuple(range(site.units)) for site in sites})
+    windows = Windows(np.ones((1, 4), np.int64), np.full(1, 4))
+    small = prune.sequential(model, family, plan, Bias(order="sequential"), windows, 1, lambda _: None)
+    tokens = torch.randint(0, 97, (2, 7))
+    assert torch.equal(small(tokens).logits, model(tokens).logits)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_the_dense_model_is_left_as_it_was(model_type):
+    family, model = FAMILIES[model_type], MODELS[model_type]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    sites = family.sites(model)
+    plan = Plan(sites, {site.name: (0,) for site in sites})
+
+    def ones(site):
+        n = site.units * site.consumer_width
+        return Statistics(torch.eye(n), torch.ones(n, dtype=torch.float64), 1)
+
+    small = prune.one_shot(model, family, plan, Bias(), ones)
+
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert small.model.layers[0].mlp.down_proj.bias is not None
+    assert small.model.layers[0].mlp.intermediate_size == 1
+    assert model.model.layers[0].mlp.intermediate_size == 96
+    assert small.lm_head.weight.data_ptr() == model.lm_head.weight.data_ptr()
