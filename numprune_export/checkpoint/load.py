@@ -1,35 +1,21 @@
-"""Load a model to prune, or a pruned one, and refuse what transformers would only warn about.
-
-transformers fills a missing tensor with random numbers and drops one that it does not expect.
-Both make a different network, so both are errors here.
-"""
+"""Load a dense model to prune, or a pruned one to use."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from numprune_export.checkpoint import manifest, modeling_numprune
+from numprune_export.checkpoint import manifest
+from numprune_export.checkpoint.folder_model import read_model, read_tokenizer
+from numprune_export.checkpoint.gguf_model import read_gguf
 from numprune_export.checkpoint.quiet import quiet
 from numprune_export.checkpoint.source import Source
 from numprune_export.checkpoint.weights import read_json, weight_files
 from numprune_export.checkpoint.widths import read_section
-from numprune_export.errors import InputError, NumericalError
+from numprune_export.errors import NumericalError
 from numprune_export.families import family_of
 from numprune_export.family import RotaryDecoder
-from numprune_export.optional import require
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-_ATTENTION = "sdpa"
 
 
 @dataclass(frozen=True)
@@ -55,12 +41,11 @@ def load_source(source: Source, dtype: torch.dtype) -> Loaded:
     """
     with quiet():
         if source.kind == "gguf":
-            model, tokenizer = _from_gguf(source.path, dtype)
+            model, tokenizer = read_gguf(source.path, dtype)
         else:
-            model, tokenizer = _from_folder(source.path, dtype), _tokenizer(source.path)
+            model, tokenizer = read_model(source.path, dtype), read_tokenizer(source.path)
     _refuse_non_finite(model, source)
-    family = family_of(model.config.model_type, None)
-    return Loaded(model.eval(), tokenizer, family, source)
+    return Loaded(model.eval(), tokenizer, family_of(model.config.model_type, None), source)
 
 
 def load(
@@ -80,92 +65,12 @@ def load(
     """
     folder = Path(path)
     read_section(read_json(folder / "config.json"), folder)
-    if (folder / manifest.NAME).exists() or verify_hashes:
+    # Absent after a reloaded model's own save_pretrained, which knows no manifest.
+    if verify_hashes or (folder / manifest.NAME).exists():
         manifest.verify(folder, hashes=verify_hashes)
     weight_files(folder)
     with quiet():
-        return _from_folder(folder, dtype).eval()
-
-
-def _from_folder(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
-    values = read_json(folder / "config.json")
-    config = _config(folder)
-    factory: Any = AutoModelForCausalLM
-    if "numprune" in values and read_section(values, folder).layout == "per-layer":
-        factory = modeling_numprune.CLASSES[config.model_type]
-    return _checked(
-        folder,
-        *factory.from_pretrained(
-            folder,
-            config=config,
-            dtype="auto" if dtype is None else dtype,
-            attn_implementation=_ATTENTION,
-            output_loading_info=True,
-            # A wrong shape is then listed instead of raised, and named by _checked.
-            ignore_mismatched_sizes=True,
-            local_files_only=True,
-        ),
-    )
-
-
-def _config(folder: Path) -> Any:
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (StrictDataclassError, OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"`{folder / 'config.json'}` is not a valid configuration: {_first_line(error)}",
-            hint="download the file again",
-        ) from error
-
-
-def _from_gguf(
-    path: Path, dtype: torch.dtype
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
-    require("gguf", extra="gguf")
-    require("accelerate", extra="gguf")
-    from transformers import GgufConfig
-
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            dtype=dtype,
-            attn_implementation=_ATTENTION,
-            quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True,
-            local_files_only=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except (OSError, ValueError, IndexError, KeyError, RuntimeError) as error:
-        raise InputError(
-            f"`{path}` cannot be read as a model: {_first_line(error)}",
-            hint="download the file again, or give the model as a Hugging Face folder",
-        ) from error
-    return _checked(path, model, info), tokenizer
-
-
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        return None
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"the tokenizer of `{folder}` cannot be read: {_first_line(error)}",
-            hint="download the tokenizer files again",
-        ) from error
-
-
-def _checked(path: Path, model: PreTrainedModel, info: dict[str, Any]) -> PreTrainedModel:
-    for problem in ("missing", "unexpected", "mismatched"):
-        found = sorted(map(str, info[f"{problem}_keys"]))
-        if found:
-            raise InputError(
-                f"`{path}` does not match its configuration: {len(found)} {problem} tensors,"
-                f" the first is `{found[0]}`",
-                hint="config.json and the weights must come from the same checkpoint",
-            )
-    return model
+        return read_model(folder, dtype).eval()
 
 
 def _refuse_non_finite(model: PreTrainedModel, source: Source) -> None:
@@ -176,7 +81,3 @@ def _refuse_non_finite(model: PreTrainedModel, source: Source) -> None:
                 f"`{name}` of `{source.reference}` holds NaN or infinity in {tensor.dtype}",
                 hint="use a checkpoint with finite weights, or a dtype with a wider range",
             )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")

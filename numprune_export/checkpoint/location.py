@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from numprune_export.errors import InputError, MissingExtraError, RecipeError
+from numprune_export.errors import InputError, MissingExtraError
 
 _PACKAGE = "package:"
 
@@ -14,9 +14,8 @@ def locate(reference: str, search: Sequence[Path]) -> Path | None:
     """The file or folder that `reference` names, or None if none does.
 
     Raises:
-        InputError: the package is installed and has no such file.
+        InputError: a path leaves its folder or package, or the package has no such file.
         MissingExtraError: the package of `package:NAME/path` is not installed.
-        RecipeError: a relative path, or one in a package, leaves its folder.
     """
     if reference.startswith(_PACKAGE):
         return _in_package(reference)
@@ -31,7 +30,7 @@ def _inside(folder: Path, relative: str) -> Path:
     # Lexical on purpose: `..` is the recipe's doing and refused, a symbolic link is the user's.
     joined = Path(os.path.normpath(folder.absolute() / relative))
     if not joined.is_relative_to(os.path.normpath(folder.absolute())):
-        raise RecipeError(
+        raise InputError(
             f"`{relative}` climbs out of the folder it is relative to",
             hint="give an absolute path",
         )
@@ -43,9 +42,7 @@ def _in_package(reference: str) -> Path:
     folder = _package_folder(name, reference)
     path = (folder / inside).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise RecipeError(
-            f"`{reference}` leaves its package", hint="name a file inside the package"
-        )
+        raise InputError(f"`{reference}` leaves its package", hint="name a file inside the package")
     if not path.exists():
         raise InputError(
             f"package `{name}` has no file `{inside}`",
@@ -57,7 +54,7 @@ def _in_package(reference: str) -> Path:
 def _package_folder(name: str, reference: str) -> Path:
     """Where a package lies. Finding the spec of a top-level package does not run its code."""
     if not name.isidentifier():
-        raise RecipeError(
+        raise InputError(
             f"`{reference}` does not name a package", hint="write `package:NAME/path/inside`"
         )
     spec = importlib.util.find_spec(name)

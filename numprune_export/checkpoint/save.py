@@ -90,6 +90,8 @@ def _write_weights(
     if state[head].data_ptr() == state[embedding].data_ptr():
         del state[head]
     save_torch_state_dict(state, folder, max_shard_size=max_shard_bytes)
+    for shard in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", shard)  # safetensors writes for the owner only
 
 
 def _write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

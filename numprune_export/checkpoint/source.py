@@ -69,11 +69,11 @@ def resolve(reference: str, *, revision: str | None, search: Sequence[Path]) -> 
         search: Folders that a relative path is looked up in, in order.
 
     Raises:
-        InputError: nothing is there, or a file is missing or damaged.
+        InputError: nothing is there, a path climbs out, or a file is missing or damaged.
         UnsupportedModelError: no family describes the architecture, or the weights are quantised.
         HubError: the hub cannot be reached or refuses.
         MissingExtraError: the package of a `package:` reference is not installed.
-        RecipeError: a revision for something that is not on the hub, or a path that climbs out.
+        RecipeError: a revision for something that is not on the hub.
     """
     path = locate(reference, search)
     if path is None and hub.is_hub_id(reference):

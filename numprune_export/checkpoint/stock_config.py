@@ -10,7 +10,7 @@ from numprune_export.checkpoint.widths import LayerWidths
 from numprune_export.families import mistral
 from numprune_export.family import RotaryDecoder
 
-_OURS = ("numprune", "auto_map", "quantization_config", "_name_or_path")
+_OURS = ("numprune", "auto_map", "quantization_config", "_model_name_or_path")
 _LLAMA_ONLY = ("attention_bias", "mlp_bias", "pretraining_tp")
 
 

@@ -1,0 +1,72 @@
+"""Model and tokenizer of a Hugging Face folder, dense or pruned. No code from it is run."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from numprune_export.checkpoint import modeling_numprune
+from numprune_export.checkpoint.loading_info import first_line, matching
+from numprune_export.checkpoint.weights import read_json
+from numprune_export.checkpoint.widths import read_section
+from numprune_export.errors import InputError
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def read_model(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
+    """The model on the CPU; `dtype` None keeps the one that the weights were saved in.
+
+    Raises:
+        InputError: the configuration is not valid, or the tensors do not match it.
+    """
+    config = _config(folder)
+    factory: Any = AutoModelForCausalLM
+    values = read_json(folder / "config.json")
+    if "numprune" in values and read_section(values, folder).layout == "per-layer":
+        factory = modeling_numprune.CLASSES[config.model_type]
+    model, info = factory.from_pretrained(
+        folder,
+        config=config,
+        dtype="auto" if dtype is None else dtype,
+        attn_implementation="sdpa",
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # listed in `info` instead of raised
+        local_files_only=True,
+    )
+    return matching(folder, model, info)
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer, or None where the folder has no tokenizer files.
+
+    Raises:
+        InputError: the files are there and cannot be read.
+    """
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"the tokenizer of `{folder}` cannot be read: {first_line(error)}",
+            hint="download the tokenizer files again",
+        ) from error
+
+
+def _config(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (StrictDataclassError, OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"`{folder / 'config.json'}` is not a valid configuration: {first_line(error)}",
+            hint="download the file again",
+        ) from error

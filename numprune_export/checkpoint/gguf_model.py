@@ -1,0 +1,63 @@
+"""Model and tokenizer of a GGUF file, its weights de-quantised."""
+
+import io
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from numprune_export.checkpoint.gguf_header import read_header
+from numprune_export.checkpoint.loading_info import first_line, matching
+from numprune_export.errors import InputError
+from numprune_export.optional import require
+
+
+def read_gguf(
+    path: Path, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """The model on the CPU in `dtype`, and the tokenizer if the file carries one.
+
+    Raises:
+        InputError: the file is damaged, or lacks tensors that its architecture has.
+        MissingExtraError: `gguf` or `accelerate` is not installed.
+    """
+    require("gguf", extra="gguf")
+    require("accelerate", extra="gguf")
+    try:
+        # The GGUF reader of transformers draws a progress bar and offers no way to turn it off.
+        with redirect_stderr(io.StringIO()):
+            model = _model(path, dtype)
+        return model, _tokenizer(path)
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise InputError(
+            f"`{path}` cannot be read as a model: {first_line(error)}",
+            hint="download the file again, or give the model as a Hugging Face folder",
+        ) from error
+
+
+def _model(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import GgufConfig
+
+    model, info = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        quantization_config=GgufConfig(dequantize=True),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # listed in `info` instead of raised
+        local_files_only=True,
+    )
+    return matching(path, model, info)
+
+
+def _tokenizer(path: Path) -> PreTrainedTokenizerBase | None:
+    if "tokenizer.ggml.model" not in read_header(path).metadata:
+        return None
+    return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)

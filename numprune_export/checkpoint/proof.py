@@ -1,0 +1,96 @@
+"""Proof that a saved checkpoint is the model in memory: same logits, bit for bit, elsewhere.
+
+A checkpoint that loads in the process that wrote it proves little: modules, caches and patched
+classes are still around. So it is loaded again in a fresh Python process, twice: by this package,
+and by transformers alone, as a user who does not have this package would.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from numprune_export.checkpoint.reload_probe import LOADERS
+from numprune_export.errors import ParityError
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared, all of it bit-equal."""
+
+    loaders: tuple[str, ...]
+    tokens: int
+    dtype: str
+
+
+def prove_reload(folder: Path, model: PreTrainedModel, tokens: Tensor) -> Proof:
+    """Reload `folder` in a fresh process and compare its logits with those of `model`.
+
+    Args:
+        folder: What `save` wrote.
+        model: The model that was saved, on any device; the fresh process uses the same one.
+        tokens: (batch, length), int64.
+
+    Raises:
+        ParityError: the folder does not load, or a logit differs in any bit.
+    """
+    with tempfile.TemporaryDirectory(prefix="numprune-proof-") as name:
+        exchange = Path(name)
+        _ask(exchange, folder, model, tokens)
+        _run_probe(exchange)
+        with torch.inference_mode():
+            expected = model(tokens.to(model.device), use_cache=False).logits.cpu()
+        answers = load_file(exchange / "logits.safetensors")
+    for loader in LOADERS:
+        _compare(folder, loader, expected, answers[loader])
+    return Proof(tuple(LOADERS), tokens.numel(), str(expected.dtype).removeprefix("torch."))
+
+
+def _ask(exchange: Path, folder: Path, model: PreTrainedModel, tokens: Tensor) -> None:
+    save_file({"tokens": tokens.contiguous()}, exchange / "tokens.safetensors")
+    request: dict[str, Any] = {
+        "folder": str(folder.absolute()),
+        "threads": torch.get_num_threads(),
+        "device": str(model.device),
+    }
+    (exchange / "request.json").write_text(json.dumps(request), encoding="utf-8")
+
+
+def _run_probe(exchange: Path) -> None:
+    own = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(exchange / "modules")}
+    done = subprocess.run(
+        [sys.executable, "-m", "numprune_export.checkpoint.reload_probe", str(exchange)],
+        env={**os.environ, **own},
+        # `-m` puts the working directory on the import path: an empty one cannot shadow anything.
+        cwd=exchange,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ParityError(
+            f"the saved model does not load in a fresh process (exit {done.returncode}): {last}",
+            hint="if memory ran out, free some; else report this as a bug with the recipe",
+        )
+
+
+def _compare(folder: Path, loader: str, expected: Tensor, got: Tensor) -> None:
+    if got.dtype == expected.dtype and torch.equal(got, expected):
+        return
+    same_shape = got.shape == expected.shape
+    error = f"{(got.double() - expected.double()).abs().max():.1e}" if same_shape else "none"
+    raise ParityError(
+        f"`{folder}` reloaded by `{loader}` disagrees with the model in memory:"
+        f" max abs error {error} on logits ({expected.dtype}, {expected.shape[1]} tokens), not 0",
+        hint="do not use this checkpoint: report this as a bug with the recipe",
+    )
