@@ -147,6 +147,8 @@ def _operands(
     """The node's query, key and value: packed in the first one unless heads have norms."""
     q, kv = layer.query_heads, layer.kv_heads
     if layer.query_norm is None and layer.key_norm is None:
+        if head_width(decoder) == decoder.head_dim:
+            return packed, None, None
         return _widened(g, decoder, packed, q + 2 * kv), None, None
     query, key, values = parts.split_heads(g, decoder, layer, packed)
     return (

@@ -1,0 +1,71 @@
+"""Exporting a tiny model and comparing its runner with Hugging Face's own forward."""
+
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+from numprune_export.families import FAMILIES
+from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+
+LENGTHS = np.array([5, 9, 3])
+STEPS = 32
+TOLERANCE = 1e-4  # largest error met 1.4e-5, on logits of size 20
+
+
+@pytest.fixture
+def export(tmp_path):
+    """Export a model into a fresh folder."""
+    number = count()
+
+    def run(model, graph="gqa", folder=None):
+        folder = folder or tmp_path / f"artifact{next(number)}"
+        folder.mkdir()
+        decoder = FAMILIES[model.config.model_type].decoder(model)
+        return OnnxExporter().export(decoder, folder, OnnxSettings(graph=graph))
+
+    return run
+
+
+@pytest.fixture
+def agrees():
+    """Assert that an artifact gives PyTorch's logits, padded rows and decode steps included."""
+
+    def check(artifact, model, lengths=LENGTHS, steps=STEPS):
+        prompt, teacher = _tokens(model, lengths, steps)
+        expected = [
+            _forward(model, np.concatenate([row[:n], rest]))
+            for row, n, rest in zip(prompt, lengths, teacher, strict=True)
+        ]
+        capacity = int(lengths.max()) + steps
+        with OnnxExporter().open(artifact, threads=1, capacity=capacity) as runner:
+            every = runner.prefill(prompt, lengths, all_positions=True)
+            last = runner.prefill(prompt, lengths)
+            for row, n in enumerate(lengths):
+                _close(every[row, :n], expected[row][:n])
+                _close(last[row], expected[row][n - 1])
+            for step in range(steps):
+                logits = runner.decode(teacher[:, step])
+                for row, n in enumerate(lengths):
+                    _close(logits[row], expected[row][n + step])
+
+    return check
+
+
+def _tokens(model, lengths, steps):
+    """Right-padded prompts, padded with what no embedding has, and the tokens that follow."""
+    random = np.random.default_rng(0)
+    vocabulary = model.config.vocab_size
+    prompt = random.integers(0, vocabulary, (len(lengths), lengths.max()))
+    prompt[np.arange(lengths.max()) >= lengths[:, None]] = -100
+    return prompt, random.integers(0, vocabulary, (len(lengths), steps))
+
+
+def _forward(model, tokens):
+    with torch.no_grad():
+        return model(torch.from_numpy(tokens)[None]).logits[0].float().numpy()
+
+
+def _close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)

@@ -1,0 +1,139 @@
+"""The written files: operators, names, shapes, sizes, hashes, and that they are reproducible."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from tiny import uneven
+
+from numprune_export.artifact import Artifact, sha256_of
+
+GRAPHS = ("gqa", "standard")
+COPIES_OF_KV = {"Expand", "Tile", "Gather", "GatherElements"}
+DATA_DEPENDENT = {"NonZero", "Compress", "Unique", "If", "Loop", "Scan", "NonMaxSuppression"}
+
+
+def loaded(artifact):
+    return onnx.load(artifact.folder / artifact.entry, load_external_data=False)
+
+
+def operators(graph, layer):
+    return Counter(n.op_type for n in graph.node if n.name.startswith(f"layers.{layer}/"))
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_checker_accepts_it(export, graph):
+    artifact = export(uneven("qwen3"), graph)
+    onnx.checker.check_model(artifact.folder / artifact.entry, full_check=True)
+
+
+def test_gqa_graph_has_one_fused_attention_and_two_fused_norms_per_layer(export):
+    graph = loaded(export(uneven("llama", head_dim=16))).graph
+    for layer in range(3):
+        census = operators(graph, layer)
+        assert census["GroupQueryAttention"] == 1
+        assert census["SkipSimplifiedLayerNormalization"] == 2
+        assert census["MatMul"] == 5
+        assert not census.keys() & {*COPIES_OF_KV, "Pad", "Reshape", "Transpose", "Concat"}
+
+
+def test_standard_graph_is_standard_and_never_repeats_keys(export):
+    model = loaded(export(uneven("mistral", sliding_window=5), "standard"))
+    assert {one.domain for one in model.opset_import} == {""}
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not {node.op_type for node in model.graph.node} & DATA_DEPENDENT
+    for layer in range(3):
+        census = operators(model.graph, layer)
+        assert census["MatMul"] == 7
+        assert census["Softmax"] == 1
+        assert not census.keys() & COPIES_OF_KV
+
+
+def test_standard_graph_follows_the_usual_names_and_keeps_kv_heads_static(export):
+    graph = loaded(export(uneven("llama"), "standard")).graph
+    ports = {one.name: _shape(one) for one in (*graph.input, *graph.output)}
+    kv_heads = (3, 1, 2)
+    assert ports == {
+        "input_ids": ["batch", "sequence"],
+        "attention_mask": ["batch", "total"],
+        "position_ids": ["batch", "sequence"],
+        "logits_positions": ["batch", "k"],
+        "logits": ["batch", "k", 97],
+        **{
+            f"{name}.{layer}.{part}": ["batch", heads, length, 8]
+            for name, length in (("past_key_values", "past"), ("present", "total"))
+            for layer, heads in enumerate(kv_heads)
+            for part in ("key", "value")
+        },
+    }
+
+
+def _shape(port):
+    dims = port.type.tensor_type.shape.dim
+    return [dim.dim_param or dim.dim_value for dim in dims]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_facts_describe_inputs_and_outputs(export, graph):
+    artifact = export(uneven("llama"), graph)
+    facts = Artifact.load(artifact.folder).facts
+    assert facts["graph"] == graph
+    assert facts["opsets"]["ai.onnx"] == 20
+    assert facts["inputs"]["logits_positions"] == {"type": "int64", "shape": ["batch", "k"]}
+    session = onnxruntime.InferenceSession(artifact.folder / artifact.entry)
+    assert [*facts["inputs"]] == [port.name for port in session.get_inputs()]
+    assert [*facts["outputs"]] == [port.name for port in session.get_outputs()]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_tied_vocabulary_matrix_is_stored_once(export, graph):
+    apart, tied = (export(uneven(tie_word_embeddings=one), graph) for one in (False, True))
+    weights = [(one.folder / "model.onnx.data").stat().st_size for one in (apart, tied)]
+    assert weights[0] - weights[1] == 97 * 64 * 4
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_every_file_is_hashed_and_counted(export, graph):
+    artifact = export(uneven(), graph)
+    written = {path.name for path in artifact.folder.iterdir()} - {Artifact.INDEX}
+    assert written == set(artifact.files)
+    assert artifact.files == {name: sha256_of(artifact.folder / name) for name in written}
+    assert artifact.size_bytes == sum((artifact.folder / n).stat().st_size for n in written)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_same_model_gives_the_same_bytes(export, graph):
+    first, again = (export(uneven("qwen3"), graph) for _ in range(2))
+    assert first.files == again.files
+    assert first.files != export(uneven("qwen3", seed=1), graph).files
+
+
+def test_standard_graph_takes_left_padding(export):
+    """Another runtime may pad on the left; the window must not be shifted by the padding."""
+    model = uneven("mistral", sliding_window=4)
+    artifact = export(model, "standard")
+    session = onnxruntime.InferenceSession(artifact.folder / artifact.entry)
+    tokens = np.random.default_rng(0).integers(0, 97, (2, 9))
+    mask = np.array([[1] * 9, [0] * 4 + [1] * 5])
+    empty = {
+        port.name: np.zeros((2, port.shape[1], 0, port.shape[3]), np.float32)
+        for port in session.get_inputs()
+        if port.name.startswith("past")
+    }
+    (logits,) = session.run(
+        ["logits"],
+        {
+            "input_ids": tokens,
+            "attention_mask": mask,
+            "position_ids": np.maximum(mask.cumsum(1) - 1, 0),
+            "logits_positions": np.array([[2, 8], [6, 8]]),
+            **empty,
+        },
+    )
+    with torch.no_grad():
+        full = model(torch.from_numpy(tokens[:1])).logits[0, [2, 8]].numpy()
+        short = model(torch.from_numpy(tokens[1:, 4:])).logits[0, [2, 4]].numpy()
+    np.testing.assert_allclose(logits, [full, short], rtol=0, atol=1e-4)
