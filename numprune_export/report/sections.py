@@ -78,9 +78,10 @@ def speedup(metrics: Measurements) -> str:
                 _value(metrics, f"{name}.ideal"),
                 percent(metrics[f"{name}.of_ideal"].value),
                 "yes" if significant(one) else "no",
+                _value(metrics, f"{name}.cpu_speedup"),
             ]
         )
-    header = ["", "speed-up", "95 % interval", "ideal", "of ideal", "significant"]
+    header = ["", "speed-up", "95 % interval", "ideal", "of ideal", "significant", "by CPU time"]
     if not rows:
         return ""
     note = (
@@ -92,20 +93,36 @@ def speedup(metrics: Measurements) -> str:
 
 def latency(metrics: Measurements) -> str:
     rows = []
-    under = {}
+    under, taken = {}, []
     for phase, target, name in _timed(metrics):
         for variant in ("dense", "pruned"):
             keys = ("p50_ms", "p90_ms", "p99_ms", "cpu_ms", "tokens_per_s")
             times = [number(metrics[f"{name}.{variant}.{key}"].value) for key in keys]
             rows.append([f"{phase} on {target}, {variant}", *times])
         median = metrics[f"{name}.dense.p50_ms"]
+        if disturbed(metrics, f"{name}.dense"):
+            taken.append(f"{phase} on {target}")
         told = ", ".join(f"{key} {value}" for key, value in median.conditions.items())
         under[f"{phase} on {target}"] = f"{median.samples} interleaved samples, {told}"
     header = ["", "p50 ms", "p90 ms", "p99 ms", "CPU ms", "tokens/s"]
     if not rows:
         return ""
     notes = "\n".join(f"- {what}: {conditions}" for what, conditions in under.items())
+    if taken:
+        notes += (
+            f"\n\nThe machine was busy with other work during {', '.join(taken)}: wall time is far"
+            " above CPU time, so trust the ratio by CPU time more."
+        )
     return f"{table(header, rows)}\n\n{notes}"
+
+
+def disturbed(metrics: Measurements, variant: str) -> bool:
+    """Whether this process was kept waiting for a processor more than a fifth of the time.
+
+    Judged for the CPU only: elsewhere a process waits for its device, and should.
+    """
+    wall, cpu = metrics[f"{variant}.p50_ms"], metrics[f"{variant}.cpu_ms"]
+    return wall.conditions.get("device") == "cpu" and cpu.value < 0.8 * wall.value
 
 
 def times(metrics: Measurements) -> str:

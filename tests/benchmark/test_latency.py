@@ -71,8 +71,9 @@ def test_metrics_are_times_per_prompt_and_per_token_with_ideal_beside():
     assert value["decode.pruned.tokens_per_s"] == 2 * 1000 / 20
     assert value["decode.speedup"] == value["decode.speedup_high"] == 1.5
     assert value["decode.of_ideal"] == 0.75
+    assert value["decode.cpu_speedup"] == 1.5
     assert all(one.samples == 6 for one in found.values())
-    assert (found["latency.onnx.decode.speedup"].low, len(found)) == (1.5, 30)
+    assert (found["latency.onnx.decode.speedup"].low, len(found)) == (1.5, 32)
 
 
 def test_every_number_says_under_what_it_holds():
@@ -91,6 +92,34 @@ def test_every_number_says_under_what_it_holds():
         "dtype": "float32",
         "threads": 1,
     }
+
+
+def test_cpu_time_has_its_own_ratio():
+    now, busy = [0], [0]
+
+    class Waits(Clockwork):
+        """Kept waiting: wall time doubles, CPU time does not."""
+
+        def decode(self, tokens):
+            busy[0] += self.decode_ms * MS
+            return super().decode(tokens)
+
+    dense, pruned = Waits(now, 4, 30), Waits(now, 2, 20)
+    pruned.decode = lambda tokens: (
+        now.__setitem__(0, now[0] + 20 * MS) or Waits.decode(pruned, tokens)
+    )
+    found = measure_decoders(
+        {"onnx": Pair(dense, pruned)},
+        workload(),
+        ideal={"prefill": 2.5, "decode": 2.0},
+        conditions={"onnx": {}},
+        clock=lambda: now[0],
+        cpu_clock=lambda: busy[0],
+    )
+    assert found["latency.onnx.decode.speedup"].value == 0.75
+    assert found["latency.onnx.decode.cpu_speedup"].value == 1.5
+    # prefill took no measurable processor time: there is no ratio to tell
+    assert "latency.onnx.prefill.cpu_speedup" not in found
 
 
 def test_each_decode_sample_starts_from_a_fresh_untimed_past():

@@ -31,6 +31,17 @@ def test_a_run_that_measured_nothing_still_has_a_page():
     ]
 
 
+@pytest.mark.parametrize(("device", "told"), [("cpu", True), ("cuda", False)])
+def test_a_busy_machine_is_told_where_the_processor_is_what_is_measured(device, told):
+    metrics = dict(sample.report().metrics)
+    name = "latency.onnx.decode.dense"
+    metrics[f"{name}.cpu_ms"] = metrics[f"{name}.cpu_ms"].model_copy(update={"value": 9.0})
+    under = {"conditions": {"device": device}}
+    metrics[f"{name}.p50_ms"] = metrics[f"{name}.p50_ms"].model_copy(update=under)
+    page = render(sample.report().model_copy(update={"metrics": metrics}))
+    assert ("busy with other work during decode on onnx:" in page) is told
+
+
 def test_rows_of_every_table_have_the_columns_of_their_header():
     blocks, block = [], []
     for line in [*render(sample.report()).splitlines(), ""]:
