@@ -67,12 +67,12 @@ def _width(projections: Sequence[Projection]) -> int:
     return sum(int(one.weight.shape[0]) for one in projections)
 
 
-def norm(g: GraphWriter, x: ir.Value, weight: ir.Value, epsilon: float) -> ir.Value:
+def norm(g: GraphWriter, name: str, x: ir.Value, weight: Tensor, epsilon: float) -> ir.Value:
     """RMSNorm over the last axis, in the form that ONNX Runtime fuses to one node."""
     square = g.op("Pow", x, g.float32(2.0))
     mean = g.op("ReduceMean", square, g.int64s(-1), keepdims=1)
     root = g.op("Sqrt", g.op("Add", mean, g.float32(epsilon)))
-    return g.op("Mul", g.op("Div", x, root), weight)
+    return g.op("Mul", g.op("Div", x, root), stored(g, name, weight))
 
 
 def split_heads(
@@ -89,8 +89,7 @@ def split_heads(
         (("query_norm", layer.query_norm), ("key_norm", layer.key_norm))
     ):
         if weight is not None:
-            scale = stored(g, f"attention.{name}", weight)
-            heads[index] = norm(g, heads[index], scale, decoder.norm_eps)
+            heads[index] = norm(g, f"attention.{name}", heads[index], weight, decoder.norm_eps)
     return heads[0], heads[1], heads[2]
 
 

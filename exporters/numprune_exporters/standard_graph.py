@@ -13,51 +13,78 @@ grouped over their KV head, which is never repeated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import onnx_ir as ir
 
 from numprune_export.artifact import Decoder, DecoderLayer
+from numprune_exporters import decoder_graph
 from numprune_exporters import decoder_parts as parts
-from numprune_exporters.decoder_parts import CachePair
 from numprune_exporters.graph_writer import GraphWriter, value
 from numprune_exporters.standard_mask import MaskWriter
 
 OPSETS = {"": 20}
 
 
-@dataclass(frozen=True)
-class _Control:
-    """What every attention reads beside its tensors."""
-
-    masks: MaskWriter
-    cos: ir.Value
-    sin: ir.Value
-
-
 def build(decoder: Decoder, metadata: dict[str, str]) -> ir.Model:
     """The model, its weights still to be read; see the module for inputs and outputs."""
     g = GraphWriter()
     tokens = value("input_ids", ir.DataType.INT64, ("batch", "sequence"))
-    mask = value("attention_mask", ir.DataType.INT64, ("batch", "total"))
-    places = value("position_ids", ir.DataType.INT64, ("batch", "sequence"))
-    positions = value("logits_positions", ir.DataType.INT64, ("batch", "k"))
-    pasts = parts.cache_values(decoder, "past_key_values", "past", decoder.head_dim)
-    presents = parts.cache_values(decoder, "present", "total", decoder.head_dim)
+    attention = _GroupedAttention(g, decoder, tokens)
+    return decoder_graph.write(g, decoder, tokens, attention, opsets=OPSETS, metadata=metadata)
 
-    table = parts.stored(g, "embedding.weight", decoder.embedding)
-    masks = MaskWriter(g, tokens, mask, places)
-    control = _Control(masks, *_rotation(g, decoder, places))
-    caches = list(zip(pasts, presents, strict=True))
-    hidden = _blocks(g, decoder, g.op("Gather", table, tokens), positions, control, caches)
-    logits = parts.vocabulary_logits(g, decoder, table, hidden, positions)
-    return g.model(
-        [tokens, mask, places, positions, *(one for pair in pasts for one in pair)],
-        [logits, *(one for pair in presents for one in pair)],
-        name=decoder.name,
-        opsets=OPSETS,
-        metadata=metadata,
-    )
+
+class _GroupedAttention:
+    """Attention in single operators; masks and rotation are written once and shared by the layers."""
+
+    def __init__(self, g: GraphWriter, decoder: Decoder, tokens: ir.Value) -> None:
+        self._g, self._decoder = g, decoder
+        mask = value("attention_mask", ir.DataType.INT64, ("batch", "total"))
+        places = value("position_ids", ir.DataType.INT64, ("batch", "sequence"))
+        self.inputs = (mask, places)
+        width = decoder.head_dim
+        self.pasts = parts.cache_values(decoder, "past_key_values", "past", width)
+        self.presents = parts.cache_values(decoder, "present", "total", width)
+        self._masks = MaskWriter(g, tokens, mask, places)
+        self._cos, self._sin = _rotation(g, decoder, places)
+
+    def mix(self, index: int, layer: DecoderLayer, packed: ir.Value) -> ir.Value:
+        """See decoder_graph.Attention.mix."""
+        g = self._g
+        query, key, values = parts.split_heads(g, self._decoder, layer, packed)
+        query = g.op("Mul", query, g.float32(self._decoder.head_dim**-0.5))
+        query, key = self._rotated(query), self._rotated(key)
+        keys, values = (
+            g.declare(g.op("Concat", old, g.op("Transpose", new, perm=(0, 2, 1, 3)), axis=2), port)
+            for old, new, port in zip(
+                self.pasts[index], (key, values), self.presents[index], strict=True
+            )
+        )
+        return self._grouped(layer, query, keys, values)
+
+    def _rotated(self, x: ir.Value) -> ir.Value:
+        """First half of each head against its second; x is (batch, sequence, heads, head_dim)."""
+        g, half = self._g, self._decoder.head_dim // 2
+        a, b = g.ops("Split", x, g.int64s(half, half), outputs=2, axis=-1)
+        first = g.op("Sub", g.op("Mul", a, self._cos), g.op("Mul", b, self._sin))
+        second = g.op("Add", g.op("Mul", b, self._cos), g.op("Mul", a, self._sin))
+        return g.op("Concat", first, second, axis=-1)
+
+    def _grouped(
+        self, layer: DecoderLayer, query: ir.Value, keys: ir.Value, values: ir.Value
+    ) -> ir.Value:
+        """softmax(q kᵀ + mask) v, the queries of one KV head stacked as rows of one matrix."""
+        g, kv, dim = self._g, layer.kv_heads, self._decoder.head_dim
+        group = layer.query_heads // kv
+        query = g.op("Reshape", query, g.int64s(0, 0, kv, group, dim))
+        query = g.op("Transpose", query, perm=(0, 2, 3, 1, 4))
+        stacked = g.op("Reshape", query, g.int64s(0, kv, -1, dim))
+        scores = g.op("MatMul", stacked, g.op("Transpose", keys, perm=(0, 1, 3, 2)))
+        apart = g.op("Reshape", scores, self._masks.score_shape(kv, group))
+        masked = g.op("Add", apart, self._masks.additive(layer.sliding_window))
+        weights = g.op("Softmax", masked, axis=-1)
+        mixed = g.op("MatMul", g.op("Reshape", weights, self._masks.row_shape(kv)), values)
+        mixed = g.op("Reshape", mixed, g.int64s(0, kv, group, -1, dim))
+        mixed = g.op("Transpose", mixed, perm=(0, 3, 1, 2, 4))
+        return g.op("Reshape", mixed, g.int64s(0, 0, layer.query_heads * dim))
 
 
 def _rotation(g: GraphWriter, decoder: Decoder, places: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -68,85 +95,3 @@ def _rotation(g: GraphWriter, decoder: Decoder, places: ir.Value) -> tuple[ir.Va
         angles = g.op("Mul", column, frequencies)
         scale = g.float32(decoder.rotary_scale)
         return g.op("Mul", g.op("Cos", angles), scale), g.op("Mul", g.op("Sin", angles), scale)
-
-
-def _blocks(
-    g: GraphWriter,
-    decoder: Decoder,
-    residual: ir.Value,
-    positions: ir.Value,
-    control: _Control,
-    caches: list[tuple[CachePair, CachePair]],
-) -> ir.Value:
-    """All layers and the final norm: (batch, k, hidden)."""
-    for index, layer in enumerate(decoder.layers):
-        with g.scope(f"layers.{index}"):
-            weight = parts.stored(g, "attention_norm", layer.input_norm)
-            x = parts.norm(g, residual, weight, decoder.norm_eps)
-            mixed = _attention(g, decoder, layer, x, control, *caches[index])
-            if index + 1 == len(decoder.layers):
-                # After the last attention no position looks at another one.
-                mixed, residual = (parts.select(g, one, positions) for one in (mixed, residual))
-            y = parts.linear(g, "attention.output", mixed, layer.output)
-            residual = g.op("Add", residual, y)
-            weight = parts.stored(g, "mlp_norm", layer.post_attention_norm)
-            x = parts.norm(g, residual, weight, decoder.norm_eps)
-            y = parts.linear(g, "mlp.down", parts.gated(g, decoder, layer, x), layer.down)
-            residual = g.op("Add", residual, y)
-    final = parts.stored(g, "final_norm", decoder.final_norm)
-    return parts.norm(g, residual, final, decoder.norm_eps)
-
-
-def _attention(
-    g: GraphWriter,
-    decoder: Decoder,
-    layer: DecoderLayer,
-    x: ir.Value,
-    control: _Control,
-    past: CachePair,
-    present: CachePair,
-) -> ir.Value:
-    packed = parts.linear(g, "attention.qkv", x, layer.query, layer.key, layer.value)
-    query, key, values = parts.split_heads(g, decoder, layer, packed)
-    query = g.op("Mul", query, g.float32(decoder.head_dim**-0.5))
-    query, key = _rotated(g, decoder, query, control), _rotated(g, decoder, key, control)
-    keys, values = (
-        g.declare(g.op("Concat", old, g.op("Transpose", new, perm=(0, 2, 1, 3)), axis=2), port)
-        for old, new, port in zip(past, (key, values), present, strict=True)
-    )
-    return _grouped(g, decoder, layer, query, keys, values, control)
-
-
-def _rotated(g: GraphWriter, decoder: Decoder, x: ir.Value, control: _Control) -> ir.Value:
-    """First half of each head against its second half; x is (batch, sequence, heads, head_dim)."""
-    half = decoder.head_dim // 2
-    a, b = g.ops("Split", x, g.int64s(half, half), outputs=2, axis=-1)
-    first = g.op("Sub", g.op("Mul", a, control.cos), g.op("Mul", b, control.sin))
-    second = g.op("Add", g.op("Mul", b, control.cos), g.op("Mul", a, control.sin))
-    return g.op("Concat", first, second, axis=-1)
-
-
-def _grouped(
-    g: GraphWriter,
-    decoder: Decoder,
-    layer: DecoderLayer,
-    query: ir.Value,
-    keys: ir.Value,
-    values: ir.Value,
-    control: _Control,
-) -> ir.Value:
-    """softmax(q kᵀ + mask) v with the queries of one KV head stacked as rows of one matrix."""
-    kv, dim = layer.kv_heads, decoder.head_dim
-    group = layer.query_heads // kv
-    query = g.op("Reshape", query, g.int64s(0, 0, kv, group, dim))
-    query = g.op("Transpose", query, perm=(0, 2, 3, 1, 4))
-    stacked = g.op("Reshape", query, g.int64s(0, kv, -1, dim))
-    scores = g.op("MatMul", stacked, g.op("Transpose", keys, perm=(0, 1, 3, 2)))
-    apart = g.op("Reshape", scores, control.masks.score_shape(kv, group))
-    masked = g.op("Add", apart, control.masks.additive(layer.sliding_window))
-    weights = g.op("Softmax", masked, axis=-1)
-    rows = g.op("Reshape", weights, control.masks.row_shape(kv))
-    mixed = g.op("MatMul", rows, values)
-    mixed = g.op("Reshape", mixed, g.int64s(0, kv, group, -1, dim))
-    mixed = g.op("Transpose", mixed, perm=(0, 3, 1, 2, 4))
-    return g.op("Reshape", mixed, g.int64s(0, 0, layer.query_heads * dim))

@@ -29,7 +29,7 @@ class StandardSteps:
             for port in self._session.get_inputs()
             if port.name.startswith("past_key_values.")
         }
-        return self._run(tokens, np.minimum(places, lengths[:, None] - 1), positions)
+        return self._run(tokens, np.repeat(places, batch, axis=0), positions)
 
     def decode(self, tokens: Tokens, lengths: Tokens) -> Logits:
         """Logits (batch, 1, vocabulary) after one more token; `lengths` include it."""

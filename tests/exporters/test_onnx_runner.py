@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from tiny import tiny, uneven
 
-from numprune_export.artifact import Artifact
+from numprune_export.artifact import Artifact, sha256_of
 from numprune_export.errors import InputError, MissingExtraError, OutputError, RecipeError
 from numprune_export.families import FAMILIES
 from numprune_exporters.onnx import OnnxExporter, OnnxSettings
@@ -119,6 +119,15 @@ def test_entry_without_a_hash_is_refused(artifact):
         OnnxExporter().open(bare, threads=1, capacity=6)
 
 
+def test_file_that_is_no_graph_is_refused(artifact):
+    path = artifact.folder / artifact.entry
+    path.write_bytes(b"not a graph")
+    files = {**artifact.files, artifact.entry: sha256_of(path)}
+    other = Artifact(artifact.target, artifact.folder, artifact.entry, files, artifact.facts)
+    with pytest.raises(InputError, match="cannot load"):
+        OnnxExporter().open(other, threads=1, capacity=6)
+
+
 def test_folder_that_cannot_be_written_is_an_output_error(tmp_path):
     decoder = FAMILIES["llama"].decoder(tiny())
     with pytest.raises(OutputError, match="cannot write"):
@@ -160,7 +169,7 @@ def test_running_an_artifact_needs_no_torch(export):
 import sys
 from pathlib import Path
 import numpy as np
-from numprune_export.artifact import Artifact
+from numprune_export.artifact import Artifact, sha256_of
 from numprune_exporters.onnx import OnnxExporter
 with OnnxExporter().open(Artifact.load(Path(sys.argv[1])), threads=1, capacity=8) as runner:
     runner.prefill(np.array([[1, 2]]))
