@@ -23,6 +23,10 @@ def ratio(value, low, high) -> Measurement:
             ratio(1.2, 1.0, 1.4),
             "shows no significant speed-up (1.20x, 95 % interval 1.00 to 1.40)",
         ),
+        (
+            ratio(0.9, 0.8, 1.0),
+            "shows no significant speed-up (0.90x, 95 % interval 0.80 to 1.00)",
+        ),
         (ratio(1.2, None, None), "is 1.20x, with no interval to judge it by"),
     ],
 )
