@@ -1,1 +1,27 @@
-"""Prune Transformers without training, shrink them, export them, prove the speed-up."""
+"""Prune Transformers without training, shrink them, export them, prove the speed-up.
+
+Importing this package costs no torch; `load` brings it in when it is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numprune_export.errors import NumpruneError
+from numprune_export.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = ["NumpruneError", "__version__", "load"]
+
+
+def load(
+    path: str | Path, *, dtype: torch.dtype | None = None, verify_hashes: bool = False
+) -> PreTrainedModel:
+    """Load a pruned checkpoint; see `numprune_export.checkpoint.load.load`."""
+    from numprune_export.checkpoint.load import load as load_checkpoint
+
+    return load_checkpoint(path, dtype=dtype, verify_hashes=verify_hashes)

@@ -67,12 +67,15 @@ class Benchmark(Strict):
     """Decode steps in one sample."""
     batch: PositiveInt = 1
     warmup: Annotated[int, Field(ge=0)] = 2
+    """Rounds that are not counted."""
     samples: Annotated[int, Field(ge=2)] = 20
     """Interleaved rounds; every contender runs once in each."""
     threads: PositiveInt = 1
+    """CPU threads of every contender."""
     reference: bool = True
     """Time PyTorch in the same rounds."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of the bootstrap behind the confidence intervals."""
 
 
 class Recipe(Strict):
@@ -82,6 +85,7 @@ class Recipe(Strict):
     version: Literal[1]
     """Version of this schema."""
     model: Annotated[Model, _named("source")]
+    """The dense model; a lone string is its `source`."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Fraction of the prunable block parameters that stay (not the fraction removed)."""
     calibration: Corpus

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,15 +51,16 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def stage(self, name: str, key: str, make: Callable[[Path], None]) -> Stage:
-        """The finished stage `name`: the one on disk if its key matches, else made by `make`.
+    def stage(self, name: str, where: str, key: str, make: Callable[[Path], None]) -> Stage:
+        """A finished stage: the one on disk if its key matches, else made by `make`.
 
         Args:
-            name: Folder relative to the run, for example `artifacts/onnx/dense`.
+            name: What it is called.
+            where: Its folder relative to the run, for example `artifacts/onnx/dense`.
             key: From `key_of`, over all inputs, earlier stages' keys included.
             make: Fills an empty folder; what it raises leaves no trace of the stage.
         """
-        place = self.path / name
+        place = self.path / where
         found = _read_stage(place)
         if found is not None and found["key"] == key:
             return Stage(name, key, place, found["seconds"], resumed=True)
@@ -108,7 +109,7 @@ def open_folder(path: Path) -> Iterator[RunFolder]:
             f"`{path}` is not empty and not a run of this tool",
             hint="choose another `--out`, or empty the folder yourself",
         )
-    created = not path.exists()
+    created = [one for one in (path, *path.parents) if not one.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         marker = (path / MARKER).open("a")
@@ -122,10 +123,17 @@ def open_folder(path: Path) -> Iterator[RunFolder]:
         try:
             yield folder
         finally:
-            if created and not any(one.name != MARKER for one in path.iterdir()):
-                (path / MARKER).unlink()
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+            _remove_if_unused(path, created)
+
+
+def _remove_if_unused(path: Path, created: Sequence[Path]) -> None:
+    """Leave nothing of a run that wrote nothing: neither the folder nor parents made for it."""
+    if not created or any(one.name != MARKER for one in path.iterdir()):
+        return
+    (path / MARKER).unlink()
+    with contextlib.suppress(OSError):
+        for folder in created:
+            folder.rmdir()
 
 
 @contextmanager

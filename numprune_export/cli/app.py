@@ -58,9 +58,6 @@ def main() -> None:
     except NumpruneError as error:
         _say(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: the same command goes on from the last whole stage", err=True)
-        sys.exit(130)
 
 
 def _say(error: NumpruneError) -> None:

@@ -39,13 +39,14 @@ def run(
             update={"targets": {name: chosen.targets.get(name, {}) for name in target}}
         )
     folder = out or Path("runs") / path.stem
-    with observer(quiet=quiet) as watching:
-        report = pipeline.run(
-            chosen,
-            name=path.stem,
-            folder=folder,
-            search=(path.parent, Path.cwd()),
-            observer=watching,
-        )
+    search = (path.parent, Path.cwd())
+    try:
+        with observer(quiet=quiet) as watching:
+            report = pipeline.run(
+                chosen, name=path.stem, folder=folder, search=search, observer=watching
+            )
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on from the last whole stage", err=True)
+        raise typer.Exit(130) from None
     typer.echo(report.summary)
     typer.echo(f"report: {folder / 'report.md'}")

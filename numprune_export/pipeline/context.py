@@ -23,6 +23,7 @@ class Context:
 
     def stage(
         self,
+        name: str,
         place: str,
         inputs: Sequence[Any],
         make: Callable[[Path], None],
@@ -30,11 +31,12 @@ class Context:
         """Make or find a stage, and show it.
 
         Args:
+            name: What it does, for people and for `time.<name>_s`.
             place: Its folder in the run.
             inputs: All it depends on, JSON-able; the package version is added.
             make: Fills an empty folder.
         """
-        self.observer.begin(place)
-        stage = self.folder.stage(place, key_of(__version__, place, *inputs), make)
-        self.observer.end(place, stage.seconds, resumed=stage.resumed)
+        self.observer.begin(name)
+        stage = self.folder.stage(name, place, key_of(__version__, place, *inputs), make)
+        self.observer.end(name, stage.seconds, resumed=stage.resumed)
         return stage

@@ -74,4 +74,6 @@ def _export_one(
         target.exporter.export(models.family.decoder(models.get(variant)), folder, target.settings)
 
     inputs = [models.key(variant), target.settings.model_dump()]
-    return context.stage(f"artifacts/{target.name}/{variant}", inputs, make)
+    return context.stage(
+        f"export.{target.name}.{variant}", f"artifacts/{target.name}/{variant}", inputs, make
+    )

@@ -59,7 +59,7 @@ def validate(
         recipe.evaluation.batch,
         recipe.parity.model_dump(),
     ]
-    return context.stage("validate", inputs, make)
+    return context.stage("validate", "validate", inputs, make)
 
 
 def benchmark(
@@ -87,7 +87,7 @@ def benchmark(
         _write(folder, metrics)
 
     inputs = [*_keys(models, exported), key_of(prompt.tolist()), recipe.model_dump()]
-    return context.stage("benchmark", inputs, make)
+    return context.stage("benchmark", "benchmark", inputs, make)
 
 
 def read_metrics(stage: Stage) -> Metrics:

@@ -66,7 +66,7 @@ def _calibrate(context: Context, dense: Dense, windows: Windows) -> Stage:
             statistics_folder.write_block(folder, block, found)
 
     inputs = [dense.key, windows_key(windows), recipe.calibration.batch]
-    return context.stage("statistics", inputs, make)
+    return context.stage("calibrate", "statistics", inputs, make)
 
 
 def _score(context: Context, dense: Dense, calibrated: Stage) -> Stage:
@@ -88,7 +88,7 @@ def _score(context: Context, dense: Dense, calibrated: Stage) -> Stage:
         save_file(scores, folder / SCORES)
 
     inputs = [calibrated.key, recipe.score.model_dump(), recipe.keep, recipe.seed]
-    return context.stage("scores", inputs, make)
+    return context.stage("score", "scores", inputs, make)
 
 
 def _allocate(context: Context, dense: Dense, scored: Stage) -> Stage:
@@ -99,7 +99,9 @@ def _allocate(context: Context, dense: Dense, scored: Stage) -> Stage:
         plan = allocate(sites, load_file(scored.folder / SCORES), recipe.keep, recipe.allocate)
         (folder / PLAN).write_text(json.dumps(plan.to_json(), indent=1) + "\n")
 
-    return context.stage("plan", [scored.key, recipe.keep, recipe.allocate.model_dump()], make)
+    return context.stage(
+        "allocate", "plan", [scored.key, recipe.keep, recipe.allocate.model_dump()], make
+    )
 
 
 def _read_plan(folder: Path) -> Plan:
@@ -129,7 +131,7 @@ def _prune(
         prove_reload(folder, small, rows)
 
     inputs = [allocated.key, recipe.compensate.model_dump(), recipe.calibration.batch]
-    return context.stage("model", inputs, make)
+    return context.stage("prune", "model", inputs, make)
 
 
 def _compensated(

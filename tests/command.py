@@ -1,0 +1,33 @@
+"""Run the command line as a user does: a process of its own."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+QUIET = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "100"}
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+def start(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "numprune_export", *arguments],
+        cwd=cwd,
+        env={**os.environ, **QUIET, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def command(*arguments: str, cwd: Path | None = None, **environment: str) -> Result:
+    process = start(*arguments, cwd=cwd, **environment)
+    out, err = process.communicate(timeout=300)
+    return Result(process.returncode, out, err)

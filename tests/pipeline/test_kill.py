@@ -1,0 +1,66 @@
+"""Killed in every stage, a run goes on and ends as if nothing had happened."""
+
+import json
+import signal
+
+from command import command, start
+from safetensors.torch import load_file
+from small import small_recipe
+
+STAGES = (
+    "calibrate",
+    "score",
+    "allocate",
+    "prune",
+    "export.onnx.dense",
+    "export.onnx.pruned",
+    "validate",
+    "benchmark",
+)
+
+
+def kill_in(stage, folder):
+    """SIGKILL the run as soon as it says that it begins this stage."""
+    with start("run", "small.yaml", "--out", "killed", cwd=folder) as process:
+        for line in process.stderr:
+            if line.strip() == f"{stage} ...":
+                process.send_signal(signal.SIGKILL)
+                break
+    return process.returncode
+
+
+def test_killed_in_every_stage_it_ends_with_the_same_plan_and_weights(tmp_path):
+    small_recipe(tmp_path)
+    undisturbed = command("run", "small.yaml", "--out", "whole", "--quiet", cwd=tmp_path)
+    assert undisturbed.code == 0, undisturbed.err
+
+    for stage in STAGES:
+        assert kill_in(stage, tmp_path) == -signal.SIGKILL, stage
+        assert not (tmp_path / "killed" / "report.json").exists(), stage
+    last = command("run", "small.yaml", "--out", "killed", cwd=tmp_path)
+    assert last.code == 0, last.err
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    plans = [json.loads((one / "plan" / "plan.json").read_text()) for one in (whole, killed)]
+    assert plans[0] == plans[1]
+    weights = [load_file(one / "model" / "model.safetensors") for one in (whole, killed)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+    files = [
+        sorted(str(path.relative_to(one)) for path in one.rglob("*")) for one in (whole, killed)
+    ]
+    assert files[0] == files[1]
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    small_recipe(tmp_path)
+    with start("run", "small.yaml", "--out", "out", cwd=tmp_path) as process:
+        for line in process.stderr:
+            if line.strip() == "prune ...":
+                process.send_signal(signal.SIGINT)
+                break
+        err = process.stderr.read()
+    assert process.returncode == 130
+    assert "goes on" in err
+    assert "Traceback" not in err
+    assert not list((tmp_path / "out").glob(".*.partial"))

@@ -1,0 +1,34 @@
+"""A recipe that runs the whole chain on the shipped tiny model in seconds."""
+
+from pathlib import Path
+
+import yaml
+
+from numprune_export.recipe import builtin_dir
+
+
+def small_recipe(folder: Path, **changes) -> Path:
+    """Write it as `folder/small.yaml`; top-level keys in `changes` replace those of the recipe."""
+    data = builtin_dir() / "data"
+    content = {
+        "version": 1,
+        "model": str(builtin_dir() / "tiny-llama"),
+        "keep": 0.7,
+        "calibration": {
+            "texts": [str(data / "sotu_2011_2021.txt")],
+            "sequences": 8,
+            "tokens_per_sequence": 64,
+        },
+        "evaluation": {
+            "texts": [str(data / "sotu_2011_2021.txt")],
+            "sequences": 4,
+            "tokens_per_sequence": 48,
+            "seed": 1,
+        },
+        "parity": {"steps": 8},
+        "benchmark": {"prefill": 16, "past": 16, "decode_steps": 4, "samples": 8, "warmup": 1},
+        "threads": 1,
+    }
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({**content, **changes}))
+    return path

@@ -1,0 +1,171 @@
+"""Calibration: block streaming sees what a plain forward pass sees, and padding never counts."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import MODEL_TYPES, tiny
+
+from numprune_export import blocks, calibrate, prune
+from numprune_export.allocate import Allocation, allocate
+from numprune_export.compensate.closed_form import ClosedForm
+from numprune_export.compensate.none import Nothing
+from numprune_export.corpus import Windows
+from numprune_export.errors import NumericalError
+from numprune_export.families import FAMILIES
+from numprune_export.score.magnitude import Magnitude
+
+
+def windows(sequences=5, length=12, seed=0, lengths=None):
+    tokens = np.random.default_rng(seed).integers(3, 97, (sequences, length))
+    full = np.full(sequences, length)
+    return Windows(tokens, full if lengths is None else np.asarray(lengths))
+
+
+def collect(model, family, text, batch=2):
+    found = {}
+    for block in calibrate.collect(model, family, text, batch, lambda _: None):
+        found |= block
+    return found
+
+
+def direct(model, site, text):
+    """Inputs of a site's consumer from plain per-sequence forward calls, (tokens, n)."""
+    rows = []
+    consumer = model.model.layers[site.block].get_submodule(site.consumer)
+    handle = consumer.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0][0]))
+    with torch.no_grad():
+        for tokens, length in zip(text.tokens, text.lengths, strict=True):
+            model(torch.from_numpy(tokens[None, :length]))
+    handle.remove()
+    return torch.cat(rows).double()
+
+
+SLIDING = {
+    "mistral": {"sliding_window": 4},
+    "qwen2": {
+        "sliding_window": 4,
+        "use_sliding_window": True,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+    },
+}
+
+
+@pytest.mark.parametrize("lengths", [None, [12, 3, 7, 1, 12]], ids=["full", "padded"])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_statistics_are_those_of_plain_forward_passes(model_type, lengths):
+    model = tiny(model_type, **SLIDING.get(model_type, {}))
+    family, text = FAMILIES[model_type], windows(lengths=lengths)
+    found = collect(model, family, text)
+    for site in family.sites(model):
+        x = direct(model, site, text)
+        one = found[site.name]
+        assert one.tokens == len(x) == text.lengths.sum()
+        scale = float((x.T @ x).abs().max())
+        torch.testing.assert_close(one.gram.double(), x.T @ x, rtol=1e-4, atol=1e-5 * scale)
+        torch.testing.assert_close(one.mean, x.mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one.variance, x.var(0, correction=0), rtol=1e-3, atol=1e-4)
+
+
+def test_batches_do_not_matter():
+    model, family = tiny(), FAMILIES["llama"]
+    one, five = (collect(model, family, windows(), batch=n) for n in (1, 5))
+    for name in one:
+        torch.testing.assert_close(one[name].gram, five[name].gram, rtol=1e-4, atol=1e-3)
+
+
+def test_the_model_is_whole_again_after_calibration():
+    model, family = tiny(), FAMILIES["llama"]
+    tokens = torch.randint(0, 97, (1, 9))
+    before = model(tokens).logits
+    collect(model, family, windows())
+    assert torch.equal(model(tokens).logits, before)
+    assert not model.model.layers[0].mlp.down_proj._forward_pre_hooks
+
+
+def test_the_model_is_whole_again_after_a_failure_inside_a_block(monkeypatch):
+    model, family = tiny(), FAMILIES["llama"]
+    batches = blocks.embed(model, family, windows(), 2)
+
+    def fail(_rows):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        blocks.watch(
+            family.block_list(model)[0],
+            0,
+            batches,
+            {"mlp.down_proj": fail},
+            lambda _: None,
+            run_on=True,
+        )
+    assert not model.model.layers[0].mlp.down_proj._forward_pre_hooks
+    assert len(family.block_list(model)) == 3
+
+
+def test_nan_in_activations_names_the_site():
+    model, family = tiny(), FAMILIES["llama"]
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    with pytest.raises(NumericalError, match=r"layers\.1\.mlp"):
+        collect(model, family, windows())
+
+
+def test_progress_counts_every_sequence_through_every_block():
+    model, family, seen = tiny(), FAMILIES["llama"], []
+    list(calibrate.collect(model, family, windows(), 2, seen.append))
+    assert sum(seen) == 3 * 5
+
+
+def plan_for(model, family, text, keep=0.6):
+    scores = {}
+    statistics = collect(model, family, text)
+    for site in family.sites(model):
+        weight = family.block_list(model)[site.block].get_submodule(site.consumer).weight.detach()
+        scores[site.name] = Magnitude()(weight, statistics[site.name], keep=keep, generator=None)
+    return allocate(family.sites(model), scores, keep, Allocation(align_to=1)), statistics
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("lengths", [None, [12, 3, 7, 2, 12]], ids=["full", "padded"])
+def test_sequential_compensation_refits_on_the_pruned_prefix(model_type, lengths):
+    """Each refitted consumer is the ridge solution on the inputs its own pruned prefix gives it."""
+    model, family = tiny(model_type), FAMILIES[model_type]
+    text, repair = windows(lengths=lengths), ClosedForm()
+    plan, _ = plan_for(model, family, text)
+    small = prune.sequential(model, family, plan, repair, text, 2, lambda _: None)
+
+    for site in plan.sites[2:4]:  # the second block: its input comes through a pruned first block
+        dense_inside = prune.rewrite.twin(small)
+        block = family.block_list(dense_inside)[site.block]
+        original = family.block_list(model)[site.block]
+        for producer in site.producers:
+            block.set_submodule(producer.path, original.get_submodule(producer.path))
+        block.set_submodule(site.consumer, original.get_submodule(site.consumer))
+        prune.rewrite.set_attributes(block, family.attributes(block))
+        x = direct(dense_inside, site, text)
+        columns = prune.positions(plan.kept[site.name], site.consumer_width)
+        statistics = calibrate.Statistics(x.T @ x, x.sum(0), len(x))
+        expected, _ = repair(
+            original.get_submodule(site.consumer).weight, None, statistics, columns
+        )
+        got = family.block_list(small)[site.block].get_submodule(site.consumer).weight
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_compensation_brings_the_pruned_model_nearer_to_the_dense_one():
+    model, family, text = tiny(), FAMILIES["llama"], windows(sequences=24, length=24)
+    plan, statistics = plan_for(model, family, text, keep=0.7)
+    tokens = torch.from_numpy(text.tokens)
+
+    def distance(small):
+        with torch.no_grad():
+            return (small(tokens).logits - model(tokens).logits).square().mean().item()
+
+    def lookup(site):
+        return statistics[site.name]
+
+    bare = distance(prune.one_shot(model, family, plan, Nothing(), lookup))
+    once = distance(prune.one_shot(model, family, plan, ClosedForm(), lookup))
+    walked = distance(prune.sequential(model, family, plan, ClosedForm(), text, 4, lambda _: None))
+    assert once < bare
+    assert walked < bare
