@@ -14,8 +14,8 @@ from transformers import (
 )
 
 from numprune_export.checkpoint import modeling_numprune
-from numprune_export.checkpoint.loading_info import first_line, matching
-from numprune_export.checkpoint.weights import read_json
+from numprune_export.checkpoint.loading_info import matching
+from numprune_export.checkpoint.weights import first_line, read_json
 from numprune_export.checkpoint.widths import read_section
 from numprune_export.errors import InputError
 

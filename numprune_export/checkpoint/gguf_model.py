@@ -13,7 +13,8 @@ from transformers import (
 )
 
 from numprune_export.checkpoint.gguf_header import read_header
-from numprune_export.checkpoint.loading_info import first_line, matching
+from numprune_export.checkpoint.loading_info import matching
+from numprune_export.checkpoint.weights import first_line
 from numprune_export.errors import InputError
 from numprune_export.optional import require
 

@@ -32,11 +32,6 @@ def matching(path: Path, model: PreTrainedModel, info: dict[str, Any]) -> PreTra
     return model
 
 
-def first_line(error: Exception) -> str:
-    """The start of a foreign error message, fit to end one of ours."""
-    return str(error).strip().partition("\n")[0].rstrip(".")
-
-
 def _name(key: str | tuple[Any, ...]) -> str:
     """A mismatched tensor is listed with its two shapes, the others by name alone."""
     return key if isinstance(key, str) else str(key[0])

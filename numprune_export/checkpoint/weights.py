@@ -53,6 +53,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def first_line(error: Exception) -> str:
+    """The start of a foreign error message, fit to end one of ours."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
 def _shards(index: Path) -> tuple[Path, ...]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:

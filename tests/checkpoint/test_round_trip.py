@@ -141,7 +141,12 @@ def test_generate_with_each_cache_and_left_padding(model_type, saved):
     def generate(rows, **cache):
         mask = (rows != 0).long()
         return model.generate(
-            rows, attention_mask=mask, max_new_tokens=10, do_sample=False, eos_token_id=None, **cache
+            rows,
+            attention_mask=mask,
+            max_new_tokens=10,
+            do_sample=False,
+            eos_token_id=None,
+            **cache,
         )
 
     dynamic = generate(padded)
