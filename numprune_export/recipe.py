@@ -51,7 +51,7 @@ class Parity(Strict):
     """How exactly an exported model must agree with PyTorch."""
 
     tolerance: PositiveFloat = 1.0e-4
-    """Largest absolute difference of any logit, fp32."""
+    """Largest absolute difference of any logit from PyTorch computing in fp64."""
     steps: PositiveInt = 32
     """Decode steps compared, and greedy tokens generated."""
 
@@ -68,7 +68,7 @@ class Benchmark(Strict):
     batch: PositiveInt = 1
     warmup: Annotated[int, Field(ge=0)] = 2
     """Rounds that are not counted."""
-    samples: Annotated[int, Field(ge=2)] = 20
+    samples: Annotated[int, Field(ge=5)] = 20
     """Interleaved rounds; every contender runs once in each."""
     threads: PositiveInt = 1
     """CPU threads of every contender."""

@@ -25,7 +25,7 @@ from numprune_export.pipeline.sizes import size_metrics
 from numprune_export.run_folder import Stage, key_of
 from numprune_export.validate import parity
 from numprune_export.validate.perplexity import perplexity
-from numprune_export.validate.reference import TorchRunner
+from numprune_export.validate.reference import TorchRunner, in_float64
 
 METRICS = "metrics.json"
 LONGEST_PROMPT = 64
@@ -124,12 +124,14 @@ def _parity(
     recipe, name = context.recipe.parity, exported.target.name
     artifact = exported.artifacts[variant]
     with ExitStack() as stack:
-        reference = stack.enter_context(TorchRunner(models.get(variant), threads=None))
+        model = stack.enter_context(in_float64(models.get(variant)))
+        reference = stack.enter_context(TorchRunner(model, threads=None))
         candidate = stack.enter_context(_open(exported, variant, rows.shape[1]))
         found = parity.compare(reference, candidate, rows, steps=recipe.steps)
     parity.check(found, recipe.tolerance, name=f"{name}/{variant}")
     prefix = f"parity.{name}" if variant == "pruned" else f"parity.{name}.dense"
-    return found.metrics(prefix, {**_facts(artifact.facts), "tolerance": recipe.tolerance})
+    under = {**_facts(artifact.facts), "reference": "torch float64", "tolerance": recipe.tolerance}
+    return found.metrics(prefix, under)
 
 
 def _open(

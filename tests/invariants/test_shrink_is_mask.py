@@ -55,7 +55,9 @@ def test_keeping_everything_changes_nothing(model_type):
     sites = family.sites(model)
     plan = Plan(sites, {site.name: tuple(range(site.units)) for site in sites})
     windows = Windows(np.ones((1, 4), np.int64), np.full(1, 4))
-    small = prune.sequential(model, family, plan, Bias(order="sequential"), windows, 1, lambda _: None)
+    small = prune.sequential(
+        model, family, plan, Bias(order="sequential"), windows, 1, lambda _: None
+    )
     tokens = torch.randint(0, 97, (2, 7))
     assert torch.equal(small(tokens).logits, model(tokens).logits)
 

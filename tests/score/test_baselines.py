@@ -28,7 +28,10 @@ def run(scorer, weight, statistics, seed=0):
 def test_wanda_is_magnitude_times_input_norm_summed_over_the_column(layer):
     weight, x, statistics = layer
     expected = [
-        sum(abs(weight[i, j].item()) * math.sqrt(sum(v * v for v in x[:, j].tolist())) for i in range(3))
+        sum(
+            abs(weight[i, j].item()) * math.sqrt(sum(v * v for v in x[:, j].tolist()))
+            for i in range(3)
+        )
         for j in range(6)
     ]
     torch.testing.assert_close(run(Wanda(), weight, statistics).tolist(), expected)
@@ -58,5 +61,9 @@ def test_magnitude_sees_no_data(layer):
 
 def test_random_depends_on_the_generator_only(layer):
     weight, _, statistics = layer
-    assert torch.equal(run(Random(), weight, statistics, 1), run(Random(), weight * 2, statistics, 1))
-    assert not torch.equal(run(Random(), weight, statistics, 1), run(Random(), weight, statistics, 2))
+    assert torch.equal(
+        run(Random(), weight, statistics, 1), run(Random(), weight * 2, statistics, 1)
+    )
+    assert not torch.equal(
+        run(Random(), weight, statistics, 1), run(Random(), weight, statistics, 2)
+    )

@@ -6,7 +6,7 @@ import torch
 from tiny import MODEL_TYPES, tiny, uneven
 
 from numprune_export.errors import InputError
-from numprune_export.validate.reference import TorchRunner
+from numprune_export.validate.reference import TorchRunner, in_float64
 
 TOKENS = np.random.default_rng(0).integers(3, 97, (3, 30))
 TOLERANCE = 1e-4  # logits are about 10; fp32 sums in another order differ by 1e-5
@@ -104,3 +104,21 @@ def test_decode_needs_the_rows_of_a_prefill():
         runner.prefill(TOKENS[:2, :4])
         with pytest.raises(InputError, match="the last prefill had `2`"):
             runner.decode(TOKENS[:, 0])
+
+
+def test_float64_is_undone_exactly_and_less_wrong_than_float32():
+    model = tiny("llama")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    frequencies = model.model.rotary_emb.inv_freq.clone()
+    tokens = np.random.default_rng(0).integers(3, 97, (2, 9))
+    with TorchRunner(model, threads=None) as runner:
+        single = runner.prefill(tokens, all_positions=True)
+    with in_float64(model) as double, TorchRunner(double, threads=None) as runner:
+        assert double.dtype is torch.float64
+        exact = runner.prefill(tokens, all_positions=True)
+    assert 0 < np.abs(exact - single).max() < 1e-4
+    assert model.dtype is torch.float32
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(model.model.rotary_emb.inv_freq, frequencies)
+    with TorchRunner(model, threads=None) as runner:
+        assert np.array_equal(runner.prefill(tokens, all_positions=True), single)
