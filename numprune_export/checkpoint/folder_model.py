@@ -1,6 +1,7 @@
 """Model and tokenizer of a Hugging Face folder, dense or pruned. No code from it is run."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from transformers import (
 )
 
 from numprune_export.checkpoint import modeling_numprune
-from numprune_export.checkpoint.loading_info import matching
+from numprune_export.checkpoint.tensors import expect, matching
 from numprune_export.checkpoint.weights import first_line, read_json
 from numprune_export.checkpoint.widths import read_section
 from numprune_export.errors import InputError
@@ -28,21 +29,57 @@ def read_model(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
     Raises:
         InputError: the configuration is not valid, or the tensors do not match it.
     """
-    config = _config(folder)
-    factory: Any = AutoModelForCausalLM
-    values = read_json(folder / "config.json")
-    if "numprune" in values and read_section(values, folder).layout == "per-layer":
-        factory = modeling_numprune.CLASSES[config.model_type]
-    model, info = factory.from_pretrained(
-        folder,
-        config=config,
-        dtype="auto" if dtype is None else dtype,
-        attn_implementation="sdpa",
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # listed in `info` instead of raised
-        local_files_only=True,
-    )
+    config, factory = _config(folder), _factory(folder)
+    expect(folder, _build(factory, config, folder))
+    try:
+        model, info = factory.from_pretrained(
+            folder,
+            config=config,
+            dtype="auto" if dtype is None else dtype,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # listed in `info` instead of raised
+            local_files_only=True,
+        )
+    except UnpicklingError as error:
+        raise InputError(
+            f"the `.bin` weights of `{folder}` are damaged or hold more than tensors",
+            hint="give the checkpoint as safetensors",
+        ) from error
     return matching(folder, model, info)
+
+
+def folder_skeleton(folder: Path) -> PreTrainedModel:
+    """The modules that the configuration describes, on the `meta` device.
+
+    Raises:
+        InputError: the configuration is not valid.
+    """
+    return _build(_factory(folder), _config(folder), folder)
+
+
+def _factory(folder: Path) -> Any:
+    """What builds the model: transformers' own class, or ours for layers with their own widths."""
+    values = read_json(folder / "config.json")
+    if "numprune" in values:
+        section = read_section(values, folder)
+        if section.layout == "per-layer":
+            return modeling_numprune.CLASSES[values["model_type"]]
+    return AutoModelForCausalLM
+
+
+def _build(factory: Any, config: Any, folder: Path) -> PreTrainedModel:
+    """Build the modules without memory, so that only a bad configuration is blamed on it."""
+    build = getattr(factory, "from_config", factory)
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = build(config)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        raise InputError(
+            f"no model can be built from `{folder / 'config.json'}`: {first_line(e)}",
+            hint="download the file again",
+        ) from e
+    return model
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:

@@ -1,11 +1,13 @@
 """Model and tokenizer of a GGUF file, its weights de-quantised."""
 
 import io
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -13,7 +15,7 @@ from transformers import (
 )
 
 from numprune_export.checkpoint.gguf_header import read_header
-from numprune_export.checkpoint.loading_info import matching
+from numprune_export.checkpoint.tensors import matching
 from numprune_export.checkpoint.weights import first_line
 from numprune_export.errors import InputError
 from numprune_export.optional import require
@@ -30,11 +32,41 @@ def read_gguf(
     """
     require("gguf", extra="gguf")
     require("accelerate", extra="gguf")
+    # The GGUF reader of transformers draws a progress bar and offers no way to turn it off.
+    with _damage_named(path), redirect_stderr(io.StringIO()):
+        return _model(path, dtype), _tokenizer(path)
+
+
+def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer if the file carries one.
+
+    Raises:
+        InputError: it cannot be read.
+        MissingExtraError: `gguf` is not installed.
+    """
+    require("gguf", extra="gguf")
+    with _damage_named(path):
+        return _tokenizer(path)
+
+
+def gguf_skeleton(path: Path) -> PreTrainedModel:
+    """The modules that the file's header describes, on the `meta` device.
+
+    Raises:
+        InputError: the header is damaged.
+        MissingExtraError: `gguf` is not installed.
+    """
+    require("gguf", extra="gguf")
+    with _damage_named(path), torch.device("meta"):
+        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
     try:
-        # The GGUF reader of transformers draws a progress bar and offers no way to turn it off.
-        with redirect_stderr(io.StringIO()):
-            model = _model(path, dtype)
-        return model, _tokenizer(path)
+        yield
     except (OSError, ValueError, IndexError, KeyError) as error:
         raise InputError(
             f"`{path}` cannot be read as a model: {first_line(error)}",

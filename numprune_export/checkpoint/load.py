@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from numprune_export.checkpoint import manifest
-from numprune_export.checkpoint.folder_model import read_model, read_tokenizer
-from numprune_export.checkpoint.gguf_model import read_gguf
+from numprune_export.checkpoint.folder_model import folder_skeleton, read_model, read_tokenizer
+from numprune_export.checkpoint.gguf_model import gguf_skeleton, read_gguf, read_gguf_tokenizer
 from numprune_export.checkpoint.quiet import quiet
 from numprune_export.checkpoint.source import Source
 from numprune_export.checkpoint.weights import read_json, weight_files
@@ -46,6 +46,32 @@ def load_source(source: Source, dtype: torch.dtype) -> Loaded:
             model, tokenizer = read_model(source.path, dtype), read_tokenizer(source.path)
     _refuse_non_finite(model, source)
     return Loaded(model.eval(), tokenizer, family_of(model.config.model_type, None), source)
+
+
+def load_tokenizer(source: Source) -> PreTrainedTokenizerBase | None:
+    """The tokenizer alone, or None where there is none; no weights are read.
+
+    Raises:
+        InputError: it is there and cannot be read.
+        MissingExtraError: the file is GGUF and `gguf` is not installed.
+    """
+    with quiet():
+        if source.kind == "gguf":
+            return read_gguf_tokenizer(source.path)
+        return read_tokenizer(source.path)
+
+
+def skeleton(source: Source) -> PreTrainedModel:
+    """The model's modules with all shapes and no weights: tensors on the `meta` device.
+
+    Raises:
+        InputError: the configuration is not valid.
+        MissingExtraError: the file is GGUF and `gguf` is not installed.
+    """
+    with quiet():
+        if source.kind == "gguf":
+            return gguf_skeleton(source.path)
+        return folder_skeleton(source.path)
 
 
 def load(

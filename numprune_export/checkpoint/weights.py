@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 from safetensors import SafetensorError, safe_open
 
@@ -29,6 +30,17 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         f"`{folder}` holds no weights: neither {' nor '.join(f'`{name}`' for name in _SINGLE)}",
         hint="download the model again; weights must be safetensors, GGUF or legacy `.bin` files",
     )
+
+
+def tensor_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
+    """Name to shape of every tensor, from safetensors headers; legacy `.bin` files have none."""
+    shapes = {}
+    for path in files:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as tensors:
+                names = tensors.keys()
+                shapes.update({name: tuple(tensors.get_slice(name).get_shape()) for name in names})
+    return shapes
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -79,13 +91,19 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 def _checked(files: tuple[Path, ...]) -> tuple[Path, ...]:
     for path in files:
-        if path.suffix != ".safetensors":
-            continue
-        try:
+        _check(path)
+    return files
+
+
+def _check(path: Path) -> None:
+    """Read the table of contents, which fails if the file is not as long as that says."""
+    try:
+        if path.suffix == ".safetensors":
             with safe_open(path, framework="numpy") as tensors:
                 tensors.keys()
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"`{path}` is truncated or corrupt: {error}", hint="download the file again"
-            ) from None
-    return files
+        else:  # PyTorch before 1.6 wrote no zip archives: those files are refused
+            ZipFile(path).close()
+    except (SafetensorError, BadZipFile, OSError) as error:
+        raise InputError(
+            f"`{path}` is truncated or corrupt: {error}", hint="download the file again"
+        ) from None

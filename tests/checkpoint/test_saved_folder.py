@@ -1,7 +1,6 @@
 """What a saved folder says about itself, to us and to older transformers."""
 
 import json
-import os
 
 import pytest
 import torch
@@ -202,6 +201,17 @@ def test_a_damaged_section(damage, what, saved):
     section = damage(config.pop("numprune"))
     write(folder, config if section is None else config | {"numprune": section})
     with pytest.raises(InputError, match=what):
+        load(folder)
+
+
+@pytest.mark.parametrize("path", ["self_attn.nothing", "self_attn"])
+def test_a_section_cannot_replace_what_is_no_linear(path, saved):
+    folder = saved(uneven("llama"))
+    (folder / manifest.NAME).unlink()
+    config = read(folder)
+    config["numprune"]["layers"][0]["linears"][path] = [8, 8, False]
+    write(folder, config)
+    with pytest.raises(InputError, match="no model can be built"):
         load(folder)
 
 

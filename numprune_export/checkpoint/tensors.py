@@ -1,0 +1,61 @@
+"""Whether the tensors of a checkpoint are exactly those that its configuration asks for.
+
+transformers fills a missing tensor with random numbers, drops one that it does not expect, and
+re-initialises one of the wrong shape. Each makes a different network, so each is an error here.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from numprune_export.checkpoint.weights import tensor_shapes, weight_files
+from numprune_export.errors import InputError
+
+
+def expect(folder: Path, built: nn.Module) -> None:
+    """Compare safetensors headers with a model built on `meta`, before any tensor is read.
+
+    Early because a wrong configuration may ask for more memory than there is. A tied head has no
+    tensor of its own, so that absent tensors are `matching`'s to judge where a name is tied.
+
+    Raises:
+        InputError: a tensor is missing or of the wrong shape; the first one is named.
+    """
+    found = tensor_shapes(weight_files(folder))
+    if not found:
+        return
+    wanted = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
+    tied = set(getattr(built, "all_tied_weights_keys", {}))
+    _refuse(folder, "missing", wanted.keys() - found.keys() - tied)
+    _refuse(
+        folder, "mismatched", (n for n in wanted.keys() & found.keys() if wanted[n] != found[n])
+    )
+
+
+def matching(path: Path, model: PreTrainedModel, info: dict[str, Any]) -> PreTrainedModel:
+    """The model, if every tensor of `path` went where its configuration says.
+
+    Args:
+        info: What `from_pretrained(..., output_loading_info=True)` returned beside the model.
+
+    Raises:
+        InputError: a tensor is missing, unexpected or of the wrong shape; the first one is named.
+    """
+    for problem in ("missing", "unexpected", "mismatched"):
+        # A mismatched tensor is listed with its two shapes, the others by name alone.
+        keys = info[f"{problem}_keys"]
+        _refuse(path, problem, (key if isinstance(key, str) else str(key[0]) for key in keys))
+    return model
+
+
+def _refuse(path: Path, problem: str, names: Iterable[str]) -> None:
+    found = sorted(names)
+    if found:
+        raise InputError(
+            f"`{path}` does not match its configuration: {len(found)} {problem} tensors,"
+            f" the first is `{found[0]}`",
+            hint="config.json and the weights must come from the same checkpoint",
+        )
