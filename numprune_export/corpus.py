@@ -131,7 +131,12 @@ def _documents(corpus: Corpus, search: Sequence[Path]) -> Iterator[str]:
         yield from _dataset_rows(corpus.dataset, corpus.field)
         return
     for name in corpus.texts or ():
-        path = find(name, search, what="text file")
+        path = find(name, search)
+        if path is None:
+            places = " or ".join(f"`{folder}`" for folder in search)
+            raise InputError(
+                f"text file `{name}` does not exist in {places}", hint="check the path"
+            )
         yield from _jsonl_rows(path, corpus.field) if path.suffix == ".jsonl" else [_read(path)]
 
 

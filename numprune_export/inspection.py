@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from numprune_export.checkpoint.source import Source
+from numprune_export.checkpoint.load import skeleton
+from numprune_export.checkpoint.source import Source, resolve
 from numprune_export.plan import Site
+from numprune_export.rewrite import parameter_count
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,17 @@ class Inspection:
                 for one in self.sites
             ],
         }
+
+
+def look(reference: str, *, revision: str | None, search: Sequence[Path]) -> Inspection:
+    """Resolve a model and read its shapes; no weights are read.
+
+    Raises:
+        NumpruneError: as `checkpoint.source.resolve` and `checkpoint.load.skeleton`.
+    """
+    source = resolve(reference, revision=revision, search=search)
+    model = skeleton(source)
+    return Inspection(source, source.family.sites(model), parameter_count(model))
 
 
 def render(found: Inspection) -> str:

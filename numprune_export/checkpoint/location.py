@@ -1,11 +1,11 @@
 """A model reference as a path on this machine."""
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from numprune_export.errors import InputError, MissingExtraError
+from numprune_export.place import find
 
 _PACKAGE = "package:"
 
@@ -19,22 +19,7 @@ def locate(reference: str, search: Sequence[Path]) -> Path | None:
     """
     if reference.startswith(_PACKAGE):
         return _in_package(reference)
-    path = Path(reference).expanduser()
-    if path.is_absolute():
-        return path if path.exists() else None
-    found = (_inside(folder, reference) for folder in search)
-    return next((one for one in found if one.exists()), None)
-
-
-def _inside(folder: Path, relative: str) -> Path:
-    # Lexical on purpose: `..` is the recipe's doing and refused, a symbolic link is the user's.
-    joined = Path(os.path.normpath(folder.absolute() / relative))
-    if not joined.is_relative_to(os.path.normpath(folder.absolute())):
-        raise InputError(
-            f"`{relative}` climbs out of the folder it is relative to",
-            hint="give an absolute path",
-        )
-    return joined
+    return find(reference, search)
 
 
 def _in_package(reference: str) -> Path:

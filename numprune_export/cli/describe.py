@@ -19,7 +19,9 @@ def inspect(
     """Show a model's prunable sites, their widths and parameters, and what can go."""
     from numprune_export import inspection
 
-    found = inspection.look(model, revision=revision, search=(Path.cwd(),))
+    climbs = ".." in Path(model).parts and Path(model).exists()
+    reference = str(Path(model).resolve()) if climbs else model
+    found = inspection.look(reference, revision=revision, search=(Path.cwd(),))
     typer.echo(json.dumps(found.to_json(), indent=2) if as_json else inspection.render(found))
 
 

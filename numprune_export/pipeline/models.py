@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from numprune_export import rewrite
-from numprune_export.checkpoint.load import Loaded, load, load_source
+from numprune_export.checkpoint.load import Loaded, load, load_source, load_tokenizer
 from numprune_export.checkpoint.source import Source
 from numprune_export.family import RotaryDecoder
 from numprune_export.plan import Plan
@@ -33,9 +33,10 @@ class Dense:
     def loaded(self) -> Loaded:
         return load_source(self.source, self._dtype)
 
-    @property
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
-        return self.loaded.tokenizer
+        """Read alone: a run with nothing left to do reads no weights."""
+        return load_tokenizer(self.source)
 
     @property
     def model(self) -> PreTrainedModel:

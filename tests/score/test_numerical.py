@@ -90,7 +90,7 @@ def test_uncorrelated_inputs_rank_by_weight_times_activation():
 
 @pytest.mark.parametrize("dead", ["input", "weight", "everything"])
 def test_a_singular_hessian_scores_what_is_dead_lowest(dead):
-    weight, statistics, x = problem(10, seed=4)
+    weight, _, x = problem(10, seed=4)
     if dead == "weight":
         weight[:, 3] = 0
     elif dead == "input":
