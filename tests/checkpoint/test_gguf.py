@@ -24,6 +24,8 @@ NAMES = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
@@ -69,6 +71,7 @@ def add_settings(writer, config):
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_vocab_size(config.vocab_size)
+    writer.add_key_length(config.head_dim)
 
 
 def llama_cpp(name, value, config):
@@ -78,7 +81,7 @@ def llama_cpp(name, value, config):
         _, _, layer, inner = module.split(".", 3)
         new = f"blk.{layer}.{NAMES[inner]}.{kind}"
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-        if config.model_type == "llama" and inner[10:] in heads:
+        if config.model_type in ("llama", "mistral") and inner[10:] in heads:
             split = value.reshape(heads[inner[10:]], 2, -1, *value.shape[1:])
             value = split.transpose(1, 2).reshape(value.shape)
         return new, value.numpy()
@@ -94,7 +97,9 @@ def find(path):
 )
 def test_a_gguf_is_the_model_it_was_written_from(model_type, tied, tmp_path, logits, capfd):
     model = tiny(model_type, tie_word_embeddings=tied)
-    path = write(tmp_path / "tiny.gguf", model, architecture=model_type)
+    architecture = "llama" if model_type == "mistral" else model_type
+    name = [("general.name", f"A {model_type} model")]
+    path = write(tmp_path / "tiny.gguf", model, architecture=architecture, extra=name)
 
     source = find(path)
     loaded = load_source(source, torch.float32)
