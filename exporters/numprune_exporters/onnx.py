@@ -111,8 +111,8 @@ def _write(decoder: Decoder, folder: Path, graph: str) -> dict[str, Any]:
         onnx_ir.save(model, folder / ENTRY, external_data=WEIGHTS)
     except OSError as error:
         raise OutputError(
-            f"cannot write the graph to `{folder}`: {error.strerror}",
-            hint="free some space or choose another folder",
+            f"cannot write the graph to `{folder}`: {error.strerror or error}",
+            hint="check that the disk is not full, or choose another folder",
         ) from None
     onnx.checker.check_model(folder / ENTRY, full_check=True)
     return {
