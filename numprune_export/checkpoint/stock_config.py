@@ -38,10 +38,10 @@ def stock_values(
 ) -> dict[str, Any] | None:
     """A config that a class of transformers loads with no code of ours, or None if none can.
 
-    None as soon as two layers differ, or one has a bias that its class does not give it.
+    The widths of the first layer are put into a config, and the model that transformers builds
+    from it must have exactly these tensors: other layers with other widths, or a bias that the
+    class does not have, and there is none.
     """
-    if any(layer != layers[0] for layer in layers):
-        return None
     values = _with_widths(dense_values(model, family), layers[0], _head_dim(model, family))
     if family.heads_divide_hidden and values["hidden_size"] % values["num_attention_heads"]:
         values = _as_mistral(values)

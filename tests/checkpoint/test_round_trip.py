@@ -77,6 +77,29 @@ def test_equal_widths_load_with_no_code_of_ours(model_type, saved, logits):
     assert torch.equal(logits(load(folder)), logits(model))
 
 
+def test_a_head_size_that_the_config_never_said_is_kept(saved, logits):
+    model = uniform("qwen2", groups=2)
+    del model.config.head_dim  # as published: hidden_size / num_attention_heads
+    folder = saved(model)
+    native = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+    assert config_of(folder)["head_dim"] == 8
+    assert torch.equal(logits(native), logits(model))
+
+
+def test_the_numbers_that_a_forward_pass_reads_follow_the_widths(saved, logits):
+    model = uneven("llama")
+    attention = model.model.layers[1].self_attn  # one query head left for its one KV head
+    attention.q_proj.weight.data = attention.q_proj.weight.data[:8].clone()
+    attention.o_proj.weight.data = attention.o_proj.weight.data[:, :8].clone()
+    attention.q_proj.out_features = 8
+    attention.num_key_value_groups = 1
+    for reloaded in (load(saved(model)), by_transformers(saved(model))):
+        assert torch.equal(logits(reloaded), logits(model))
+        groups = [block.self_attn.num_key_value_groups for block in reloaded.model.layers]
+        assert groups == [2, 1, 2]
+        assert [block.mlp.intermediate_size for block in reloaded.model.layers] == [48, 17, 52]
+
+
 def test_llama_heads_that_do_not_divide_hidden_are_saved_as_mistral(saved, logits):
     model = uniform("llama", groups=3)
     folder = saved(model)

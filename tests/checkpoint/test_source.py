@@ -5,10 +5,12 @@ import sys
 
 import pytest
 import torch
-from tiny import tiny, uneven
+from tiny import tiny, tiny_config, uneven
+from transformers import AutoModelForCausalLM
 
 from numprune_export.checkpoint.load import load_source
 from numprune_export.checkpoint.source import resolve
+from numprune_export.checkpoint.tensors import expect
 from numprune_export.errors import (
     InputError,
     MissingExtraError,
@@ -242,9 +244,31 @@ def test_weights_of_another_config_are_never_made_up(change, what, dense):
         load_source(find(dense), torch.float32)
 
 
-def test_loading_leaves_the_settings_of_transformers_alone(dense, capfd):
+def test_a_missing_tensor_is_noticed_before_memory_is_taken_for_it(dense):
+    with torch.device("meta"):
+        built = AutoModelForCausalLM.from_config(tiny_config("llama", num_hidden_layers=4))
+    with pytest.raises(InputError, match=r"missing tensors.*`model\.layers\.3"):
+        expect(dense, built)
+
+
+def test_code_in_a_dense_folder_is_not_run(dense, tmp_path):
+    hostile = f"open({str(tmp_path / 'sprung')!r}, 'w')"
+    (dense / "hostile.py").write_text(f"{hostile}\nclass Config: pass\nclass Model: pass\n")
+    values = json.loads((dense / "config.json").read_text())
+    values["auto_map"] = {
+        "AutoConfig": "hostile.Config",
+        "AutoModelForCausalLM": "hostile.Model",
+    }
+    (dense / "config.json").write_text(json.dumps(values))
+    loaded = load_source(find(dense), torch.float32)
+    assert type(loaded.model).__name__ == "LlamaForCausalLM"
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_loading_leaves_the_settings_of_transformers_alone(dense, capfd, monkeypatch):
     from transformers.utils import logging
 
+    monkeypatch.setattr(logging._get_library_root_logger(), "level", logging.INFO)
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     load_source(find(dense), torch.float32)
     source = find(dense)
@@ -267,5 +291,8 @@ def test_the_fingerprint_follows_content_and_nothing_else(dense, tmp_path):
     (elsewhere / "config.json").write_text(config + "\n")
     assert find(elsewhere).fingerprint() != original
     (elsewhere / "config.json").write_text(config)
+    (elsewhere / "tokenizer.json").write_text("{}")
+    assert find(elsewhere).fingerprint() != original
+    (elsewhere / "tokenizer.json").unlink()
     uneven("llama", seed=3).save_pretrained(elsewhere)
     assert find(elsewhere).fingerprint() != original
