@@ -117,21 +117,30 @@ def prepare(chosen: Recipe, search: list[Path], folder: Path) -> Bench:
     return Bench(chosen, loaded, windows, evaluation, folder)
 
 
-def settings() -> Iterator[Setting]:
-    """Every score with one repair, then every repair with the leading scores."""
-    for score in SCORES:
-        for standardise in (True, False):
-            yield Setting(score, Allocation(standardise=standardise), "closed_form one_shot")
-    for score in ("numerical", "flap"):
-        yield Setting(score, Allocation(method="uniform"), "closed_form one_shot")
-        for repair in ("closed_form sequential", "bias one_shot", "none"):
-            yield Setting(score, Allocation(), repair)
-    yield Setting("numerical", Allocation(method="literal"), "closed_form one_shot")
+def settings(suite: str) -> Iterator[Setting]:
+    """`scores`: every score under one repair. `repairs`: the leaders under every other choice.
+    `leaders`: the leading scores as a recipe would run them."""
+    if suite == "scores":
+        for score in SCORES:
+            for standardise in (True, False):
+                yield Setting(score, Allocation(standardise=standardise), "closed_form one_shot")
+    elif suite == "repairs":
+        yield Setting("numerical", Allocation(method="literal"), "closed_form one_shot")
+        for score in ("numerical", "flap"):
+            yield Setting(score, Allocation(method="uniform"), "closed_form one_shot")
+            yield Setting(score, Allocation(), "bias one_shot")
+            yield Setting(score, Allocation(), "none")
+    elif suite == "leaders":
+        for score in ("numerical", "wanda", "flap"):
+            yield Setting(score, Allocation(), "closed_form sequential")
+    else:
+        raise typer.BadParameter(f"no suite `{suite}`: scores, repairs or leaders")
 
 
 def main(
     name: Annotated[str, typer.Argument(help="A recipe.")],
     out: Annotated[Path, typer.Option(help="Markdown file to write.")],
+    suite: Annotated[str, typer.Option(help="scores, repairs or leaders.")] = "scores",
     change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
 ) -> None:
     path = recipe.locate(name)
@@ -140,14 +149,14 @@ def main(
         bench = prepare(chosen, [path.parent, Path.cwd()], Path(folder))
         dense = bench.perplexity(bench.loaded.model)
         lines = [
-            f"`python benchmarks/scores.py {name}`, keep {chosen.keep}, calibration seed"
+            f"`python benchmarks/scores.py {name} --suite {suite}`, keep {chosen.keep}, calibration seed"
             f" {chosen.calibration.seed}",
             "",
             "| score | allocation | compensation | kept | perplexity | over dense | seconds |",
             "|---|---|---|---:|---:|---:|---:|",
             f"| dense | | | 1.000 | {dense:.2f} | 0.00 | |",
         ]
-        for setting in settings():
+        for setting in settings(suite):
             start = time.perf_counter()
             plan = bench.plan(setting)
             found = bench.perplexity(bench.pruned(plan, REPAIRS[setting.repair]))

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,12 @@ class RunFolder:
             finally:
                 partial.unlink(missing_ok=True)
         return place
+
+    def log(self, line: str) -> None:
+        """Append one line, with the time in UTC, to `log`."""
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        with full_disk_named(self.path), (self.path / "log").open("a", encoding="utf-8") as file:
+            file.write(f"{now} {line}\n")
 
 
 @contextmanager

@@ -38,5 +38,7 @@ class Context:
         """
         self.observer.begin(name)
         stage = self.folder.stage(name, place, key_of(__version__, place, *inputs), make)
+        done = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
+        self.folder.log(f"{name}: {done}, key {stage.key[:12]}")
         self.observer.end(name, stage.seconds, resumed=stage.resumed)
         return stage

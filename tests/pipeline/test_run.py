@@ -146,6 +146,21 @@ def test_the_checkpoint_says_where_it_came_from(finished):
     assert section["versions"]["numprune-export"] == numprune_export.__version__
 
 
+def test_the_log_tells_every_stage_once(finished):
+    lines = (finished[0] / "log").read_text().splitlines()
+    assert [line.split()[1] for line in lines[:8]] == [
+        "calibrate:",
+        "score:",
+        "allocate:",
+        "prune:",
+        "export.onnx.dense:",
+        "export.onnx.pruned:",
+        "validate:",
+        "benchmark:",
+    ]
+    assert all("made in" in line for line in lines[:8])
+
+
 def test_running_again_does_nothing_and_reports_the_same(finished, report):
     folder, _ = finished
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("stage.json")}
