@@ -62,12 +62,11 @@ def embed(model: nn.Module, family: RotaryDecoder, windows: Windows, batch: int)
     with torch.no_grad(), _blocks_replaced(model, family, recorders) as trunk:
         for ids, sizes in zip(torch.split(tokens, batch), torch.split(lengths, batch), strict=True):
             real = torch.arange(ids.shape[1]) < sizes[:, None]
-            mask = None if bool(real.all()) else real
-            attention_mask = None if mask is None else mask.long()
             with _input_of(recorders[0]) as captured:
-                trunk(input_ids=ids, attention_mask=attention_mask, use_cache=False)
+                # No mask: padding is on the right, where causal attention never looks.
+                trunk(input_ids=ids, use_cache=False)
             arguments = [dict(one.arguments) for one in recorders]
-            batches.append(Batch(captured[0], arguments, mask))
+            batches.append(Batch(captured[0], arguments, None if bool(real.all()) else real))
     return batches
 
 

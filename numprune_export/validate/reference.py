@@ -23,11 +23,16 @@ def in_float64(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
     (SmolLM2: 1e-4 of a logit where the first token's activations are huge). A reference that has
     next to none leaves the candidate's error alone in the difference.
     """
-    dtype = model.dtype
+    # Tensor by tensor: a bf16 model keeps its rotary frequencies in fp32.
+    tensors = [one for one in (*model.parameters(), *model.buffers()) if one.is_floating_point()]
+    before = [one.dtype for one in tensors]
     try:
-        yield model.double()
+        for one in tensors:
+            one.data = one.data.double()
+        yield model
     finally:
-        model.to(dtype)
+        for one, dtype in zip(tensors, before, strict=True):
+            one.data = one.data.to(dtype)
 
 
 class TorchRunner:

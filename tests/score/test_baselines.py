@@ -45,11 +45,12 @@ def test_flap_is_variance_times_squared_column_norm(layer):
 
 def test_flap_ignores_a_constant_input_however_large(layer):
     weight, x, _ = layer
-    x[:, 2] = 1000.0
-    statistics = Statistics(x.T @ x, x.sum(0), len(x))
-    scores = run(Flap(), weight, statistics)
+    x[:, 2] = 1000.1
+    gram = (x.T @ x).float()  # as accumulated: its rounding alone would give a variance of -0.02
+    assert gram[2, 2].double() / 40 < 1000.1**2
+    scores = run(Flap(), weight, Statistics(gram, x.sum(0), len(x)))
     assert scores.argmin() == 2
-    assert scores[2] >= 0
+    assert scores[2] == 0
 
 
 def test_magnitude_sees_no_data(layer):
