@@ -12,6 +12,7 @@ import yaml
 from pydantic import (
     BeforeValidator,
     Field,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -52,6 +53,9 @@ class Parity(Strict):
 
     tolerance: PositiveFloat = 1.0e-4
     """Largest absolute difference of any logit from PyTorch computing in fp64."""
+    rounding: NonNegativeFloat = 3.0
+    """Where PyTorch's own fp32 error on the same text, times this, is larger than `tolerance`, that is
+    the limit: no fp32 runtime can be asked to be more exact than the arithmetic allows."""
     steps: PositiveInt = 32
     """Decode steps compared, and greedy tokens generated."""
 

@@ -44,7 +44,8 @@ def test_unit_costs_add_up_to_all_linear_parameters(model_type):
 
 def test_a_unit_with_biases_costs_them_too():
     plain, biased = (
-        FAMILIES["llama"].sites(tiny("llama", attention_bias=on, mlp_bias=on)) for on in (False, True)
+        FAMILIES["llama"].sites(tiny("llama", attention_bias=on, mlp_bias=on))
+        for on in (False, True)
     )
     # attention: 16 query, 8 key and 8 value rows a unit; mlp: gate and up; o and down biases stay
     assert biased[0].unit_cost - plain[0].unit_cost == 32

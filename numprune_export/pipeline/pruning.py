@@ -59,7 +59,9 @@ def _calibrate(context: Context, dense: Dense, windows: Windows) -> Stage:
         sites = family.sites(model)
         size = sum(one.numel() * one.element_size() for one in model.parameters())
         artifacts = 2 * len(recipe.targets)
-        require_space(context.folder.path, statistics_folder.size_bytes(sites) + (1 + artifacts) * size)
+        require_space(
+            context.folder.path, statistics_folder.size_bytes(sites) + (1 + artifacts) * size
+        )
         batch, tick = recipe.calibration.batch, context.observer.advance
         context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
         for block, found in enumerate(calibrate.collect(model, family, windows, batch, tick)):

@@ -46,16 +46,40 @@ def sides(metrics: Measurements, kind: str) -> str:
 
 
 def parity(metrics: Measurements) -> str:
-    keys = ("max_abs_error", "kl_mean", "top1_agreement", "greedy_match")
-    rows = []
-    for target in targets(metrics, "parity"):
-        found = [metrics.get(f"parity.{target}.{key}") for key in keys]
-        error = found[0]
-        worst = _ABSENT if error is None else str(error.conditions.get("worst", _ABSENT))
-        rows.append([target, *(_ABSENT if one is None else number(one.value) for one in found)])
-        rows[-1] += [_ABSENT if error is None else str(error.samples), worst]
-    header = ["target", "max abs error", "KL (nats)", "same top-1", "same greedy tokens"]
-    return table([*header, "positions", "worst at"], rows) if rows else ""
+    """Each exported model beside what fp32 itself costs on the same text."""
+    rows = [
+        _parity_row(metrics, target, variant)
+        for target in targets(metrics, "parity")
+        for variant in ("dense", "pruned")
+        if f"{_parity_name(target, variant)}.max_abs_error" in metrics
+    ]
+    header = ["model", "max abs error", "PyTorch fp32's own", "limit", "KL (nats)", "same top-1"]
+    return table([*header, "same greedy tokens", "positions", "worst at"], rows) if rows else ""
+
+
+def _parity_name(target: str, variant: str) -> str:
+    return f"parity.{target}.dense" if variant == "dense" else f"parity.{target}"
+
+
+def _parity_row(metrics: Measurements, target: str, variant: str) -> list[str]:
+    name = _parity_name(target, variant)
+    error = metrics[f"{name}.max_abs_error"]
+    limit = error.conditions.get("tolerance")
+    found = {
+        key: number(metrics[f"{name}.{key}"].value) if f"{name}.{key}" in metrics else _ABSENT
+        for key in ("rounding_error", "kl_mean", "top1_agreement", "greedy_match")
+    }
+    return [
+        f"{target}, {variant}",
+        number(error.value),
+        found["rounding_error"],
+        number(limit) if isinstance(limit, float) else _ABSENT,
+        found["kl_mean"],
+        found["top1_agreement"],
+        found["greedy_match"],
+        str(error.samples),
+        str(error.conditions.get("worst", _ABSENT)),
+    ]
 
 
 def _timed(metrics: Measurements) -> Iterator[tuple[str, str, str]]:

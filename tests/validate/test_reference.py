@@ -6,7 +6,7 @@ import torch
 from tiny import MODEL_TYPES, tiny, uneven
 
 from numprune_export.errors import InputError
-from numprune_export.validate.reference import TorchRunner, in_float64
+from numprune_export.validate.reference import TorchRunner, computing_in, rounding_error
 
 TOKENS = np.random.default_rng(0).integers(3, 97, (3, 30))
 TOLERANCE = 1e-4  # logits are about 10; fp32 sums in another order differ by 1e-5
@@ -116,7 +116,7 @@ def test_float64_is_undone_exactly_and_less_wrong_than_float32(dtype):
     tokens = np.random.default_rng(0).integers(3, 97, (2, 9))
     with TorchRunner(model, threads=None) as runner:
         single = runner.prefill(tokens, all_positions=True)
-    with in_float64(model) as double, TorchRunner(double, threads=None) as runner:
+    with computing_in(model, torch.float64) as double, TorchRunner(double, threads=None) as runner:
         assert double.dtype is torch.float64
         exact = runner.prefill(tokens, all_positions=True)
     assert 0 < np.abs(exact - single).max() < (1e-4 if dtype is torch.float32 else 1)
@@ -126,3 +126,18 @@ def test_float64_is_undone_exactly_and_less_wrong_than_float32(dtype):
     assert torch.equal(model.model.rotary_emb.inv_freq, frequencies)
     with TorchRunner(model, threads=None) as runner:
         assert np.array_equal(runner.prefill(tokens, all_positions=True), single)
+
+
+def test_rounding_error_is_the_largest_difference_of_fp32_from_fp64_whatever_the_models_dtype():
+    tokens = np.random.default_rng(0).integers(3, 97, (2, 9))
+    model, wide = tiny("llama"), tiny("llama").double()
+    with torch.no_grad():
+        exact = wide(torch.from_numpy(tokens)).logits.float()
+        single = model(torch.from_numpy(tokens)).logits
+    assert rounding_error(model, tokens) == pytest.approx(
+        (exact - single).abs().max().item(), rel=0.5
+    )
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16()
+    assert 0 < rounding_error(model, tokens) < 1e-4
+    assert model.dtype is torch.bfloat16
