@@ -25,6 +25,8 @@ from numprune_export.errors import OutputError
 
 MARKER = ".numprune-run"
 STAGE = "stage.json"
+RECIPE = "recipe.yaml"
+LOG = "log"
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ class RunFolder:
         return place
 
     def log(self, line: str) -> None:
-        """Append one line, with the time in UTC, to `log`."""
+        """Append one line, with the time in UTC, to the log."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        with full_disk_named(self.path), (self.path / "log").open("a", encoding="utf-8") as file:
+        with full_disk_named(self.path), (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(f"{now} {line}\n")
 
 
@@ -117,6 +119,7 @@ def open_folder(path: Path) -> Iterator[RunFolder]:
             hint="choose another `--out`, or empty the folder yourself",
         )
     created = [one for one in (path, *path.parents) if not one.exists()]
+    fresh = not (path / MARKER).exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         marker = (path / MARKER).open("a")
@@ -130,14 +133,14 @@ def open_folder(path: Path) -> Iterator[RunFolder]:
         try:
             yield folder
         finally:
-            _remove_if_unused(path, created)
+            if fresh and not any(one.is_dir() for one in path.iterdir()):
+                _remove(path, created)
 
 
-def _remove_if_unused(path: Path, created: Sequence[Path]) -> None:
-    """Leave nothing of a run that wrote nothing: neither the folder nor parents made for it."""
-    if not created or any(one.name != MARKER for one in path.iterdir()):
-        return
-    (path / MARKER).unlink()
+def _remove(path: Path, created: Sequence[Path]) -> None:
+    """Leave nothing of a new run that finished no stage, nor folders that were made for it."""
+    for name in (MARKER, RECIPE, LOG):
+        (path / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         for folder in created:
             folder.rmdir()

@@ -16,7 +16,7 @@ def small_recipe(folder: Path, **changes) -> Path:
         "keep": 0.7,
         "calibration": {
             "texts": [str(data / "sotu_2011_2021.txt")],
-            "sequences": 8,
+            "sequences": 48,
             "tokens_per_sequence": 64,
         },
         "evaluation": {

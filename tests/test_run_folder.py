@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from numprune_export.errors import InputError, OutputError
-from numprune_export.run_folder import STAGE, key_of, open_folder, require_space
+from numprune_export.run_folder import RECIPE, STAGE, key_of, open_folder, require_space
 
 
 def test_a_finished_stage_is_found_and_not_made_again(tmp_path):
@@ -106,14 +106,36 @@ def test_a_file_or_an_unwritable_place_is_refused(tmp_path):
         pass
 
 
-def test_an_empty_folder_is_taken_and_a_run_that_wrote_nothing_leaves_none_behind(tmp_path):
+def test_an_empty_folder_is_taken(tmp_path):
     (tmp_path / "empty").mkdir()
     with open_folder(tmp_path / "empty") as run:
-        run.write("a.txt", "x")
-    assert (tmp_path / "empty" / "a.txt").read_text() == "x"
-    with pytest.raises(InputError), open_folder(tmp_path / "new"):
+        run.stage("s", "s", "one", lambda folder: None)
+    assert (tmp_path / "empty" / "s").is_dir()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_that_finished_no_stage_leaves_nothing_behind(tmp_path, there):
+    place = tmp_path / "runs" / "new"
+    if there:
+        place.mkdir(parents=True)
+
+    def fail(folder):
         raise InputError("bad", hint="bad")
-    assert not (tmp_path / "new").exists()
+
+    with pytest.raises(InputError), open_folder(place) as run:
+        run.write(RECIPE, "x")
+        run.log("begun")
+        run.stage("s", "s", "one", fail)
+    assert sorted(tmp_path.rglob("*")) == ([place.parent, place] if there else [])
+
+
+def test_a_run_that_finished_a_stage_keeps_it_when_a_later_one_fails(tmp_path):
+    with pytest.raises(InputError), open_folder(tmp_path / "run") as run:
+        run.write(RECIPE, "x")
+        run.stage("s", "s", "one", lambda folder: None)
+        raise InputError("bad", hint="bad")
+    assert (tmp_path / "run" / "s").is_dir()
+    assert (tmp_path / "run" / RECIPE).exists()
 
 
 OWNER = """

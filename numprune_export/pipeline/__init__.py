@@ -32,7 +32,7 @@ from numprune_export.report.environment import describe
 from numprune_export.report.markdown import render
 from numprune_export.report.schema import ArtifactSummary, Report, measurements, widths
 from numprune_export.report.verdict import summarize
-from numprune_export.run_folder import RunFolder, open_folder
+from numprune_export.run_folder import RECIPE, RunFolder, open_folder
 
 
 def run(
@@ -61,7 +61,7 @@ def run(
         context = Context(recipe, run_folder, observer)
         dense = Dense(source, recipe.model.dtype)
         calibration, evaluation = _texts(recipe, dense, search)
-        run_folder.write("recipe.yaml", recipes.dump(recipe))
+        run_folder.write(RECIPE, recipes.dump(recipe))
 
         pruned = pruned_checkpoint(context, dense, calibration)
         models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan)
