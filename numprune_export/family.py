@@ -164,4 +164,5 @@ def _sliding_window(config: Config, index: int) -> int | None:
     kinds = getattr(config, "layer_types", None)
     if kinds is not None and kinds[index] != "sliding_attention":
         return None
-    return window
+    # A window as long as all positions hides nothing, and costs a runtime that knows windows.
+    return None if window is None or window >= config.max_position_embeddings else window

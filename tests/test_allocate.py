@@ -42,7 +42,7 @@ METHODS = st.sampled_from(["global", "uniform"])
 @settings(deadline=None)
 @given(
     method=METHODS,
-    keep=st.floats(0.3, 1.0),
+    keep=st.floats(0.4, 1.0),
     align=st.sampled_from([1, 4, 8]),
     floor=st.floats(0, 0.25),
     seed=st.integers(0, 99),

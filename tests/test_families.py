@@ -76,6 +76,8 @@ def test_tied_embeddings_are_known():
 def test_sliding_windows_are_read_layer_by_layer():
     everywhere = FAMILIES["mistral"].decoder(tiny("mistral", sliding_window=5))
     assert [one.sliding_window for one in everywhere.layers] == [5, 5, 5]
+    longer = FAMILIES["mistral"].decoder(tiny("mistral", sliding_window=128))
+    assert [one.sliding_window for one in longer.layers] == [None, None, None]
     kinds = ["full_attention", "sliding_attention", "full_attention"]
     model = tiny("qwen3", sliding_window=5, use_sliding_window=True, layer_types=kinds)
     mixed = FAMILIES["qwen3"].decoder(model)

@@ -29,6 +29,11 @@ class OnnxSettings(BaseModel):
     """Of weights, activations and KV cache."""
 
 
+OLDEST_RUNTIME = "1.22"
+WINDOWED_RUNTIME = "1.24"
+"""1.23 runs GroupQueryAttention with a sliding window and gives other logits, without an error."""
+
+
 class OnnxExporter:
     """Writes `model.onnx`, its weights beside it in `model.onnx.data`, and opens them."""
 
@@ -67,6 +72,7 @@ class OnnxExporter:
                 "dtype": settings.dtype,
                 "max_positions": decoder.max_positions,
                 **ports,
+                "needs_onnxruntime": _oldest_runtime(decoder, settings.graph),
                 "versions": {name: version(name) for name in ("onnx", "onnx-ir")},
             },
         )
@@ -78,8 +84,9 @@ class OnnxExporter:
 
         Raises:
             InputError: a file is missing or altered, or the model has fewer positions than capacity.
-            MissingExtraError: onnxruntime is not installed.
+            MissingExtraError: onnxruntime is not installed, or too old for this graph.
         """
+        _require_runtime(str(artifact.facts.get("needs_onnxruntime", OLDEST_RUNTIME)))
         session = open_session(artifact, threads=threads)
         facts = session.get_modelmeta().custom_metadata_map
         positions = int(facts["max_positions"])
@@ -93,6 +100,24 @@ class OnnxExporter:
             vocabulary=int(session.get_outputs()[0].shape[2]),
             capacity=capacity,
         )
+
+
+def _oldest_runtime(decoder: Decoder, graph: str) -> str:
+    windowed = any(layer.sliding_window is not None for layer in decoder.layers)
+    return WINDOWED_RUNTIME if windowed and graph == "gqa" else OLDEST_RUNTIME
+
+
+def _require_runtime(needed: str) -> None:
+    found = str(require("onnxruntime", extra="cpu").__version__)
+    if _numbers(found) < _numbers(needed):
+        raise MissingExtraError(
+            f"this graph needs onnxruntime {needed} or newer, {found} is installed",
+            hint=f"pip install 'onnxruntime>={needed}', or export with `graph: standard`",
+        )
+
+
+def _numbers(version_text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version_text.split(".")[:2])
 
 
 def _write(decoder: Decoder, folder: Path, graph: str) -> dict[str, Any]:
