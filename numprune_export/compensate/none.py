@@ -13,7 +13,8 @@ class Nothing(Strict):
     """The control: what pruning costs before any compensation."""
 
     method: Literal["none"] = "none"
-    order: Literal["one_shot"] = "one_shot"
+    order: Literal["one_shot", "sequential"] = "one_shot"
+    """Makes no difference here: nothing is fitted."""
 
     def __call__(
         self,
