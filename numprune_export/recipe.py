@@ -25,7 +25,7 @@ from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.corpus import Corpus
 from numprune_export.errors import RecipeError
 from numprune_export.score import Score
-from numprune_export.score.numerical import Numerical
+from numprune_export.score.wanda import Wanda
 from numprune_export.strict import Strict
 
 DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
@@ -94,8 +94,8 @@ class Recipe(Strict):
     """Fraction of the prunable block parameters that stay (not the fraction removed)."""
     calibration: Corpus
     """Text that scores and compensation are computed on."""
-    score: Annotated[Score, _named("method")] = Numerical()
-    """What is worth keeping."""
+    score: Annotated[Score, _named("method")] = Wanda()
+    """What is worth keeping. The default is the one that measured best; see docs/methods.md."""
     allocate: Annotated[Allocation, _named("method")] = Allocation()
     """How the budget is shared among layers."""
     compensate: Annotated[Compensation, _named("method")] = ClosedForm()
