@@ -90,7 +90,10 @@ class RunFolder:
         partial = place.with_name(f".{place.name}.partial")
         with full_disk_named(self.path):
             try:
-                partial.write_text(text, encoding="utf-8")
+                with partial.open("w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
                 partial.replace(place)
             finally:
                 partial.unlink(missing_ok=True)

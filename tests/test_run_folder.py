@@ -83,6 +83,20 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(tmp_path):
             run.stage("s", "s", "one", native)
 
 
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with open_folder(tmp_path / "run") as run:
+        run.stage("s", "s", "one", lambda folder: None)
+        run.write("a.txt", "old")
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(OutputError, match="no space left"):
+            run.write("a.txt", "new")
+        assert (run.path / "a.txt").read_text() == "old"
+        assert not list(run.path.glob(".*.partial"))
+
+
 def test_other_failures_keep_their_own_error(tmp_path):
     def fail(folder):
         raise ZeroDivisionError

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from numprune_export.artifact import Decoder, DecoderLayer, Projection
-from numprune_export.metric import Metric, Metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,16 +65,6 @@ def ideal_speedups(dense: Cost, pruned: Cost) -> dict[Literal["prefill", "decode
     return {
         "prefill": dense.prefill_flops / pruned.prefill_flops,
         "decode": dense.decode_bytes / pruned.decode_bytes,
-    }
-
-
-def cost_metrics(dense: Cost, pruned: Cost) -> Metrics:
-    """`size.parameters.{dense,pruned,ratio}`; ratio is the fraction that stays."""
-    ratio = pruned.parameters / dense.parameters
-    return {
-        "size.parameters.dense": Metric(dense.parameters, "parameters", 1),
-        "size.parameters.pruned": Metric(pruned.parameters, "parameters", 1),
-        "size.parameters.ratio": Metric(ratio, "fraction", 1),
     }
 
 

@@ -31,6 +31,7 @@ from numprune_export.recipe import Recipe
 from numprune_export.report.environment import describe
 from numprune_export.report.markdown import render
 from numprune_export.report.schema import ArtifactSummary, Report, measurements, widths
+from numprune_export.report.store import to_json
 from numprune_export.report.verdict import summarize
 from numprune_export.run_folder import RECIPE, RunFolder, open_folder
 
@@ -77,7 +78,7 @@ def run(
         ]
         metrics = read_metrics(validated) | read_metrics(measured) | time_metrics(stages)
         report = _report(recipe, name, run_folder, pruned, exported, metrics)
-        run_folder.write("report.json", report.model_dump_json(indent=2) + "\n")
+        run_folder.write("report.json", to_json(report))
         run_folder.write("report.md", render(report))
     return report
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numprune_export import heap
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
 from numprune_export.run_folder import RunFolder, Stage, key_of
@@ -40,5 +41,6 @@ class Context:
         stage = self.folder.stage(name, place, key_of(__version__, place, *inputs), make)
         done = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
         self.folder.log(f"{name}: {done}, key {stage.key[:12]}")
+        heap.release()
         self.observer.end(name, stage.seconds, resumed=stage.resumed)
         return stage

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from numprune_export import heap
 from numprune_export.artifact import DecoderRunner, Tokens
 from numprune_export.benchmark.cost import cost, ideal_speedups
 from numprune_export.benchmark.latency import PHASES, Pair, Workload, measure_decoders
@@ -53,6 +54,7 @@ def validate(
         for one in exported:
             metrics |= _artifact_perplexity(context, one, windows)
             for variant in VARIANTS:
+                heap.release()
                 metrics |= _parity(context, models, one, variant, rows)
         _write(folder, metrics)
 

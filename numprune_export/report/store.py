@@ -1,38 +1,17 @@
-"""Reading and writing report.json: whole or not at all."""
+"""report.json as text, and back: what is not a report, or a newer one, is refused."""
 
 import json
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from numprune_export.errors import InputError, OutputError
+from numprune_export.errors import InputError
 from numprune_export.report.schema import FORMAT_VERSION, Report
 
 
-def write(report: Report, path: Path) -> None:
-    """Replace `path` in one step: a reader sees the old file or the whole new one.
-
-    Raises:
-        OutputError: it could not be written.
-    """
-    write_text(report.model_dump_json(indent=2) + "\n", path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """As `write`, for any text."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write `{path}`: {error.strerror}", hint="check the folder and free space"
-        ) from None
+def to_json(report: Report) -> str:
+    """The text of report.json."""
+    return report.model_dump_json(indent=2) + "\n"
 
 
 def read(path: Path) -> Report:
