@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tokenizers.processors import TemplateProcessing
 from words import WORDS, word_tokenizer
 
 from numprune_export.corpus import Corpus, Dataset, draw
@@ -34,6 +35,15 @@ def test_packed_windows_are_full_disjoint_pieces_of_the_text(tokenizer, tmp_path
     assert windows.tokens.dtype == np.int64
     assert len(set(starts)) == 6
     assert not windows.padded
+
+
+def test_no_special_tokens_are_added(tmp_path):
+    tokenizer = word_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<s> $A", None, [("<s>", 1)])
+    name = write(tmp_path, "a.txt", "the people of state")
+    assert tokenizer("the")["input_ids"][0] == 1
+    windows = draw(Corpus(texts=(name,), sequences=1, tokens_per_sequence=4), tokenizer, [tmp_path])
+    assert tokenizer.decode(windows.tokens[0]) == "the people of state"
 
 
 def test_several_files_are_joined(tokenizer, tmp_path):

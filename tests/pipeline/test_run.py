@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -171,25 +172,44 @@ def test_running_again_does_nothing_and_reports_the_same(finished, report):
     assert json.loads((folder / "report.json").read_text())["metrics"] == report["metrics"]
 
 
-def test_a_changed_recipe_redoes_only_what_it_reaches(finished, tmp_path):
+@pytest.mark.parametrize(
+    ("change", "unchanged", "redone"),
+    [
+        (
+            "compensate=bias",
+            ("statistics", "scores", "plan", "artifacts/onnx/dense"),
+            ("model", "artifacts/onnx/pruned", "validate", "benchmark"),
+        ),
+        (
+            "calibration.seed=7",
+            ("artifacts/onnx/dense",),
+            (
+                "statistics",
+                "scores",
+                "plan",
+                "model",
+                "artifacts/onnx/pruned",
+                "validate",
+                "benchmark",
+            ),
+        ),
+    ],
+)
+def test_a_changed_recipe_redoes_only_what_it_reaches(
+    finished, tmp_path, change, unchanged, redone
+):
     folder, _ = finished
-    import shutil
-
     shutil.copytree(folder, tmp_path / "out")
     recipe = small_recipe(tmp_path)
-    result = command(
-        "run", str(recipe), "--out", "out", "--set", "compensate=bias", "--quiet", cwd=tmp_path
-    )
+    result = command("run", str(recipe), "--out", "out", "--set", change, "--quiet", cwd=tmp_path)
     assert result.code == 0, result.err
 
     def kept(stage):
         ours, theirs = (one / stage / "stage.json" for one in (tmp_path / "out", folder))
         return ours.read_text() == theirs.read_text()
 
-    unchanged = ("statistics", "scores", "plan", "artifacts/onnx/dense")
-    redone = ("model", "artifacts/onnx/pruned", "validate", "benchmark")
     assert [stage for stage in unchanged if not kept(stage)] == []
     assert [stage for stage in redone if kept(stage)] == []
     assert result.err == ""
     weights = load_file(tmp_path / "out" / "model" / "model.safetensors")
-    assert "model.layers.0.mlp.down_proj.bias" in weights
+    assert ("model.layers.0.mlp.down_proj.bias" in weights) == (change == "compensate=bias")
