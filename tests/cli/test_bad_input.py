@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from small import small_recipe
 
 from numprune_export.cli import app
+from numprune_export.errors import ParityError
 from numprune_export.recipe import builtin_dir
 
 TINY = builtin_dir() / "tiny-llama"
@@ -153,6 +154,20 @@ def test_a_budget_no_plan_can_meet_exits_2_and_keeps_the_finished_stages(cli, tm
     assert "min_keep" in err
     assert (tmp_path / "out" / "scores").is_dir()
     assert not (tmp_path / "out" / "plan").exists()
+
+
+def test_a_checkpoint_that_fails_its_proof_exits_1_and_is_not_kept(cli, tmp_path, monkeypatch):
+    def disproved(folder, model, tokens):
+        assert (folder / "model.safetensors").is_file()
+        raise ParityError("reloaded logits differ", hint="report this")
+
+    monkeypatch.setattr("numprune_export.pipeline.pruning.prove_reload", disproved)
+    code, _, err = cli("run", small_recipe(tmp_path), "--out", "out", "--quiet")
+    assert code == 1
+    assert "reloaded logits differ" in err
+    assert (tmp_path / "out" / "plan").is_dir()
+    assert not (tmp_path / "out" / "model").exists()
+    assert not (tmp_path / "out" / "artifacts").exists()
 
 
 def test_a_foreign_output_folder_exits_6_and_is_left_alone(refused, tmp_path):
