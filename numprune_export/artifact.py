@@ -11,16 +11,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from numprune_export.errors import InputError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from torch import Tensor
+
+Device = Literal["cpu", "cuda"]
 
 Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
@@ -113,7 +115,9 @@ class Artifact:
     files: Mapping[str, str]
     """Every file, external data included: relative name to sha256."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the exporter wants a reader to know: graph flavour, dtype, opset, versions."""
+    """What the exporter wants a reader to know: graph flavour, opset, versions. Always there: `dtype`
+    (`float32`, `float16`, `bfloat16`), the precision of weights, activations and KV cache. Where one
+    export was built several times, `builds` lists the entries, this one's `entry` first."""
 
     INDEX: ClassVar[str] = "artifact.json"
 
@@ -169,11 +173,16 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a target can run here. `detail` is a version, or what is missing; `install` fixes it."""
+    """What a target can do on this machine."""
 
     ready: bool
+    """Whether it can export here."""
     detail: str
+    """A version, or what is missing."""
     install: str | None = None
+    """The line that installs what is missing."""
+    cannot_run: str | None = None
+    """Why its artifacts can be made here but not run, for example `no CUDA device`; None: they can."""
 
 
 class DecoderRunner(Protocol):
@@ -213,10 +222,21 @@ class DecoderRunner(Protocol):
         ...
 
 
+@runtime_checkable
+class AccountsMemory(Protocol):
+    """A runner on a device of its own, which can say what it holds there."""
+
+    def device_memory(self) -> Mapping[str, int]:
+        """Bytes on the device now, by `weights`, `activations` and `kv_cache`."""
+        ...
+
+
 class Exporter(Protocol):
     """One target. Constructing it is free: `export` and `open` import the runtime."""
 
     name: ClassVar[str]
+    device: ClassVar[Device]
+    """Where its artifacts run."""
     summary: ClassVar[str]
     """One line for `numprune-export targets`."""
     settings: ClassVar[type[BaseModel]]
@@ -240,5 +260,42 @@ class Exporter(Protocol):
         Raises:
             InputError: a file is missing or is not what its hash says.
             MissingExtraError: the runtime is not installed.
+            DeviceError: the device is not there, too old, or out of memory.
+        """
+        ...
+
+
+@runtime_checkable
+class GraphBacked(Protocol):
+    """A target whose artifacts were compiled from an ONNX graph that lies beside them."""
+
+    def open_graph(self, artifact: Artifact, *, threads: int, capacity: int) -> DecoderRunner:
+        """Run that graph by ONNX Runtime on the CPU: whether an error is the graph's or the compiler's.
+
+        Raises:
+            MissingExtraError: ONNX Runtime is not installed.
+        """
+        ...
+
+
+class Packager(Protocol):
+    """Makes what one inference server loads. Found by entry point, as targets are."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    settings: ClassVar[type[BaseModel]]
+
+    def package(
+        self, artifact: Artifact, tokenizer: Path, folder: Path, settings: BaseModel
+    ) -> None:
+        """Write into the existing empty `folder`.
+
+        Args:
+            artifact: What is served; its files are checked against their hashes.
+            tokenizer: Folder with the tokenizer files of the model.
+
+        Raises:
+            UnsupportedModelError: this server cannot serve such an artifact.
+            InputError: a file is missing or is not what its hash says.
         """
         ...

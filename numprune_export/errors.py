@@ -8,7 +8,8 @@ NumpruneError             base: one line of what, one line of how to fix       e
 ├── InputError            a model, text or data file is missing or unusable    exit 4
 ├── NumericalError        NaN or infinity in weights or activations            exit 5
 ├── OutputError           the output folder is foreign, busy or full           exit 6
-└── HubError              the hub could not be reached or refused the name     exit 7
+├── HubError              the hub could not be reached or refused the name     exit 7
+└── DeviceError           the GPU or its driver is missing, too old or full    exit 8
 
 Exit 130 is an interrupt (Ctrl-C). A bug in this package is never a NumpruneError: it is an
 ordinary exception with a traceback.
@@ -55,3 +56,7 @@ class OutputError(NumpruneError):
 
 class HubError(NumpruneError):
     exit_code = 7
+
+
+class DeviceError(NumpruneError):
+    exit_code = 8

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from numprune_export.artifact import Artifact, Availability, Decoder, sha256_of
+from numprune_export.artifact import Artifact, Availability, Decoder, Device, sha256_of
 from numprune_export.errors import InputError, MissingExtraError, OutputError, RecipeError
 from numprune_export.optional import require
 from numprune_exporters.onnx_runner import OnnxRunner, Steps
@@ -38,6 +38,7 @@ class OnnxExporter:
     """Writes `model.onnx`, its weights beside it in `model.onnx.data`, and opens them."""
 
     name: ClassVar[str] = "onnx"
+    device: ClassVar[Device] = "cpu"
     summary: ClassVar[str] = "ONNX Runtime on the CPU; KV cache in place, fp32"
     settings: ClassVar[type[BaseModel]] = OnnxSettings
 
