@@ -1,38 +1,38 @@
-"""The frame of a decoder graph: embedding, blocks, final norm, logits. A flavour adds its attention."""
+"""The frame of a decoder graph: embedding, blocks, final norm, logits. A flavour adds the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import onnx_ir as ir
 
 from numprune_export.artifact import Decoder, DecoderLayer
 from numprune_exporters import decoder_parts as parts
-from numprune_exporters.decoder_parts import CachePair
 from numprune_exporters.graph_writer import GraphWriter, value
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class Attention(Protocol):
-    """How one flavour attends and keeps its KV cache."""
+
+class Flavour(Protocol):
+    """How one runtime likes its norms, its attention and its KV cache."""
 
     @property
     def inputs(self) -> Sequence[ir.Value]:
-        """Graph inputs it needs beside tokens, positions and caches."""
+        """Graph inputs it needs beside tokens and logits positions, caches last."""
         ...
 
-    @property
-    def pasts(self) -> Sequence[CachePair]:
-        """The cache before the call, layer by layer."""
-        ...
-
-    @property
-    def presents(self) -> Sequence[CachePair]:
-        """The cache after it."""
+    def norm(self, name: str, x: ir.Value, weight: Tensor) -> ir.Value:
+        """RMSNorm of x over its last axis."""
         ...
 
     def mix(self, index: int, layer: DecoderLayer, packed: ir.Value) -> ir.Value:
         """Packed q, k, v of layer `index` to (batch, sequence, query heads * head_dim)."""
+        ...
+
+    def outputs(self) -> Sequence[ir.Value]:
+        """Graph outputs beside the logits; asked for when all layers are written."""
         ...
 
 
@@ -40,20 +40,20 @@ def write(
     g: GraphWriter,
     decoder: Decoder,
     tokens: ir.Value,
-    attention: Attention,
+    flavour: Flavour,
     *,
     opsets: dict[str, int],
     metadata: dict[str, str],
 ) -> ir.Model:
-    """The whole model; `tokens` is the graph input (batch, sequence) that `attention` knows too."""
+    """The whole model; `tokens` is the graph input (batch, sequence) that `flavour` knows too."""
     positions = value("logits_positions", ir.DataType.INT64, ("batch", "k"))
     table = parts.stored(g, "embedding.weight", decoder.embedding)
-    hidden = _blocks(g, decoder, g.op("Gather", table, tokens), positions, attention)
-    final = parts.norm(g, "final_norm", hidden, decoder.final_norm, decoder.norm_eps)
+    hidden = _blocks(g, decoder, g.op("Gather", table, tokens), positions, flavour)
+    final = flavour.norm("final_norm", hidden, decoder.final_norm)
     logits = parts.vocabulary_logits(g, decoder, table, final, positions)
     return g.model(
-        [tokens, *attention.inputs, positions, *_flat(attention.pasts)],
-        [logits, *_flat(attention.presents)],
+        [tokens, positions, *flavour.inputs],
+        [logits, *flavour.outputs()],
         name=decoder.name,
         opsets=opsets,
         metadata=metadata,
@@ -61,24 +61,20 @@ def write(
 
 
 def _blocks(
-    g: GraphWriter, decoder: Decoder, residual: ir.Value, positions: ir.Value, attention: Attention
+    g: GraphWriter, decoder: Decoder, residual: ir.Value, positions: ir.Value, flavour: Flavour
 ) -> ir.Value:
     """The residual stream after all layers, at `positions` only: (batch, k, hidden)."""
     for index, layer in enumerate(decoder.layers):
         with g.scope(f"layers.{index}"):
-            x = parts.norm(g, "attention_norm", residual, layer.input_norm, decoder.norm_eps)
+            x = flavour.norm("attention_norm", residual, layer.input_norm)
             packed = parts.linear(g, "attention.qkv", x, layer.query, layer.key, layer.value)
-            mixed = attention.mix(index, layer, packed)
+            mixed = flavour.mix(index, layer, packed)
             if index + 1 == len(decoder.layers):
                 # After the last attention no position looks at another one.
                 mixed, residual = (parts.select(g, one, positions) for one in (mixed, residual))
             y = parts.linear(g, "attention.output", mixed, layer.output)
             residual = g.op("Add", residual, y)
-            x = parts.norm(g, "mlp_norm", residual, layer.post_attention_norm, decoder.norm_eps)
+            x = flavour.norm("mlp_norm", residual, layer.post_attention_norm)
             y = parts.linear(g, "mlp.down", parts.gated(g, decoder, layer, x), layer.down)
             residual = g.op("Add", residual, y)
     return residual
-
-
-def _flat(pairs: Sequence[CachePair]) -> list[ir.Value]:
-    return [one for pair in pairs for one in pair]

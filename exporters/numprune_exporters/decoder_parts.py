@@ -1,12 +1,13 @@
 """What both decoder graphs share: every part of a rotary decoder except its attention.
 
-Activations are (batch, sequence, width), fp32. Weights are stored (in, out), as MatMul reads them,
-except the vocabulary matrices, which are (vocabulary, hidden): a tied one is stored only once.
+Activations are (batch, sequence, width). Weights are stored (in, out), as MatMul reads them, except
+the vocabulary matrices, which are (vocabulary, hidden): a tied one is stored only once. In a graph of
+fp16 or bf16, norms, rotation and softmax are computed in fp32, and logits come out as fp32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,9 +31,9 @@ def array(tensor: Tensor) -> Array:
     return np.asarray(tensor.detach().float().cpu().numpy(), dtype=np.float32)
 
 
-def stored(g: GraphWriter, name: str, tensor: Tensor) -> ir.Value:
+def stored(g: GraphWriter, name: str, tensor: Tensor, dtype: ir.DataType | None = None) -> ir.Value:
     """A weight in the shape it has in the model."""
-    return g.weight(name, tuple(tensor.shape), lambda: np.ascontiguousarray(array(tensor)))
+    return g.weight(name, tuple(tensor.shape), lambda: np.ascontiguousarray(array(tensor)), dtype)
 
 
 def linear(g: GraphWriter, name: str, x: ir.Value, *projections: Projection) -> ir.Value:
@@ -68,15 +69,21 @@ def _width(projections: Sequence[Projection]) -> int:
 
 
 def norm(g: GraphWriter, name: str, x: ir.Value, weight: Tensor, epsilon: float) -> ir.Value:
-    """RMSNorm over the last axis, in the form that ONNX Runtime fuses to one node."""
+    """RMSNorm over the last axis in fp32, in the form that ONNX Runtime fuses to one node."""
+    x = g.wide(x)
     square = g.op("Pow", x, g.float32(2.0))
     mean = g.op("ReduceMean", square, g.int64s(-1), keepdims=1)
     root = g.op("Sqrt", g.op("Add", mean, g.float32(epsilon)))
-    return g.op("Mul", g.op("Div", x, root), stored(g, name, weight))
+    scale = stored(g, name, weight, ir.DataType.FLOAT)
+    return g.narrow(g.op("Mul", g.op("Div", x, root), scale))
 
 
 def split_heads(
-    g: GraphWriter, decoder: Decoder, layer: DecoderLayer, packed: ir.Value
+    g: GraphWriter,
+    decoder: Decoder,
+    layer: DecoderLayer,
+    packed: ir.Value,
+    norm: Callable[[str, ir.Value, Tensor], ir.Value],
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Packed q, k, v to three values (batch, sequence, heads, head_dim), q and k normed if asked."""
     dim, counts = decoder.head_dim, (layer.query_heads, layer.kv_heads, layer.kv_heads)
@@ -89,7 +96,7 @@ def split_heads(
         (("query_norm", layer.query_norm), ("key_norm", layer.key_norm))
     ):
         if weight is not None:
-            heads[index] = norm(g, f"attention.{name}", heads[index], weight, decoder.norm_eps)
+            heads[index] = norm(f"attention.{name}", heads[index], weight)
     return heads[0], heads[1], heads[2]
 
 
@@ -121,23 +128,28 @@ def vocabulary_logits(
     bias = decoder.head.bias
     terms = () if bias is None else (stored(g, "head.bias", bias),)
     rows = g.op("Reshape", x, g.int64s(-1, decoder.hidden))
-    flat = g.op("Gemm", rows, head, *terms, transB=1)
+    flat = g.wide(g.op("Gemm", rows, head, *terms, transB=1))
     shape = g.op("Concat", g.op("Shape", positions), g.int64s(decoder.vocabulary), axis=0)
     logits = value("logits", ir.DataType.FLOAT, ("batch", "k", decoder.vocabulary))
     return g.declare(g.op("Reshape", flat, shape), logits)
 
 
-def cache_values(decoder: Decoder, name: str, length: str, width: int) -> list[CachePair]:
+def cache_values(
+    g: GraphWriter, decoder: Decoder, name: str, length: str, width: int
+) -> list[CachePair]:
     """Graph inputs or outputs `name.{layer}.{key,value}` (batch, kv heads, length, width)."""
 
     def one(layer: int, heads: int, part: str) -> ir.Value:
-        shape = ("batch", heads, length, width)
-        return value(f"{name}.{layer}.{part}", ir.DataType.FLOAT, shape)
+        return value(f"{name}.{layer}.{part}", g.dtype, ("batch", heads, length, width))
 
     return [
         (one(index, layer.kv_heads, "key"), one(index, layer.kv_heads, "value"))
         for index, layer in enumerate(decoder.layers)
     ]
+
+
+def flat(pairs: Sequence[CachePair]) -> list[ir.Value]:
+    return [one for pair in pairs for one in pair]
 
 
 def refuse_unsupported(decoder: Decoder) -> None:

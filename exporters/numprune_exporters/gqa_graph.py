@@ -3,7 +3,7 @@
 Inputs: `input_ids` (batch, sequence) int64; `seqlens_k` (batch,) int32, each row's length after
 this call minus one; `total_sequence_length` () int32, the longest of those lengths;
 `logits_positions` (batch, k) int64, which of the given tokens get logits;
-`past_key_values.{i}.{key,value}` (batch, kv heads, capacity, head width) fp32.
+`past_key_values.{i}.{key,value}` (batch, kv heads, capacity, head width) of the graph's dtype.
 Outputs: `logits` (batch, k, vocabulary) fp32; `present.{i}.{key,value}`, to be bound to the buffers
 of the past.
 
@@ -11,6 +11,8 @@ The first call may hold right-padded rows of different lengths. Every later call
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -20,15 +22,18 @@ from numprune_exporters import decoder_graph
 from numprune_exporters import decoder_parts as parts
 from numprune_exporters.graph_writer import MICROSOFT, Array, GraphWriter, value
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 OPSETS = {"": 20, MICROSOFT: 1}
 
 HEAD_MULTIPLE = 16
 """ONNX Runtime's CPU kernel takes only heads whose width is a multiple of this."""
 
 
-def build(decoder: Decoder, metadata: dict[str, str]) -> ir.Model:
+def build(decoder: Decoder, metadata: dict[str, str], dtype: str = "float32") -> ir.Model:
     """The model, its weights still to be read; see the module for inputs and outputs."""
-    g = GraphWriter()
+    g = GraphWriter(dtype)
     tokens = value("input_ids", ir.DataType.INT64, ("batch", "sequence"))
     attention = _FusedAttention(g, decoder)
     return decoder_graph.write(g, decoder, tokens, attention, opsets=OPSETS, metadata=metadata)
@@ -41,19 +46,28 @@ class _FusedAttention:
         self._g, self._decoder = g, decoder
         seqlens = value("seqlens_k", ir.DataType.INT32, ("batch",))
         total = value("total_sequence_length", ir.DataType.INT32, ())
-        self.inputs = (seqlens, total)
+        self._lengths = (seqlens, total)
         width = head_width(decoder)
-        self.pasts = parts.cache_values(decoder, "past_key_values", "capacity", width)
-        self.presents = parts.cache_values(decoder, "present", "capacity", width)
+        self._pasts = parts.cache_values(g, decoder, "past_key_values", "capacity", width)
+        self._presents = parts.cache_values(g, decoder, "present", "capacity", width)
+        self.inputs = (*self._lengths, *parts.flat(self._pasts))
         self._rotation = _rotation(g, decoder)
 
+    def norm(self, name: str, x: ir.Value, weight: Tensor) -> ir.Value:
+        """See Flavour.norm."""
+        return parts.norm(self._g, name, x, weight, self._decoder.norm_eps)
+
+    def outputs(self) -> list[ir.Value]:
+        """See Flavour.outputs."""
+        return parts.flat(self._presents)
+
     def mix(self, index: int, layer: DecoderLayer, packed: ir.Value) -> ir.Value:
-        """See decoder_graph.Attention.mix."""
+        """See Flavour.mix."""
         mixed, *updated = self._g.ops(
             "GroupQueryAttention",
-            *_operands(self._g, self._decoder, layer, packed),
-            *self.pasts[index],
-            *self.inputs,
+            *self._operands(layer, packed),
+            *self._pasts[index],
+            *self._lengths,
             *self._rotation,
             outputs=3,
             domain=MICROSOFT,
@@ -63,9 +77,25 @@ class _FusedAttention:
             scale=self._decoder.head_dim**-0.5,
             local_window_size=-1 if layer.sliding_window is None else layer.sliding_window,
         )
-        for made, port in zip(updated, self.presents[index], strict=True):
+        for made, port in zip(updated, self._presents[index], strict=True):
             self._g.declare(made, port)
         return _narrowed(self._g, self._decoder, mixed, layer.query_heads)
+
+    def _operands(
+        self, layer: DecoderLayer, packed: ir.Value
+    ) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:
+        """The node's query, key and value: packed in the first one unless heads have norms."""
+        g, decoder, q, kv = self._g, self._decoder, layer.query_heads, layer.kv_heads
+        if layer.query_norm is None and layer.key_norm is None:
+            if head_width(decoder) == decoder.head_dim:
+                return packed, None, None
+            return _widened(g, decoder, packed, q + 2 * kv), None, None
+        query, key, values = parts.split_heads(g, decoder, layer, packed, self.norm)
+        return (
+            _widened(g, decoder, query, q),
+            _widened(g, decoder, key, kv),
+            _widened(g, decoder, values, kv),
+        )
 
 
 def head_width(decoder: Decoder) -> int:
@@ -86,23 +116,6 @@ def _rotation(g: GraphWriter, decoder: Decoder) -> tuple[ir.Value, ir.Value]:
     return (
         g.weight("rotary.cos", shape, lambda: np.cos(angles()) * scale),
         g.weight("rotary.sin", shape, lambda: np.sin(angles()) * scale),
-    )
-
-
-def _operands(
-    g: GraphWriter, decoder: Decoder, layer: DecoderLayer, packed: ir.Value
-) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:
-    """The node's query, key and value: packed in the first one unless heads have norms."""
-    q, kv = layer.query_heads, layer.kv_heads
-    if layer.query_norm is None and layer.key_norm is None:
-        if head_width(decoder) == decoder.head_dim:
-            return packed, None, None
-        return _widened(g, decoder, packed, q + 2 * kv), None, None
-    query, key, values = parts.split_heads(g, decoder, layer, packed)
-    return (
-        _widened(g, decoder, query, q),
-        _widened(g, decoder, key, kv),
-        _widened(g, decoder, values, kv),
     )
 
 

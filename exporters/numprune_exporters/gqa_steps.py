@@ -9,6 +9,9 @@ from numprune_export.artifact import Logits, Tokens
 from numprune_exporters.onnx_session import Session
 
 
+CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
 class GqaSteps:
     """Buffers are made when the batch changes; a decode step writes its inputs where they are bound."""
 
@@ -40,7 +43,7 @@ class GqaSteps:
         self._caches: dict[str, OrtValue] = {}
         self._caches = {
             port.name: OrtValue.ortvalue_from_shape_and_type(
-                (batch, port.shape[1], self._capacity, port.shape[3]), np.float32, "cpu"
+                (batch, port.shape[1], self._capacity, port.shape[3]), CACHE_TYPES[port.type], "cpu"
             )
             for port in self._session.get_inputs()
             if port.name.startswith("past_key_values.")

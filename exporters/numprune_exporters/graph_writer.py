@@ -9,8 +9,16 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from numprune_export.errors import NumericalError
+
 MICROSOFT = "com.microsoft"
 """The operator domain of ONNX Runtime's fused operators."""
+
+DTYPES = {
+    "float32": ir.DataType.FLOAT,
+    "float16": ir.DataType.FLOAT16,
+    "bfloat16": ir.DataType.BFLOAT16,
+}
 
 Array = NDArray[np.float32]
 Attribute = int | float | str | tuple[int, ...]
@@ -20,10 +28,12 @@ class GraphWriter:
     """Collects nodes, constants and weights in the order they are written.
 
     Node and value names come from the current scope and a counter, so the same calls always give
-    the same graph, byte for byte.
+    the same graph, byte for byte. `dtype` is what weights, activations and KV cache are held in;
+    what needs more is written between `wide` and `narrow`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: str = "float32") -> None:
+        self.dtype = DTYPES[dtype]
         self._tape = ir.tape.Tape()
         self._constants: dict[str, ir.Value] = {}
         self._scope = ""
@@ -65,15 +75,42 @@ class GraphWriter:
         made.name, made.type, made.shape = port.name, port.type, port.shape
         return made
 
-    def weight(self, name: str, shape: Sequence[int], read: Callable[[], Array]) -> ir.Value:
-        """An fp32 initializer that `read` makes while the model is saved, and that is then dropped."""
+    def wide(self, x: ir.Value) -> ir.Value:
+        """x, of the graph's dtype, in fp32."""
+        return x if self.dtype == ir.DataType.FLOAT else self.cast(x, ir.DataType.FLOAT)
+
+    def narrow(self, x: ir.Value) -> ir.Value:
+        """x, in fp32, in the graph's dtype."""
+        return x if self.dtype == ir.DataType.FLOAT else self.cast(x, self.dtype)
+
+    def cast(self, x: ir.Value, to: ir.DataType) -> ir.Value:
+        return self.op("Cast", x, to=int(to))
+
+    def weight(
+        self,
+        name: str,
+        shape: Sequence[int],
+        read: Callable[[], Array],
+        dtype: ir.DataType | None = None,
+    ) -> ir.Value:
+        """An initializer that `read` makes while the model is saved, and that is then dropped.
+
+        Args:
+            dtype: What it is stored in; None: the graph's own.
+        """
         name = f"{self._scope}{name}"
+        dtype = dtype or self.dtype
 
         def tensor() -> ir.TensorProtocol:
-            return ir.Tensor(read(), name=name)
+            return ir.Tensor(_stored(read(), dtype, name), name=name)
 
-        lazy = ir.LazyTensor(tensor, dtype=ir.DataType.FLOAT, shape=ir.Shape(shape), name=name)
+        lazy = ir.LazyTensor(tensor, dtype=dtype, shape=ir.Shape(shape), name=name)
         return self._tape.initializer(lazy)
+
+    def number(self, value: float) -> ir.Value:
+        """A scalar in the graph's dtype."""
+        name = f"{self.dtype.name.lower()}.{value!r}"
+        return self._constant(name, np.array(value, self.dtype.numpy()))
 
     def float32(self, value: float) -> ir.Value:
         """An fp32 scalar."""
@@ -112,6 +149,18 @@ class GraphWriter:
         model = ir.Model(graph, ir_version=10, producer_name="numprune-export")
         model.metadata_props.update(metadata)
         return model
+
+
+def _stored(values: Array, dtype: ir.DataType, name: str) -> NDArray[np.generic]:
+    """fp32 values in `dtype`; only fp16 can fail to hold one."""
+    with np.errstate(over="ignore"):
+        narrowed: NDArray[np.generic] = values.astype(dtype.numpy(), copy=False)
+    if dtype == ir.DataType.FLOAT16 and not np.isfinite(narrowed).all():
+        raise NumericalError(
+            f"weight `{name}` holds values that float16 cannot: up to `{np.abs(values).max():.1e}`",
+            hint="export with dtype: bfloat16 or float32",
+        )
+    return narrowed
 
 
 def value(name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:

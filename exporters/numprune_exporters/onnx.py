@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from numprune_export.artifact import Artifact, Availability, Decoder, Device, sha256_of
 from numprune_export.errors import InputError, MissingExtraError, OutputError, RecipeError
 from numprune_export.optional import require
-from numprune_exporters.onnx_runner import OnnxRunner, Steps
+from numprune_exporters.checked_runner import CheckedRunner, Steps
 from numprune_exporters.onnx_session import Session, open_session
 
 ENTRY = "model.onnx"
@@ -25,7 +25,7 @@ class OnnxSettings(BaseModel):
 
     graph: Literal["gqa", "standard"] = "gqa"
     """`gqa`: fused attention of ONNX Runtime, fastest there. `standard`: any runtime can parse it."""
-    dtype: Literal["float32"] = "float32"
+    dtype: Literal["float32", "float16"] = "float32"
     """Of weights, activations and KV cache."""
 
 
@@ -62,7 +62,7 @@ class OnnxExporter:
                 f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
                 hint="give the settings class of the target that exports",
             )
-        ports = _write(decoder, folder, settings.graph)
+        ports = _write(decoder, folder, settings.graph, settings.dtype)
         artifact = Artifact(
             self.name,
             folder,
@@ -80,7 +80,7 @@ class OnnxExporter:
         artifact.save()
         return artifact
 
-    def open(self, artifact: Artifact, *, threads: int, capacity: int) -> OnnxRunner:
+    def open(self, artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
         """See Exporter.open.
 
         Raises:
@@ -96,7 +96,7 @@ class OnnxExporter:
                 f"capacity `{capacity}` is outside the model's 1 to `{positions}` positions",
                 hint="ask for shorter sequences",
             )
-        return OnnxRunner(
+        return CheckedRunner(
             _steps(session, facts["graph"], capacity),
             vocabulary=int(session.get_outputs()[0].shape[2]),
             capacity=capacity,
@@ -121,7 +121,7 @@ def _numbers(version_text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version_text.split(".")[:2])
 
 
-def _write(decoder: Decoder, folder: Path, graph: str) -> dict[str, Any]:
+def _write(decoder: Decoder, folder: Path, graph: str, dtype: str) -> dict[str, Any]:
     """Write both files, weights one at a time; returns the facts that describe the graph."""
     # Here and not above: opening an artifact needs no graph writer.
     import onnx
@@ -132,7 +132,7 @@ def _write(decoder: Decoder, folder: Path, graph: str) -> dict[str, Any]:
 
     refuse_unsupported(decoder)
     build = {"gqa": gqa_graph.build, "standard": standard_graph.build}[graph]
-    model = build(decoder, {"graph": graph, "max_positions": str(decoder.max_positions)})
+    model = build(decoder, {"graph": graph, "max_positions": str(decoder.max_positions)}, dtype)
     try:
         onnx_ir.save(model, folder / ENTRY, external_data=WEIGHTS)
     except OSError as error:

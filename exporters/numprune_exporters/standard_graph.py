@@ -3,7 +3,7 @@
 Inputs: `input_ids` (batch, sequence) int64; `attention_mask` (batch, total) int64, 1 for real
 tokens, past ones included; `position_ids` (batch, sequence) int64; `logits_positions` (batch, k)
 int64, which of the given tokens get logits; `past_key_values.{i}.{key,value}`
-(batch, kv heads, past, head_dim) fp32, past = total - sequence.
+(batch, kv heads, past, head_dim) of the graph's dtype, past = total - sequence.
 Outputs: `logits` (batch, k, vocabulary) fp32; `present.{i}.{key,value}`
 (batch, kv heads, total, head_dim), the next call's past.
 
@@ -13,6 +13,8 @@ grouped over their KV head, which is never repeated.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import onnx_ir as ir
 
 from numprune_export.artifact import Decoder, DecoderLayer
@@ -21,12 +23,15 @@ from numprune_exporters import decoder_parts as parts
 from numprune_exporters.graph_writer import GraphWriter, value
 from numprune_exporters.standard_mask import MaskWriter
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 OPSETS = {"": 20}
 
 
-def build(decoder: Decoder, metadata: dict[str, str]) -> ir.Model:
+def build(decoder: Decoder, metadata: dict[str, str], dtype: str = "float32") -> ir.Model:
     """The model, its weights still to be read; see the module for inputs and outputs."""
-    g = GraphWriter()
+    g = GraphWriter(dtype)
     tokens = value("input_ids", ir.DataType.INT64, ("batch", "sequence"))
     attention = _GroupedAttention(g, decoder, tokens)
     return decoder_graph.write(g, decoder, tokens, attention, opsets=OPSETS, metadata=metadata)
@@ -39,23 +44,31 @@ class _GroupedAttention:
         self._g, self._decoder = g, decoder
         mask = value("attention_mask", ir.DataType.INT64, ("batch", "total"))
         places = value("position_ids", ir.DataType.INT64, ("batch", "sequence"))
-        self.inputs = (mask, places)
         width = decoder.head_dim
-        self.pasts = parts.cache_values(decoder, "past_key_values", "past", width)
-        self.presents = parts.cache_values(decoder, "present", "total", width)
+        self._pasts = parts.cache_values(g, decoder, "past_key_values", "past", width)
+        self._presents = parts.cache_values(g, decoder, "present", "total", width)
+        self.inputs = (mask, places, *parts.flat(self._pasts))
         self._masks = MaskWriter(g, tokens, mask, places)
         self._cos, self._sin = _rotation(g, decoder, places)
 
+    def norm(self, name: str, x: ir.Value, weight: Tensor) -> ir.Value:
+        """See Flavour.norm."""
+        return parts.norm(self._g, name, x, weight, self._decoder.norm_eps)
+
+    def outputs(self) -> list[ir.Value]:
+        """See Flavour.outputs."""
+        return parts.flat(self._presents)
+
     def mix(self, index: int, layer: DecoderLayer, packed: ir.Value) -> ir.Value:
-        """See decoder_graph.Attention.mix."""
+        """See Flavour.mix."""
         g = self._g
-        query, key, values = parts.split_heads(g, self._decoder, layer, packed)
-        query = g.op("Mul", query, g.float32(self._decoder.head_dim**-0.5))
+        query, key, values = parts.split_heads(g, self._decoder, layer, packed, self.norm)
+        query = g.op("Mul", query, g.number(self._decoder.head_dim**-0.5))
         query, key = self._rotated(query), self._rotated(key)
         keys, values = (
             g.declare(g.op("Concat", old, g.op("Transpose", new, perm=(0, 2, 1, 3)), axis=2), port)
             for old, new, port in zip(
-                self.pasts[index], (key, values), self.presents[index], strict=True
+                self._pasts[index], (key, values), self._presents[index], strict=True
             )
         )
         return self._grouped(layer, query, keys, values)
@@ -63,10 +76,10 @@ class _GroupedAttention:
     def _rotated(self, x: ir.Value) -> ir.Value:
         """First half of each head against its second; x is (batch, sequence, heads, head_dim)."""
         g, half = self._g, self._decoder.head_dim // 2
-        a, b = g.ops("Split", x, g.int64s(half, half), outputs=2, axis=-1)
+        a, b = g.ops("Split", g.wide(x), g.int64s(half, half), outputs=2, axis=-1)
         first = g.op("Sub", g.op("Mul", a, self._cos), g.op("Mul", b, self._sin))
         second = g.op("Add", g.op("Mul", b, self._cos), g.op("Mul", a, self._sin))
-        return g.op("Concat", first, second, axis=-1)
+        return g.narrow(g.op("Concat", first, second, axis=-1))
 
     def _grouped(
         self, layer: DecoderLayer, query: ir.Value, keys: ir.Value, values: ir.Value
@@ -77,10 +90,10 @@ class _GroupedAttention:
         query = g.op("Reshape", query, g.int64s(0, 0, kv, group, dim))
         query = g.op("Transpose", query, perm=(0, 2, 3, 1, 4))
         stacked = g.op("Reshape", query, g.int64s(0, kv, -1, dim))
-        scores = g.op("MatMul", stacked, g.op("Transpose", keys, perm=(0, 1, 3, 2)))
+        scores = g.wide(g.op("MatMul", stacked, g.op("Transpose", keys, perm=(0, 1, 3, 2))))
         apart = g.op("Reshape", scores, self._masks.score_shape(kv, group))
         masked = g.op("Add", apart, self._masks.additive(layer.sliding_window))
-        weights = g.op("Softmax", masked, axis=-1)
+        weights = g.narrow(g.op("Softmax", masked, axis=-1))
         mixed = g.op("MatMul", g.op("Reshape", weights, self._masks.row_shape(kv)), values)
         mixed = g.op("Reshape", mixed, g.int64s(0, kv, group, -1, dim))
         mixed = g.op("Transpose", mixed, perm=(0, 3, 1, 2, 4))
@@ -90,8 +103,10 @@ class _GroupedAttention:
 def _rotation(g: GraphWriter, decoder: Decoder, places: ir.Value) -> tuple[ir.Value, ir.Value]:
     """cos and sin at each token, (batch, sequence, 1, head_dim / 2)."""
     with g.scope("rotary"):
-        frequencies = parts.stored(g, "inverse_frequencies", decoder.inverse_frequencies)
-        column = g.op("Unsqueeze", g.op("Cast", places, to=int(ir.DataType.FLOAT)), g.int64s(2, 3))
+        frequencies = parts.stored(
+            g, "inverse_frequencies", decoder.inverse_frequencies, ir.DataType.FLOAT
+        )
+        column = g.op("Unsqueeze", g.cast(places, ir.DataType.FLOAT), g.int64s(2, 3))
         angles = g.op("Mul", column, frequencies)
         scale = g.float32(decoder.rotary_scale)
         return g.op("Mul", g.op("Cos", angles), scale), g.op("Mul", g.op("Sin", angles), scale)

@@ -60,16 +60,16 @@ class MaskWriter:
         slots = g.op("Range", g.int64(0), total, g.int64(1))
         own = g.op("Range", g.op("Sub", total, sequence), total, g.int64(1))
         past = g.op("LessOrEqual", slots, g.op("Unsqueeze", own, g.int64s(1)))
-        real = g.op("Cast", self._mask, to=int(ir.DataType.BOOL))
+        real = g.cast(self._mask, ir.DataType.BOOL)
         return g.op("And", past, g.op("Unsqueeze", real, g.int64s(1)))
 
     def _near(self, window: int) -> ir.Value:
         """Keys fewer than `window` real tokens before the query, (batch, sequence, total)."""
         g = self._g
         # Counted in fp32, exact below 2^24: TensorRT has no integer CumSum.
-        real = g.op("Cast", self._mask, to=int(ir.DataType.FLOAT))
+        real = g.cast(self._mask, ir.DataType.FLOAT)
         counted = g.op("CumSum", real, g.int64(1))
-        places = g.op("Cast", self._places, to=int(ir.DataType.FLOAT))
+        places = g.cast(self._places, ir.DataType.FLOAT)
         oldest = g.op("Sub", places, g.float32(float(window - 1)))
         key_places = g.op("Unsqueeze", g.op("Sub", counted, g.float32(1.0)), g.int64s(1))
         return g.op("GreaterOrEqual", key_places, g.op("Unsqueeze", oldest, g.int64s(2)))

@@ -15,7 +15,7 @@ from numprune_export.benchmark.resident import current_bytes, peak_bytes
 from numprune_export.errors import NumpruneError, RecipeError
 from numprune_export.families import FAMILIES
 from numprune_exporters.onnx import OnnxExporter
-from numprune_exporters.onnx_runner import OnnxRunner
+from numprune_exporters.checked_runner import CheckedRunner
 
 WIDE = {"hidden_size": 512, "intermediate_size": 4096, "vocab_size": 512}  # 20 M parameters
 RUN = {"threads": 1, "batch": 2, "prompt_tokens": 16, "decode_steps": 3}
@@ -75,9 +75,9 @@ def test_the_probe_imports_no_torch_and_reads_in_order(artifacts):
 def test_the_probe_runs_the_prompt_and_every_decode_step(artifacts, monkeypatch):
     shapes = []
     for name in ("prefill", "decode"):
-        real = getattr(OnnxRunner, name)
+        real = getattr(CheckedRunner, name)
         monkeypatch.setattr(
-            OnnxRunner,
+            CheckedRunner,
             name,
             lambda self, tokens, real=real: shapes.append(tokens.shape) or real(self, tokens),
         )

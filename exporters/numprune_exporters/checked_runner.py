@@ -12,14 +12,14 @@ from numprune_export.errors import InputError
 
 
 class Steps(Protocol):
-    """One graph flavour's way to call its session and keep its KV cache."""
+    """One graph flavour's way to call its runtime and keep its KV cache."""
 
     def prefill(self, tokens: Tokens, lengths: Tokens, positions: Tokens) -> Logits: ...
     def decode(self, tokens: Tokens, lengths: Tokens) -> Logits: ...
 
 
-class OnnxRunner:
-    """A DecoderRunner over ONNX Runtime. The session ends, and its memory goes, at `__exit__`."""
+class CheckedRunner:
+    """A DecoderRunner over any Steps, which are let go, and their memory with them, at `__exit__`."""
 
     def __init__(self, steps: Steps, *, vocabulary: int, capacity: int) -> None:
         self._steps: Steps | None = steps
@@ -27,7 +27,7 @@ class OnnxRunner:
         self._capacity = capacity
         self._lengths: Tokens | None = None
 
-    def __enter__(self) -> OnnxRunner:
+    def __enter__(self) -> CheckedRunner:
         return self
 
     def __exit__(
