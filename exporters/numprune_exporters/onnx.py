@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from numprune_export.artifact import Artifact, Availability, Decoder, Device, sha256_of
-from numprune_export.errors import InputError, MissingExtraError, OutputError, RecipeError
+from numprune_export.errors import MissingExtraError, OutputError, RecipeError
 from numprune_export.optional import require
-from numprune_exporters.checked_runner import CheckedRunner, Steps
-from numprune_exporters.onnx_session import Session, open_session
+from numprune_exporters.checked_runner import CheckedRunner
+from numprune_exporters.onnx_opening import OLDEST_RUNTIME, open_artifact
 
 ENTRY = "model.onnx"
 WEIGHTS = "model.onnx.data"
@@ -29,7 +29,6 @@ class OnnxSettings(BaseModel):
     """Of weights, activations and KV cache."""
 
 
-OLDEST_RUNTIME = "1.22"
 WINDOWED_RUNTIME = "1.24"
 """1.23 runs GroupQueryAttention with a sliding window and gives other logits, without an error."""
 
@@ -87,38 +86,12 @@ class OnnxExporter:
             InputError: a file is missing or altered, or the model has fewer positions than capacity.
             MissingExtraError: onnxruntime is not installed, or too old for this graph.
         """
-        _require_runtime(str(artifact.facts.get("needs_onnxruntime", OLDEST_RUNTIME)))
-        session = open_session(artifact, threads=threads)
-        facts = session.get_modelmeta().custom_metadata_map
-        positions = int(facts["max_positions"])
-        if not 1 <= capacity <= positions:
-            raise InputError(
-                f"capacity `{capacity}` is outside the model's 1 to `{positions}` positions",
-                hint="ask for shorter sequences",
-            )
-        return CheckedRunner(
-            _steps(session, facts["graph"], capacity),
-            vocabulary=int(session.get_outputs()[0].shape[2]),
-            capacity=capacity,
-        )
+        return open_artifact(artifact, threads=threads, capacity=capacity)
 
 
 def _oldest_runtime(decoder: Decoder, graph: str) -> str:
     windowed = any(layer.sliding_window is not None for layer in decoder.layers)
     return WINDOWED_RUNTIME if windowed and graph == "gqa" else OLDEST_RUNTIME
-
-
-def _require_runtime(needed: str) -> None:
-    found = str(require("onnxruntime", extra="cpu").__version__)
-    if _numbers(found) < _numbers(needed):
-        raise MissingExtraError(
-            f"this graph needs onnxruntime {needed} or newer, {found} is installed",
-            hint=f"pip install 'onnxruntime>={needed}', or export with `graph: standard`",
-        )
-
-
-def _numbers(version_text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version_text.split(".")[:2])
 
 
 def _write(decoder: Decoder, folder: Path, graph: str, dtype: str) -> dict[str, Any]:
@@ -153,13 +126,3 @@ def _description(port: Any) -> dict[str, Any]:
         "type": port.dtype.name.lower(),
         "shape": [one if isinstance(one, int) else str(one) for one in port.shape],
     }
-
-
-def _steps(session: Session, graph: str, capacity: int) -> Steps:
-    # Here and not above: onnxruntime is optional until something runs.
-    from numprune_exporters.gqa_steps import GqaSteps
-    from numprune_exporters.standard_steps import StandardSteps
-
-    if graph == "gqa":
-        return GqaSteps(session, capacity=capacity)
-    return StandardSteps(session)
