@@ -118,12 +118,16 @@ class Artifact:
     """What the exporter wants a reader to know: graph flavour, opset, versions. Always there: `dtype`
     (`float32`, `float16`, `bfloat16`), the precision of weights, activations and KV cache. Where one
     export was built several times, `builds` lists the entries, this one's `entry` first."""
+    evidence: tuple[str, ...] = ()
+    """Those of `files` that no runtime needs, kept to check the others against: the graph behind an
+    engine, further builds of it. They do not count as size."""
 
     INDEX: ClassVar[str] = "artifact.json"
 
     @property
     def size_bytes(self) -> int:
-        return sum((self.folder / name).stat().st_size for name in self.files)
+        served = (name for name in self.files if name not in self.evidence)
+        return sum((self.folder / name).stat().st_size for name in served)
 
     def save(self) -> None:
         """Write `artifact.json` beside the files."""
@@ -132,6 +136,7 @@ class Artifact:
             "entry": self.entry,
             "files": dict(self.files),
             "facts": dict(self.facts),
+            "evidence": list(self.evidence),
         }
         (self.folder / self.INDEX).write_text(json.dumps(content, indent=2) + "\n")
 
@@ -146,14 +151,15 @@ class Artifact:
         try:
             content = json.loads(index.read_text())
             artifact = cls(
-                content["target"], folder, content["entry"], content["files"], content["facts"]
-            )
+                content["target"], folder, content["entry"], content["files"], content["facts"],
+                tuple(content["evidence"]),
+            )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"`{index}` is not a readable artifact index: {error}",
                 hint="export the model again",
             ) from None
-        for name in (artifact.entry, *artifact.files):
+        for name in (artifact.entry, *artifact.files, *artifact.evidence):
             if not (folder / name).resolve().is_relative_to(folder.resolve()):
                 raise InputError(
                     f"`{index}` names `{name}`, which is outside its folder",

@@ -7,9 +7,7 @@ from onnxruntime import OrtValue
 
 from numprune_export.artifact import Logits, Tokens
 from numprune_exporters.onnx_session import Session
-
-
-CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+from numprune_exporters.onnx_types import NUMPY_TYPES
 
 
 class GqaSteps:
@@ -43,7 +41,7 @@ class GqaSteps:
         self._caches: dict[str, OrtValue] = {}
         self._caches = {
             port.name: OrtValue.ortvalue_from_shape_and_type(
-                (batch, port.shape[1], self._capacity, port.shape[3]), CACHE_TYPES[port.type], "cpu"
+                (batch, port.shape[1], self._capacity, port.shape[3]), NUMPY_TYPES[port.type], "cpu"
             )
             for port in self._session.get_inputs()
             if port.name.startswith("past_key_values.")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from numprune_export.artifact import Artifact, Availability, Decoder, Device, sha256_of
-from numprune_export.errors import MissingExtraError, OutputError, RecipeError
+from numprune_export.errors import MissingExtraError, RecipeError
 from numprune_export.optional import require
+from numprune_exporters import graph_file
 from numprune_exporters.checked_runner import CheckedRunner
 from numprune_exporters.onnx_opening import OLDEST_RUNTIME, open_artifact
 
-ENTRY = "model.onnx"
-WEIGHTS = "model.onnx.data"
+if TYPE_CHECKING:
+    import onnx_ir
 
 
 class OnnxSettings(BaseModel):
@@ -61,19 +61,18 @@ class OnnxExporter:
                 f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
                 hint="give the settings class of the target that exports",
             )
-        ports = _write(decoder, folder, settings.graph, settings.dtype)
+        written = graph_file.write(_model(decoder, settings), folder)
         artifact = Artifact(
             self.name,
             folder,
-            ENTRY,
-            {name: sha256_of(folder / name) for name in (ENTRY, WEIGHTS)},
+            graph_file.ENTRY,
+            {name: sha256_of(folder / name) for name in (graph_file.ENTRY, graph_file.WEIGHTS)},
             facts={
                 "graph": settings.graph,
                 "dtype": settings.dtype,
                 "max_positions": decoder.max_positions,
-                **ports,
+                **written,
                 "needs_onnxruntime": _oldest_runtime(decoder, settings.graph),
-                "versions": {name: version(name) for name in ("onnx", "onnx-ir")},
             },
         )
         artifact.save()
@@ -94,35 +93,12 @@ def _oldest_runtime(decoder: Decoder, graph: str) -> str:
     return WINDOWED_RUNTIME if windowed and graph == "gqa" else OLDEST_RUNTIME
 
 
-def _write(decoder: Decoder, folder: Path, graph: str, dtype: str) -> dict[str, Any]:
-    """Write both files, weights one at a time; returns the facts that describe the graph."""
+def _model(decoder: Decoder, settings: OnnxSettings) -> onnx_ir.Model:
     # Here and not above: opening an artifact needs no graph writer.
-    import onnx
-    import onnx_ir
-
     from numprune_exporters import gqa_graph, standard_graph
     from numprune_exporters.decoder_parts import refuse_unsupported
 
     refuse_unsupported(decoder)
-    build = {"gqa": gqa_graph.build, "standard": standard_graph.build}[graph]
-    model = build(decoder, {"graph": graph, "max_positions": str(decoder.max_positions)}, dtype)
-    try:
-        onnx_ir.save(model, folder / ENTRY, external_data=WEIGHTS)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the graph to `{folder}`: {error.strerror or error}",
-            hint="check that the disk is not full, or choose another folder",
-        ) from None
-    onnx.checker.check_model(folder / ENTRY, full_check=True)
-    return {
-        "opsets": {name or "ai.onnx": number for name, number in model.opset_imports.items()},
-        "inputs": {port.name: _description(port) for port in model.graph.inputs},
-        "outputs": {port.name: _description(port) for port in model.graph.outputs},
-    }
-
-
-def _description(port: Any) -> dict[str, Any]:
-    return {
-        "type": port.dtype.name.lower(),
-        "shape": [one if isinstance(one, int) else str(one) for one in port.shape],
-    }
+    build = {"gqa": gqa_graph.build, "standard": standard_graph.build}[settings.graph]
+    metadata = {"graph": settings.graph, "max_positions": str(decoder.max_positions)}
+    return build(decoder, metadata, settings.dtype)

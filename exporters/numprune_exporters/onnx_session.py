@@ -12,22 +12,25 @@ Session = Any
 """An onnxruntime.InferenceSession; the package has no types."""
 
 
-def open_session(artifact: Artifact, *, threads: int) -> Session:
+def open_session(artifact: Artifact, *, threads: int, graph: str | None = None) -> Session:
     """A session that computes with `threads` threads.
+
+    Args:
+        graph: The file to open, relative to the artifact's folder; None: the artifact's entry.
 
     Raises:
         InputError: a file is missing, differs from its hash, or is not a graph this version reads.
         MissingExtraError: onnxruntime is not installed.
     """
     runtime = require("onnxruntime", extra="cpu")
-    _verify(artifact)
+    verify(artifact)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # A spinning pool starves every other process on a shared machine, itself included.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    path = artifact.folder / artifact.entry
+    path = artifact.folder / (graph or artifact.entry)
     state = runtime.capi.onnxruntime_pybind11_state
     try:
         return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -39,7 +42,12 @@ def open_session(artifact: Artifact, *, threads: int) -> Session:
         ) from None
 
 
-def _verify(artifact: Artifact) -> None:
+def verify(artifact: Artifact) -> None:
+    """Read every file of an artifact once.
+
+    Raises:
+        InputError: one is missing or is not what its hash says.
+    """
     for name, digest in artifact.files.items():
         path = artifact.folder / name
         if not path.is_file():

@@ -21,6 +21,7 @@ from numprune_export.artifact import Decoder, DecoderLayer
 from numprune_exporters import decoder_graph
 from numprune_exporters import decoder_parts as parts
 from numprune_exporters.graph_writer import GraphWriter, value
+from numprune_exporters.rotation import Rotation
 from numprune_exporters.standard_mask import MaskWriter
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class _GroupedAttention:
         self._presents = parts.cache_values(g, decoder, "present", "total", width)
         self.inputs = (mask, places, *parts.flat(self._pasts))
         self._masks = MaskWriter(g, tokens, mask, places)
-        self._cos, self._sin = _rotation(g, decoder, places)
+        self._rotation = Rotation(g, decoder, places)
 
     def norm(self, name: str, x: ir.Value, weight: Tensor) -> ir.Value:
         """See Flavour.norm."""
@@ -64,7 +65,7 @@ class _GroupedAttention:
         g = self._g
         query, key, values = parts.split_heads(g, self._decoder, layer, packed, self.norm)
         query = g.op("Mul", query, g.number(self._decoder.head_dim**-0.5))
-        query, key = self._rotated(query), self._rotated(key)
+        query, key = self._rotation.rotated(query), self._rotation.rotated(key)
         keys, values = (
             g.declare(g.op("Concat", old, g.op("Transpose", new, perm=(0, 2, 1, 3)), axis=2), port)
             for old, new, port in zip(
@@ -72,14 +73,6 @@ class _GroupedAttention:
             )
         )
         return self._grouped(layer, query, keys, values)
-
-    def _rotated(self, x: ir.Value) -> ir.Value:
-        """First half of each head against its second; x is (batch, sequence, heads, head_dim)."""
-        g, half = self._g, self._decoder.head_dim // 2
-        a, b = g.ops("Split", g.wide(x), g.int64s(half, half), outputs=2, axis=-1)
-        first = g.op("Sub", g.op("Mul", a, self._cos), g.op("Mul", b, self._sin))
-        second = g.op("Add", g.op("Mul", b, self._cos), g.op("Mul", a, self._sin))
-        return g.narrow(g.op("Concat", first, second, axis=-1))
 
     def _grouped(
         self, layer: DecoderLayer, query: ir.Value, keys: ir.Value, values: ir.Value
@@ -98,15 +91,3 @@ class _GroupedAttention:
         mixed = g.op("Reshape", mixed, g.int64s(0, kv, group, -1, dim))
         mixed = g.op("Transpose", mixed, perm=(0, 3, 1, 2, 4))
         return g.op("Reshape", mixed, g.int64s(0, 0, layer.query_heads * dim))
-
-
-def _rotation(g: GraphWriter, decoder: Decoder, places: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """cos and sin at each token, (batch, sequence, 1, head_dim / 2)."""
-    with g.scope("rotary"):
-        frequencies = parts.stored(
-            g, "inverse_frequencies", decoder.inverse_frequencies, ir.DataType.FLOAT
-        )
-        column = g.op("Unsqueeze", g.cast(places, ir.DataType.FLOAT), g.int64s(2, 3))
-        angles = g.op("Mul", column, frequencies)
-        scale = g.float32(decoder.rotary_scale)
-        return g.op("Mul", g.op("Cos", angles), scale), g.op("Mul", g.op("Sin", angles), scale)

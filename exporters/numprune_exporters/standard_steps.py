@@ -7,9 +7,7 @@ from onnxruntime import OrtValue
 
 from numprune_export.artifact import Logits, Tokens
 from numprune_exporters.onnx_session import Session
-
-
-CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+from numprune_exporters.onnx_types import NUMPY_TYPES
 
 
 class StandardSteps:
@@ -27,7 +25,7 @@ class StandardSteps:
         self._mask = (places < lengths[:, None]).astype(np.int64)
         self._past = {
             port.name: OrtValue.ortvalue_from_numpy(
-                np.zeros((batch, port.shape[1], 0, port.shape[3]), CACHE_TYPES[port.type])
+                np.zeros((batch, port.shape[1], 0, port.shape[3]), NUMPY_TYPES[port.type])
             )
             for port in self._session.get_inputs()
             if port.name.startswith("past_key_values.")

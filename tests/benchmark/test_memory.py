@@ -14,8 +14,8 @@ from numprune_export.benchmark.memory_probe import probe
 from numprune_export.benchmark.resident import current_bytes, peak_bytes
 from numprune_export.errors import NumpruneError, RecipeError
 from numprune_export.families import FAMILIES
-from numprune_exporters.onnx import OnnxExporter
 from numprune_exporters.checked_runner import CheckedRunner
+from numprune_exporters.onnx import OnnxExporter
 
 WIDE = {"hidden_size": 512, "intermediate_size": 4096, "vocab_size": 512}  # 20 M parameters
 RUN = {"threads": 1, "batch": 2, "prompt_tokens": 16, "decode_steps": 3}
