@@ -21,12 +21,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from numprune_export.errors import OutputError
+from numprune_export.errors import InputError, OutputError
 
 MARKER = ".numprune-run"
 STAGE = "stage.json"
 RECIPE = "recipe.yaml"
 LOG = "log"
+REPORT = "report.json"
+MODEL = "model"
+ARTIFACTS = "artifacts"
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,28 @@ def open_folder(path: Path) -> Iterator[RunFolder]:
         finally:
             if fresh and not any(one.is_dir() for one in path.iterdir()):
                 _remove(path, created)
+
+
+@contextmanager
+def finished(path: Path) -> Iterator[None]:
+    """Keep a finished run as it is for the time of a `with`: no run starts in it meanwhile.
+
+    Raises:
+        InputError: it is not a run, or not a finished one.
+        OutputError: a run is at work in it.
+    """
+    if not (path / MARKER).is_file():
+        raise InputError(
+            f"`{path}` is not a run folder", hint="give a folder that `numprune-export run` wrote"
+        )
+    with (path / MARKER).open("rb") as marker:
+        _lock(marker.fileno(), path)
+        if not (path / REPORT).is_file():
+            raise InputError(
+                f"the run in `{path}` is not finished",
+                hint="give the same `run` command again: it goes on where it stopped",
+            )
+        yield
 
 
 def _remove(path: Path, created: Sequence[Path]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli import describe, run
+from numprune_export.cli import describe, package, run
 from numprune_export.errors import NumpruneError
 from numprune_export.version import __version__
 
@@ -45,6 +45,7 @@ def _root(
 
 
 app.command()(run.run)
+app.command()(package.package)
 app.command("inspect")(describe.inspect)
 app.command()(describe.recipes)
 app.command()(describe.targets)

@@ -1,0 +1,70 @@
+"""The two README files of a package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from numprune_export.artifact import Artifact
+from numprune_exporters.triton.graph_config import keeps_state
+from numprune_exporters.triton.served_targets import ServedTarget
+from numprune_exporters.triton.settings import TritonSettings
+
+FILES = Path(__file__).parent / "files"
+
+STATE = """The KV cache stays in the server, as the implicit state of a sequence: give every request of a text the same sequence id, the
+first one the start flag and the last one the end flag. Each sequence starts with one cache position of zeros, because a state of no
+positions cannot be said. The client masks it:
+
+- `input_ids` (1, n): the prompt first, then one token in each request
+- `position_ids` (1, n): 0 to n-1 for the prompt, then n, n+1, ...
+- `attention_mask` (1, 1 + all tokens so far): **the first value is 0**, all others 1
+- `logits_positions` (1, k): which of this request's tokens get logits; [n-1] for the last
+
+Sequences of different lengths cannot share a call, so the batch is 1; sequences take turns."""
+EXPLICIT = """Triton's implicit state cannot say this graph's caches, so they are inputs and outputs as the graph has them: the client
+sends the cache and gets it back with each request. The names and shapes are in `config.pbtxt`; the first dimension of `input_ids`
+is the batch."""
+
+
+def text_model(
+    artifact: Artifact, settings: TritonSettings, target: ServedTarget, capacity: int
+) -> str:
+    """What to install, how to start, how to ask."""
+    values = {
+        "NAME": settings.name,
+        "TARGET": artifact.target,
+        "DTYPE": str(artifact.facts["dtype"]),
+        "CAPACITY": str(capacity),
+        "MAX_BATCH": str(settings.max_batch),
+        "MAX_TOKENS": str(settings.max_tokens),
+        "INSTANCES": str(settings.instances),
+        "GPUS": " --gpus all" if target.kind == "KIND_GPU" else "",
+        "RUNTIME": target.note.format(**_flat(artifact)),
+    }
+    return _filled("README.md", values)
+
+
+def graph(artifact: Artifact, settings: TritonSettings, target: ServedTarget) -> str:
+    """What the bare graph takes, and what of it has been checked."""
+    values = {
+        "NAME": settings.name,
+        "BACKEND": target.backend,
+        "USE": STATE if keeps_state(artifact) else EXPLICIT,
+        "VERSION": target.graph_note.format(**_flat(artifact)),
+    }
+    return _filled("GRAPH.md", values)
+
+
+def _flat(artifact: Artifact) -> Mapping[str, str]:
+    """Facts as text, those of `versions` and `opsets` by names of their own."""
+    facts = dict(artifact.facts)
+    opset = facts.get("opsets", {}).get("ai.onnx", "")
+    return {**{name: str(one) for name, one in facts.items()}, "opset": str(opset)}
+
+
+def _filled(name: str, values: Mapping[str, str]) -> str:
+    text = (FILES / name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return text

@@ -1,0 +1,78 @@
+"""Copying the code that runs an artifact: the very files, and all of this project they import."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOTS = ("numprune_export", "numprune_exporters")
+PACKAGE = '"""Part of numprune-export, copied: what is needed to run one exported model."""\n'
+
+
+def copy_modules(names: Iterable[str], folder: Path) -> None:
+    """Copy modules and what they import of this project, as packages below `folder`.
+
+    Files are copied as they are. Only the `__init__.py` files are written anew, since the real ones
+    import more than is needed here.
+    """
+    for name in sorted(closure(names)):
+        place = folder.joinpath(*name.split(".")).with_suffix(".py")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_source(name), place)
+        for parent in place.relative_to(folder).parents[:-1]:
+            (folder / parent / "__init__.py").write_text(PACKAGE)
+
+
+def closure(names: Iterable[str]) -> set[str]:
+    """These modules and all that they import of this project, at any depth, packages left out."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _imports(name)
+    return found
+
+
+def _imports(name: str) -> Iterator[str]:
+    tree = ast.parse(_source(name).read_text(encoding="utf-8"))
+    for node in _run_time_nodes(tree):
+        if isinstance(node, ast.Import):
+            candidates = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            candidates = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (one for one in candidates if _is_module(one))
+
+
+def _run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node outside `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
+        yield child
+        yield from _run_time_nodes(child)
+
+
+def _is_module(name: str) -> bool:
+    if name.partition(".")[0] not in ROOTS:
+        return False
+    # A name imported from a module is no module: its parent has no place to look in.
+    parent, _, _ = name.rpartition(".")
+    found = importlib.util.find_spec(parent) if parent else None
+    if found is None or found.submodule_search_locations is None:
+        return False
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.submodule_search_locations is None
+
+
+def _source(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    assert spec, name
+    assert spec.origin, name
+    return Path(spec.origin)

@@ -1,0 +1,153 @@
+"""Continuing prompts that came together: one right-padded prefill, then decoding in lockstep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from numprune_export.artifact import DecoderRunner, Logits, Tokens
+from numprune_export.errors import InputError, NumpruneError
+from numprune_exporters.triton.served.opening import Served
+from numprune_exporters.triton.served.request import Request
+from numprune_exporters.triton.served.sampling import Sampler
+from numprune_exporters.triton.served.text_stream import TextStream
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of an answer, or all of it."""
+
+    text: str
+    tokens: tuple[int, ...]
+    """Generated since the piece before; the end-of-text token is not among them."""
+    finish_reason: FinishReason | None
+    """Set on the last piece. `stop`: end of text or a stop word; `length`: no more tokens allowed."""
+    prompt_tokens: int
+    generated_tokens: int
+    """So far, this piece included."""
+
+
+class Client(Protocol):
+    """Where the answer to one request goes."""
+
+    def cancelled(self) -> bool: ...
+    def send(self, piece: Piece) -> None: ...
+    def fail(self, error: NumpruneError) -> None: ...
+
+
+class Row:
+    """One sequence of a batch."""
+
+    def __init__(self, request: Request, client: Client, served: Served) -> None:
+        """Tokenize the prompt.
+
+        Raises:
+            InputError: it has no tokens, or more than fit.
+        """
+        tokenizer, capacity = served.tokenizer, served.capacity
+        self.tokens = tokenizer.encode(request.text_input)
+        """Prompt and generated."""
+        self.done = False
+        self._prompt_tokens = len(self.tokens)
+        if not 1 <= self._prompt_tokens <= capacity:
+            raise InputError(
+                f"the prompt has `{self._prompt_tokens}` tokens, this server takes 1 to `{capacity}`",
+                hint="send another prompt, or package with a larger `capacity`",
+            )
+        # The last token generated is never read again, so it needs no place in the cache.
+        self._allowed = min(request.max_tokens, capacity - self._prompt_tokens + 1)
+        self._request, self._client = request, client
+        self._end_tokens = tokenizer.end_tokens
+        self._sampler = Sampler(request)
+        self._stream = TextStream(tokenizer, request.stop_words)
+        self._text = "" if request.exclude_input_in_output else request.text_input
+        self._generated: list[int] = []
+        self._sent = 0
+
+    def accept(self, logits: Logits) -> None:
+        """Choose the next token from fp32 logits (vocabulary,), and send what it makes certain."""
+        if self._client.cancelled():
+            self._finish("cancelled")
+            return
+        token = self._sampler.choose(logits)
+        if token in self._end_tokens:
+            self._finish("stop")
+            return
+        self.tokens.append(token)
+        self._generated.append(token)
+        self._text += self._stream.push(token)
+        if self._stream.stopped:
+            self._finish("stop")
+        elif len(self._generated) == self._allowed:
+            self._finish("length")
+        elif self._request.stream and self._text:
+            self._send(None)
+
+    def fail(self, error: NumpruneError) -> None:
+        """End this sequence with an error."""
+        self.done = True
+        self._client.fail(error)
+
+    def _finish(self, reason: FinishReason) -> None:
+        self.done = True
+        self._text += self._stream.finish()
+        # The held back end may complete a stop word with it.
+        self._send("stop" if self._stream.stopped else reason)
+
+    def _send(self, reason: FinishReason | None) -> None:
+        new = tuple(self._generated[self._sent :])
+        piece = Piece(self._text, new, reason, self._prompt_tokens, len(self._generated))
+        self._text, self._sent = "", len(self._generated)
+        self._client.send(piece)
+
+
+def generate(runner: DecoderRunner, rows: Sequence[Row], *, capacity: int) -> None:
+    """Answer all rows. An error of the runner reaches the rows that cause it, no others."""
+    active = [row for row in rows if not row.done]
+    try:
+        while active:
+            active = _lockstep(runner, active, capacity)
+    except InputError as error:
+        left = [row for row in active if not row.done]
+        if len(left) == 1:
+            left[0].fail(error)
+            return
+        for row in left:
+            generate(runner, [row], capacity=capacity)
+    except NumpruneError as error:
+        for row in active:
+            if not row.done:
+                row.fail(error)
+
+
+def _lockstep(runner: DecoderRunner, rows: Sequence[Row], capacity: int) -> list[Row]:
+    """Decode until all rows are done, or until a done row would outgrow the cache; who is left.
+
+    Those are put together anew, so that what a row gets does not depend on its neighbours' lengths.
+    """
+    tokens, lengths = _right_padded(rows)
+    logits = runner.prefill(tokens, lengths)
+    longest = int(lengths.max())
+    while True:
+        for row, values in zip(rows, logits, strict=True):
+            if not row.done:
+                row.accept(values)
+        active = [row for row in rows if not row.done]
+        if not active or longest == capacity:
+            return active
+        logits = runner.decode(np.array([row.tokens[-1] for row in rows], np.int64))
+        longest += 1
+
+
+def _right_padded(rows: Sequence[Row]) -> tuple[Tokens, Tokens]:
+    """Tokens (batch, longest) and lengths (batch,)."""
+    lengths = np.array([len(row.tokens) for row in rows], np.int64)
+    tokens = np.zeros((len(rows), int(lengths.max())), np.int64)
+    for place, row in zip(tokens, rows, strict=True):
+        place[: len(row.tokens)] = row.tokens
+    return tokens, lengths

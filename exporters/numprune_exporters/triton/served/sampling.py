@@ -1,0 +1,45 @@
+"""Choosing the next token from logits: the most likely one, or a draw."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numprune_exporters.triton.served.request import Request
+
+
+class Sampler:
+    """One request's choices, with a random generator of its own."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._random = np.random.default_rng(request.seed)
+
+    def choose(self, logits: NDArray[np.float32]) -> int:
+        """The next token from fp32 logits (vocabulary,)."""
+        if self._request.temperature == 0:
+            return int(logits.argmax())
+        odds = probabilities(
+            logits, self._request.temperature, self._request.top_k, self._request.top_p
+        )
+        return int(self._random.choice(len(odds), p=odds))
+
+
+def probabilities(
+    logits: NDArray[np.float32], temperature: float, top_k: int, top_p: float
+) -> NDArray[np.float64]:
+    """softmax(logits / temperature) (vocabulary,), cut to the top k, then to the top p, and summing to 1.
+
+    Nucleus as in Holtzman et al. 2019, arXiv:1904.09751: the fewest tokens that reach `top_p`.
+    """
+    # The largest logit goes first: a tiny temperature would overflow it.
+    scaled = (logits.astype(np.float64) - float(logits.max())) / temperature
+    order = np.argsort(-scaled, kind="stable")
+    kept = order[:top_k] if top_k else order
+    odds = np.exp(scaled[kept])
+    odds /= odds.sum()
+    reached = int(np.searchsorted(np.cumsum(odds), top_p)) + 1
+    found = np.zeros(len(logits))
+    found[kept[:reached]] = odds[:reached]
+    found /= found.sum()
+    return found

@@ -1,0 +1,75 @@
+"""Tokens to pieces of text while they come: whole characters only, and nothing of a stop word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What a tokenizer's decoder gives for the first bytes of a character."""
+
+
+class Decodes(Protocol):
+    """Tokens to text."""
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+
+class TextStream:
+    """Pieces that put together are the text of all tokens, up to the first stop word.
+
+    A piece is the text of the last tokens with those before them, less the text of those before
+    them: a decoder may treat the first token of a text in a way of its own (a leading space).
+    """
+
+    def __init__(self, tokenizer: Decodes, stop_words: Sequence[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._stop_words = stop_words
+        self._tokens: list[int] = []
+        self._context = self._read = 0
+        self._held = ""
+        self.stopped = False
+        """Whether a stop word has come."""
+
+    def push(self, token: int) -> str:
+        """The text that is certain with one more token; may be empty."""
+        self._tokens.append(token)
+        whole = self._tokenizer.decode(self._tokens[self._context :])
+        if whole.endswith(INCOMPLETE):
+            return ""
+        return self._release(self._advance(whole), final=False)
+
+    def finish(self) -> str:
+        """What was held back, when no more tokens come."""
+        whole = self._tokenizer.decode(self._tokens[self._context :])
+        return self._release(self._advance(whole), final=True)
+
+    def _advance(self, whole: str) -> str:
+        before = self._tokenizer.decode(self._tokens[self._context : self._read])
+        self._context, self._read = self._read, len(self._tokens)
+        return whole[len(before) :]
+
+    def _release(self, text: str, *, final: bool) -> str:
+        if self.stopped:
+            return ""
+        self._held += text
+        found = [self._held.find(word) for word in self._stop_words if word in self._held]
+        if found:
+            self.stopped = True
+            end = min(found)
+        else:
+            end = len(self._held) - (0 if final else self._possible_stop())
+        released, self._held = self._held[:end], self._held[end:]
+        return released
+
+    def _possible_stop(self) -> int:
+        """Length of the longest end of the held text that begins a stop word."""
+        return max(
+            (
+                size
+                for word in self._stop_words
+                for size in range(1, len(word))
+                if self._held.endswith(word[:size])
+            ),
+            default=0,
+        )
