@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from numprune_export.artifact import Packager
+from numprune_export.distribution import registered
 from numprune_export.errors import RecipeError
 
 GROUP = "numprune_export.servers"
 
 
 def names() -> list[str]:
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    return sorted(registered(GROUP))
 
 
 def find(name: str) -> Packager:
@@ -26,7 +26,7 @@ def find(name: str) -> Packager:
     Raises:
         RecipeError: there is no such server.
     """
-    found: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
+    found = registered(GROUP)
     if name not in found:
         close = difflib.get_close_matches(name, found, n=1)
         raise RecipeError(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from numprune_export.artifact import Exporter
+from numprune_export.artifact import Availability, Exporter
+from numprune_export.distribution import registered
 from numprune_export.errors import MissingExtraError, RecipeError
 
 GROUP = "numprune_export.exporters"
 
 
 def names() -> list[str]:
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    return sorted(registered(GROUP))
 
 
 def find(name: str) -> Exporter:
@@ -25,7 +25,7 @@ def find(name: str) -> Exporter:
     Raises:
         RecipeError: there is no such target.
     """
-    found: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
+    found = registered(GROUP)
     if name not in found:
         close = difflib.get_close_matches(name, found, n=1)
         raise RecipeError(
@@ -52,8 +52,8 @@ def settings_for(exporter: Exporter, content: Mapping[str, Any]) -> BaseModel:
         raise RecipeError(f"`{key}`: {message}", hint=f"settings of this target: {known}") from None
 
 
-def require_ready(exporter: Exporter) -> None:
-    """Refuse a target whose runtime is not installed.
+def require_ready(exporter: Exporter) -> Availability:
+    """Refuse a target that cannot export here.
 
     Raises:
         MissingExtraError: with the install line.
@@ -64,3 +64,4 @@ def require_ready(exporter: Exporter) -> None:
             f"target `{exporter.name}` cannot run here: {found.detail}",
             hint=found.install or "see `numprune-export doctor`",
         )
+    return found

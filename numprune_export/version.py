@@ -1,5 +1,5 @@
-"""The package's version, from its own metadata."""
+"""The package's version: of its metadata, or of the checkout it runs from."""
 
-from importlib.metadata import version
+from numprune_export.distribution import own_version
 
-__version__ = version("numprune-export")
+__version__ = own_version()

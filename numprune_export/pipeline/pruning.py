@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from numprune_export.allocate import allocate
 from numprune_export.checkpoint.proof import prove_reload
 from numprune_export.checkpoint.save import save
 from numprune_export.corpus import Windows
+from numprune_export.distribution import installed_version
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
 from numprune_export.plan import Plan, Site
@@ -167,5 +167,7 @@ def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, An
             "revision": dense.source.revision,
             "sha256": dense.fingerprint,
         },
-        "versions": {name: version(name) for name in ("numprune-export", "torch", "transformers")},
+        "versions": {
+            name: installed_version(name) for name in ("numprune-export", "torch", "transformers")
+        },
     }

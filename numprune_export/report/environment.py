@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
+from numprune_export.distribution import installed_version
 from numprune_export.report.schema import Environment, Gpu
 
 PACKAGES = (
@@ -49,15 +49,8 @@ def describe() -> Environment:
 
 
 def package_versions() -> dict[str, str]:
-    installed = {name: _version(name) for name in PACKAGES}
+    installed = {name: installed_version(name) for name in PACKAGES}
     return {name: one for name, one in installed.items() if one is not None}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def cpu_model() -> str:
