@@ -275,6 +275,10 @@ class Exporter(Protocol):
 class GraphBacked(Protocol):
     """A target whose artifacts were compiled from an ONNX graph that lies beside them."""
 
+    def graph_cannot_run(self, artifact: Artifact) -> str | None:
+        """Why `open_graph` would not work here: no ONNX Runtime, or none with kernels for the dtype."""
+        ...
+
     def open_graph(self, artifact: Artifact, *, threads: int, capacity: int) -> DecoderRunner:
         """Run that graph by ONNX Runtime on the CPU: whether an error is the graph's or the compiler's.
 

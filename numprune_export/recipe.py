@@ -54,10 +54,14 @@ class Parity(Strict):
     tolerance: PositiveFloat = 1.0e-4
     """Largest absolute difference of any logit from PyTorch computing in fp64."""
     rounding: NonNegativeFloat = 3.0
-    """Where PyTorch's own fp32 error on the same text, times this, is larger than `tolerance`, that is
-    the limit: no fp32 runtime can be asked to be more exact than the arithmetic allows."""
+    """Where PyTorch's own error in the artifact's dtype on the same text, times this, is larger than
+    `tolerance`, that is the limit: no runtime can be asked to be more exact than the arithmetic
+    allows."""
     steps: PositiveInt = 32
     """Decode steps compared, and greedy tokens generated."""
+    bisect: bool = True
+    """When an artifact disagrees, export the model cut after fewer and fewer layers to name the first
+    one that is wrong: about log2(layers) further exports."""
 
 
 class Benchmark(Strict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns, process_time_ns
 from typing import Any, Literal
@@ -73,6 +73,7 @@ def measure_decoders(
     *,
     ideal: Mapping[Phase, float],
     conditions: Mapping[str, Mapping[str, Any]],
+    rebuilds: Mapping[str, Sequence[DecoderRunner]] | None = None,
     seed: int = 0,
     clock: Callable[[], int] = perf_counter_ns,
     cpu_clock: Callable[[], int] = process_time_ns,
@@ -84,6 +85,7 @@ def measure_decoders(
         targets: Target name to its runners; `torch` is one like any other.
         ideal: The speed-up that the removed work allows (`cost.ideal_speedups`).
         conditions: Per target, what else holds: dtype, threads, device, runtime version.
+        rebuilds: Per target, further builds of its pruned model, timed in the same rounds.
         seed: Of the bootstrap.
         progress: Called with 1 after every round; there are 2 * (warmup + samples).
 
@@ -92,19 +94,24 @@ def measure_decoders(
         `latency.<target>.<phase>.{speedup,speedup_low,speedup_high,ideal,of_ideal,cpu_speedup}`.
         A decode time is per token of each sequence; `cpu_ms` is the median processor time, and
         `cpu_speedup` its ratio, which other work on the machine disturbs less than `speedup`.
+        `latency.<target>.<phase>.pruned.rebuild_spread`, where there are rebuilds: how much slower
+        the slowest build's median is than the fastest's, as a fraction.
 
     Raises:
         RecipeError: fewer samples than an interval needs.
     """
     found: Metrics = {}
+    rebuilds = rebuilds or {}
     for phase in PHASES:
-        contenders = {
-            (target, variant): _contender(phase, getattr(pair, variant), workload)
+        runners = {
+            f"{target}.{variant}": getattr(pair, variant)
             for target, pair in targets.items()
             for variant in ("dense", "pruned")
         }
+        for target, builds in rebuilds.items():
+            runners |= {f"{target}.build{index}": one for index, one in enumerate(builds)}
         timings = paired(
-            {f"{target}.{variant}": one for (target, variant), one in contenders.items()},
+            {name: _contender(phase, one, workload) for name, one in runners.items()},
             warmup=workload.warmup,
             samples=workload.samples,
             clock=clock,
@@ -119,6 +126,10 @@ def measure_decoders(
             found |= _variant(f"{name}.dense", dense, phase, workload, under)
             found |= _variant(f"{name}.pruned", pruned, phase, workload, under)
             found |= _speedup(name, dense, pruned, ideal[phase], under, seed)
+            if rebuilds.get(target):
+                count = len(rebuilds[target])
+                others = [timings[f"{target}.build{index}"] for index in range(count)]
+                found |= _spread(name, [timings[f"{target}.pruned"], *others], under)
     return found
 
 
@@ -161,6 +172,14 @@ def _variant(
         f"{name}.cpu_ms": Metric(percentile(samples.cpu_ms, 50), "ms", count, conditions=under),
         f"{name}.tokens_per_s": Metric(rate, "tokens/s", count, conditions=under),
     }
+
+
+def _spread(name: str, builds: Sequence[Samples], under: dict[str, Any]) -> Metrics:
+    medians = [percentile(one.wall_ms, 50) for one in builds]
+    spread = max(medians) / min(medians) - 1
+    under = {**under, "builds": len(builds)}
+    count = len(builds[0].wall_ms)
+    return {f"{name}.pruned.rebuild_spread": Metric(spread, "fraction", count, conditions=under)}
 
 
 def _speedup(

@@ -20,12 +20,15 @@ from numprune_export.checkpoint.source import resolve
 from numprune_export.corpus import Windows
 from numprune_export.errors import InputError
 from numprune_export.metric import Metrics
+from numprune_export.pipeline.agreement import unchecked
+from numprune_export.pipeline.benchmarking import benchmark
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exporting import Exported, chosen_targets, export
+from numprune_export.pipeline.measured import read_metrics
 from numprune_export.pipeline.models import Dense, Models
-from numprune_export.pipeline.proving import benchmark, read_metrics, validate
 from numprune_export.pipeline.pruning import Pruned, pruned_checkpoint
 from numprune_export.pipeline.sizes import time_metrics
+from numprune_export.pipeline.validating import validate
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
 from numprune_export.report.environment import describe
@@ -106,11 +109,13 @@ def _report(
     metrics: Metrics,
 ) -> Report:
     found = measurements(metrics)
+    missing = {name: why for one in exported for name, why in unchecked(one).items()}
     return Report(
         created=datetime.now(timezone.utc),
         recipe_name=name,
-        summary=summarize(found),
+        summary=summarize(found, missing),
         metrics=found,
+        not_run=missing,
         plan=widths(pruned.plan),
         recipe=json.loads(recipe.model_dump_json()),
         environment=describe(),

@@ -22,6 +22,8 @@ class Target:
 
     exporter: Exporter
     settings: BaseModel
+    cannot_run: str | None = None
+    """Why its artifacts can be made here but not run; None: they can."""
 
     @property
     def name(self) -> str:
@@ -48,8 +50,8 @@ def chosen_targets(recipe: Recipe) -> tuple[Target, ...]:
     for name, content in recipe.targets.items():
         exporter = targets.find(name)
         settings = targets.settings_for(exporter, content)
-        targets.require_ready(exporter)
-        found.append(Target(exporter, settings))
+        here = targets.require_ready(exporter)
+        found.append(Target(exporter, settings, here.cannot_run))
     return tuple(found)
 
 

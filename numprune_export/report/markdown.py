@@ -19,6 +19,7 @@ def render(report: Report) -> str:
     parts = {
         "Quality": sections.quality(metrics),
         "Size": sections.sides(metrics, "size"),
+        "Not run here": _not_run(report),
         "Parity with PyTorch": sections.parity(metrics),
         "Speed-up": sections.speedup(metrics),
         "Latency": sections.latency(metrics),
@@ -33,6 +34,10 @@ def render(report: Report) -> str:
     head = f"# Pruning report: {report.recipe_name}\n\n**{report.summary}**"
     made = f"Made {report.created.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC."
     return "\n\n".join((head, made, *body)) + "\n"
+
+
+def _not_run(report: Report) -> str:
+    return "\n".join(f"- `{name}`: {why}" for name, why in report.not_run.items())
 
 
 def _plan(plan: tuple[SiteWidth, ...]) -> str:

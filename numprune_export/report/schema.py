@@ -102,6 +102,9 @@ class Report(Strict):
     summary: str
     """The verdict, one sentence."""
     metrics: dict[str, Measurement]
+    not_run: dict[str, str] = Field(default_factory=dict)
+    """What was made but could not be run where the report was made, and why: a target, or the graph
+    behind an engine, `<target>-graph`."""
     plan: tuple[SiteWidth, ...]
     recipe: dict[str, JsonValue]
     environment: Environment

@@ -9,9 +9,10 @@ STAGES = ("dense", "masked", "pruned")
 """Order in which perplexities are told; exported artifacts follow."""
 
 
-def summarize(metrics: Mapping[str, Measurement]) -> str:
+def summarize(metrics: Mapping[str, Measurement], not_run: Mapping[str, str]) -> str:
     """Size, speed and quality; what was not measured is said so."""
-    parts = [_size(metrics), *_speeds(metrics), _quality(metrics)]
+    missing = [f"{name} was built but not run here: {why}" for name, why in not_run.items()]
+    parts = [_size(metrics), *_speeds(metrics), *missing, _quality(metrics)]
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 

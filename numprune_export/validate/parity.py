@@ -1,6 +1,6 @@
 """Whether two runners are the same model: logits, distributions and greedy text, side by side."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from numprune_export.validate.distribution import divergence
 
 _POSITIONS_AT_ONCE = 64
 _ROWS = 3
+
+SHAPE_STEPS = 2
+"""Decode steps after the prompt of a compiled shape."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,22 @@ class Prompt:
     continuation: Tokens
 
 
+@dataclass(frozen=True)
+class Shape:
+    """A prompt shape that a target was compiled for, beside those that are always compared."""
+
+    name: str
+    batch: int
+    length: int
+
+
 def compare(
-    reference: DecoderRunner, candidate: DecoderRunner, tokens: Tokens, *, steps: int = 32
+    reference: DecoderRunner,
+    candidate: DecoderRunner,
+    tokens: Tokens,
+    *,
+    steps: int = 32,
+    shapes: Sequence[Shape] = (),
 ) -> Parity:
     """Run both on the same prompts: prefill, teacher-forced decoding, free greedy decoding.
 
@@ -76,6 +93,8 @@ def compare(
         candidate: An open runner with room for as many tokens as a row of `tokens` has.
         tokens: (3, prompt length + steps), real text if the agreement is to mean anything.
         steps: How many tokens are decoded after each prompt.
+        shapes: Compared too, at the last prompt position and after `SHAPE_STEPS` tokens; the text
+            is repeated where they are larger than it.
 
     Raises:
         InputError: `tokens` has not three rows, or its prompts are shorter than four tokens.
@@ -84,6 +103,8 @@ def compare(
     for prompt in prompts(tokens, steps):
         _compare_forced(tally, reference, candidate, prompt)
         _compare_greedy(tally, reference, candidate, prompt)
+    for shape in shapes:
+        _compare_shape(tally, reference, candidate, shape, tokens)
     return tally.parity()
 
 
@@ -161,6 +182,23 @@ def _compare_greedy(
     got, chosen = greedy(candidate, prompt.tokens, prompt.lengths, steps)
     tally.compare(f"{prompt.name}, prefill of the last position alone", expected, got, "row")
     tally.add_greedy(wanted, chosen)
+
+
+def _compare_shape(
+    tally: "_Tally",
+    reference: DecoderRunner,
+    candidate: DecoderRunner,
+    shape: Shape,
+    tokens: Tokens,
+) -> None:
+    where = f"{shape.name}, {shape.batch} x {shape.length}"
+    rows = np.resize(tokens, (shape.batch, shape.length + SHAPE_STEPS))
+    prompt = np.ascontiguousarray(rows[:, : shape.length])
+    tally.compare(f"{where}, prefill", reference.prefill(prompt), candidate.prefill(prompt), "row")
+    for step, following in enumerate(rows[:, shape.length :].T):
+        after = np.ascontiguousarray(following)
+        expected, got = reference.decode(after), candidate.decode(after)
+        tally.compare(f"{where}, decode step {step + 1}", expected, got, "row")
 
 
 class _Tally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,38 +11,6 @@ from transformers import DynamicCache, PreTrainedModel
 
 from numprune_export.artifact import Logits, Tokens
 from numprune_export.errors import InputError
-
-
-@contextmanager
-def computing_in(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[PreTrainedModel]:
-    """The same weights, computed with in a wider `dtype` for the time of a `with`; exactly undone.
-
-    fp64 is the reference of parity: PyTorch's own fp32 error on a real model is as large as what an
-    exported model is allowed.
-    """
-    # Tensor by tensor: a bf16 model keeps its rotary frequencies in fp32.
-    tensors = [one for one in (*model.parameters(), *model.buffers()) if one.is_floating_point()]
-    before = [one.dtype for one in tensors]
-    try:
-        for one in tensors:
-            one.data = one.data.to(dtype)
-        yield model
-    finally:
-        for one, own in zip(tensors, before, strict=True):
-            one.data = one.data.to(own)
-
-
-def rounding_error(model: PreTrainedModel, tokens: Tokens) -> float:
-    """How far PyTorch's own fp32 logits are from its fp64 ones: the largest difference.
-
-    Not zero by far where a model has massive activations: SmolLM2's residual stream reaches 25,000
-    at the first token and comes back to 50, which costs fp32 three digits.
-    """
-    logits = []
-    for dtype in (torch.float32, torch.float64):
-        with computing_in(model, dtype) as wide, TorchRunner(wide, threads=None) as runner:
-            logits.append(runner.prefill(tokens, all_positions=True))
-    return float(np.abs(logits[0] - logits[1]).max())
 
 
 class TorchRunner:

@@ -83,7 +83,7 @@ def report() -> Report:
     return Report(
         created=datetime(2026, 11, 22, 5, 30, tzinfo=timezone.utc),
         recipe_name="smollm2-keep80",
-        summary=summarize(stored),
+        summary=summarize(stored, {}),
         metrics=stored,
         plan=(
             SiteWidth(site="layers.0.attention", kept=2, units=3),

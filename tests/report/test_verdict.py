@@ -36,7 +36,7 @@ def test_only_an_interval_without_one_is_called_faster_or_slower(one, expected):
 
 
 def test_the_verdict_is_one_sentence_with_size_speed_and_quality():
-    assert summarize(measurements(sample.metrics())) == (
+    assert summarize(measurements(sample.metrics()), {}) == (
         "23.9 % fewer parameters (134.5 M to 102.4 M); on onnx prefill is 1.41x faster (95 %"
         " interval 1.38 to 1.44) and decode shows no significant speed-up (1.01x, 95 % interval"
         " 0.97 to 1.05); perplexity 18.2 dense → 60.1 masked → 25.3 pruned → 25.31 onnx."
@@ -44,12 +44,12 @@ def test_the_verdict_is_one_sentence_with_size_speed_and_quality():
 
 
 def test_what_was_not_measured_is_said():
-    assert summarize({}) == "Size not measured; speed not measured; quality not measured."
+    assert summarize({}, {}) == "Size not measured; speed not measured; quality not measured."
 
 
 def test_torch_is_told_only_if_it_is_all_there_is():
     timed = measurements(sample.timed("torch", "decode", 30.0, 20.0, 1.4, 1.6))
-    assert "on torch decode is 1.50x faster" in summarize(timed)
+    assert "on torch decode is 1.50x faster" in summarize(timed, {})
 
 
 def test_perplexities_are_told_in_pipeline_order():

@@ -6,7 +6,7 @@ import torch
 from tiny import MODEL_TYPES, tiny, uneven
 
 from numprune_export.errors import InputError
-from numprune_export.validate.reference import TorchRunner, computing_in, rounding_error
+from numprune_export.validate.reference import TorchRunner
 
 TOKENS = np.random.default_rng(0).integers(3, 97, (3, 30))
 TOLERANCE = 1e-4  # logits are about 10; fp32 sums in another order differ by 1e-5
@@ -104,40 +104,3 @@ def test_decode_needs_the_rows_of_a_prefill():
         runner.prefill(TOKENS[:2, :4])
         with pytest.raises(InputError, match="the last prefill had `2`"):
             runner.decode(TOKENS[:, 0])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_float64_is_undone_exactly_and_less_wrong_than_float32(dtype):
-    model = tiny("llama")
-    for parameter in model.parameters():  # as loaded: the rotary frequencies stay in fp32
-        parameter.data = parameter.data.to(dtype)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    frequencies = model.model.rotary_emb.inv_freq.clone()
-    tokens = np.random.default_rng(0).integers(3, 97, (2, 9))
-    with TorchRunner(model, threads=None) as runner:
-        single = runner.prefill(tokens, all_positions=True)
-    with computing_in(model, torch.float64) as double, TorchRunner(double, threads=None) as runner:
-        assert double.dtype is torch.float64
-        exact = runner.prefill(tokens, all_positions=True)
-    assert 0 < np.abs(exact - single).max() < (1e-4 if dtype is torch.float32 else 1)
-    assert model.dtype is dtype
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert model.model.rotary_emb.inv_freq.dtype is torch.float32
-    assert torch.equal(model.model.rotary_emb.inv_freq, frequencies)
-    with TorchRunner(model, threads=None) as runner:
-        assert np.array_equal(runner.prefill(tokens, all_positions=True), single)
-
-
-def test_rounding_error_is_the_largest_difference_of_fp32_from_fp64_whatever_the_models_dtype():
-    tokens = np.random.default_rng(0).integers(3, 97, (2, 9))
-    model, wide = tiny("llama"), tiny("llama").double()
-    with torch.no_grad():
-        exact = wide(torch.from_numpy(tokens)).logits.float()
-        single = model(torch.from_numpy(tokens)).logits
-    assert rounding_error(model, tokens) == pytest.approx(
-        (exact - single).abs().max().item(), rel=0.5
-    )
-    for parameter in model.parameters():
-        parameter.data = parameter.data.bfloat16()
-    assert 0 < rounding_error(model, tokens) < 1e-4
-    assert model.dtype is torch.bfloat16

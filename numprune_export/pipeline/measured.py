@@ -1,0 +1,59 @@
+"""What the measuring stages share: their file, and the facts that a number depends on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from numprune_export.artifact import DecoderRunner
+from numprune_export.metric import Metrics, metrics_from_json, metrics_to_json
+from numprune_export.pipeline.exporting import Exported
+from numprune_export.pipeline.models import VARIANTS, Models, Variant
+from numprune_export.run_folder import Stage
+
+METRICS = "metrics.json"
+
+
+def write_metrics(folder: Path, metrics: Metrics) -> None:
+    (folder / METRICS).write_text(json.dumps(metrics_to_json(metrics), indent=1) + "\n")
+
+
+def read_metrics(stage: Stage) -> Metrics:
+    """What a measuring stage found."""
+    return metrics_from_json(json.loads((stage.folder / METRICS).read_text()))
+
+
+def open_artifact(
+    exported: Exported, variant: Variant, capacity: int, threads: int | None = None
+) -> DecoderRunner:
+    return exported.target.exporter.open(
+        exported.artifacts[variant], threads=threads or torch.get_num_threads(), capacity=capacity
+    )
+
+
+def facts_of(exported: Exported) -> dict[str, Any]:
+    """The facts of a target's artifacts that a number depends on."""
+    facts: Mapping[str, Any] = exported.artifacts["pruned"].facts
+    found = {key: facts[key] for key in ("graph", "dtype", "runtime") if key in facts}
+    return {"device": exported.target.exporter.device, **found}
+
+
+def runnable(exported: Sequence[Exported]) -> list[Exported]:
+    return [one for one in exported if one.target.cannot_run is None]
+
+
+def reference_device(exported: Sequence[Exported]) -> str:
+    """Where PyTorch computes what artifacts are compared with: on the GPU if one of them runs there."""
+    gpu = any(one.target.exporter.device == "cuda" for one in runnable(exported))
+    return "cuda" if gpu and torch.cuda.is_available() else "cpu"
+
+
+def keys(models: Models, exported: Sequence[Exported]) -> list[Any]:
+    """What the numbers of a stage depend on: the models, the artifacts, and which of them can run."""
+    own = [models.key(variant) for variant in VARIANTS]
+    made = [stage.key for one in exported for stage in one.stages]
+    return own + made + [one.target.cannot_run for one in exported]
