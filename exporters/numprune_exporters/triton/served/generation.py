@@ -54,10 +54,12 @@ class Row:
         """Prompt and generated."""
         self.done = False
         self._prompt_tokens = len(self.tokens)
-        if not 1 <= self._prompt_tokens <= capacity:
+        if not self.tokens:
+            raise InputError("the prompt has no tokens", hint="send some text")
+        if self._prompt_tokens > capacity:
             raise InputError(
-                f"the prompt has `{self._prompt_tokens}` tokens, this server takes 1 to `{capacity}`",
-                hint="send another prompt, or package with a larger `capacity`",
+                f"the prompt has `{self._prompt_tokens}` tokens, this server takes `{capacity}`",
+                hint="send a shorter prompt, or package with a larger `capacity`",
             )
         # The last token generated is never read again, so it needs no place in the cache.
         self._allowed = min(request.max_tokens, capacity - self._prompt_tokens + 1)
