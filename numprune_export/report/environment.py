@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from numprune_export.benchmark import gpu
 from numprune_export.distribution import installed_version
 from numprune_export.report.schema import Environment, Gpu
 
@@ -22,7 +23,14 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "tensorrt",
+    "tensorrt-cu12",
+    "tensorrt-cu13",
+    "tensorrt-lean",
+    "tensorrt-rtx-cu12",
     "tensorrt-rtx-cu13",
+    "cuda-bindings",
+    "nvidia-cuda-runtime",
+    "nvidia-cudnn-cu13",
     "gguf",
 )
 """What a number can depend on; the ones not installed are left out."""
@@ -72,13 +80,30 @@ def _usable_cores() -> int:
 def _gpus() -> list[Gpu]:
     import torch
 
-    if not torch.cuda.is_available():
+    state = gpu.read()
+    driver = None if state is None else state.driver_version
+    cuda = None if state is None else state.cuda_version
+    if torch.cuda.is_available():
+        cards = [torch.cuda.get_device_properties(one) for one in range(torch.cuda.device_count())]
+        return [
+            Gpu(
+                name=card.name,
+                memory_bytes=card.total_memory,
+                compute_capability=f"{card.major}.{card.minor}",
+                driver_version=driver,
+                cuda_version=cuda,
+            )
+            for card in cards
+        ]
+    if state is None or state.memory_total_bytes is None or state.compute_capability is None:
         return []
-    found = []
-    for index in range(torch.cuda.device_count()):
-        card = torch.cuda.get_device_properties(index)
-        capability = f"{card.major}.{card.minor}"
-        found.append(
-            Gpu(name=card.name, memory_bytes=card.total_memory, compute_capability=capability)
+    # A PyTorch without CUDA, beside runtimes that may have it.
+    return [
+        Gpu(
+            name=state.name,
+            memory_bytes=state.memory_total_bytes,
+            compute_capability=state.compute_capability,
+            driver_version=driver,
+            cuda_version=cuda,
         )
-    return found
+    ]

@@ -73,6 +73,9 @@ class Gpu(Strict):
     name: str
     memory_bytes: int
     compute_capability: str
+    driver_version: str | None = None
+    cuda_version: str | None = None
+    """The newest CUDA that the driver can run; the runtimes' own stand under `packages`."""
 
 
 class Environment(Strict):
