@@ -194,8 +194,9 @@ def _speedup(
         "of_ideal": ratio.value / ideal,
     }
     found = {f"{name}.speedup": Metric(ratio.value, "ratio", count, ratio.low, ratio.high, under)}
-    # Zero where the system counts processor time more coarsely than a sample is long.
-    if dense.cpu_ms.min() > 0 and pruned.cpu_ms.min() > 0:
+    # Zero where the system counts processor time more coarsely than a sample is long. A GPU's work
+    # is not in it.
+    if under.get("device") != "cuda" and dense.cpu_ms.min() > 0 and pruned.cpu_ms.min() > 0:
         busy = ratio_of_medians(dense.cpu_ms, pruned.cpu_ms, seed=seed)
         found[f"{name}.cpu_speedup"] = Metric(
             busy.value, "ratio", count, busy.low, busy.high, under

@@ -46,14 +46,21 @@ def sides(metrics: Measurements, kind: str) -> str:
 
 
 def parity(metrics: Measurements) -> str:
-    """Each exported model beside what fp32 itself costs on the same text."""
+    """Each exported model beside what its dtype itself costs PyTorch on the same text."""
     rows = [
         _parity_row(metrics, target, variant)
         for target in targets(metrics, "parity")
         for variant in ("dense", "pruned")
         if f"{_parity_name(target, variant)}.max_abs_error" in metrics
     ]
-    header = ["model", "max abs error", "PyTorch fp32's own", "limit", "KL (nats)", "same top-1"]
+    header = [
+        "model",
+        "max abs error",
+        "PyTorch's own in that dtype",
+        "limit",
+        "KL (nats)",
+        "same top-1",
+    ]
     return table([*header, "same greedy tokens", "positions", "worst at"], rows) if rows else ""
 
 
@@ -132,12 +139,24 @@ def latency(metrics: Measurements) -> str:
     if not rows:
         return ""
     notes = "\n".join(f"- {what}: {conditions}" for what, conditions in under.items())
+    notes += "".join(
+        _spread(metrics, phase, target, name) for phase, target, name in _timed(metrics)
+    )
     if taken:
         notes += (
             f"\n\nThe machine was busy with other work during {', '.join(taken)}: wall time is far"
             " above CPU time, so trust the ratio by CPU time more."
         )
     return f"{table(header, rows)}\n\n{notes}"
+
+
+def _spread(metrics: Measurements, phase: str, target: str, name: str) -> str:
+    """How much the choice of one build among several matters, where several were made."""
+    spread = metrics.get(f"{name}.pruned.rebuild_spread")
+    if spread is None:
+        return ""
+    builds = spread.conditions.get("builds", "several")
+    return f"\n- {phase} on {target}: the slowest of {builds} builds takes {percent(spread.value)} longer"
 
 
 def disturbed(metrics: Measurements, variant: str) -> bool:

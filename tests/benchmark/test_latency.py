@@ -45,12 +45,13 @@ def workload(batch=2, **overrides):
     return Workload(**(settings | overrides))
 
 
-def timed(targets, now, **overrides):
+def timed(targets, now, rebuilds=None, under=None, **overrides):
     return measure_decoders(
         targets,
         workload(**overrides),
         ideal={"prefill": 2.5, "decode": 2.0},
-        conditions={name: {"dtype": "float32", "threads": 1} for name in targets},
+        conditions={name: {"dtype": "float32", "threads": 1, **(under or {})} for name in targets},
+        rebuilds=rebuilds,
         clock=lambda: now[0],
         cpu_clock=lambda: 3 * now[0],
     )
@@ -74,6 +75,29 @@ def test_metrics_are_times_per_prompt_and_per_token_with_ideal_beside():
     assert value["decode.cpu_speedup"] == 1.5
     assert all(one.samples == 6 for one in found.values())
     assert (found["latency.onnx.decode.speedup"].low, len(found)) == (1.5, 32)
+
+
+def test_further_builds_are_timed_in_the_same_rounds_and_their_spread_is_told():
+    now = [0]
+    pair = Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))
+    builds = [Clockwork(now, 3, 25), Clockwork(now, 2, 22)]
+    found = timed({"trt": pair}, now, rebuilds={"trt": builds})
+    spreads = {
+        phase: found[f"latency.trt.{phase}.pruned.rebuild_spread"]
+        for phase in ("prefill", "decode")
+    }
+    assert {phase: one.value for phase, one in spreads.items()} == {"prefill": 0.5, "decode": 0.25}
+    assert all((one.samples, one.conditions["builds"]) == (6, 3) for one in spreads.values())
+    assert len(builds[0].log) == len(pair.pruned.log)
+    assert found["latency.trt.decode.speedup"].value == 1.5
+
+
+def test_processor_time_is_no_measure_of_a_gpus_work():
+    now = [0]
+    pair = Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))
+    found = timed({"trt": pair}, now, under={"device": "cuda"})
+    assert "latency.trt.decode.cpu_speedup" not in found
+    assert "latency.trt.decode.dense.cpu_ms" in found
 
 
 def test_every_number_says_under_what_it_holds():

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from report import sample
 
+from numprune_export.metric import Metric
 from numprune_export.report.markdown import render
 from numprune_export.report.quantity import count, measured, number, percent, size
+from numprune_export.report.schema import Measurement
 from numprune_export.report.table import table
+from numprune_export.report.verdict import summarize
 
 GOLDEN = Path(__file__).with_name("report.md")
 
@@ -20,6 +23,21 @@ def test_the_verdict_comes_first():
     lines = render(sample.report()).splitlines()
     assert lines[0] == "# Pruning report: smollm2-keep80"
     assert lines[2] == f"**{sample.report().summary}**"
+
+
+def test_what_was_built_but_not_run_is_said_with_its_reason():
+    page = render(sample.report().model_copy(update={"not_run": {"trt-rtx": "no CUDA device"}}))
+    assert "## Not run here\n\n- `trt-rtx`: no CUDA device\n" in page
+    verdict = summarize({}, {"trt-rtx": "no CUDA device"})
+    assert "trt-rtx was built but not run here: no CUDA device" in verdict
+
+
+def test_the_spread_of_builds_is_told_beside_the_latencies():
+    metrics = dict(sample.report().metrics)
+    spread = Metric(0.034, "fraction", 20, conditions={"builds": 3})
+    metrics["latency.onnx.decode.pruned.rebuild_spread"] = Measurement.of(spread)
+    page = render(sample.report().model_copy(update={"metrics": metrics}))
+    assert "- decode on onnx: the slowest of 3 builds takes 3.4 % longer\n" in page
 
 
 def test_a_run_that_measured_nothing_still_has_a_page():

@@ -8,7 +8,7 @@ import torch
 from tiny import tiny, uneven
 
 from numprune_export.errors import InputError, ParityError
-from numprune_export.validate.parity import check, compare, greedy, prompts
+from numprune_export.validate.parity import Shape, check, compare, greedy, prompts
 from numprune_export.validate.reference import TorchRunner
 
 STEPS = 8
@@ -214,3 +214,23 @@ def test_metrics_carry_the_callers_prefix():
 def test_too_little_text_is_refused(shape):
     with pytest.raises(InputError, match="parity tokens"):
         next(prompts(np.ones(shape, np.int64), STEPS))
+
+
+class WrongWhenLong(Broken):
+    """Right up to a length that no ordinary prompt has."""
+
+    def prefill(self, tokens, lengths=None, *, all_positions=False):
+        logits = super().prefill(tokens, lengths, all_positions=all_positions)
+        return logits + (tokens.shape[1] > 40)
+
+
+def test_compiled_shapes_are_compared_too_beyond_the_length_of_the_text():
+    model = uneven()
+    shapes = [Shape("profile min", 1, 1), Shape("profile max", 4, 50)]
+    with TorchRunner(model, threads=1) as reference, WrongWhenLong(model) as candidate:
+        plain = compare(reference, candidate, TOKENS, steps=STEPS)
+        shaped = compare(reference, candidate, TOKENS, steps=STEPS, shapes=shapes)
+    assert plain.max_abs_error < 1e-4
+    assert shaped.max_abs_error == pytest.approx(1)
+    assert shaped.worst == "profile max, 4 x 50, prefill, row 0"
+    assert shaped.positions == plain.positions + (1 + 4) * 3
