@@ -24,7 +24,7 @@ from numprune_export.pipeline.agreement import unchecked
 from numprune_export.pipeline.benchmarking import benchmark
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exporting import Exported, chosen_targets, export
-from numprune_export.pipeline.measured import read_metrics
+from numprune_export.pipeline.measured import read_metrics, read_warnings
 from numprune_export.pipeline.models import Dense, Models
 from numprune_export.pipeline.pruning import Pruned, pruned_checkpoint
 from numprune_export.pipeline.sizes import time_metrics
@@ -81,6 +81,7 @@ def run(
         ]
         metrics = read_metrics(validated) | read_metrics(measured) | time_metrics(stages)
         report = _report(recipe, name, run_folder, pruned, exported, metrics)
+        report = report.model_copy(update={"warnings": read_warnings(measured)})
         run_folder.write("report.json", to_json(report))
         run_folder.write("report.md", render(report))
     return report

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from numprune_export.artifact import Artifact, DecoderRunner, Tokens
+from numprune_export.benchmark import gpu, gpu_state
 from numprune_export.benchmark.cost import cost, ideal_speedups
+from numprune_export.benchmark.gpu_state import GpuState
 from numprune_export.benchmark.latency import PHASES, Pair, Workload, measure_decoders
 from numprune_export.benchmark.memory import measure_memory
 from numprune_export.corpus import Windows
@@ -44,7 +46,13 @@ def benchmark(
     def make(folder: Path) -> None:
         context.observer.expect(len(PHASES) * (recipe.warmup + recipe.samples))
         here = runnable(exported)
+        before = _gpu(here)
         metrics = _latency(context, models, here, workload)
+        after = _gpu(here)
+        warnings: tuple[str, ...] = ()
+        if before is not None and after is not None:
+            metrics |= gpu_state.metrics(before, after)
+            warnings = gpu_state.warnings(before, after)
         for one in here:
             metrics |= measure_memory(
                 one.target.name,
@@ -54,10 +62,16 @@ def benchmark(
                 prompt_tokens=recipe.prefill,
                 decode_steps=recipe.decode_steps,
             )
-        write_metrics(folder, metrics)
+        write_metrics(folder, metrics, warnings)
 
     inputs = [*keys(models, exported), key_of(prompt.tolist()), recipe.model_dump()]
     return context.stage("benchmark", "benchmark", inputs, make)
+
+
+def _gpu(exported: Sequence[Exported]) -> GpuState | None:
+    """The GPU now, if anything that is timed runs on one."""
+    used = any(one.target.exporter.device == "cuda" for one in exported)
+    return gpu.read() if used else None
 
 
 def _latency(

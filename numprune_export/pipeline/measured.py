@@ -16,15 +16,22 @@ from numprune_export.pipeline.models import VARIANTS, Models, Variant
 from numprune_export.run_folder import Stage
 
 METRICS = "metrics.json"
+WARNINGS = "warnings.json"
 
 
-def write_metrics(folder: Path, metrics: Metrics) -> None:
+def write_metrics(folder: Path, metrics: Metrics, warnings: Sequence[str] = ()) -> None:
     (folder / METRICS).write_text(json.dumps(metrics_to_json(metrics), indent=1) + "\n")
+    (folder / WARNINGS).write_text(json.dumps(list(warnings), ensure_ascii=False) + "\n")
 
 
 def read_metrics(stage: Stage) -> Metrics:
     """What a measuring stage found."""
     return metrics_from_json(json.loads((stage.folder / METRICS).read_text()))
+
+
+def read_warnings(stage: Stage) -> tuple[str, ...]:
+    """What a reader of a stage's numbers should know, in whole sentences."""
+    return tuple(json.loads((stage.folder / WARNINGS).read_text()))
 
 
 def open_artifact(

@@ -17,6 +17,7 @@ def render(report: Report) -> str:
     """A report as Markdown; sections without measurements are left out."""
     metrics = report.metrics
     parts = {
+        "Warnings": "\n".join(f"- {one}" for one in report.warnings),
         "Quality": sections.quality(metrics),
         "Size": sections.sides(metrics, "size"),
         "Not run here": _not_run(report),
@@ -24,6 +25,7 @@ def render(report: Report) -> str:
         "Speed-up": sections.speedup(metrics),
         "Latency": sections.latency(metrics),
         "Memory": sections.sides(metrics, "memory"),
+        "GPU": sections.gpu(metrics),
         "What stays": _plan(report.plan),
         "Time per stage": sections.times(metrics),
         "Artifacts": _artifacts(report),

@@ -105,6 +105,8 @@ class Report(Strict):
     summary: str
     """The verdict, one sentence."""
     metrics: dict[str, Measurement]
+    warnings: tuple[str, ...] = ()
+    """What a reader of the numbers should know: clocks held down by heat, for example."""
     not_run: dict[str, str] = Field(default_factory=dict)
     """What was made but could not be run where the report was made, and why: a target, or the graph
     behind an engine, `<target>-graph`."""

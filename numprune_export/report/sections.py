@@ -106,10 +106,10 @@ def speedup(metrics: Measurements) -> str:
                 f"{phase} on {target}",
                 f"{one.value:.2f}x",
                 _interval(one, "{:.2f}".format),
-                _value(metrics, f"{name}.ideal"),
+                _reading(metrics, f"{name}.ideal"),
                 percent(metrics[f"{name}.of_ideal"].value),
                 "yes" if significant(one) else "no",
-                _value(metrics, f"{name}.cpu_speedup"),
+                _reading(metrics, f"{name}.cpu_speedup"),
             ]
         )
     header = ["", "speed-up", "95 % interval", "ideal", "of ideal", "significant", "by CPU time"]
@@ -168,6 +168,28 @@ def disturbed(metrics: Measurements, variant: str) -> bool:
     return wall.conditions.get("device") == "cpu" and cpu.value < 0.8 * wall.value
 
 
+def gpu(metrics: Measurements) -> str:
+    """The GPU before and after the benchmark."""
+    names = [name.split(".", 2)[2] for name in metrics if name.startswith("gpu.before.")]
+    rows = [
+        [
+            name.rpartition("_")[0].replace("_", " "),
+            *(_reading(metrics, f"gpu.{moment}.{name}") for moment in ("before", "after")),
+        ]
+        for name in names
+    ]
+    if not rows:
+        return ""
+    under = metrics[f"gpu.before.{names[0]}"].conditions
+    told = ", ".join(f"{key} {value}" for key, value in under.items())
+    return f"{table(['', 'before', 'after'], rows)}\n\n{told}"
+
+
+def _reading(metrics: Measurements, name: str) -> str:
+    one = metrics.get(name)
+    return _ABSENT if one is None else measured(one.value, one.unit)
+
+
 def times(metrics: Measurements) -> str:
     rows = [
         [name.removeprefix("time.").removesuffix("_s"), f"{one.value:.1f}"]
@@ -181,8 +203,3 @@ def _interval(one: Measurement, form: Callable[[float], str]) -> str:
     if one.low is None or one.high is None:
         return _ABSENT
     return f"{form(one.low)} to {form(one.high)}"
-
-
-def _value(metrics: Measurements, name: str) -> str:
-    one = metrics.get(name)
-    return _ABSENT if one is None else measured(one.value, one.unit)

@@ -1,10 +1,13 @@
 """The page, reviewed as text, and what must hold of it whatever it says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from report import sample
 
+from numprune_export.benchmark.gpu_state import GpuState, warnings
+from numprune_export.benchmark.gpu_state import metrics as metrics_of
 from numprune_export.metric import Metric
 from numprune_export.report.markdown import render
 from numprune_export.report.quantity import count, measured, number, percent, size
@@ -30,6 +33,18 @@ def test_what_was_built_but_not_run_is_said_with_its_reason():
     assert "## Not run here\n\n- `trt-rtx`: no CUDA device\n" in page
     verdict = summarize({}, {"trt-rtx": "no CUDA device"})
     assert "trt-rtx was built but not run here: no CUDA device" in verdict
+
+
+def test_the_gpu_and_what_held_it_down_are_told():
+    cool = GpuState("GPU A", "580.1", "13.0", "9.0", 80, 10, 34.0, 1980.0, 2619.0, 70.0, (), True)
+    warm = replace(cool, temperature_c=88.0, sm_clock_mhz=1400.0, reasons=("thermal slowdown",))
+    found = {name: Measurement.of(one) for name, one in metrics_of(cool, warm).items()}
+    page = render(
+        sample.report().model_copy(update={"metrics": found, "warnings": warnings(cool, warm)})
+    )
+    assert "| temperature  |    34 °C |    88 °C |" in page
+    assert "gpu GPU A, driver 580.1, driver_cuda 13.0" in page
+    assert "## Warnings\n\n- the GPU's clocks were held down after the benchmark: thermal" in page
 
 
 def test_the_spread_of_builds_is_told_beside_the_latencies():
