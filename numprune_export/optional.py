@@ -17,7 +17,8 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        # Also a package of a namespace that is there for others: `cuda.bindings` without `cuda-bindings`.
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise MissingExtraError(
             f"this step needs `{error.name}`, which is not installed",

@@ -1,0 +1,1 @@
+"""The CUDA runtime, through NVIDIA's own Python bindings: device, memory, stream. No torch."""

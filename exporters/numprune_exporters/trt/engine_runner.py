@@ -1,0 +1,51 @@
+"""A loaded engine: checks and lengths of CheckedRunner, steps of the slot graph, memory on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from numprune_exporters.checked_runner import CheckedRunner
+from numprune_exporters.trt.engine_device import EngineDevice
+from numprune_exporters.trt.engine_steps import EngineSteps
+from numprune_exporters.trt.profiles import Profiles
+
+
+class EngineRunner(CheckedRunner):
+    """A DecoderRunner that AccountsMemory and gives it all back at `__exit__`."""
+
+    def __init__(
+        self,
+        device: EngineDevice,
+        profiles: Profiles,
+        *,
+        vocabulary: int,
+        capacity: int,
+        weights_bytes: int,
+    ) -> None:
+        steps = EngineSteps(device, profiles, slots=device.slots)
+        super().__init__(steps, vocabulary=vocabulary, capacity=capacity)
+        self._device = device
+        self._weights_bytes = weights_bytes
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._device.close()
+
+    @property
+    def decode_path(self) -> str:
+        """How decode steps are run now: `cuda graph`, or `enqueue` and why."""
+        return self._device.decode_path
+
+    def device_memory(self) -> Mapping[str, int]:
+        """See AccountsMemory.device_memory."""
+        return {
+            "weights": self._weights_bytes,
+            "activations": self._device.activation_bytes,
+            "kv_cache": self._device.cache_bytes,
+        }
