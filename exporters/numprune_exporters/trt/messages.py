@@ -1,0 +1,83 @@
+"""What the builder and the parser say: collected, never printed, and read for the reason of a failure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numprune_export.errors import DeviceError, NumpruneError, RecipeError
+
+_LONGEST = 400
+_SOURCE = re.compile(r"^\[\S+::\d+\] |\s*\(?In \S+ at /_src/.*$|\s+In \S+ at /_src/.*$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of severity warning or worse."""
+
+    error: bool
+    text: str
+
+
+def collector(module: Any) -> Any:
+    """An ILogger that hands warnings and errors to whoever listens."""
+
+    class Collector(module.ILogger):  # type: ignore[misc]
+        """`listeners`: lists that get each message."""
+
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+            self.listeners: list[list[Message]] = []
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity <= module.ILogger.WARNING:
+                heard = Message(severity <= module.ILogger.ERROR, shortened(text))
+                for one in self.listeners:
+                    one.append(heard)
+
+    return Collector()
+
+
+def shortened(text: str) -> str:
+    """One line, without the places in the library's own source."""
+    line = " ".join(_SOURCE.sub("", text).split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+
+
+def reason(heard: Sequence[Message]) -> str:
+    """The first error; what follows it is mostly its consequences."""
+    errors = [one.text for one in heard if one.error] or [one.text for one in heard]
+    return errors[0] if errors else "the builder gave no reason"
+
+
+_DRIVER = (
+    "cudaError 35",
+    "driver version is insufficient",
+    "initialization failure with error: 35",
+)
+_NO_DEVICE = ("cudaError 100", "no CUDA-capable device", "error: 100")
+_MEMORY = ("out of memory", "OutOfMemory", "cudaError 2 ", "cudaError 2:", "bad_alloc")
+_WORKSPACE = ("within workspace limit", "insufficient workspace")
+
+
+def not_the_graph(heard: Sequence[Message], *, title: str, target: str) -> NumpruneError | None:
+    """The error to raise where a build failed for a reason that no other graph would cure."""
+    said = "\n".join(one.text for one in heard)
+    if any(one in said for one in _WORKSPACE):
+        return RecipeError(
+            f"`targets.{target}.workspace_mib` is too small: {reason(heard)}",
+            hint="raise it, or leave it out",
+        )
+    if any(one in said for one in _MEMORY):
+        return DeviceError(
+            f"{title} ran out of memory while building: {reason(heard)}",
+            hint="lower the largest batch, length and positions of the profiles, or `workspace_mib`",
+        )
+    if any(one in said for one in (*_DRIVER, *_NO_DEVICE)):
+        return DeviceError(
+            f"{title} found no GPU it can use while building: {reason(heard)}",
+            hint="run on a machine with an NVIDIA GPU, and update its driver",
+        )
+    return None

@@ -1,0 +1,106 @@
+"""The `trt` and `trt-rtx` targets: the slot graph, written and built into engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from numprune_export.artifact import Artifact, Availability, Decoder, Device
+from numprune_export.errors import MissingExtraError, RecipeError
+from numprune_exporters.checked_runner import CheckedRunner
+from numprune_exporters.trt import toolkit
+from numprune_exporters.trt.settings import EngineSettings, TrtRtxSettings, TrtSettings
+
+
+class _EngineExporter:
+    """What both targets do alike."""
+
+    name: ClassVar[str]
+    device: ClassVar[Device] = "cuda"
+    summary: ClassVar[str]
+    settings: ClassVar[type[BaseModel]]
+
+    def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
+        """See Exporter.export.
+
+        Raises:
+            UnsupportedModelError: no graph of the model could be built, or not in the asked dtype.
+            RecipeError: a profile that the model cannot take, or too small a workspace.
+            DeviceError: the GPU that the build needs is missing, too old or full.
+            InputError: the timing cache cannot be used.
+            OutputError: a file cannot be written.
+        """
+        # Here and not above: opening an artifact needs no graph writer and no torch.
+        from numprune_exporters.trt.making import make
+
+        if not isinstance(settings, EngineSettings) or not isinstance(settings, self.settings):
+            raise RecipeError(
+                f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
+                hint="give the settings class of the target that exports",
+            )
+        return make(toolkit.load(self.name), decoder, folder, settings)
+
+    def open(self, artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
+        """See Exporter.open.
+
+        Raises:
+            InputError: a file is missing or altered, or capacity is outside the engine's profile.
+            MissingExtraError: the toolkit or the CUDA bindings are not installed.
+            DeviceError: no GPU, or not one that this engine runs on.
+        """
+        from numprune_exporters.trt.opening import open_engine
+
+        return open_engine(artifact, threads=threads, capacity=capacity)
+
+    def open_graph(self, artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
+        """See GraphBacked.open_graph.
+
+        Raises:
+            UnsupportedModelError: the graph was not kept, or ONNX Runtime's CPU cannot run its dtype.
+            InputError: a file is missing or altered, or capacity is outside the engine's profile.
+            MissingExtraError: onnxruntime is not installed.
+        """
+        from numprune_exporters.trt.graph_opening import open_graph
+
+        return open_graph(artifact, threads=threads, capacity=capacity)
+
+
+class TrtExporter(_EngineExporter):
+    """Builds on the GPU that the engine is for."""
+
+    name: ClassVar[str] = "trt"
+    summary: ClassVar[str] = "TensorRT engine, built and run on this machine's GPU"
+    settings: ClassVar[type[BaseModel]] = TrtSettings
+
+    def availability(self) -> Availability:
+        """See Exporter.availability."""
+        from numprune_exporters.cuda.device import why_none
+
+        try:
+            kit = toolkit.load(self.name)
+        except MissingExtraError as error:
+            return Availability(False, str(error), install=error.hint)
+        missing = why_none()
+        if missing is not None:
+            return Availability(False, f"{kit.title}, {missing}")
+        return Availability(True, kit.title)
+
+
+class TrtRtxExporter(_EngineExporter):
+    """Builds with no GPU, for GPUs stated or for all from Ampere on."""
+
+    name: ClassVar[str] = "trt-rtx"
+    summary: ClassVar[str] = "TensorRT-RTX engine, built ahead of time on any machine"
+    settings: ClassVar[type[BaseModel]] = TrtRtxSettings
+
+    def availability(self) -> Availability:
+        """See Exporter.availability."""
+        from numprune_exporters.trt.placement import why_not_here
+
+        try:
+            kit = toolkit.load(self.name)
+        except MissingExtraError as error:
+            return Availability(False, str(error), install=error.hint)
+        return Availability(True, kit.title, cannot_run=why_not_here(kit))
