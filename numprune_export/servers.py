@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from numprune_export.artifact import Packager
 from numprune_export.distribution import registered
+from numprune_export.distribution import registered
 from numprune_export.errors import RecipeError
 
 GROUP = "numprune_export.servers"

@@ -3,12 +3,10 @@
 import json
 import queue
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest

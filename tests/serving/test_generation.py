@@ -1,0 +1,192 @@
+"""Batches in lockstep: each row is answered as if it were alone, whatever its neighbours do."""
+
+import numpy as np
+import pytest
+from tiny import uneven
+from words import WORDS, word_tokenizer
+
+from numprune_export.artifact import Artifact
+from numprune_export.errors import DeviceError, InputError
+from numprune_export.families import FAMILIES
+from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_exporters.onnx_opening import open_artifact
+from numprune_exporters.triton.served.generation import Row, generate
+from numprune_exporters.triton.served.opening import Served
+from numprune_exporters.triton.served.request import Request
+from numprune_exporters.triton.served.text_tokenizer import TextTokenizer
+
+CAPACITY = 24
+
+
+class Recorder:
+    """A client that keeps what it is sent."""
+
+    def __init__(self, patience=10**6):
+        self.pieces, self.error, self._patience = [], None, patience
+
+    def cancelled(self):
+        self._patience -= 1
+        return self._patience < 0
+
+    def send(self, piece):
+        assert self.error is None
+        assert not self.pieces or self.pieces[-1].finish_reason is None
+        self.pieces.append(piece)
+
+    def fail(self, error):
+        self.error = error
+
+    @property
+    def tokens(self):
+        return [token for piece in self.pieces for token in piece.tokens]
+
+    @property
+    def reason(self):
+        return self.pieces[-1].finish_reason
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tokenizer of twelve words and a model of as many tokens, whose end token never comes."""
+    place = tmp_path_factory.mktemp("words")
+    word_tokenizer().save_pretrained(place)
+    (place / "config.json").write_text('{"eos_token_id": null}')
+    return place
+
+
+@pytest.fixture(scope="module", params=["gqa", "standard"])
+def served(request, folder, tmp_path_factory):
+    model = uneven(vocab_size=len(WORDS))
+    place = tmp_path_factory.mktemp(request.param)
+    OnnxExporter().export(
+        FAMILIES["llama"].decoder(model), place, OnnxSettings(graph=request.param)
+    )
+    with open_artifact(Artifact.load(place), threads=1, capacity=CAPACITY) as runner:
+        yield Served(runner, TextTokenizer(folder), CAPACITY, 5)
+
+
+def answer(served, *asked):
+    """Each `asked` is a prompt and a limit, or a Request; all in one batch."""
+    clients = [Recorder() for _ in asked]
+    requests = [one if isinstance(one, Request) else Request(*one) for one in asked]
+    rows = [Row(*pair, served) for pair in zip(requests, clients, strict=True)]
+    generate(served.runner, rows, capacity=served.capacity)
+    return clients
+
+
+def greedy(served, prompt, steps):
+    """Tokens by the runner alone, without the code under test."""
+    logits = served.runner.prefill(np.array([served.tokenizer.encode(prompt)]))
+    found = []
+    for _ in range(steps):
+        found.append(int(logits[0].argmax()))
+        if len(found) < steps:
+            logits = served.runner.decode(np.array(found[-1:]))
+    return found
+
+
+def test_rows_of_a_batch_are_answered_as_alone(served):
+    asked = [("the people of the union", 9), ("we", 4), ("the state of the people will work", 12)]
+    expected = [greedy(served, prompt, steps) for prompt, steps in asked]
+    got = answer(served, *asked)
+    assert [one.tokens for one in got] == expected
+    assert [one.reason for one in got] == ["length"] * 3
+    assert got[0].pieces[0].text == served.tokenizer.decode(expected[0])
+    assert got[0].pieces[0].prompt_tokens == 5
+    assert got[0].pieces[0].generated_tokens == 9
+
+
+def test_a_done_row_that_would_outgrow_the_cache_leaves_the_batch(served):
+    long = " ".join(["the people"] * 11)
+    asked = [(long, 99), ("we will", 20), (long + " and", 1)]
+    room = CAPACITY - 22 + 1
+    expected = [greedy(served, one, n) for one, n in zip((p for p, _ in asked), (room, 20, 1))]
+    got = answer(served, *asked)
+    assert [one.tokens for one in got] == expected
+    assert [one.error for one in got] == [None] * 3
+
+
+def test_a_prompt_that_fills_the_cache_still_gets_one_token(served):
+    full = " ".join(["work"] * CAPACITY)
+    (got,) = answer(served, (full, 5))
+    assert got.tokens == greedy(served, full, 1)
+    assert got.reason == "length"
+
+
+def test_streaming_sends_each_token_and_the_same_text(served):
+    asked = Request("the state", 8, stream=True), Request("the state", 8)
+    streamed, whole = answer(served, *asked)
+    assert [one.tokens for one in streamed.pieces] == [(token,) for token in whole.tokens]
+    assert [one.generated_tokens for one in streamed.pieces] == list(range(1, 9))
+    assert [one.finish_reason for one in streamed.pieces] == [None] * 7 + ["length"]
+    assert "".join(one.text for one in streamed.pieces) == whole.pieces[0].text
+
+
+def test_an_end_token_ends_the_text_and_is_not_told(served, folder, tmp_path):
+    tokens = greedy(served, "we", 8)
+    end = next(token for token in tokens if token != tokens[0])
+    word_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"eos_token_id": 11}')
+    (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": [{end}, 1]}}')
+    ending = Served(served.runner, TextTokenizer(tmp_path), CAPACITY, 5)
+    (got,) = answer(ending, ("we", 8))
+    assert got.tokens == tokens[: tokens.index(end)]
+    assert got.reason == "stop"
+
+
+def test_a_cancelled_row_stops_and_the_others_go_on(served):
+    leaving, staying = Recorder(patience=3), Recorder()
+    rows = [Row(Request("we will", 9, stream=True), one, served) for one in (leaving, staying)]
+    generate(served.runner, rows, capacity=CAPACITY)
+    assert leaving.reason == "cancelled"
+    assert leaving.tokens == staying.tokens[:3]
+    assert len(staying.tokens) == 9
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"), [("", "no tokens"), (" ".join(["we"] * 25), "has `25` tokens")]
+)
+def test_a_prompt_that_does_not_fit_is_refused_before_the_batch(served, prompt, message):
+    with pytest.raises(InputError, match=message):
+        Row(Request(prompt, 3), Recorder(), served)
+
+
+class Picky:
+    """A runner that refuses some batches, around one that works."""
+
+    def __init__(self, runner, refuses, error):
+        self._runner, self._refuses, self._error = runner, refuses, error
+
+    def prefill(self, tokens, lengths=None, *, all_positions=False):
+        if self._refuses(tokens):
+            raise self._error
+        return self._runner.prefill(tokens, lengths)
+
+    def decode(self, tokens):
+        return self._runner.decode(tokens)
+
+
+def test_what_a_runner_refuses_fails_alone(served):
+    error = InputError("too long for this engine", hint="shorter")
+    picky = Picky(served.runner, lambda tokens: tokens.shape[1] > 4, error)
+    clients = [Recorder() for _ in range(3)]
+    prompts = ["we will", "the people of the union will work", "the union"]
+    rows = [Row(Request(p, 4), one, served) for p, one in zip(prompts, clients, strict=True)]
+    generate(picky, rows, capacity=CAPACITY)
+    assert clients[1].error is error
+    for n in (0, 2):
+        assert clients[n].tokens == greedy(served, prompts[n], 4)
+
+
+def test_a_device_that_fails_fails_the_whole_batch_once(served):
+    error = DeviceError("out of memory", hint="smaller batch")
+    clients = answer_with(Picky(served.runner, lambda _: True, error), served)
+    assert [one.error for one in clients] == [error, error]
+    assert [one.pieces for one in clients] == [[], []]
+
+
+def answer_with(runner, served):
+    clients = [Recorder(), Recorder()]
+    rows = [Row(Request("we", 3), one, served) for one in clients]
+    generate(runner, rows, capacity=CAPACITY)
+    return clients
