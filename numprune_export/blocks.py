@@ -7,7 +7,7 @@ runs no block at all, so layers with different masks (sliding windows) each get 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from numprune_export.corpus import Windows
-from numprune_export.family import RotaryDecoder
+from numprune_export.family import Family
 
 Tick = Callable[[int], None]
 """Called with the number of sequences just finished."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Of one call of a block, its hidden states left out."""
+
+    positional: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+    def call(self, block: nn.Module, hidden: Tensor) -> Tensor:
+        """The block's hidden states, which some classes give alone and some in a tuple."""
+        output = block(hidden, *self.positional, **self.named)
+        found: Tensor = output[0] if isinstance(output, tuple) else output
+        return found
 
 
 @dataclass
@@ -27,8 +41,8 @@ class Batch:
 
     hidden: Tensor
     """(batch, length, hidden), input of the next block."""
-    arguments: list[dict[str, Any]]
-    """Keyword arguments of every block."""
+    arguments: list[Arguments]
+    """What every block is called with beside the hidden states."""
     real: Tensor | None
     """(batch, length) bool, False where padded; None: nothing is padded."""
 
@@ -39,14 +53,14 @@ class Batch:
 
 
 class _Recorder(nn.Module):
-    """Stands in for a block: keeps its keyword arguments and hands the input on."""
+    """Stands in for a block: keeps its arguments and hands the input on."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {}
+        self.arguments = Arguments((), {})
 
-    def forward(self, hidden: Tensor, **arguments: Any) -> Tensor:
-        self.arguments = arguments
+    def forward(self, hidden: Tensor, *positional: Any, **named: Any) -> Tensor:
+        self.arguments = Arguments(positional, named)
         return hidden
 
 
@@ -54,18 +68,19 @@ class _Reached(Exception):
     """Raised at a layer's input to leave a block early; never leaves this module."""
 
 
-def embed(model: nn.Module, family: RotaryDecoder, windows: Windows, batch: int) -> list[Batch]:
+def embed(model: nn.Module, family: Family, windows: Windows, batch: int) -> list[Batch]:
     """Token windows to the input of the first block, with every block's arguments."""
     recorders = [_Recorder() for _ in family.block_list(model)]
-    tokens, lengths = torch.from_numpy(windows.tokens), torch.from_numpy(windows.lengths)
-    batches = []
-    with torch.no_grad(), _blocks_replaced(model, family, recorders) as trunk:
-        for ids, sizes in zip(torch.split(tokens, batch), torch.split(lengths, batch), strict=True):
-            real = torch.arange(ids.shape[1]) < sizes[:, None]
+    trunk, batches = model.get_submodule(family.trunk), []
+    with torch.no_grad(), _blocks_replaced(model, family, recorders):
+        for start in range(0, len(windows.tokens), batch):
+            part = windows.part(start, start + batch)
+            ids = torch.from_numpy(part.tokens)
+            real = torch.arange(ids.shape[1]) < torch.from_numpy(part.lengths)[:, None]
+            types = None if part.types is None else torch.from_numpy(part.types)
             with _input_of(recorders[0]) as captured:
-                # No mask: padding is on the right, where causal attention never looks.
-                trunk(input_ids=ids, use_cache=False)
-            arguments = [dict(one.arguments) for one in recorders]
+                trunk(**family.inputs(ids, real, types))
+            arguments = [one.arguments for one in recorders]
             batches.append(Batch(captured[0], arguments, None if bool(real.all()) else real))
     return batches
 
@@ -74,8 +89,7 @@ def advance(block: nn.Module, index: int, batches: list[Batch], tick: Tick) -> N
     """Replace every batch's hidden states by the block's output."""
     with torch.no_grad():
         for batch in batches:
-            output = block(batch.hidden, **batch.arguments[index])
-            batch.hidden = output[0] if isinstance(output, tuple) else output
+            batch.hidden = batch.arguments[index].call(block, batch.hidden)
             tick(batch.hidden.shape[0])
 
 
@@ -114,12 +128,10 @@ def watch(
             for batch in batches:
                 seen.clear()
                 current.append(batch)
-                try:
-                    output = block(batch.hidden, **batch.arguments[index])
-                except _Reached:
-                    output = None
+                with suppress(_Reached):
+                    output = batch.arguments[index].call(block, batch.hidden)
                 if run_on:
-                    batch.hidden = output[0] if isinstance(output, tuple) else output
+                    batch.hidden = output
                 tick(batch.hidden.shape[0])
     finally:
         for handle in handles:
@@ -128,17 +140,17 @@ def watch(
 
 @contextmanager
 def _blocks_replaced(
-    model: nn.Module, family: RotaryDecoder, stand_ins: list[_Recorder]
-) -> Iterator[nn.Module]:
-    """The model's trunk with other modules where its blocks were, for the time of a `with`."""
+    model: nn.Module, family: Family, stand_ins: list[_Recorder]
+) -> Iterator[None]:
+    """Other modules where the model's blocks were, for the time of a `with`."""
     path, _, name = family.blocks.rpartition(".")
-    trunk = model.get_submodule(path)
-    blocks = getattr(trunk, name)
-    setattr(trunk, name, nn.ModuleList(stand_ins))
+    owner = model.get_submodule(path)
+    blocks = getattr(owner, name)
+    setattr(owner, name, nn.ModuleList(stand_ins))
     try:
-        yield trunk
+        yield
     finally:
-        setattr(trunk, name, blocks)
+        setattr(owner, name, blocks)
 
 
 @contextmanager

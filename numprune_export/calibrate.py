@@ -13,7 +13,7 @@ from numprune_export import blocks
 from numprune_export.blocks import Batch, Tick
 from numprune_export.corpus import Windows
 from numprune_export.errors import NumericalError
-from numprune_export.family import RotaryDecoder
+from numprune_export.family import Family
 from numprune_export.plan import Site
 
 STRIPES = 4
@@ -75,7 +75,7 @@ class Gathering:
 
 
 def collect(
-    model: nn.Module, family: RotaryDecoder, windows: Windows, batch: int, tick: Tick
+    model: nn.Module, family: Family, windows: Windows, batch: int, tick: Tick
 ) -> Iterator[dict[str, Statistics]]:
     """Statistics of each block in turn, by site name, from one pass of the dense model.
 

@@ -67,6 +67,13 @@ class Windows:
     """(sequences, tokens_per_sequence)."""
     lengths: NDArray[np.int64]
     """(sequences,)."""
+    types: NDArray[np.int64] | None = None
+    """(sequences, tokens_per_sequence), the token types of pairs of texts; None: all 0."""
+
+    def part(self, start: int, stop: int) -> Windows:
+        """The windows from `start` up to `stop`."""
+        types = None if self.types is None else self.types[start:stop]
+        return Windows(self.tokens[start:stop], self.lengths[start:stop], types)
 
     @property
     def padded(self) -> bool:

@@ -7,17 +7,56 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numprune_export.artifact import Decoder, DecoderLayer, Projection
 from numprune_export.errors import UnsupportedModelError
-from numprune_export.plan import Producer, Site
+from numprune_export.plan import Kind, Producer, Site
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Config = Any
 """A transformers PretrainedConfig; its attributes differ by family."""
+
+
+class Family(Protocol):
+    """What pruning needs to know of an architecture, whatever its blocks compute."""
+
+    @property
+    def model_type(self) -> str:
+        """`model_type` of config.json."""
+        ...
+
+    @property
+    def trunk(self) -> str:
+        """Path of the model without its head."""
+        ...
+
+    @property
+    def blocks(self) -> str:
+        """Path of the list of blocks."""
+        ...
+
+    def inputs(self, tokens: Tensor, real: Tensor, types: Tensor | None) -> dict[str, Any]:
+        """What the trunk is called with.
+
+        Args:
+            tokens: (batch, length), int64, right-padded.
+            real: (batch, length), bool, False where padded.
+            types: (batch, length), int64, token types; None: all 0.
+        """
+        ...
+
+    def sites(self, model: nn.Module) -> tuple[Site, ...]:
+        """Every prunable site, block by block, attention before MLP, from the actual shapes."""
+        ...
+
+    def attributes(self, block: nn.Module) -> dict[str, int]:
+        """Numbers that Hugging Face's forward reads from a block and that follow its widths."""
+        ...
+
+    def block_list(self, model: nn.Module) -> list[nn.Module]: ...
 
 
 @dataclass(frozen=True)
@@ -34,6 +73,7 @@ class RotaryDecoder:
     heads_divide_hidden: bool = False
     """The config class refuses head counts that do not divide hidden_size."""
 
+    trunk: str = "model"
     embedding: str = "model.embed_tokens"
     blocks: str = "model.layers"
     final_norm: str = "model.norm"
@@ -44,7 +84,7 @@ class RotaryDecoder:
         """Every prunable site, block by block, attention before MLP, from the actual shapes."""
         found = []
         for index, block in enumerate(self.block_list(model)):
-            attention, mlp = _part(block, "self_attn"), _part(block, "mlp")
+            attention, mlp = part(block, "self_attn"), part(block, "mlp")
             head_dim = int(attention.head_dim)
             group = int(attention.num_key_value_groups)
             producers = (
@@ -53,25 +93,22 @@ class RotaryDecoder:
                 Producer("self_attn.v_proj", head_dim),
             )
             units = int(attention.k_proj.out_features) // head_dim
-            found.append(
-                _site(
-                    block,
-                    index,
-                    "attention",
-                    units,
-                    producers,
-                    "self_attn.o_proj",
-                    group * head_dim,
-                )
+            attention_site = declare_site(
+                block, index, "attention", units, producers, "self_attn.o_proj", group * head_dim
             )
             channels = (Producer("mlp.gate_proj", 1), Producer("mlp.up_proj", 1))
             units = int(mlp.up_proj.out_features)
-            found.append(_site(block, index, "mlp", units, channels, "mlp.down_proj", 1))
+            mlp_site = declare_site(block, index, "mlp", units, channels, "mlp.down_proj", 1)
+            found += [attention_site, mlp_site]
         return tuple(found)
+
+    def inputs(self, tokens: Tensor, real: Tensor, types: Tensor | None) -> dict[str, Any]:
+        """See Family.inputs. No mask: padding is on the right, where causal attention never looks."""
+        return {"input_ids": tokens, "use_cache": False}
 
     def attributes(self, block: nn.Module) -> dict[str, int]:
         """Numbers that Hugging Face's forward reads from a block and that follow its widths."""
-        attention, mlp = _part(block, "self_attn"), _part(block, "mlp")
+        attention, mlp = part(block, "self_attn"), part(block, "mlp")
         groups = attention.q_proj.out_features // attention.k_proj.out_features
         return {
             "self_attn.num_key_value_groups": int(groups),
@@ -88,24 +125,24 @@ class RotaryDecoder:
             UnsupportedModelError: the rotation changes with the sequence length.
         """
         config: Config = model.config
-        rotary = _part(model, self.rotary)
+        rotary = part(model, self.rotary)
         if rotary.rope_type not in ("default", "linear", "llama3", "yarn"):
             raise UnsupportedModelError(
                 f"rotary embedding `{rotary.rope_type}` changes with the sequence length,"
                 " which a fixed graph cannot express",
                 hint="use a checkpoint with default, linear, llama3 or yarn rotary embeddings",
             )
-        embedding = _part(model, self.embedding).weight
-        head = _projection(_part(model, self.head))
+        embedding = part(model, self.embedding).weight
+        head = projection(part(model, self.head))
         if head.weight.data_ptr() == embedding.data_ptr():
             head = Projection(embedding, head.bias)
         return Decoder(
             name=str(config.model_type),
             embedding=embedding,
             layers=tuple(self._layers(model)),
-            final_norm=_part(model, self.final_norm).weight,
+            final_norm=part(model, self.final_norm).weight,
             head=head,
-            head_dim=int(_part(self.block_list(model)[0], "self_attn").head_dim),
+            head_dim=int(part(self.block_list(model)[0], "self_attn").head_dim),
             norm_eps=float(config.rms_norm_eps),
             activation=str(config.hidden_act),
             inverse_frequencies=rotary.inv_freq.float(),
@@ -115,47 +152,49 @@ class RotaryDecoder:
 
     def _layers(self, model: nn.Module) -> Iterator[DecoderLayer]:
         for index, block in enumerate(self.block_list(model)):
-            attention, mlp = _part(block, "self_attn"), _part(block, "mlp")
+            attention, mlp = part(block, "self_attn"), part(block, "mlp")
             yield DecoderLayer(
-                input_norm=_part(block, "input_layernorm").weight,
-                query=_projection(attention.q_proj),
-                key=_projection(attention.k_proj),
-                value=_projection(attention.v_proj),
-                output=_projection(attention.o_proj),
+                input_norm=part(block, "input_layernorm").weight,
+                query=projection(attention.q_proj),
+                key=projection(attention.k_proj),
+                value=projection(attention.v_proj),
+                output=projection(attention.o_proj),
                 query_norm=attention.q_norm.weight if self.qk_norm else None,
                 key_norm=attention.k_norm.weight if self.qk_norm else None,
-                post_attention_norm=_part(block, "post_attention_layernorm").weight,
-                gate=_projection(mlp.gate_proj),
-                up=_projection(mlp.up_proj),
-                down=_projection(mlp.down_proj),
+                post_attention_norm=part(block, "post_attention_layernorm").weight,
+                gate=projection(mlp.gate_proj),
+                up=projection(mlp.up_proj),
+                down=projection(mlp.down_proj),
                 query_heads=int(attention.q_proj.out_features) // int(attention.head_dim),
                 kv_heads=int(attention.k_proj.out_features) // int(attention.head_dim),
                 sliding_window=_sliding_window(model.config, index),
             )
 
 
-def _site(
+def declare_site(
     block: nn.Module,
     index: int,
-    kind: Any,
+    kind: Kind,
     units: int,
     producers: tuple[Producer, ...],
     consumer: str,
     consumer_width: int,
+    may_be_empty: bool = False,
 ) -> Site:
-    cost = consumer_width * int(_part(block, consumer).out_features)
+    """A site with its cost per unit, read from the layers' actual shapes."""
+    cost = consumer_width * int(part(block, consumer).out_features)
     for producer in producers:
-        linear = _part(block, producer.path)
+        linear = part(block, producer.path)
         cost += producer.width * (int(linear.in_features) + (linear.bias is not None))
-    return Site(index, kind, units, producers, consumer, consumer_width, cost)
+    return Site(index, kind, units, producers, consumer, consumer_width, cost, may_be_empty)
 
 
-def _part(module: nn.Module, path: str) -> Any:
+def part(module: nn.Module, path: str) -> Any:
     """A submodule, untyped: which attributes it has is what a family declares."""
     return module.get_submodule(path)
 
 
-def _projection(linear: Any) -> Projection:
+def projection(linear: Any) -> Projection:
     return Projection(linear.weight, linear.bias)
 
 

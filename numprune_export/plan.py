@@ -41,6 +41,8 @@ class Site:
     consumer_width: int
     unit_cost: int
     """Parameters that one unit takes with it, biases included."""
+    may_be_empty: bool = False
+    """Whether the block still works, by its residual and the consumer's bias, with no unit at all."""
 
     @property
     def name(self) -> str:
@@ -49,7 +51,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which units stay, as sorted indices per site name; at least one everywhere."""
+    """Which units stay, as sorted indices per site name; at least one unless the site may be empty."""
 
     sites: tuple[Site, ...]
     kept: Mapping[str, tuple[int, ...]]
@@ -57,7 +59,7 @@ class Plan:
     def __post_init__(self) -> None:
         for site in self.sites:
             kept = self.kept[site.name]
-            assert kept, site.name
+            assert kept or site.may_be_empty, site.name
             assert list(kept) == sorted(set(kept)), site.name
             assert set(kept) <= set(range(site.units)), site.name
 

@@ -13,7 +13,7 @@ from numprune_export.blocks import Batch, Tick
 from numprune_export.calibrate import Statistics
 from numprune_export.compensate import Compensation
 from numprune_export.corpus import Windows
-from numprune_export.family import RotaryDecoder
+from numprune_export.family import Family
 from numprune_export.plan import Plan, Site
 from numprune_export.units import positions
 
@@ -21,7 +21,7 @@ Lookup = Callable[[Site], Statistics]
 
 
 def one_shot(
-    model: nn.Module, family: RotaryDecoder, plan: Plan, repair: Compensation, dense: Lookup
+    model: nn.Module, family: Family, plan: Plan, repair: Compensation, dense: Lookup
 ) -> Any:
     """Every site repaired with the dense model's own statistics.
 
@@ -45,7 +45,7 @@ def one_shot(
 
 def sequential(
     model: nn.Module,
-    family: RotaryDecoder,
+    family: Family,
     plan: Plan,
     repair: Compensation,
     windows: Windows,
@@ -77,7 +77,7 @@ def _prefix_statistics(block: nn.Module, site: Site, batches: list[Batch]) -> St
 
 def _cut(
     block: nn.Module,
-    family: RotaryDecoder,
+    family: Family,
     site: Site,
     plan: Plan,
     repair: Compensation,
