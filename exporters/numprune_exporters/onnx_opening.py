@@ -5,13 +5,21 @@ Apart from the exporter, because a server opens artifacts where nothing else is 
 
 from __future__ import annotations
 
-from numprune_export.artifact import Artifact
+from typing import TYPE_CHECKING
+
+from numprune_export.artifact import Artifact, Device
 from numprune_export.errors import InputError, MissingExtraError
 from numprune_export.optional import require
-from numprune_exporters.checked_runner import CheckedRunner, Steps
+from numprune_exporters.checked_runner import CheckedRunner
 from numprune_exporters.onnx_session import Session, open_session
 
+if TYPE_CHECKING:
+    from numprune_exporters.gqa_steps import GqaSteps
+    from numprune_exporters.standard_steps import StandardSteps
+
 OLDEST_RUNTIME = "1.22"
+EXTRAS = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu"}
+"""Which extra installs which of the two packages, that hold one and the same module."""
 
 
 def open_artifact(artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
@@ -21,8 +29,38 @@ def open_artifact(artifact: Artifact, *, threads: int, capacity: int) -> Checked
         InputError: a file is missing or altered, or the model has fewer positions than capacity.
         MissingExtraError: onnxruntime is not installed, or too old for this graph.
     """
-    _require_runtime(str(artifact.facts.get("needs_onnxruntime", OLDEST_RUNTIME)))
+    needed = str(artifact.facts.get("needs_onnxruntime", OLDEST_RUNTIME))
+    require_runtime(needed, package="onnxruntime")
     session = open_session(artifact, threads=threads)
+    return CheckedRunner(
+        steps(session, capacity=capacity), vocabulary=vocabulary(session), capacity=capacity
+    )
+
+
+def require_runtime(needed: str, *, package: str) -> None:
+    """Refuse an ONNX Runtime that is too old.
+
+    Raises:
+        MissingExtraError: it is, or there is none.
+    """
+    found = str(require("onnxruntime", extra=EXTRAS[package]).__version__)
+    if _numbers(found) < _numbers(needed):
+        raise MissingExtraError(
+            f"this graph needs onnxruntime {needed} or newer, {found} is installed",
+            hint=f"pip install '{package}>={needed}', or export with `graph: standard`",
+        )
+
+
+def steps(session: Session, *, capacity: int, device: Device = "cpu") -> GqaSteps | StandardSteps:
+    """What drives the session's graph, whose flavour and positions stand in the model.
+
+    Raises:
+        InputError: the model has fewer positions than capacity.
+    """
+    # Here and not above: onnxruntime is optional until something runs.
+    from numprune_exporters.gqa_steps import GqaSteps
+    from numprune_exporters.standard_steps import StandardSteps
+
     facts = session.get_modelmeta().custom_metadata_map
     positions = int(facts["max_positions"])
     if not 1 <= capacity <= positions:
@@ -30,31 +68,15 @@ def open_artifact(artifact: Artifact, *, threads: int, capacity: int) -> Checked
             f"capacity `{capacity}` is outside the model's 1 to `{positions}` positions",
             hint="ask for shorter sequences",
         )
-    return CheckedRunner(
-        _steps(session, facts["graph"], capacity),
-        vocabulary=int(session.get_outputs()[0].shape[2]),
-        capacity=capacity,
-    )
+    if facts["graph"] == "gqa":
+        return GqaSteps(session, capacity=capacity, device=device)
+    return StandardSteps(session, device=device)
 
 
-def _require_runtime(needed: str) -> None:
-    found = str(require("onnxruntime", extra="cpu").__version__)
-    if _numbers(found) < _numbers(needed):
-        raise MissingExtraError(
-            f"this graph needs onnxruntime {needed} or newer, {found} is installed",
-            hint=f"pip install 'onnxruntime>={needed}', or export with `graph: standard`",
-        )
+def vocabulary(session: Session) -> int:
+    """How many logits the graph gives per token."""
+    return int(session.get_outputs()[0].shape[2])
 
 
 def _numbers(version_text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version_text.split(".")[:2])
-
-
-def _steps(session: Session, graph: str, capacity: int) -> Steps:
-    # Here and not above: onnxruntime is optional until something runs.
-    from numprune_exporters.gqa_steps import GqaSteps
-    from numprune_exporters.standard_steps import StandardSteps
-
-    if graph == "gqa":
-        return GqaSteps(session, capacity=capacity)
-    return StandardSteps(session)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from numprune_export.artifact import Artifact, sha256_of
@@ -31,9 +33,18 @@ def open_session(artifact: Artifact, *, threads: int, graph: str | None = None) 
     # A spinning pool starves every other process on a shared machine, itself included.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     path = artifact.folder / (graph or artifact.entry)
+    return load(runtime, path, options, ["CPUExecutionProvider"])
+
+
+def load(runtime: Any, path: Path, options: Any, providers: Sequence[Any]) -> Session:
+    """A session on these execution providers, or an error: never on others.
+
+    Raises:
+        InputError: the file is not a graph that this version reads.
+    """
     state = runtime.capi.onnxruntime_pybind11_state
     try:
-        return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 from onnxruntime import OrtValue
 
-from numprune_export.artifact import Logits, Tokens
+from numprune_export.artifact import Device, Logits, Tokens
 from numprune_exporters.onnx_session import Session
-from numprune_exporters.onnx_types import NUMPY_TYPES
+from numprune_exporters.onnx_types import ELEMENT_TYPES
 
 
 class StandardSteps:
     """Tensors of the cache stay ONNX Runtime's own; only names move from present to past."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, device: Device = "cpu") -> None:
         self._session = session
+        self._device = device
         self._past: dict[str, OrtValue] = {}
         self._mask = np.zeros((0, 0), np.int64)
 
@@ -24,8 +25,8 @@ class StandardSteps:
         places = np.arange(length, dtype=np.int64)[None]
         self._mask = (places < lengths[:, None]).astype(np.int64)
         self._past = {
-            port.name: OrtValue.ortvalue_from_numpy(
-                np.zeros((batch, port.shape[1], 0, port.shape[3]), NUMPY_TYPES[port.type])
+            port.name: OrtValue.ortvalue_from_shape_and_type(
+                (batch, port.shape[1], 0, port.shape[3]), ELEMENT_TYPES[port.type]
             )
             for port in self._session.get_inputs()
             if port.name.startswith("past_key_values.")
@@ -38,6 +39,11 @@ class StandardSteps:
         first = np.zeros((len(tokens), 1), np.int64)
         return self._run(tokens[:, None], lengths[:, None] - 1, first)
 
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the KV cache, which grows with every step."""
+        return sum(one.tensor_size_in_bytes() for one in self._past.values())
+
     def _run(self, tokens: Tokens, places: Tokens, positions: Tokens) -> Logits:
         binding = self._session.io_binding()
         binding.bind_cpu_input("input_ids", np.ascontiguousarray(tokens))
@@ -48,7 +54,7 @@ class StandardSteps:
             binding.bind_ortvalue_input(name, cache)
         ports = [port.name for port in self._session.get_outputs()]
         for name in ports:
-            binding.bind_output(name, "cpu")
+            binding.bind_output(name, "cpu" if name == "logits" else self._device)
         self._session.run_with_iobinding(binding)
         outputs = dict(zip(ports, binding.get_outputs(), strict=True))
         self._past = {

@@ -68,5 +68,7 @@ class PinnedBuffer:
 
 def view(address: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
     """Host memory as an array that neither owns nor copies it."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(shape)
+    kind = np.dtype(dtype)
+    size = int(np.prod(shape)) * kind.itemsize
+    memory = memoryview((ctypes.c_char * size).from_address(address))
+    return np.frombuffer(memory, kind).reshape(shape)

@@ -20,5 +20,6 @@ class EngineSteps(SlotSteps):
         Raises:
             InputError: the engine was not built for this batch, length or number of logits.
         """
-        self._profiles.require_prompt(*tokens.shape, positions.shape[1])
+        batch, length = tokens.shape
+        self._profiles.require_prompt(batch, length, positions.shape[1])
         return super().prefill(tokens, lengths, positions)
