@@ -43,14 +43,30 @@ def build(
     if cache is not None:
         timing_cache.attach(toolkit, config, cache)
     with toolkit.listening() as heard:
-        plan = parsed.builder.build_serialized_network(parsed.network, config)
-    if plan is None:
+        built = _written(toolkit, parsed, config, engine)
+    if not built:
         raise not_the_graph(heard, title=toolkit.title, target=toolkit.target) or Refused(
             "builder", reason(heard)
         )
-    _write(plan, engine)
     if cache is not None:
         timing_cache.save(config, cache)
+
+
+def _written(toolkit: Toolkit, parsed: Parsed, config: Any, engine: Path) -> bool:
+    """Build into a file, of which nothing is left where that fails."""
+    built = False
+    try:
+        with engine.open("wb") as file:
+            built = toolkit.serialize(parsed.builder, parsed.network, config, file)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the engine to `{engine}`: {error.strerror or error}",
+            hint="check that the disk is not full, or choose another folder",
+        ) from None
+    finally:
+        if not built:
+            engine.unlink(missing_ok=True)
+    return built
 
 
 def _config(
@@ -104,14 +120,3 @@ def _add_profiles(builder: Any, config: Any, profiles: Profiles, inputs: Inputs)
         for name, port in inputs.items():
             profile.set_shape(name, *corners(port["shape"], spans))
         config.add_optimization_profile(profile)
-
-
-def _write(plan: Any, engine: Path) -> None:
-    try:
-        with engine.open("wb") as file:
-            file.write(memoryview(plan))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the engine to `{engine}`: {error.strerror or error}",
-            hint="check that the disk is not full, or choose another folder",
-        ) from None

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from numprune_export.artifact import Artifact
-from numprune_export.errors import UnsupportedModelError
+from numprune_export.errors import MissingExtraError, UnsupportedModelError
+from numprune_export.optional import require
 from numprune_exporters.checked_runner import CheckedRunner
 from numprune_exporters.onnx_session import open_session
 from numprune_exporters.slot_onnx import SlotOnnx
-from numprune_exporters.slot_steps import SlotSteps
-from numprune_exporters.trt import profiles
+from numprune_exporters.trt.engine_steps import EngineSteps
+from numprune_exporters.trt.profiles import from_facts
 
 GRAPH = "graph/model.onnx"
+
+
+def cannot_run(artifact: Artifact) -> str | None:
+    """See GraphBacked.graph_cannot_run."""
+    try:
+        require("onnxruntime", extra="cpu")
+    except MissingExtraError as error:
+        return str(error)
+    return _no_graph_to_run(artifact)
 
 
 def open_graph(artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
@@ -21,18 +31,22 @@ def open_graph(artifact: Artifact, *, threads: int, capacity: int) -> CheckedRun
         InputError: a file is missing or altered, or capacity is outside the engine's profile.
         MissingExtraError: onnxruntime is not installed.
     """
-    if GRAPH not in artifact.files:
+    reason = _no_graph_to_run(artifact)
+    if reason is not None:
         raise UnsupportedModelError(
-            f"`{artifact.folder}` holds no graph: it was exported with `keep_graph: false`",
-            hint="export with `keep_graph: true`",
+            reason, hint="export with `keep_graph: true` and dtype: float16 or float32"
         )
-    if artifact.facts["dtype"] == "bfloat16":
-        raise UnsupportedModelError(
-            "ONNX Runtime's CPU has no `bfloat16` kernels for this graph",
-            hint="check the engine itself on a GPU, or export with dtype: float16 or float32",
-        )
-    profiles.from_facts(artifact.facts).require_capacity(capacity)
+    profiles = from_facts(artifact.facts)
+    profiles.require_capacity(capacity)
     session = open_session(artifact, threads=threads, graph=GRAPH)
-    steps = SlotSteps(SlotOnnx(session, capacity=capacity), capacity=capacity)
+    steps = EngineSteps(SlotOnnx(session, capacity=capacity), profiles, slots=capacity)
     vocabulary = int(session.get_outputs()[0].shape[2])
     return CheckedRunner(steps, vocabulary=vocabulary, capacity=capacity)
+
+
+def _no_graph_to_run(artifact: Artifact) -> str | None:
+    if GRAPH not in artifact.files:
+        return "the graph was not kept: it was exported with `keep_graph: false`"
+    if artifact.facts["dtype"] == "bfloat16":
+        return "ONNX Runtime's CPU has no kernels for a graph in `bfloat16`"
+    return None

@@ -46,7 +46,8 @@ class Profiles:
     """How many tokens of a prompt get logits in one call."""
     decode_batch: Span
     capacity: Span
-    """Slots of the KV cache."""
+    """Slots of the KV cache. The largest is rounded up, so that every layer's part is aligned."""
+    model_positions: int
 
     @property
     def dimensions(self) -> tuple[Mapping[str, Span], Mapping[str, Span]]:
@@ -66,11 +67,12 @@ class Profiles:
         return prefill, decode
 
     def require_capacity(self, capacity: int) -> None:
-        """Raise InputError where no decode step with so many slots was built."""
-        if not self.capacity.holds(capacity):
+        """Raise InputError where no decode step with so many tokens was built."""
+        most = min(self.capacity.max, self.model_positions)
+        if not 1 <= capacity <= most:
             raise InputError(
-                f"capacity `{capacity}` is outside the {self.capacity} slots the engine was built for",
-                hint="ask for other lengths, or change `decode.capacity` of the target and export again",
+                f"capacity `{capacity}` is outside the 1 to {most} tokens of engine and model",
+                hint="ask for shorter sequences, or export with a larger `decode.capacity.max`",
             )
 
     def require_prompt(self, batch: int, length: int, positions: int) -> None:
@@ -101,7 +103,7 @@ class Profiles:
 
     def prefill_shapes(self, steps: int) -> dict[str, list[int]]:
         """Prompts at every corner of the prefill profile that can be followed by `steps` tokens."""
-        room = self.capacity.max - steps
+        room = min(self.capacity.max, self.model_positions) - steps
         found = {}
         for corner in ("min", "opt", "max"):
             batch = getattr(self.prefill_batch, corner)
@@ -112,7 +114,7 @@ class Profiles:
 
 
 def from_facts(facts: Mapping[str, Any]) -> Profiles:
-    """What `Profiles.facts` wrote under `profiles`.
+    """What `Profiles.facts` wrote under `profiles`, and `max_positions`.
 
     Raises:
         InputError: it is not there, or not complete.
@@ -126,12 +128,13 @@ def from_facts(facts: Mapping[str, Any]) -> Profiles:
             Span(*decode["batch"]),
             Span(*decode["capacity"]),
         )
+        positions = int(facts["max_positions"])
     except (KeyError, TypeError) as error:
         raise InputError(
             f"the artifact's index does not state its engine profiles: {error}",
             hint="export the model again",
         ) from None
-    return Profiles(*spans)
+    return Profiles(*spans, positions)
 
 
 def corners(shape: Sequence[int | str], spans: Mapping[str, Span]) -> tuple[Shape, Shape, Shape]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from numprune_export.artifact import Decoder
 from numprune_export.errors import RecipeError
 from numprune_exporters.trt.profiles import Profiles, Span
+from numprune_exporters.trt.slot_layout import aligned
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 Graph = Literal["auto", "fused", "decomposed"]
 ComputeCapability = Literal["sm75", "sm80", "sm86", "sm89", "sm120", "sm121"]
 
+ITEM_BYTES: dict[Dtype, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 _LONGEST_PROMPT = 1024
 _COMMON_PROMPT = 128
 _LARGEST_BATCH = 4
@@ -66,7 +69,8 @@ class Decode(_Strict):
     batch: Sizes = Sizes()
     """Sequences at once; default that of `prefill.batch`."""
     capacity: Sizes = Sizes()
-    """Slots of the KV cache, prompt and generated; default 1, 1024, all of the model's positions."""
+    """Slots of the KV cache, prompt and generated; default 1, 1024, all of the model's positions.
+    The largest is rounded up to what memory alignment asks."""
 
 
 class EngineSettings(_Strict):
@@ -133,18 +137,22 @@ def profiles(decoder: Decoder, settings: EngineSettings, target: str) -> Profile
     batch = prefill.batch.span(1, 1, _LARGEST_BATCH)
     longest = min(_LONGEST_PROMPT, positions, decode.capacity.max or positions)
     length = prefill.length.span(1, min(_COMMON_PROMPT, longest), longest)
+    capacity = decode.capacity.span(1, min(_LONGEST_PROMPT, positions), positions)
     found = Profiles(
         prefill_batch=batch,
         length=length,
         positions=prefill.positions.span(1, 1, length.max),
         decode_batch=decode.batch.span(batch.min, batch.opt, batch.max),
-        capacity=decode.capacity.span(1, min(_LONGEST_PROMPT, positions), positions),
+        capacity=capacity,
+        model_positions=positions,
     )
-    _check(found, positions, f"targets.{target}")
-    return found
+    _check(found, f"targets.{target}")
+    token_bytes = decoder.head_dim * ITEM_BYTES[settings.dtype]
+    return replace(found, capacity=replace(capacity, max=aligned(capacity.max, token_bytes)))
 
 
-def _check(found: Profiles, positions: int, prefix: str) -> None:
+def _check(found: Profiles, prefix: str) -> None:
+    positions = found.model_positions
     limits = (
         ("prefill.length.max", found.length.max, positions, "the model has positions"),
         ("decode.capacity.max", found.capacity.max, positions, "the model has positions"),

@@ -72,12 +72,16 @@ def slots_for(capacity: int, token_bytes: int, span: Span) -> int:
     >>> slots_for(1001, 64 * 2, Span(1, 512, 2048))
     1002
     """
-    multiple = ALIGNMENT // gcd(ALIGNMENT, token_bytes)
-    slots = -(-max(capacity, span.min) // multiple) * multiple
+    slots = aligned(max(capacity, span.min), token_bytes)
     if not 1 <= capacity <= slots <= span.max:
         raise InputError(
             f"capacity `{capacity}` needs `{slots}` slots, the engine was built for {span}",
-            hint="ask for shorter sequences, or export with a larger `decode.capacity.max`, "
-            f"best a multiple of {multiple}",
+            hint="ask for shorter sequences, or export with a larger `decode.capacity.max`",
         )
     return slots
+
+
+def aligned(slots: int, token_bytes: int) -> int:
+    """At least `slots`, and so many that each layer's part of the cache is aligned."""
+    multiple = ALIGNMENT // gcd(ALIGNMENT, token_bytes)
+    return -(-slots // multiple) * multiple

@@ -54,6 +54,12 @@ class _EngineExporter:
 
         return open_engine(artifact, threads=threads, capacity=capacity)
 
+    def graph_cannot_run(self, artifact: Artifact) -> str | None:
+        """See GraphBacked.graph_cannot_run."""
+        from numprune_exporters.trt import graph_opening
+
+        return graph_opening.cannot_run(artifact)
+
     def open_graph(self, artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
         """See GraphBacked.open_graph.
 

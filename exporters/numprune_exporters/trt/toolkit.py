@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from numprune_export.errors import DeviceError, MissingExtraError
 from numprune_export.optional import require
 from numprune_exporters.trt.messages import Message, collector
+from numprune_exporters.trt.plan_writer import file_writer
 
 MODULES = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
 NAMES = {"trt": "TensorRT", "trt-rtx": "TensorRT-RTX"}
@@ -97,6 +98,25 @@ class Toolkit:
             return bool(parser.supports_model_v2(content, str(graph)))
         answer = parser.supports_model(content, str(graph))
         return bool(answer[0] if isinstance(answer, tuple) else answer)
+
+    def serialize(self, builder: Any, network: Any, config: Any, file: BinaryIO) -> bool:
+        """Build an engine into an open file; False where the builder fails.
+
+        Since TensorRT 10.13 it is handed over in pieces, and never stands in memory as a whole.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if not hasattr(builder, "build_serialized_network_to_stream"):
+            plan = builder.build_serialized_network(network, config)
+            if plan is not None:
+                file.write(memoryview(plan))
+            return plan is not None
+        writer = file_writer(self.module, file)
+        built = bool(builder.build_serialized_network_to_stream(network, config, writer))
+        if writer.failure is not None:
+            raise writer.failure
+        return built
 
     def allow_decomposition(self, network: Any) -> int:
         """Let attention without a kernel of its own be built from parts; how many there are.
