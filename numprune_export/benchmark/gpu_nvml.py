@@ -17,7 +17,7 @@ def read(device: str) -> GpuState | None:
         device: An index in PCI order, or a UUID.
     """
     try:
-        nvml = require("pynvml", extra="gpu")
+        nvml = require("pynvml", extra="cuda")
     except MissingExtraError:
         return None
     try:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli import describe, package, run
+from numprune_export.cli import describe, doctor, package, run
 from numprune_export.errors import NumpruneError
 from numprune_export.version import __version__
 
@@ -49,7 +49,7 @@ app.command()(package.package)
 app.command("inspect")(describe.inspect)
 app.command()(describe.recipes)
 app.command()(describe.targets)
-app.command()(describe.doctor)
+app.command()(doctor.doctor)
 app.command()(describe.schema)
 
 

