@@ -233,7 +233,7 @@ class AccountsMemory(Protocol):
     """A runner on a device of its own, which can say what it holds there."""
 
     def device_memory(self) -> Mapping[str, int]:
-        """Bytes on the device now, by `weights`, `activations` and `kv_cache`."""
+        """Bytes on the device now: of `weights`, `activations` and `kv_cache` those it knows."""
         ...
 
 

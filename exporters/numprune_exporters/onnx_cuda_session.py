@@ -51,13 +51,24 @@ def open_cuda_session(artifact: Artifact, *, threads: int) -> Session:
     runtime = require("onnxruntime", extra="gpu")
     with redirect_stdout(io.StringIO()):  # it prints what it does not find; the session tells
         runtime.preload_dlls()
+    options = _options(runtime, threads)
+    providers = [(PROVIDER, _PROVIDER_OPTIONS)]
     path = artifact.folder / artifact.entry
-    session = load(runtime, path, _options(runtime, threads), [(PROVIDER, _PROVIDER_OPTIONS)])
-    if session.get_providers()[0] != PROVIDER:
-        raise _no_session(runtime, path)
+    # Asked first with a graph of nothing: a real one would be loaded into the host's memory.
+    for graph in (_NOTHING, path):
+        session = load(runtime, graph, options, providers)
+        if session.get_providers()[0] != PROVIDER:
+            raise _no_session(runtime, path)
     check_placement(session, path)
     return session
 
+
+_NOTHING = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity'
+    b"\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01"
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+"""An ONNX model whose only node is an Identity."""
 
 _PROVIDER_OPTIONS = {
     "device_id": "0",
@@ -100,15 +111,15 @@ def check_placement(session: Session, path: Path) -> None:
 
 
 def _no_session(runtime: Any, path: Path) -> NumpruneError:
-    what = f"ONNX Runtime {runtime.__version__} opened `{path}` on the CPU instead of the GPU"
+    what = f"ONNX Runtime {runtime.__version__} would run `{path}` on the CPU, not on the GPU"
     try:
-        gpu = require_gpu()
+        require_gpu()
     except DeviceError as error:
         return DeviceError(f"{what}: {error}", hint=error.hint)
     except MissingExtraError:
-        gpu = None
+        pass  # without the bindings nothing is known of the GPU, and nothing said
     return DeviceError(
-        f"{what}{f' `{gpu.name}`' if gpu else ''}: its CUDA or cuDNN libraries cannot be loaded",
+        f"{what}: its CUDA or cuDNN libraries cannot be loaded",
         hint="pip install 'onnxruntime-gpu[cuda,cudnn]', and look at its messages on standard error",
     )
 

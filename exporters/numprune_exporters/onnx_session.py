@@ -36,8 +36,11 @@ def open_session(artifact: Artifact, *, threads: int, graph: str | None = None) 
     return load(runtime, path, options, ["CPUExecutionProvider"])
 
 
-def load(runtime: Any, path: Path, options: Any, providers: Sequence[Any]) -> Session:
-    """A session on these execution providers, or an error: never on others.
+def load(runtime: Any, path: Path | bytes, options: Any, providers: Sequence[Any]) -> Session:
+    """A session that was asked for these execution providers; which it has, it must be asked.
+
+    Args:
+        path: The graph's file, or the graph.
 
     Raises:
         InputError: the file is not a graph that this version reads.
@@ -47,8 +50,9 @@ def load(runtime: Any, path: Path, options: Any, providers: Sequence[Any]) -> Se
         return runtime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented) as error:
         reason = str(error).splitlines()[0]
+        name = path if isinstance(path, Path) else "a graph in memory"
         raise InputError(
-            f"ONNX Runtime {runtime.__version__} cannot load `{path}`: {reason}",
+            f"ONNX Runtime {runtime.__version__} cannot load `{name}`: {reason}",
             hint="export the model again with the versions installed here",
         ) from None
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 
-from numprune_export.artifact import Artifact, Exporter
+from numprune_export.artifact import AccountsMemory, Artifact, DecoderRunner, Exporter
+from numprune_export.benchmark.device_memory import used_bytes
 from numprune_export.benchmark.resident import current_bytes, peak_bytes
+from numprune_export.distribution import registered
 from numprune_export.errors import MissingExtraError, NumpruneError, RecipeError
 
 GROUP = "numprune_export.exporters"
@@ -30,9 +31,15 @@ def probe(
 
     Token 0 stands for every token: what is computed does not change what is allocated.
 
+    Returns:
+        Of this process: `baseline_bytes`, `loaded_bytes`, `peak_bytes`. `device`, and on a GPU the
+        same of the device, `device_*`, where the last is what a run left there, and `held`, what
+        the runner says it holds. The baseline has the CUDA context in it.
+
     Raises:
         RecipeError: no installed exporter has this name.
         MissingExtraError: its runtime cannot run here.
+        DeviceError: there is no GPU for it, or too little memory on it.
     """
     exporter = _exporter(target)
     ready = exporter.availability()  # loads the runtime, which is not the model's memory
@@ -42,28 +49,38 @@ def probe(
             hint=ready.install or "see `numprune-export doctor`",
         )
     artifact = Artifact.load(folder)
-    baseline = current_bytes()
+    on_device = _used if exporter.device == "cuda" else _nothing
+    found: dict[str, object] = {"device": exporter.device, **on_device("baseline")}
+    found["baseline_bytes"] = current_bytes()
     capacity = prompt_tokens + decode_steps
     with exporter.open(artifact, threads=threads, capacity=capacity) as runner:
-        loaded = current_bytes()
+        found |= {"loaded_bytes": current_bytes(), **on_device("loaded")}
         runner.prefill(np.zeros((batch, prompt_tokens), np.int64))
         for _ in range(decode_steps):
             runner.decode(np.zeros(batch, np.int64))
-        peak = peak_bytes()
-    return {
-        "baseline_bytes": baseline,
-        "loaded_bytes": loaded,
-        "peak_bytes": peak,
-        "heavy_imports": sorted({"torch", "transformers"} & sys.modules.keys()),
-    }
+        found |= {"peak_bytes": peak_bytes(), **on_device("run"), "held": _held(runner)}
+    found["heavy_imports"] = sorted({"torch", "transformers"} & sys.modules.keys())
+    return found
+
+
+def _used(moment: str) -> dict[str, int]:
+    return {f"device_{moment}_bytes": used_bytes()}
+
+
+def _nothing(moment: str) -> dict[str, int]:
+    return {}
+
+
+def _held(runner: DecoderRunner) -> dict[str, int]:
+    return dict(runner.device_memory()) if isinstance(runner, AccountsMemory) else {}
 
 
 def _exporter(target: str) -> Exporter:
-    found = entry_points(group=GROUP)
-    if target not in found.names:
+    found = registered(GROUP)
+    if target not in found:
         raise RecipeError(
             f"unknown export target `{target}`",
-            hint=f"installed targets: {', '.join(sorted(found.names)) or 'none'}",
+            hint=f"installed targets: {', '.join(sorted(found)) or 'none'}",
         )
     exporter: Exporter = found[target].load()()
     return exporter

@@ -74,16 +74,6 @@ def why_none() -> str | None:
     return None
 
 
-def used_bytes() -> int:
-    """Memory in use on the device, by every process together.
-
-    Raises:
-        DeviceError: there is no device.
-    """
-    free, total = call("cudaMemGetInfo")
-    return int(total) - int(free)
-
-
 def _device_error(name: str, error: Any) -> DeviceError:
     if error.name in _NOTHING_THERE:
         return _no_device()
