@@ -11,7 +11,6 @@ from pydantic import BaseModel, ValidationError
 
 from numprune_export.artifact import Packager
 from numprune_export.distribution import registered
-from numprune_export.distribution import registered
 from numprune_export.errors import RecipeError
 
 GROUP = "numprune_export.servers"

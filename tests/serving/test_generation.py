@@ -1,5 +1,7 @@
 """Batches in lockstep: each row is answered as if it were alone, whatever its neighbours do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny import uneven
@@ -62,7 +64,7 @@ def served(request, folder, tmp_path_factory):
         FAMILIES["llama"].decoder(model), place, OnnxSettings(graph=request.param)
     )
     with open_artifact(Artifact.load(place), threads=1, capacity=CAPACITY) as runner:
-        yield Served(runner, TextTokenizer(folder), CAPACITY, 5)
+        yield Served(runner, TextTokenizer(folder), CAPACITY, CAPACITY, 5)
 
 
 def answer(served, *asked):
@@ -70,7 +72,7 @@ def answer(served, *asked):
     clients = [Recorder() for _ in asked]
     requests = [one if isinstance(one, Request) else Request(*one) for one in asked]
     rows = [Row(*pair, served) for pair in zip(requests, clients, strict=True)]
-    generate(served.runner, rows, capacity=served.capacity)
+    generate(served, rows)
     return clients
 
 
@@ -99,11 +101,29 @@ def test_rows_of_a_batch_are_answered_as_alone(served):
 def test_a_done_row_that_would_outgrow_the_cache_leaves_the_batch(served):
     long = " ".join(["the people"] * 11)
     asked = [(long, 99), ("we will", 20), (long + " and", 1)]
-    room = CAPACITY - 22 + 1
-    expected = [greedy(served, one, n) for one, n in zip((p for p, _ in asked), (room, 20, 1))]
+    expected = [
+        greedy(served, prompt, min(n, CAPACITY - len(prompt.split()) + 1)) for prompt, n in asked
+    ]
     got = answer(served, *asked)
     assert [one.tokens for one in got] == expected
     assert [one.error for one in got] == [None] * 3
+
+
+@pytest.mark.parametrize("longest", [1, 3, 21])
+def test_what_one_prefill_cannot_take_is_read_on_by_decoding(served, longest):
+    long = " ".join(["the people"] * 11)
+    asked = [(long, 99), ("we will", 20), ("of the state", 9)]
+    calls = []
+
+    def refuses(tokens):
+        calls.append(tokens.shape[1])
+        return tokens.shape[1] > longest
+
+    picky = Picky(served.runner, refuses, InputError("too long", hint="shorter"))
+    expected = [one.tokens for one in answer(served, *asked)]
+    got = answer(replace(served, runner=picky, longest_prompt=longest), *asked)
+    assert [one.tokens for one in got] == expected
+    assert max(calls) == longest
 
 
 def test_a_prompt_that_fills_the_cache_still_gets_one_token(served):
@@ -128,7 +148,7 @@ def test_an_end_token_ends_the_text_and_is_not_told(served, folder, tmp_path):
     word_tokenizer().save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"eos_token_id": 11}')
     (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": [{end}, 1]}}')
-    ending = Served(served.runner, TextTokenizer(tmp_path), CAPACITY, 5)
+    ending = replace(served, tokenizer=TextTokenizer(tmp_path))
     (got,) = answer(ending, ("we", 8))
     assert got.tokens == tokens[: tokens.index(end)]
     assert got.reason == "stop"
@@ -137,7 +157,7 @@ def test_an_end_token_ends_the_text_and_is_not_told(served, folder, tmp_path):
 def test_a_cancelled_row_stops_and_the_others_go_on(served):
     leaving, staying = Recorder(patience=3), Recorder()
     rows = [Row(Request("we will", 9, stream=True), one, served) for one in (leaving, staying)]
-    generate(served.runner, rows, capacity=CAPACITY)
+    generate(served, rows)
     assert leaving.reason == "cancelled"
     assert leaving.tokens == staying.tokens[:3]
     assert len(staying.tokens) == 9
@@ -172,7 +192,7 @@ def test_what_a_runner_refuses_fails_alone(served):
     clients = [Recorder() for _ in range(3)]
     prompts = ["we will", "the people of the union will work", "the union"]
     rows = [Row(Request(p, 4), one, served) for p, one in zip(prompts, clients, strict=True)]
-    generate(picky, rows, capacity=CAPACITY)
+    generate(replace(served, runner=picky), rows)
     assert clients[1].error is error
     for n in (0, 2):
         assert clients[n].tokens == greedy(served, prompts[n], 4)
@@ -188,5 +208,5 @@ def test_a_device_that_fails_fails_the_whole_batch_once(served):
 def answer_with(runner, served):
     clients = [Recorder(), Recorder()]
     rows = [Row(Request("we", 3), one, served) for one in clients]
-    generate(runner, rows, capacity=CAPACITY)
+    generate(replace(served, runner=runner), rows)
     return clients

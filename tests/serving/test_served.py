@@ -69,6 +69,11 @@ def generate(server, prompt, most=MOST, **more):
     return json.loads(body)
 
 
+def statistics(client):
+    """Counts and times of the model so far, warm-up included."""
+    return client.get_inference_statistics("tiny", as_json=True)["model_stats"][0]
+
+
 def inputs_of(prompt, most, stream=True):
     values = {
         "text_input": ("BYTES", np.array([[prompt.encode()]], np.object_)),
@@ -116,9 +121,7 @@ def test_streamed_pieces_make_up_the_same_text(server, direct, prompt):
 
 
 def test_the_http_stream_is_the_same_too(server, direct):
-    status, body = post(
-        server, "generate_stream", text_input=PROMPTS[0], max_tokens=8, stream=True
-    )
+    status, body = post(server, "generate_stream", text_input=PROMPTS[0], max_tokens=8, stream=True)
     events = [json.loads(line.removeprefix("data:")) for line in body.split("\n") if line.strip()]
     assert status == 200
     assert len(events) == 8
@@ -127,13 +130,17 @@ def test_the_http_stream_is_the_same_too(server, direct):
 
 def test_clients_at_once_share_batches_and_get_what_each_gets_alone(server, client, direct):
     expected = {prompt: direct(prompt)[0] for prompt in PROMPTS}
+    before = statistics(client)
     with ThreadPoolExecutor(10) as pool:
         asked = [(prompt, pool.submit(generate, server, prompt)) for prompt in PROMPTS * 4]
         got = [(prompt, one.result()["text_output"]) for prompt, one in asked]
     assert got == [(prompt, expected[prompt]) for prompt, _ in asked]
-    statistics = client.get_inference_statistics("tiny", as_json=True)["model_stats"][0]
-    # Warm-up is not counted, so these are batches of clients.
-    assert max(int(one["batch_size"]) for one in statistics["batch_stats"]) > 1
+    after = statistics(client)
+    asked, executed = (
+        int(after[name]) - int(before[name]) for name in ("inference_count", "execution_count")
+    )
+    assert asked == 20
+    assert executed < 20
 
 
 def test_requests_of_other_lengths_and_limits_end_each_at_its_own(server, direct):
@@ -181,7 +188,9 @@ def test_stop_words_sampling_and_the_prompt_itself(server, direct):
     stopped = generate(server, PROMPTS[0], stop_words=["no such text", word])
     assert stopped["text_output"] == text[: text.index(word)]
     assert stopped["finish_reason"] == "stop"
-    drawn = [generate(server, PROMPTS[0], top_p=0.9, seed=seed)["text_output"] for seed in (5, 5, 6)]
+    drawn = [
+        generate(server, PROMPTS[0], top_p=0.9, seed=seed)["text_output"] for seed in (5, 5, 6)
+    ]
     assert drawn[0] == drawn[1] != drawn[2]
     whole = generate(server, PROMPTS[0], exclude_input_in_output=False)["text_output"]
     assert whole == PROMPTS[0] + text
@@ -190,10 +199,12 @@ def test_stop_words_sampling_and_the_prompt_itself(server, direct):
 
 
 def test_a_cancelled_request_stops(server, client):
-    def responses():
-        found = client.get_inference_statistics("tiny", as_json=True)["model_stats"][0]
-        return found["response_stats"]
+    def computed_ns():
+        return int(statistics(client)["inference_stats"]["compute_infer"]["ns"])
 
+    before = computed_ns()
+    assert len(streamed(server, PROMPTS[1], 480)) > 400
+    whole = computed_ns() - before
     answers = queue.Queue()
     with grpc.InferenceServerClient(server.grpc) as other:
         other.start_stream(lambda result, error: answers.put((result, error)))
@@ -201,7 +212,7 @@ def test_a_cancelled_request_stops(server, client):
         answers.get(timeout=30)
         other.stop_stream(cancel_requests=True)
     generate(server, PROMPTS[0], 1)  # one instance: answered after the cancelled one has ended
-    assert 1 < len(responses()) < 400
+    assert computed_ns() - before - whole < whole / 2
 
 
 def test_an_outside_client_reads_what_the_model_takes(client):

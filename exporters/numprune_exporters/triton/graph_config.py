@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from numprune_export.artifact import Artifact
-from numprune_exporters.triton.served_targets import ServedTarget
+from numprune_exporters.triton.served_targets import ServedTarget, instances
 from numprune_exporters.triton.settings import TritonSettings
 
 TYPES: Mapping[str, str] = {
@@ -24,6 +24,10 @@ TYPES: Mapping[str, str] = {
 }
 PAST, PRESENT = "past_key_values.", "present."
 IDLE_US = 60_000_000
+SEQUENCES = 8
+"""Texts that take turns at once, where the settings do not say."""
+ONE_TOTAL = "one"
+"""The warm-up file with the value 1."""
 
 
 def graph_config(
@@ -35,12 +39,12 @@ def graph_config(
         "backend": target.backend,
         "default_model_filename": target.default_file,
         "version_policy": {"latest": {"num_versions": 1}},
-        "instance_group": [{"count": settings.instances, "kind": target.kind}],
+        "instance_group": [instances(target, settings.instances)],
     }
     inputs, outputs = artifact.facts["inputs"], artifact.facts["outputs"]
     if keeps_state(artifact):
         return {**frame, **_stateful(inputs, outputs, settings)}
-    return {**frame, **_explicit(inputs, outputs)}
+    return {**frame, **_explicit(inputs, outputs), **_profile(artifact, target)}
 
 
 def keeps_state(artifact: Artifact) -> bool:
@@ -60,7 +64,7 @@ def _stateful(
         "max_batch_size": 1,
         "sequence_batching": {
             "max_sequence_idle_microseconds": IDLE_US,
-            "oldest": {"max_candidate_sequences": settings.max_batch},
+            "oldest": {"max_candidate_sequences": settings.max_batch or SEQUENCES},
             "state": [_state(name, port) for name, port in inputs.items() if _is_past(name)],
         },
         "input": [_port(name, one, 1) for name, one in inputs.items() if not _is_past(name)],
@@ -90,12 +94,38 @@ def _state(name: str, port: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explicit(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Every tensor as it is, the batch included."""
+    """Every tensor as it is, the batch included.
+
+    Only such a graph is warmed up: warm-up calls go past the scheduler that holds the states.
+    """
     return {
         "max_batch_size": 0,
         "input": [_port(name, one, 0) for name, one in inputs.items()],
         "output": [_port(name, one, 0) for name, one in outputs.items()],
+        "model_warmup": [
+            {
+                "name": "one token",
+                "batch_size": 1,
+                "inputs": {name: _warm_up(name, one) for name, one in inputs.items()},
+            }
+        ],
     }
+
+
+def _warm_up(name: str, port: Mapping[str, Any]) -> dict[str, Any]:
+    """Zeros of size 1 wherever the size is free: the first token of the vocabulary, an empty cache."""
+    said: dict[str, Any] = {"zero_data": True}
+    if name == "total_sequence_length":
+        said = {"input_data_file": ONE_TOTAL}
+    dims = [size if isinstance(size, int) else 1 for size in port["shape"]] or [1]
+    return {"data_type": TYPES[port["type"]], "dims": dims, **said}
+
+
+def _profile(artifact: Artifact, target: ServedTarget) -> dict[str, Any]:
+    """An engine has a profile for prompts and one for decoding; each needs an instance."""
+    if "profiles" not in artifact.facts:
+        return {}
+    return {"instance_group": [{**instances(target, 1), "profile": ["0", "1"]}]}
 
 
 def _port(name: str, port: Mapping[str, Any], skipped: int) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from numprune_export.artifact import Artifact
 from numprune_export.errors import InputError, RecipeError, UnsupportedModelError
 from numprune_exporters.triton import readme
 from numprune_exporters.triton.files_copy import place_artifact, place_file
-from numprune_exporters.triton.graph_config import graph_config
+from numprune_exporters.triton.graph_config import ONE_TOTAL, graph_config
+from numprune_exporters.triton.limits import Limits, limits
 from numprune_exporters.triton.model_config import to_pbtxt
 from numprune_exporters.triton.runtime_copy import copy_modules
 from numprune_exporters.triton.served import opening, text_tokenizer
@@ -21,7 +22,6 @@ from numprune_exporters.triton.served_targets import ServedTarget, served
 from numprune_exporters.triton.settings import TritonSettings
 from numprune_exporters.triton.text_config import WARM_UP_PROMPT, text_config, warm_up_text
 
-MOST_CAPACITY = 2048
 SERVED_CODE = (
     "numprune_exporters.triton.served.generation",
     "numprune_exporters.triton.served.opening",
@@ -49,7 +49,7 @@ class TritonPackager:
         """See Packager.package.
 
         Raises:
-            RecipeError: a capacity that the model does not have.
+            RecipeError: a capacity or batch that the artifact does not have.
             MissingExtraError: tritonclient is not installed.
         """
         if not isinstance(settings, TritonSettings):
@@ -57,22 +57,11 @@ class TritonPackager:
                 f"`{type(settings).__name__}` are not settings of the server `{self.name}`",
                 hint="give the settings class of the server",
             )
-        target = served(artifact)
-        capacity = _capacity(artifact, settings)
-        _write_text_model(artifact, tokenizer, folder, settings, target, capacity)
-        _write_graph(artifact, folder, settings, target)
-        _write_papers(artifact, folder, settings, target, capacity)
-
-
-def _capacity(artifact: Artifact, settings: TritonSettings) -> int:
-    positions = int(artifact.facts["max_positions"])
-    wanted = settings.capacity or min(positions, MOST_CAPACITY)
-    if wanted > positions:
-        raise RecipeError(
-            f"capacity `{wanted}` is more than the model's `{positions}` positions",
-            hint=f"set `capacity` to at most {positions}",
-        )
-    return wanted
+        target, found = served(artifact), limits(artifact, settings)
+        _write_text_model(artifact, tokenizer, folder, settings, target, found)
+        if target.backend is not None:
+            _write_graph(artifact, folder, settings, target)
+        _write_papers(artifact, folder, settings, target, found)
 
 
 def _write_text_model(
@@ -81,7 +70,7 @@ def _write_text_model(
     folder: Path,
     settings: TritonSettings,
     target: ServedTarget,
-    capacity: int,
+    found: Limits,
 ) -> None:
     model = folder / "repository" / settings.name
     place_artifact(artifact, model / "1" / opening.ARTIFACT)
@@ -90,7 +79,7 @@ def _write_text_model(
     shutil.copyfile(FILES / "model.py", model / "1" / "model.py")
     (model / "warmup").mkdir()
     (model / "warmup" / WARM_UP_PROMPT).write_bytes(warm_up_text("Hello"))
-    (model / "config.pbtxt").write_text(to_pbtxt(text_config(settings, target, capacity)))
+    (model / "config.pbtxt").write_text(to_pbtxt(text_config(settings, target, found)))
 
 
 def _write_tokenizer(source: Path, folder: Path) -> None:
@@ -105,7 +94,7 @@ def _write_tokenizer(source: Path, folder: Path) -> None:
             shutil.copyfile(source / name, folder / name)
     try:
         text_tokenizer.TextTokenizer(folder)
-    except ValueError as error:
+    except Exception as error:  # tokenizers has nothing narrower for a file it cannot read
         raise InputError(
             f"the tokenizer in `{source}` cannot be read: {error}", hint="run the recipe again"
         ) from None
@@ -119,7 +108,12 @@ def _write_graph(
         place_file(artifact.folder / name, model / "1" / name)
     if artifact.entry != target.default_file:
         (model / "1" / artifact.entry).rename(model / "1" / target.default_file)
+    (model / "warmup").mkdir()
+    (model / "warmup" / ONE_TOTAL).write_bytes((1).to_bytes(4, "little"))
     (model / "config.pbtxt").write_text(to_pbtxt(graph_config(artifact, target, settings)))
+    (folder / "native" / "README.md").write_text(
+        readme.graph(artifact, settings, target), encoding="utf-8"
+    )
 
 
 def _write_papers(
@@ -127,16 +121,14 @@ def _write_papers(
     folder: Path,
     settings: TritonSettings,
     target: ServedTarget,
-    capacity: int,
+    found: Limits,
 ) -> None:
-    requirements = [one.format(**artifact.facts) for one in target.requirements]
+    facts = readme.flat_facts(artifact)
+    requirements = [one.format(**facts) for one in target.requirements]
     lines = [*requirements, f"tokenizers=={version('tokenizers')}", "numpy>=1.26,<2"]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n")
     client = (FILES / "client.py").read_text(encoding="utf-8")
     (folder / "client.py").write_text(client.replace("@NAME@", settings.name), encoding="utf-8")
     (folder / "README.md").write_text(
-        readme.text_model(artifact, settings, target, capacity), encoding="utf-8"
-    )
-    (folder / "native" / "README.md").write_text(
-        readme.graph(artifact, settings, target), encoding="utf-8"
+        readme.text_model(artifact, settings, target, found), encoding="utf-8"
     )

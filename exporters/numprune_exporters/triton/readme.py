@@ -7,6 +7,7 @@ from pathlib import Path
 
 from numprune_export.artifact import Artifact
 from numprune_exporters.triton.graph_config import keeps_state
+from numprune_exporters.triton.limits import Limits
 from numprune_exporters.triton.served_targets import ServedTarget
 from numprune_exporters.triton.settings import TritonSettings
 
@@ -28,19 +29,19 @@ is the batch."""
 
 
 def text_model(
-    artifact: Artifact, settings: TritonSettings, target: ServedTarget, capacity: int
+    artifact: Artifact, settings: TritonSettings, target: ServedTarget, limits: Limits
 ) -> str:
     """What to install, how to start, how to ask."""
     values = {
         "NAME": settings.name,
         "TARGET": artifact.target,
         "DTYPE": str(artifact.facts["dtype"]),
-        "CAPACITY": str(capacity),
-        "MAX_BATCH": str(settings.max_batch),
+        "CAPACITY": str(limits.capacity),
+        "MAX_BATCH": str(limits.batch),
         "MAX_TOKENS": str(settings.max_tokens),
         "INSTANCES": str(settings.instances),
         "GPUS": " --gpus all" if target.kind == "KIND_GPU" else "",
-        "RUNTIME": target.note.format(**_flat(artifact)),
+        "RUNTIME": target.note.format(**flat_facts(artifact)),
     }
     return _filled("README.md", values)
 
@@ -49,18 +50,21 @@ def graph(artifact: Artifact, settings: TritonSettings, target: ServedTarget) ->
     """What the bare graph takes, and what of it has been checked."""
     values = {
         "NAME": settings.name,
-        "BACKEND": target.backend,
+        "BACKEND": str(target.backend),
         "USE": STATE if keeps_state(artifact) else EXPLICIT,
-        "VERSION": target.graph_note.format(**_flat(artifact)),
+        "VERSION": target.graph_note.format(**flat_facts(artifact)),
     }
     return _filled("GRAPH.md", values)
 
 
-def _flat(artifact: Artifact) -> Mapping[str, str]:
-    """Facts as text, those of `versions` and `opsets` by names of their own."""
-    facts = dict(artifact.facts)
-    opset = facts.get("opsets", {}).get("ai.onnx", "")
-    return {**{name: str(one) for name, one in facts.items()}, "opset": str(opset)}
+def flat_facts(artifact: Artifact) -> Mapping[str, str]:
+    """Facts as text, with `opset` and `toolkit_version`, which lie deeper, by names of their own."""
+    facts = artifact.facts
+    deeper = {
+        "opset": facts.get("opsets", {}).get("ai.onnx", ""),
+        "toolkit_version": facts.get("toolkit", {}).get("version", ""),
+    }
+    return {name: str(one) for name, one in {**facts, **deeper}.items()}
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:

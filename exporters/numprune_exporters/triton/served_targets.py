@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from numprune_export.artifact import Artifact
 from numprune_export.errors import UnsupportedModelError
@@ -18,10 +18,10 @@ class ServedTarget:
     """`module:function`, with the arguments of `Exporter.open`. The module and all of this project
     that it imports is copied into the repository, and must need neither torch nor pydantic."""
     requirements: tuple[str, ...]
-    """Distributions that the runner imports, versions pinned where they must be."""
+    """Distributions that the runner imports, versions pinned where they must be; facts in braces."""
     kind: Literal["KIND_CPU", "KIND_GPU"]
-    backend: Literal["onnxruntime", "tensorrt"]
-    """Triton's own backend for the bare graph."""
+    backend: Literal["onnxruntime", "tensorrt"] | None
+    """Triton's own backend for the bare graph; None: it has none for such artifacts."""
     default_file: str
     """What that backend calls the graph."""
     note: str
@@ -29,6 +29,14 @@ class ServedTarget:
     graph_note: str
     """For the bare graph's README: what its backend needs."""
 
+
+ENGINE_OPENER = "numprune_exporters.trt.opening:open_engine"
+CUDA = "cuda-bindings>=12.9,<14"
+ENGINE_NOTE = (
+    "The engine runs in {runtime}, in exactly this version, on the GPU it was built for."
+    " **No server has run an engine of this kind yet**: what has been run is the same code with"
+    " ONNX Runtime."
+)
 
 TARGETS: Mapping[str, ServedTarget] = {
     "onnx": ServedTarget(
@@ -40,15 +48,56 @@ TARGETS: Mapping[str, ServedTarget] = {
         note="The model runs in ONNX Runtime {needs_onnxruntime} or newer, on the CPU.",
         graph_note="Needs a server whose ONNX Runtime is {needs_onnxruntime} or newer (opset {opset}).",
     ),
+    "onnx-cuda": ServedTarget(
+        opener="numprune_exporters.onnx_cuda_opening:open_artifact",
+        requirements=("onnxruntime-gpu>={needs_onnxruntime}", CUDA),
+        kind="KIND_GPU",
+        backend="onnxruntime",
+        default_file="model.onnx",
+        note="The model runs in ONNX Runtime {needs_onnxruntime} or newer, on the GPU."
+        " **No server has run it on a GPU yet**: what has been run is the same code on the CPU.",
+        graph_note="Needs a server whose ONNX Runtime is {needs_onnxruntime} or newer (opset {opset}).",
+    ),
+    "trt": ServedTarget(
+        opener=ENGINE_OPENER,
+        requirements=("tensorrt=={toolkit_version}", CUDA),
+        kind="KIND_GPU",
+        backend="tensorrt",
+        default_file="model.plan",
+        note=f"{ENGINE_NOTE} TensorRT comes from NVIDIA's index:"
+        " add `--extra-index-url https://pypi.nvidia.com` to the pip line.",
+        graph_note="Needs the tritonserver image whose TensorRT is exactly {toolkit_version}"
+        " (NVIDIA's support matrix lists them), and the GPU it was built for.",
+    ),
+    "trt-rtx": ServedTarget(
+        opener=ENGINE_OPENER,
+        requirements=("tensorrt-rtx-cu13=={toolkit_version}", CUDA),
+        kind="KIND_GPU",
+        backend=None,
+        default_file="model.plan",
+        note=ENGINE_NOTE,
+        graph_note="",
+    ),
 }
+
+
+def instances(target: ServedTarget, count: int) -> dict[str, Any]:
+    """An instance group. On a GPU it names the first one: the runner computes there."""
+    gpus = {"gpus": [0]} if target.kind == "KIND_GPU" else {}
+    return {"count": count, "kind": target.kind, **gpus}
 
 
 def served(artifact: Artifact) -> ServedTarget:
     """How this artifact is served.
 
     Raises:
-        UnsupportedModelError: its target is not one that Triton can serve.
+        UnsupportedModelError: its target is not one that Triton can serve, or it has no weights.
     """
+    if artifact.facts.get("stripped"):
+        raise UnsupportedModelError(
+            f"the engine in `{artifact.folder}` has no weights",
+            hint="export with `stripped: false`",
+        )
     if artifact.target not in TARGETS:
         raise UnsupportedModelError(
             f"Triton cannot serve an artifact of target `{artifact.target}`",

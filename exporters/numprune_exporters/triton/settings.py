@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -31,8 +31,8 @@ class TritonSettings(BaseModel):
     """Longest sequence in tokens, prompt and generated. Default: the model's, at most 2048."""
     max_tokens: PositiveInt = 64
     """Generated at most for a request that does not say."""
-    max_batch: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Requests answered together."""
+    max_batch: PositiveInt | None = None
+    """Requests answered together. Default: what the artifact takes, at most 8."""
     queue_delay_us: NonNegativeInt = 2000
     """How long a request may wait for others, in microseconds."""
     instances: PositiveInt = 1

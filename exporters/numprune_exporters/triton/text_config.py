@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from numprune_exporters.triton.served_targets import ServedTarget
+from numprune_exporters.triton.limits import Limits
+from numprune_exporters.triton.served_targets import ServedTarget, instances
 from numprune_exporters.triton.settings import TritonSettings
 
 WARM_UP_PROMPT = "prompt"
-WARM_UP_TOKENS = 2
 
 INPUTS: tuple[tuple[str, str], ...] = (
     ("max_tokens", "TYPE_INT32"),
@@ -29,30 +29,31 @@ OUTPUTS: tuple[tuple[str, str, int], ...] = (
 )
 
 
-def text_config(settings: TritonSettings, target: ServedTarget, capacity: int) -> dict[str, Any]:
+def text_config(settings: TritonSettings, target: ServedTarget, limits: Limits) -> dict[str, Any]:
     """The ModelConfig message as a dictionary."""
     return {
         "name": settings.name,
         "backend": "python",
-        "max_batch_size": settings.max_batch,
+        "max_batch_size": limits.batch,
         "model_transaction_policy": {"decoupled": True},
         "version_policy": {"latest": {"num_versions": 1}},
         "dynamic_batching": {
-            "preferred_batch_size": [settings.max_batch],
+            "preferred_batch_size": [limits.batch],
             "max_queue_delay_microseconds": settings.queue_delay_us,
         },
-        "instance_group": [{"count": settings.instances, "kind": target.kind}],
+        "instance_group": [instances(target, settings.instances)],
         "input": [_required("text_input"), *(_optional(*one) for one in INPUTS)],
         "output": [
             {"name": name, "data_type": kind, "dims": [size]} for name, kind, size in OUTPUTS
         ],
         "parameters": {
             "opener": {"string_value": target.opener},
-            "capacity": {"string_value": str(capacity)},
+            "capacity": {"string_value": str(limits.capacity)},
+            "longest_prompt": {"string_value": str(limits.longest_prompt)},
             "threads": {"string_value": str(settings.threads)},
             "max_tokens": {"string_value": str(settings.max_tokens)},
         },
-        "model_warmup": [_warm_up(size) for size in sorted({1, settings.max_batch})],
+        "model_warmup": [_warm_up(size) for size in sorted({1, limits.batch})],
     }
 
 

@@ -68,7 +68,7 @@ class TritonPythonModel:
                 client.fail(error)
             else:
                 rows.append(row)
-        generate(self._served.runner, rows, capacity=self._served.capacity)
+        generate(self._served, rows)
 
     def finalize(self) -> None:
         self._served.runner.__exit__(None, None, None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
-from numprune_export.artifact import DecoderRunner, Logits, Tokens
+from numprune_export.artifact import Logits, Tokens
 from numprune_export.errors import InputError, NumpruneError
 from numprune_exporters.triton.served.opening import Served
 from numprune_exporters.triton.served.request import Request
@@ -108,48 +108,56 @@ class Row:
         self._client.send(piece)
 
 
-def generate(runner: DecoderRunner, rows: Sequence[Row], *, capacity: int) -> None:
+def generate(served: Served, rows: Sequence[Row]) -> None:
     """Answer all rows. An error of the runner reaches the rows that cause it, no others."""
     active = [row for row in rows if not row.done]
     try:
         while active:
-            active = _lockstep(runner, active, capacity)
+            active = _lockstep(served, active)
     except InputError as error:
         left = [row for row in active if not row.done]
         if len(left) == 1:
             left[0].fail(error)
             return
         for row in left:
-            generate(runner, [row], capacity=capacity)
+            generate(served, [row])
     except NumpruneError as error:
         for row in active:
             if not row.done:
                 row.fail(error)
 
 
-def _lockstep(runner: DecoderRunner, rows: Sequence[Row], capacity: int) -> list[Row]:
+def _lockstep(served: Served, rows: Sequence[Row]) -> list[Row]:
     """Decode until all rows are done, or until a done row would outgrow the cache; who is left.
 
     Those are put together anew, so that what a row gets does not depend on its neighbours' lengths.
     """
-    tokens, lengths = _right_padded(rows)
-    logits = runner.prefill(tokens, lengths)
-    longest = int(lengths.max())
+    tokens, read = _right_padded(rows, served.longest_prompt)
+    logits = served.runner.prefill(tokens, read)
     while True:
-        for row, values in zip(rows, logits, strict=True):
-            if not row.done:
+        for (row, count), values in zip(_pairs(rows, read), logits, strict=True):
+            # A row longer than one prefill is read on by decoding; its logits are not asked for.
+            if not row.done and count == len(row.tokens):
                 row.accept(values)
         active = [row for row in rows if not row.done]
-        if not active or longest == capacity:
+        if not active or read.max() == served.capacity:
             return active
-        logits = runner.decode(np.array([row.tokens[-1] for row in rows], np.int64))
-        longest += 1
+        # A done row goes on with its last token, and nothing is read of it.
+        following = [
+            row.tokens[min(count, len(row.tokens) - 1)] for row, count in _pairs(rows, read)
+        ]
+        logits = served.runner.decode(np.array(following, np.int64))
+        read += 1
 
 
-def _right_padded(rows: Sequence[Row]) -> tuple[Tokens, Tokens]:
-    """Tokens (batch, longest) and lengths (batch,)."""
-    lengths = np.array([len(row.tokens) for row in rows], np.int64)
+def _pairs(rows: Sequence[Row], read: Tokens) -> Iterator[tuple[Row, int]]:
+    return zip(rows, map(int, read), strict=True)
+
+
+def _right_padded(rows: Sequence[Row], most: int) -> tuple[Tokens, Tokens]:
+    """The first `most` tokens of each row (batch, longest), and how many those are (batch,)."""
+    lengths = np.array([min(most, len(row.tokens)) for row in rows], np.int64)
     tokens = np.zeros((len(rows), int(lengths.max())), np.int64)
-    for place, row in zip(tokens, rows, strict=True):
-        place[: len(row.tokens)] = row.tokens
+    for place, row, length in zip(tokens, rows, lengths, strict=True):
+        place[:length] = row.tokens[:length]
     return tokens, lengths

@@ -23,6 +23,8 @@ class Served:
     tokenizer: TextTokenizer
     capacity: int
     """Longest sequence in tokens, prompt and generated."""
+    longest_prompt: int
+    """Tokens that one prefill takes."""
     max_tokens: int
     """Generated for a request that names no limit."""
 
@@ -42,4 +44,10 @@ def open_served(folder: Path, parameters: Mapping[str, Any]) -> Served:
     runner = opener(
         Artifact.load(folder / ARTIFACT), threads=int(said["threads"]), capacity=capacity
     )
-    return Served(runner, TextTokenizer(folder / TOKENIZER), capacity, int(said["max_tokens"]))
+    return Served(
+        runner,
+        TextTokenizer(folder / TOKENIZER),
+        capacity=capacity,
+        longest_prompt=int(said["longest_prompt"]),
+        max_tokens=int(said["max_tokens"]),
+    )
