@@ -104,7 +104,9 @@ class Plan:
         """The plan that `to_json` gave; totals are computed anew."""
         sites, kept = [], {}
         for row in content["sites"]:
-            values = {field.name: row[field.name] for field in fields(Site)}
+            # Absent from plans written before a sublayer could be empty.
+            values = {"may_be_empty": False, **row}
+            values = {field.name: values[field.name] for field in fields(Site)}
             values["producers"] = tuple(Producer(**one) for one in row["producers"])
             site = Site(**values)
             sites.append(site)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ from numprune_export.pipeline.measured import (
     facts_of,
     keys,
     open_artifact,
+    reference_device,
     runnable,
     write_metrics,
 )
 from numprune_export.pipeline.models import VARIANTS, Models
+from numprune_export.pipeline.reference_rows import ReferenceRow, reference_rows
 from numprune_export.run_folder import Stage, key_of
-from numprune_export.validate.reference import TorchRunner
 
 
 def benchmark(
@@ -97,14 +98,9 @@ def _latency(
                 for build in _rebuilds(one.artifacts["pruned"])
             ]
         if recipe.reference or not exported:
-            runners = [TorchRunner(models.get(one), threads=recipe.threads) for one in VARIANTS]
-            pairs["torch"] = Pair(*(stack.enter_context(one) for one in runners))
-            under["torch"] = {
-                "threads": recipe.threads,
-                "device": "cpu",
-                "dtype": str(models.pruned.dtype).removeprefix("torch."),
-                "runtime": f"torch {torch.__version__}",
-            }
+            rows = stack.enter_context(_references(models, exported, workload, recipe.threads))
+            pairs |= {name: row.pair for name, row in rows.items()}
+            under |= {name: dict(row.conditions) for name, row in rows.items()}
         return measure_decoders(
             pairs,
             workload,
@@ -114,6 +110,23 @@ def _latency(
             seed=recipe.seed,
             progress=context.observer.advance,
         )
+
+
+def _references(
+    models: Models, exported: Sequence[Exported], workload: Workload, threads: int
+) -> AbstractContextManager[dict[str, ReferenceRow]]:
+    """PyTorch where the artifacts run, and in the dtype that they have on a GPU."""
+    device = reference_device(exported)
+    on_gpu = [one for one in exported if one.target.exporter.device == "cuda"]
+    stated = on_gpu[0].artifacts["pruned"].facts["dtype"] if device == "cuda" else None
+    return reference_rows(
+        models.dense,
+        models.pruned,
+        device=device,
+        dtype=None if stated is None else getattr(torch, stated),
+        capacity=workload.capacity,
+        threads=threads,
+    )
 
 
 def _rebuilds(artifact: Artifact) -> list[Artifact]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from numprune_export.artifact import DecoderRunner
+from numprune_export.artifact import DecoderRunner, Device
 from numprune_export.metric import Metrics, metrics_from_json, metrics_to_json
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.models import VARIANTS, Models, Variant
@@ -53,7 +53,7 @@ def runnable(exported: Sequence[Exported]) -> list[Exported]:
     return [one for one in exported if one.target.cannot_run is None]
 
 
-def reference_device(exported: Sequence[Exported]) -> str:
+def reference_device(exported: Sequence[Exported]) -> Device:
     """Where PyTorch computes what artifacts are compared with: on the GPU if one of them runs there."""
     gpu = any(one.target.exporter.device == "cuda" for one in runnable(exported))
     return "cuda" if gpu and torch.cuda.is_available() else "cpu"

@@ -18,9 +18,14 @@ def summarize(metrics: Mapping[str, Measurement], not_run: Mapping[str, str]) ->
 
 
 def targets(metrics: Mapping[str, Measurement], kind: str) -> list[str]:
-    """Targets that have metrics of this kind, such as `latency`; the torch reference comes last."""
+    """Targets that have metrics of this kind, such as `latency`; PyTorch's own rows come last."""
     names = {name.split(".")[1] for name in metrics if name.startswith(f"{kind}.")}
-    return sorted(names, key=lambda name: (name == "torch", name))
+    return sorted(names, key=lambda name: (is_reference(name), name))
+
+
+def is_reference(name: str) -> bool:
+    """Whether this is a row of PyTorch itself: `torch`, `torch-cuda`, `torch-cuda-compiled`."""
+    return name.partition("-")[0] == "torch"
 
 
 def perplexities(metrics: Mapping[str, Measurement]) -> dict[str, Measurement]:
@@ -60,7 +65,7 @@ def _size(metrics: Mapping[str, Measurement]) -> str:
 
 def _speeds(metrics: Mapping[str, Measurement]) -> Iterator[str]:
     timed = targets(metrics, "latency")
-    exported = [name for name in timed if name != "torch"] or timed
+    exported = [name for name in timed if not is_reference(name)] or timed
     if not exported:
         yield "speed not measured"
     for target in exported:
