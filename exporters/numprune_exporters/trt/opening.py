@@ -16,8 +16,11 @@ from numprune_exporters.trt.engine_device import EngineDevice
 from numprune_exporters.trt.engine_memory import weights_bytes
 from numprune_exporters.trt.engine_ports import Engine, engine_tensors, read_ports
 from numprune_exporters.trt.engine_runner import EngineRunner
+from numprune_exporters.trt.gpu_match import check_gpu
+from numprune_exporters.trt.graph_opening import GRAPH
 from numprune_exporters.trt.messages import Message, reason
 from numprune_exporters.trt.plan_header import read_header
+from numprune_exporters.trt.refitting import put_weights
 from numprune_exporters.trt.slot_layout import slots_for
 from numprune_exporters.trt.toolkit import Toolkit
 
@@ -44,7 +47,11 @@ def open_engine(
     _check_plan(artifact, plan, toolkit)
     profiles = engine_profiles.from_facts(artifact.facts)
     profiles.require_capacity(capacity)
-    engine = _deserialized(artifact, plan, toolkit, require_gpu())
+    gpu = require_gpu()
+    check_gpu(artifact.facts, gpu)
+    engine = deserialize(artifact, plan, toolkit, gpu)
+    if artifact.facts.get("stripped"):
+        put_weights(toolkit, engine, artifact.folder / GRAPH)
     ports = read_ports(engine_tensors(engine))
     slots = slots_for(capacity, ports.token_bytes, profiles.capacity)
     device = EngineDevice(toolkit, engine, ports, slots=slots, record=record)
@@ -59,10 +66,10 @@ def open_engine(
 
 def _check_plan(artifact: Artifact, plan: Path, toolkit: Toolkit) -> None:
     """What can be seen without a GPU."""
-    if artifact.facts.get("stripped"):
+    if artifact.facts.get("stripped") and GRAPH not in artifact.files:
         raise InputError(
-            f"`{plan}` was stripped of its weights and cannot run as it is",
-            hint="export with `stripped: false`",
+            f"`{plan}` was stripped of its weights, and the graph that holds them was not kept",
+            hint="export with `stripped: false`, or with `keep_graph: true`",
         )
     header = read_header(plan)
     installed = tuple(int(part) for part in toolkit.version.split(".")[:3])
@@ -76,7 +83,13 @@ def _check_plan(artifact: Artifact, plan: Path, toolkit: Toolkit) -> None:
         )
 
 
-def _deserialized(artifact: Artifact, plan: Path, toolkit: Toolkit, gpu: Gpu) -> Engine:
+def deserialize(artifact: Artifact, plan: Path, toolkit: Toolkit, gpu: Gpu) -> Engine:
+    """The engine in a plan whose hash and version are right.
+
+    Raises:
+        DeviceError: it does not fit this GPU.
+        InputError: TensorRT cannot read it.
+    """
     runtime = toolkit.module.Runtime(toolkit.logger)
     # Such a plan brings a runtime of its own, which is host code. Its hash has been checked.
     runtime.engine_host_code_allowed = bool(artifact.facts.get("version_compatible"))
