@@ -10,7 +10,7 @@ from numprune_export.errors import OutputError
 from numprune_exporters.trt import timing_cache
 from numprune_exporters.trt.messages import not_the_graph, reason
 from numprune_exporters.trt.network import Parsed, Refused
-from numprune_exporters.trt.profiles import Profiles, corners
+from numprune_exporters.trt.profiles import Profiles, Span, corners
 from numprune_exporters.trt.settings import EngineSettings, TrtRtxSettings, TrtSettings
 from numprune_exporters.trt.toolkit import Toolkit
 
@@ -39,7 +39,7 @@ def build(
         InputError: the timing cache cannot be used.
         OutputError: the file cannot be written.
     """
-    config = _config(toolkit, parsed, settings, profiles, inputs)
+    config = configuration(toolkit, parsed, settings, profiles, inputs)
     if cache is not None:
         timing_cache.attach(toolkit, config, cache)
     with toolkit.listening() as heard:
@@ -69,13 +69,14 @@ def _written(toolkit: Toolkit, parsed: Parsed, config: Any, engine: Path) -> boo
     return built
 
 
-def _config(
+def configuration(
     toolkit: Toolkit,
     parsed: Parsed,
     settings: EngineSettings,
     profiles: Profiles,
     inputs: Inputs,
 ) -> Any:
+    """An IBuilderConfig with all that was asked for, but the timing cache."""
     module, config = toolkit.module, parsed.builder.create_builder_config()
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
     flags = module.BuilderFlag
@@ -91,7 +92,8 @@ def _config(
         _tune(toolkit, config, settings)
     if isinstance(settings, TrtRtxSettings):
         _aim(toolkit, config, settings)
-    _add_profiles(parsed.builder, config, profiles, inputs)
+    for spans in profiles.dimensions:
+        config.add_optimization_profile(optimization_profile(parsed.builder, spans, inputs))
     return config
 
 
@@ -114,9 +116,9 @@ def _aim(toolkit: Toolkit, config: Any, settings: TrtRtxSettings) -> None:
         config.set_compute_capability(known[name.upper()], index)
 
 
-def _add_profiles(builder: Any, config: Any, profiles: Profiles, inputs: Inputs) -> None:
-    for spans in profiles.dimensions:
-        profile = builder.create_optimization_profile()
-        for name, port in inputs.items():
-            profile.set_shape(name, *corners(port["shape"], spans))
-        config.add_optimization_profile(profile)
+def optimization_profile(builder: Any, spans: Mapping[str, Span], inputs: Inputs) -> Any:
+    """An IOptimizationProfile: every input's smallest, best and largest shape."""
+    profile = builder.create_optimization_profile()
+    for name, port in inputs.items():
+        profile.set_shape(name, *corners(port["shape"], spans))
+    return profile

@@ -75,7 +75,7 @@ def make_engines(
     for number in range(settings.repeat_builds):
         names.append(f"engine.{number}.plan" if number else "engine.plan")
         # Later builds time their kernels anew: that they may differ is what they are for.
-        cache = None if number else _cache(kit, folder, settings)
+        cache = None if number else timing_cache_path(kit.target, folder, settings)
         started = time.perf_counter()
         build(kit, parsed, settings, profiles, written["inputs"], folder / names[-1], cache)
         seconds.append(time.perf_counter() - started)
@@ -92,13 +92,18 @@ def _write_graph(
     return graph_file.write(slot_graph.build(decoder, metadata, settings.dtype, graph), folder)
 
 
-def _cache(kit: Toolkit, folder: Path, settings: EngineSettings) -> Path | None:
+def timing_cache_path(target: str, folder: Path, settings: EngineSettings) -> Path | None:
+    """Where the timings of builds into `folder` are kept: both variants of a run share them.
+
+    Raises:
+        RecipeError: a relative path that leaves the run.
+    """
     if not isinstance(settings, TrtSettings) or settings.timing_cache is None:
         return None
     given = Path(settings.timing_cache)
     if not given.is_absolute() and ".." in given.parts:
         raise RecipeError(
-            f"`targets.{kit.target}.timing_cache`: `{given}` leaves the run folder",
+            f"`targets.{target}.timing_cache`: `{given}` leaves the run folder",
             hint="give a name inside it, or an absolute path",
         )
     return folder.parent / given

@@ -10,7 +10,11 @@ from typing import Any
 from numprune_export.errors import DeviceError, NumpruneError, RecipeError
 
 _LONGEST = 400
-_SOURCE = re.compile(r"^\[\S+::\d+\] |\s*\(?In \S+ at /_src/.*$|\s+In \S+ at /_src/.*$", re.DOTALL)
+_PLACE = re.compile(r"\s*\(?In \S+ at /_src/.*$", re.DOTALL)
+"""Where in the library's own source it happened."""
+_WRAPPING = re.compile(
+    r"^(?:\[\S+\] |\S+: )?Error Code \d+: (?:Internal Error|([\w ]+)) \((?:\[[^\]]*\] )?"
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,17 @@ def collector(module: Any) -> Any:
 
 
 def shortened(text: str) -> str:
-    """One line, without the places in the library's own source."""
-    line = " ".join(_SOURCE.sub("", text).split())
+    """What was said, in one line.
+
+    >>> shortened("IBuilder::build: Error Code 1: Myelin ([pass.cpp:7: run] No FP32.  In f at /_src/g")
+    'Myelin: No FP32.'
+    >>> shortened("[api.cpp::check::9] Error Code 3: Internal Error (bad  name)")
+    'bad name'
+    """
+    said = _WRAPPING.sub(lambda found: f"{found[1]}: " if found[1] else "", _PLACE.sub("", text))
+    line = " ".join(said.split())
+    if said != text and line.endswith(")") and line.count(")") > line.count("("):
+        line = line[:-1]
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
