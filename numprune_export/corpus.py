@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,10 +144,15 @@ def _documents(corpus: Corpus, search: Sequence[Path]) -> Iterator[str]:
             raise InputError(
                 f"text file `{name}` does not exist in {places}", hint="check the path"
             )
-        yield from _jsonl_rows(path, corpus.field) if path.suffix == ".jsonl" else [_read(path)]
+        yield from _jsonl_rows(path, corpus.field) if path.suffix == ".jsonl" else [read_text(path)]
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file of text.
+
+    Raises:
+        InputError: it cannot be read, is not UTF-8, or holds nothing.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -160,7 +165,7 @@ def _read(path: Path) -> str:
 
 
 def _jsonl_rows(path: Path, field: str) -> Iterator[str]:
-    for number, line in enumerate(_read(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -175,18 +180,28 @@ def _jsonl_rows(path: Path, field: str) -> Iterator[str]:
         yield text
 
 
-def _dataset_rows(dataset: Dataset, field: str) -> Iterator[str]:
+def fetch(dataset: Dataset) -> Any:
+    """The rows of a data set, as a `datasets.Dataset`.
+
+    Raises:
+        HubError: it cannot be fetched.
+        MissingExtraError: `datasets` is not installed.
+    """
     datasets = require("datasets", extra="datasets")
     try:
-        rows = datasets.load_dataset(
+        return datasets.load_dataset(
             dataset.id, dataset.name, split=dataset.split, revision=dataset.revision
         )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HubError(
             f"cannot load data set `{dataset.id}`: {reason}",
-            hint="check its name, split and the network, or give local files under `texts`",
+            hint="check its name, split and the network, or give local files",
         ) from None
+
+
+def _dataset_rows(dataset: Dataset, field: str) -> Iterator[str]:
+    rows = fetch(dataset)
     if field not in rows.column_names:
         raise InputError(
             f"data set `{dataset.id}` has no column `{field}`",

@@ -1,0 +1,43 @@
+"""How sure a score over examples is: the percentile bootstrap, and the paired one of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+Resampled = Callable[[Rows], NDArray[np.float64]]
+"""(resamples, n) indices of examples to the score of each resample, (resamples,)."""
+
+RESAMPLES = 1000
+_AT_ONCE = 1 << 20  # drawn examples held at a time
+
+
+def interval(score: Resampled, examples: int, *, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval (Efron 1979) of a score over `examples` examples."""
+    return _bounds(np.concatenate([score(rows) for rows in _draws(examples, seed)]))
+
+
+def change_interval(
+    before: Resampled, after: Resampled, examples: int, *, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of after - before, both scored on the same resamples.
+
+    What makes some examples hard for both cancels, so a small change is told from none.
+    """
+    drawn = (after(rows) - before(rows) for rows in _draws(examples, seed))
+    return _bounds(np.concatenate(list(drawn)))
+
+
+def _draws(examples: int, seed: int) -> Iterator[Rows]:
+    generator = np.random.default_rng(seed)
+    step = max(1, _AT_ONCE // examples)
+    for start in range(0, RESAMPLES, step):
+        yield generator.integers(0, examples, (min(step, RESAMPLES - start), examples))
+
+
+def _bounds(scores: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(scores, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,114 @@
+"""One answer per text or pair of texts: a class, or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from numprune_export.encoder import EncoderRunner
+from numprune_export.encoder import Task as Kind
+from numprune_export.tasks import confusion, correlation, labels, rows
+from numprune_export.tasks.encoded import Encoded
+from numprune_export.tasks.evaluate import Run, answered, conditions
+from numprune_export.tasks.evaluation import Evaluation, Measure
+from numprune_export.tasks.labelled import LabelledData, MetricName
+from numprune_export.tasks.labels import Classes
+from numprune_export.tasks.task import logits_of, same_label, text_fields, text_of
+from numprune_export.tasks.tokenize import Reading
+
+
+@dataclass(frozen=True)
+class SequenceTask:
+    """See `Task`."""
+
+    classes: Classes
+    regression: bool
+    """The model predicts one number and not a class."""
+    kind: ClassVar[Kind] = "sequence"
+
+    @property
+    def metrics(self) -> tuple[MetricName, ...]:
+        return ("spearman", "pearson") if self.regression else ("accuracy", "f1", "matthews")
+
+    def load(
+        self,
+        data: LabelledData,
+        reading: Reading,
+        search: Sequence[Path],
+        *,
+        labelled: bool = True,
+    ) -> Encoded:
+        """See `Task.load`."""
+        fields = text_fields(data, ("text",), (1, 2))
+        found = rows.read(data, search)
+        texts = [[text_of(row.get(one), one, row.place) for row in found] for one in fields]
+        tokens = reading.call(data, *texts, truncation="longest_first")
+        return Encoded(
+            kind=self.kind,
+            data=data,
+            windows=reading.windows(tokens),
+            labels=self._labels(data, found, labelled=labelled),
+            cut=reading.cut(tokens),
+        )
+
+    def _labels(
+        self, data: LabelledData, found: list[rows.Row], *, labelled: bool
+    ) -> NDArray[np.int64] | NDArray[np.float32] | None:
+        field = data.label or "label"
+        values = [labels.of(row, field, required=labelled) for row in found]
+        if any(one is None for one in values):
+            return None
+        pairs = [(value, row.place) for value, row in zip(values, found, strict=True)]
+        if self.regression:
+            return np.asarray([labels.target_number(*one) for one in pairs], dtype=np.float32)
+        numbers = [self.classes.number(*one, data.relabel) for one in pairs]
+        return np.asarray(numbers, dtype=np.int64)
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Cross entropy, or the squared error of a regression; see `Task.loss`."""
+        logits = logits_of(outputs)
+        if self.regression:
+            return (logits[:, 0] - labels.float()).square()
+        return functional.cross_entropy(logits, labels, reduction="none")
+
+    def require_varied(self, encoded: Encoded) -> None:
+        """See `Task.require_varied`."""
+        assert encoded.labels is not None, "labels are needed"
+        if (encoded.labels == encoded.labels[0]).all():
+            first = encoded.labels[0]
+            name = f"{first:g}" if self.regression else self.classes.names[int(first)]
+            raise same_label(len(encoded), name)
+
+    def evaluate(
+        self,
+        runner: EncoderRunner,
+        encoded: Encoded,
+        run: Run = Run(),  # noqa: B008, frozen
+    ) -> Evaluation:
+        """See `Task.evaluate`."""
+        self.require_varied(encoded)
+        assert encoded.labels is not None
+        losses = np.empty(len(encoded))
+        answers = np.empty(len(encoded))
+        for batch, logits in answered(runner, encoded, run):
+            given = torch.from_numpy(np.asarray(batch.labels))
+            losses[batch.rows] = self.loss(torch.from_numpy(logits), given).numpy()
+            answers[batch.rows] = logits[:, 0] if self.regression else logits.argmax(1)
+        unit = "squared error" if self.regression else "nats per example"
+        if self.regression:
+            scores = correlation.measures(encoded.labels.astype(np.float64), answers)
+        else:
+            gold = encoded.labels.astype(np.int64)
+            predicted = answers.astype(np.int64)
+            scores = confusion.measures(gold, predicted, len(self.classes.names))
+        return Evaluation(
+            {**scores, "loss": Measure.mean_of(losses, unit)}, conditions(encoded, run)
+        )
