@@ -29,6 +29,10 @@ class Statistics:
     total: Float[Tensor, " n"]
     """Σ x, fp64."""
     tokens: int
+    unit_width: int = 1
+    """Inputs that belong to one unit, side by side."""
+    unit_gradients: Float[Tensor, "rows units"] | None = None
+    """Gradients of the loss with respect to unit masks, where a method asked for them."""
 
     @property
     def mean(self) -> Float[Tensor, " n"]:
@@ -59,7 +63,7 @@ class Gathering:
         self._total += rows.sum(0, dtype=torch.float64)
         self._tokens += rows.shape[0]
 
-    def finish(self, site: str) -> Statistics:
+    def finish(self, site: Site) -> Statistics:
         """The sums so far.
 
         Raises:
@@ -68,10 +72,10 @@ class Gathering:
         gram = self._gram.triu() + self._gram.triu(1).T
         if not bool(torch.isfinite(gram).all()):
             raise NumericalError(
-                f"activations at `{site}` are not finite",
+                f"activations at `{site.name}` are not finite",
                 hint="check the checkpoint, or calibrate in `dtype: float32`",
             )
-        return Statistics(gram, self._total, self._tokens)
+        return Statistics(gram, self._total, self._tokens, site.consumer_width)
 
 
 def collect(
@@ -86,7 +90,11 @@ def collect(
     batches = blocks.embed(model, family, windows, batch)
     for index, block in enumerate(family.block_list(model)):
         here = [site for site in sites if site.block == index]
-        yield gather(block, here, batches, tick, run_on=True)
+        if here:
+            yield gather(block, here, batches, tick, run_on=True)
+        else:  # both of its sublayers have lost all their units
+            blocks.advance(block, index, batches, tick)
+            yield {}
 
 
 def gather(
@@ -99,4 +107,4 @@ def gather(
     }
     layers = {site.consumer: under_way[site.name].add for site in sites}
     blocks.watch(block, sites[0].block, batches, layers, tick, run_on=run_on)
-    return {name: one.finish(name) for name, one in under_way.items()}
+    return {site.name: under_way[site.name].finish(site) for site in sites}

@@ -33,6 +33,7 @@ def read_site(folder: Path, site: Site) -> Statistics:
             file.get_tensor(f"{site.name}.gram"),
             file.get_tensor(f"{site.name}.total"),
             int(file.get_tensor(f"{site.name}.tokens")),
+            site.consumer_width,
         )
 
 

@@ -12,11 +12,12 @@ from numprune_export.score.flap import Flap
 from numprune_export.score.magnitude import Magnitude
 from numprune_export.score.numerical import Numerical
 from numprune_export.score.random import Random
+from numprune_export.score.stat import Stat
 from numprune_export.score.wanda import Wanda
 
 Score = Annotated[
-    Numerical | Wanda | Flap | Magnitude | Random,
+    Numerical | Wanda | Flap | Stat | Magnitude | Random,
     Field(discriminator="method"),
 ]
 """Any of the methods, told apart by `method`."""
-METHODS = ("numerical", "wanda", "flap", "magnitude", "random")
+METHODS = ("numerical", "wanda", "flap", "stat", "magnitude", "random")

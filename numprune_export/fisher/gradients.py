@@ -1,0 +1,179 @@
+"""Gradients of the loss with respect to unit masks (Kwon et al. 2022, arXiv:2204.09656, §3.1, §4.1).
+
+A unit's mask m multiplies its columns of the consumer's input h: scaling a head's context vector or
+a neuron's activation. At m = 1 its gradient for example b is
+
+    ∂L_b/∂m = Σ over tokens t and the unit's columns j of h_btj · ∂L_b/∂h_btj
+
+and examples do not mix in eval mode, so one backward pass of the summed loss gives every example's
+own gradient. The paper's released code keeps the gradient of the mean loss of each mini-batch: the
+mean of these rows, in which examples cancel and the batch size is a hidden setting. Both are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from numprune_export.blocks import Tick
+from numprune_export.corpus import Windows
+from numprune_export.errors import InputError, NumericalError
+from numprune_export.family import Family
+from numprune_export.plan import Site
+
+Loss = Callable[[Any, Tensor], Tensor]
+"""(the model's output, labels of the batch) to one loss per example, (batch,)."""
+
+Per = Literal["batch", "example"]
+"""What one row of gradients belongs to: a mini-batch's mean loss, as published, or one example."""
+
+UnitGradients = Mapping[str, Float[Tensor, "rows units"]]
+"""By site name, fp32."""
+
+
+def unit_gradients(
+    model: nn.Module,
+    family: Family,
+    windows: Windows,
+    labels: Tensor,
+    loss: Loss,
+    *,
+    batch: int,
+    per: Per,
+    tick: Tick,
+) -> UnitGradients:
+    """Run the model forwards and backwards over all windows once.
+
+    Args:
+        model: With its task head, in eval mode. Its weights get no gradients and do not change.
+        family: Its declaration.
+        windows: Right-padded examples. Padding has no gradient: no loss looks at it.
+        labels: (examples, ...), handed to `loss` by rows.
+        loss: One value per example.
+        batch: Examples run at once; with `per="batch"`, part of the method.
+        per: Whether rows are batches (means; a last smaller batch counts as one) or examples.
+        tick: Told the number of examples done.
+
+    Returns:
+        By site name, one row per batch or example.
+
+    Raises:
+        InputError: there are not as many labels as windows, or fewer examples than one batch.
+        NumericalError: a loss or a gradient is not finite.
+    """
+    _check(windows, labels, batch)
+    rows: dict[str, list[Tensor]] = {site.name: [] for site in family.sites(model)}
+    with _frozen(model):
+        for start in range(0, len(windows.tokens), batch):
+            part = windows.part(start, start + batch)
+            found = _of_batch(model, family, part, labels[start : start + batch], loss)
+            for name, one in found.items():
+                rows[name].append(one.mean(0, keepdim=True) if per == "batch" else one)
+            tick(len(part.tokens))
+    gradients = {name: torch.cat(parts) for name, parts in rows.items()}
+    for name, one in gradients.items():
+        _require_finite(one, f"mask gradients at `{name}` are")
+    return gradients
+
+
+def importance(gradients: Float[Tensor, "rows units"]) -> Float[Tensor, " units"]:
+    """The diagonal of the empirical Fisher information, fp64: Σ over rows of g² (Eq. 6, 7).
+
+    The loss is modelled as L(m) − L(1) ≈ ½ Σ (1 − m)² of it, up to a factor.
+    """
+    return gradients.double().square().sum(0)
+
+
+def _of_batch(
+    model: nn.Module, family: Family, windows: Windows, labels: Tensor, loss: Loss
+) -> dict[str, Float[Tensor, "batch units"]]:
+    """Each example's own mask gradients, in one backward pass."""
+    found: dict[str, Tensor] = {}
+    ids = torch.from_numpy(windows.tokens)
+    real = torch.arange(ids.shape[1]) < torch.from_numpy(windows.lengths)[:, None]
+    types = None if windows.types is None else torch.from_numpy(windows.types)
+    with torch.enable_grad(), _masks(model, family, found):
+        losses = loss(model(**family.inputs(ids, real, types)), labels)
+        assert losses.shape == (len(ids),), losses.shape
+        _require_finite(losses, "the loss of a calibration example is")
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+    nothing = {
+        site.name: torch.zeros(len(ids), site.units)
+        for site in family.sites(model)
+        if site.name not in found
+    }
+    return found | nothing
+
+
+@contextmanager
+def _masks(model: nn.Module, family: Family, found: dict[str, Tensor]) -> Iterator[None]:
+    """Fill `found` by site name when the loss is taken backwards through the model."""
+    blocks = family.block_list(model)
+    handles = [
+        blocks[site.block]
+        .get_submodule(site.consumer)
+        .register_forward_pre_hook(_multiplied(site, found))
+        for site in family.sites(model)
+        if site.units
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _multiplied(site: Site, found: dict[str, Tensor]) -> Callable[..., tuple[Tensor]]:
+    def before(_module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        # Weights are frozen, so up to the first consumer nothing asks for gradients yet.
+        activation = inputs[0] if inputs[0].requires_grad else inputs[0].detach().requires_grad_()
+
+        def keep(gradient: Tensor) -> None:
+            product = gradient.float() * activation.detach().float()
+            found[site.name] = product.reshape(
+                len(product), -1, site.units, site.consumer_width
+            ).sum((1, 3))
+
+        activation.register_hook(keep)  # type: ignore[no-untyped-call]
+        return (activation,)
+
+    return before
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """No weight asks for a gradient within; afterwards each is as it was."""
+    before = [(one, one.requires_grad) for one in model.parameters()]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for one, asked in before:
+            one.requires_grad_(asked)
+
+
+def _check(windows: Windows, labels: Tensor, batch: int) -> None:
+    examples = len(windows.tokens)
+    if len(labels) != examples:
+        raise InputError(
+            f"{len(labels)} labels for {examples} calibration examples",
+            hint="give one label, or one row of labels, for every example",
+        )
+    if examples < batch:
+        raise InputError(
+            f"{examples} calibration examples are fewer than one batch of {batch}",
+            hint=f"give more examples, or lower the batch to at most {examples}",
+        )
+
+
+def _require_finite(values: Tensor, what: str) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise NumericalError(
+            f"{what} not finite",
+            hint="check the checkpoint and its labels, or calibrate in `dtype: float32`",
+        )
