@@ -1,5 +1,7 @@
 """A runner beside PyTorch: padded prompts, every position, decode steps, greedy tokens."""
 
+import copy
+
 import numpy as np
 import torch
 
@@ -24,8 +26,7 @@ def largest_error(runner, model, *, lengths=LENGTHS, steps=6):
 def rounding_error(model, dtype, *, lengths=LENGTHS, steps=6):
     """Largest difference that PyTorch itself makes by computing the same in `dtype`."""
     _, _, exact = teacher_forced(model, lengths, steps)
-    rounded = type(model)(model.config).to(model.device, getattr(torch, dtype)).eval()
-    rounded.load_state_dict(model.state_dict())
+    rounded = copy.deepcopy(model).to(getattr(torch, dtype))
     _, _, found = teacher_forced(rounded, lengths, steps)
     return max(float(np.abs(a - b).max()) for a, b in zip(found, exact, strict=True))
 

@@ -1,7 +1,9 @@
 """The CUDA runtime as it answers on this machine, which the errors are made of."""
 
 import ctypes
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,3 +74,12 @@ def test_missing_bindings_are_an_install_line(monkeypatch):
 
 def test_versions_as_people_write_them():
     assert [device._version(one) for one in (12090, 13000, 13010)] == ["12.9", "13.0", "13.1"]
+
+
+def test_every_function_that_is_called_by_name_is_in_the_bindings():
+    folder = Path(device.__file__).parent
+    text = "".join(one.read_text() for one in folder.glob("*.py"))
+    named = set(re.findall(r'call\(\s*"(cuda\w+)"', text))
+    named |= set(re.findall(r"runtime\(\)\.(cuda\w+)", text))
+    assert len(named) > 20
+    assert [one for one in named if not hasattr(device.runtime(), one)] == []

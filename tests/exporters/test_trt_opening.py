@@ -196,3 +196,28 @@ def test_the_index_says_what_opening_relies_on(built):
     assert facts["built_for"] == {"compute_capabilities": ["sm86"]}
     assert facts["stripped"] is False
     assert facts["profiles"]["decode"]["capacity"] == [1, 128, 128]
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (
+            "IExecutionContext",
+            "execute_async_v3 set_input_shape set_tensor_address set_device_memory "
+            "set_optimization_profile_async is_stream_capturable",
+        ),
+        (
+            "ICudaEngine",
+            "create_execution_context get_device_memory_size_for_profile_v2 get_engine_stat "
+            "get_tensor_dtype get_tensor_name get_tensor_shape num_io_tensors "
+            "num_optimization_profiles",
+        ),
+        ("Runtime", "deserialize_cuda_engine engine_host_code_allowed"),
+        ("Refitter", "refit_cuda_engine"),
+        ("OnnxParserRefitter", "refit_from_file"),
+        ("ExecutionContextAllocationStrategy", "USER_MANAGED"),
+        ("EngineStat", "TOTAL_WEIGHTS_SIZE"),
+    ],
+)
+def test_what_only_runs_on_a_gpu_is_named_as_tensorrt_names_it(kind, names):
+    assert set(names.split()) <= set(dir(getattr(toolkit.load("trt-rtx").module, kind)))

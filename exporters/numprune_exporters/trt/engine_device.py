@@ -17,6 +17,7 @@ from numprune_exporters.trt.slot_layout import SlotLayout
 from numprune_exporters.trt.toolkit import Toolkit
 
 _NOT_YET = "enqueue, no step was recorded yet"
+_NOT_ASKED = "enqueue, as asked for"
 
 
 class EngineDevice:
@@ -50,7 +51,7 @@ class EngineDevice:
         self._record = record
         self._recording: Recording | None = None
         self._decoded = 0
-        self.decode_path = _NOT_YET
+        self.decode_path = _NOT_YET if record else _NOT_ASKED
         """How decode steps are run now: `cuda graph`, or `enqueue` and why."""
         self._memory = ExitStack()  # gives back in reverse order
         with ExitStack() as opening:
@@ -62,6 +63,7 @@ class EngineDevice:
             self._prefill, self._decode = (
                 self._phase(toolkit, engine, profile) for profile in (PREFILL, DECODE)
             )
+            self._memory.callback(self._stream.synchronize)
             self._memory.callback(self._forget_recording)
             opening.pop_all()
 
@@ -162,7 +164,7 @@ class EngineDevice:
             self._stream.synchronize()
             self._recording.close()
         self._recording, self._decoded = None, 0
-        self.decode_path = _NOT_YET
+        self.decode_path = _NOT_YET if self._record else _NOT_ASKED
 
     def _cleared(self, buffer: DeviceBuffer, size: int) -> int:
         # Memory may hold NaN, which a weight of zero does not remove.

@@ -9,6 +9,7 @@ from numprune_exporters.cuda.buffer import DeviceBuffer
 from numprune_exporters.cuda.stream import Stream
 from numprune_exporters.trt.engine_ports import Engine
 from numprune_exporters.trt.messages import reason
+from numprune_exporters.trt.slot_layout import ALIGNMENT
 from numprune_exporters.trt.toolkit import Toolkit
 
 
@@ -20,9 +21,10 @@ def weights_bytes(toolkit: Toolkit, engine: Engine, plan_bytes: int) -> int:
 
 
 def workspace_bytes(engine: Engine) -> int:
-    """Bytes of activations that the hungriest profile needs."""
+    """Bytes of activations that the hungriest profile needs; never 0, which has no address."""
     profiles = range(engine.num_optimization_profiles)
-    return max(int(engine.get_device_memory_size_for_profile_v2(one)) for one in profiles)
+    needed = [int(engine.get_device_memory_size_for_profile_v2(one)) for one in profiles]
+    return max(ALIGNMENT, *needed)
 
 
 def make_context(
