@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from numprune_export.artifact import Projection
 from numprune_export.encoder import Encoder, EncoderLayer, Head, LayerNorm, Task
 from numprune_export.family import declare_site, part, projection
 from numprune_export.plan import Producer, Site
@@ -52,9 +53,16 @@ class BidirectionalEncoder:
     head_attributes: Mapping[str, bool]
     """Attributes of `self_attention` to follow: name to whether it counts columns, not heads."""
     activation_key: str
+    neurons_key: str
+    """Where the config has the number of neurons of every layer."""
     token_types: bool
     positions_follow_padding: bool
     """Positions start after the padding token's own row, as in RoBERTa."""
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """See Family.architectures."""
+        return tuple(one.architecture for one in self.heads)
 
     def head_of(self, model: nn.Module) -> TaskHead:
         """The head that belongs to the model's class."""
@@ -64,18 +72,29 @@ class BidirectionalEncoder:
     def sites(self, model: nn.Module) -> tuple[Site, ...]:
         """See Family.sites."""
         found = []
+        width = _head_dim(model)
         for index, block in enumerate(self.block_list(model)):
-            width = self._head_dim(block)
-            heads = int(part(block, self.query).out_features) // width
-            producers = tuple(Producer(path, width) for path in (self.query, self.key, self.value))
-            found.append(
-                declare_site(
-                    block, index, "attention", heads, producers, self.attention_output, width, True
+            if _has_units(block, self.attention_output):
+                heads = int(part(block, self.query).out_features) // width
+                producers = tuple(
+                    Producer(path, width) for path in (self.query, self.key, self.value)
                 )
-            )
-            neurons = int(part(block, self.up).out_features)
-            up = (Producer(self.up, 1),)
-            found.append(declare_site(block, index, "mlp", neurons, up, self.down, 1, True))
+                found.append(
+                    declare_site(
+                        block,
+                        index,
+                        "attention",
+                        heads,
+                        producers,
+                        self.attention_output,
+                        width,
+                        True,
+                    )
+                )
+            if _has_units(block, self.down):
+                neurons = int(part(block, self.up).out_features)
+                up = (Producer(self.up, 1),)
+                found.append(declare_site(block, index, "mlp", neurons, up, self.down, 1, True))
         return tuple(found)
 
     def inputs(self, tokens: Tensor, real: Tensor, types: Tensor | None) -> dict[str, Any]:
@@ -85,8 +104,10 @@ class BidirectionalEncoder:
 
     def attributes(self, block: nn.Module) -> dict[str, int]:
         """See Family.attributes."""
+        if not _has_units(block, self.attention_output):
+            return {}
         columns = int(part(block, self.query).out_features)
-        heads = columns // self._head_dim(block)
+        heads = columns // int(part(block, self.self_attention).attention_head_size)
         return {
             f"{self.self_attention}.{name}": columns if counts_columns else heads
             for name, counts_columns in self.head_attributes.items()
@@ -116,28 +137,44 @@ class BidirectionalEncoder:
                 activation=head.activation,
                 classifier=projection(part(model, head.classifier)),
             ),
-            head_dim=self._head_dim(self.block_list(model)[0]),
+            head_dim=_head_dim(model),
             activation=str(getattr(config, self.activation_key)),
             max_positions=int(positions.shape[0]) - first,
         )
 
     def _layers(self, model: nn.Module) -> Iterator[EncoderLayer]:
         for block in self.block_list(model):
-            query = projection(part(block, self.query))
+            output, down = part(block, self.attention_output), part(block, self.down)
+            query, key, value = (
+                _producer(block, path, output) for path in (self.query, self.key, self.value)
+            )
             yield EncoderLayer(
                 query=query,
-                key=projection(part(block, self.key)),
-                value=projection(part(block, self.value)),
-                output=projection(part(block, self.attention_output)),
+                key=key,
+                value=value,
+                output=projection(output),
                 attention_norm=_norm(part(block, self.attention_norm)),
-                up=projection(part(block, self.up)),
-                down=projection(part(block, self.down)),
+                up=_producer(block, self.up, down),
+                down=projection(down),
                 mlp_norm=_norm(part(block, self.mlp_norm)),
-                heads=int(query.weight.shape[0]) // self._head_dim(block),
+                heads=int(query.weight.shape[0]) // _head_dim(model),
             )
 
-    def _head_dim(self, block: nn.Module) -> int:
-        return int(part(block, self.self_attention).attention_head_size)
+
+def _has_units(block: nn.Module, consumer: str) -> bool:
+    return int(part(block, consumer).in_features) > 0
+
+
+def _producer(block: nn.Module, path: str, consumer: Any) -> Projection:
+    """A producer's tensors: without rows where its consumer has no inputs and it is gone itself."""
+    if consumer.in_features:
+        return projection(part(block, path))
+    return Projection(consumer.weight.T, consumer.bias[:0])
+
+
+def _head_dim(model: Any) -> int:
+    """As in the dense model, whose numbers the config of a pruned one keeps."""
+    return int(model.config.hidden_size) // int(model.config.num_attention_heads)
 
 
 def _norm(module: Any) -> LayerNorm:

@@ -29,6 +29,11 @@ class Family(Protocol):
         ...
 
     @property
+    def architectures(self) -> tuple[str, ...]:
+        """The classes of transformers that it describes."""
+        ...
+
+    @property
     def trunk(self) -> str:
         """Path of the model without its head."""
         ...
@@ -49,7 +54,10 @@ class Family(Protocol):
         ...
 
     def sites(self, model: nn.Module) -> tuple[Site, ...]:
-        """Every prunable site, block by block, attention before MLP, from the actual shapes."""
+        """Every prunable site, block by block, attention before MLP, from the actual shapes.
+
+        A sublayer that has lost all its units is no site any more.
+        """
         ...
 
     def attributes(self, block: nn.Module) -> dict[str, int]:
@@ -79,6 +87,11 @@ class RotaryDecoder:
     final_norm: str = "model.norm"
     rotary: str = "model.rotary_emb"
     head: str = "lm_head"
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """See Family.architectures."""
+        return (self.architecture,)
 
     def sites(self, model: nn.Module) -> tuple[Site, ...]:
         """Every prunable site, block by block, attention before MLP, from the actual shapes."""

@@ -91,6 +91,9 @@ def _cut(
         weight, bias = repair(
             consumer.weight, bias, statistics, positions(kept, site.consumer_width)
         )
-        rewrite.replace_consumer(block, site, weight, bias)
-        rewrite.shrink_producers(block, site, kept)
+        if kept:
+            rewrite.replace_consumer(block, site, weight, bias)
+            rewrite.shrink_producers(block, site, kept)
+        else:
+            rewrite.empty(block, site, bias)
     rewrite.set_attributes(block, family.attributes(block))

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from numprune_export.checkpoint import modeling_numprune
 from numprune_export.plan import Plan, Site
 from numprune_export.units import complement, positions
 
@@ -32,6 +33,16 @@ def shrink_producers(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
 def replace_consumer(block: nn.Module, site: Site, weight: Tensor, bias: Tensor | None) -> None:
     """Put in the consumer's new weight (out, kept inputs) and bias (out,) or None."""
     block.set_submodule(site.consumer, linear_of(weight, bias))
+
+
+def empty(block: nn.Module, site: Site, bias: Tensor | None) -> None:
+    """Take the whole sublayer away: what is left is the consumer's bias, added to the residual."""
+    holders = {producer.path.rpartition(".")[0] for producer in site.producers}
+    assert len(holders) == 1, site.producers
+    modeling_numprune.empty(block, site.kind, holders.pop(), site.consumer)
+    if bias is not None:
+        constant: Any = block.get_submodule(site.consumer)
+        constant.bias = nn.Parameter(bias.detach().contiguous(), requires_grad=False)
 
 
 def set_attributes(block: nn.Module, attributes: dict[str, int]) -> None:

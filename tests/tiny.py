@@ -3,9 +3,9 @@
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from numprune_export.families import FAMILIES
+from numprune_export.families import DECODERS
 
-MODEL_TYPES = sorted(FAMILIES)
+MODEL_TYPES = sorted(DECODERS)
 
 
 def tiny_config(model_type: str, **overrides):

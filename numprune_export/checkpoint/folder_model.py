@@ -8,19 +8,20 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from numprune_export.checkpoint import modeling_numprune
+from numprune_export.checkpoint.classes import auto_class
 from numprune_export.checkpoint.tensors import expect, matching
 from numprune_export.checkpoint.weights import first_line, read_json
 from numprune_export.checkpoint.widths import read_section
 from numprune_export.errors import InputError
+from numprune_export.families import architecture_of, family_of
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 def read_model(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
@@ -61,11 +62,13 @@ def folder_skeleton(folder: Path) -> PreTrainedModel:
 def _factory(folder: Path) -> Any:
     """What builds the model: transformers' own class, or ours for layers with their own widths."""
     values = read_json(folder / "config.json")
+    family = family_of(str(values.get("model_type")), None)
+    architecture = architecture_of(family, values.get("architectures") or [])
     if "numprune" in values:
         section = read_section(values, folder)
         if section.layout == "per-layer":
-            return modeling_numprune.CLASSES[values["model_type"]]
-    return AutoModelForCausalLM
+            return modeling_numprune.CLASSES[architecture]
+    return auto_class(architecture)
 
 
 def _build(factory: Any, config: Any, folder: Path) -> PreTrainedModel:

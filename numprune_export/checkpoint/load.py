@@ -15,7 +15,7 @@ from numprune_export.checkpoint.weights import read_json, weight_files
 from numprune_export.checkpoint.widths import read_section
 from numprune_export.errors import NumericalError
 from numprune_export.families import family_of
-from numprune_export.family import RotaryDecoder
+from numprune_export.family import Family
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase | None
     """None where the checkpoint has no tokenizer files."""
-    family: RotaryDecoder
+    family: Family
     source: Source
 
 

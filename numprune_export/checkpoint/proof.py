@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from numprune_export.checkpoint.reload_probe import LOADERS
+from numprune_export.checkpoint.reload_probe import loaders, logits_of
 from numprune_export.errors import ParityError
 
 
@@ -32,33 +33,48 @@ class Proof:
     dtype: str
 
 
-def prove_reload(folder: Path, model: PreTrainedModel, tokens: Tensor) -> Proof:
+def prove_reload(
+    folder: Path,
+    model: PreTrainedModel,
+    tokens: Tensor,
+    *,
+    real: Tensor | None = None,
+    types: Tensor | None = None,
+) -> Proof:
     """Reload `folder` in a fresh process and compare its logits with those of `model`.
 
     Args:
         folder: What `save` wrote.
         model: The model that was saved, on any device; the fresh process uses the same one.
-        tokens: (batch, length), int64.
+        tokens: (batch, length), int64, right-padded.
+        real: (batch, length), bool, False where padded; None: nothing is. Decoders do not look.
+        types: (batch, length), int64, token types; None: all 0.
 
     Raises:
         ParityError: the folder does not load, or a logit differs in any bit.
     """
+    given = {"tokens": tokens}
+    given |= {} if real is None else {"real": real}
+    given |= {} if types is None else {"types": types}
     with tempfile.TemporaryDirectory(prefix="numprune-proof-") as name:
         exchange = Path(name)
-        _ask(exchange, folder, model, tokens)
+        _ask(exchange, folder, model, given)
         _run_probe(exchange)
-        with torch.inference_mode():
-            expected = model(tokens.to(model.device), use_cache=False).logits.cpu()
         answers = load_file(exchange / "logits.safetensors")
-    for loader in LOADERS:
+    expected = logits_of(model, given)
+    ways = tuple(loaders(type(model).__name__))
+    for loader in ways:
         _compare(folder, loader, expected, answers[loader])
-    return Proof(tuple(LOADERS), tokens.numel(), str(expected.dtype).removeprefix("torch."))
+    counted = tokens.numel() if real is None else int(real.sum())
+    return Proof(ways, counted, str(expected.dtype).removeprefix("torch."))
 
 
-def _ask(exchange: Path, folder: Path, model: PreTrainedModel, tokens: Tensor) -> None:
-    save_file({"tokens": tokens.contiguous()}, exchange / "tokens.safetensors")
+def _ask(exchange: Path, folder: Path, model: PreTrainedModel, given: Mapping[str, Tensor]) -> None:
+    content = {name: tensor.contiguous() for name, tensor in given.items()}
+    save_file(content, exchange / "given.safetensors")
     request: dict[str, Any] = {
         "folder": str(folder.absolute()),
+        "architecture": type(model).__name__,
         "threads": torch.get_num_threads(),
         "device": str(model.device),
     }
@@ -91,6 +107,6 @@ def _compare(folder: Path, loader: str, expected: Tensor, got: Tensor) -> None:
     error = f"{(got.double() - expected.double()).abs().max():.1e}" if same_shape else "none"
     raise ParityError(
         f"`{folder}` reloaded by `{loader}` disagrees with the model in memory:"
-        f" max abs error {error} on logits ({expected.dtype}, {expected.shape[1]} tokens), not 0",
+        f" max abs error {error} on logits ({expected.dtype}, shape {tuple(expected.shape)}), not 0",
         hint="do not use this checkpoint: report this as a bug with the recipe",
     )

@@ -5,50 +5,68 @@ python -m numprune_export.checkpoint.reload_probe EXCHANGE_FOLDER
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
+from numprune_export.checkpoint.classes import auto_class
 from numprune_export.checkpoint.load import load
 from numprune_export.checkpoint.quiet import quiet
+from numprune_export.families import family_of
 
 
 def by_transformers(folder: Path) -> Any:
     """As a user without this package: code from the folder only where it cannot do without."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     with quiet():
-        model = AutoModelForCausalLM.from_pretrained(
+        model = auto_class(config["architectures"][0]).from_pretrained(
             folder, dtype="auto", trust_remote_code="auto_map" in config
         )
     return model.eval()
 
 
-LOADERS: dict[str, Callable[[Path], Any]] = {
-    "numprune_export.load": load,
-    "AutoModelForCausalLM": by_transformers,
-}
+def loaders(architecture: str) -> dict[str, Callable[[Path], Any]]:
+    """Both ways to load a model of this class, by the names that a message calls them."""
+    return {
+        "numprune_export.load": load,
+        auto_class(architecture).__name__: by_transformers,
+    }
+
+
+def logits_of(model: Any, given: Mapping[str, Tensor]) -> Tensor:
+    """What the model says, on the CPU: (batch, …) logits; of a span (batch, length, 2).
+
+    Args:
+        given: `tokens` (batch, length); `real`, `types` as in Family.inputs, or absent.
+    """
+    placed = {name: tensor.to(model.device) for name, tensor in given.items()}
+    tokens = placed["tokens"]
+    real = placed.get("real", torch.ones_like(tokens, dtype=torch.bool))
+    family = family_of(model.config.model_type, None)
+    with torch.inference_mode():
+        answer = model(**family.inputs(tokens, real, placed.get("types")))
+    found: Tensor = (
+        torch.stack([answer.start_logits, answer.end_logits], -1)
+        if "start_logits" in answer
+        else answer.logits
+    )
+    return found.cpu().contiguous()
 
 
 def main(exchange: Path) -> None:
     request = json.loads((exchange / "request.json").read_text(encoding="utf-8"))
     torch.set_num_threads(request["threads"])
-    tokens = load_file(exchange / "tokens.safetensors")["tokens"].to(request["device"])
-    folder = Path(request["folder"])
+    given, folder = load_file(exchange / "given.safetensors"), Path(request["folder"])
     # One model at a time: two would double the memory that a proof needs.
-    logits = {name: _logits(loader, folder, tokens) for name, loader in LOADERS.items()}
+    logits = {
+        name: logits_of(loader(folder).to(request["device"]), given)
+        for name, loader in loaders(request["architecture"]).items()
+    }
     save_file(logits, exchange / "logits.safetensors")
-
-
-def _logits(loader: Callable[[Path], Any], folder: Path, tokens: Tensor) -> Tensor:
-    model = loader(folder).to(tokens.device)
-    with torch.inference_mode():
-        logits: Tensor = model(tokens, use_cache=False).logits
-    return logits.cpu().contiguous()
 
 
 if __name__ == "__main__":

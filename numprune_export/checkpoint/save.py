@@ -17,10 +17,12 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from numprune_export.checkpoint import manifest, modeling_numprune
+from numprune_export.checkpoint.classes import auto_class
 from numprune_export.checkpoint.stock_config import dense_values, stock_values
 from numprune_export.checkpoint.widths import Section, layer_widths
 from numprune_export.errors import OutputError
-from numprune_export.family import RotaryDecoder
+from numprune_export.families import architecture_of
+from numprune_export.family import Family, RotaryDecoder
 
 MAX_SHARD_BYTES = 5 * 10**9
 
@@ -28,7 +30,7 @@ MAX_SHARD_BYTES = 5 * 10**9
 def save(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None,
-    family: RotaryDecoder,
+    family: Family,
     folder: Path,
     record: Mapping[str, Any],
     *,
@@ -51,7 +53,7 @@ def save(
         )
     with _writing(folder):
         _write_config(model, family, folder, record)
-        if model.generation_config is not None:
+        if model.can_generate() and model.generation_config is not None:
             # Not save_pretrained: it refuses settings that published models do ship with.
             model.generation_config.to_json_file(folder / "generation_config.json")
         _write_weights(model, family, folder, max_shard_bytes)
@@ -61,7 +63,7 @@ def save(
 
 
 def _write_config(
-    model: PreTrainedModel, family: RotaryDecoder, folder: Path, record: Mapping[str, Any]
+    model: PreTrainedModel, family: Family, folder: Path, record: Mapping[str, Any]
 ) -> None:
     layers = layer_widths(model, family)
     values = stock_values(model, family, layers)
@@ -74,21 +76,23 @@ def _write_config(
     _write_json(folder / "config.json", values)
 
 
-def _per_layer_values(model: PreTrainedModel, family: RotaryDecoder) -> dict[str, Any]:
-    name = modeling_numprune.CLASSES[family.model_type].__name__
+def _per_layer_values(model: PreTrainedModel, family: Family) -> dict[str, Any]:
+    architecture = architecture_of(family, [type(model).__name__])
+    name = modeling_numprune.CLASSES[architecture].__name__
     return dense_values(model, family) | {
         "architectures": [name],
-        "auto_map": {"AutoModelForCausalLM": f"modeling_numprune.{name}"},
+        "auto_map": {auto_class(architecture).__name__: f"modeling_numprune.{name}"},
     }
 
 
 def _write_weights(
-    model: PreTrainedModel, family: RotaryDecoder, folder: Path, max_shard_bytes: int
+    model: PreTrainedModel, family: Family, folder: Path, max_shard_bytes: int
 ) -> None:
     state = model.state_dict()
-    head, embedding = f"{family.head}.weight", f"{family.embedding}.weight"
-    if state[head].data_ptr() == state[embedding].data_ptr():
-        del state[head]
+    if isinstance(family, RotaryDecoder):  # no task head of an encoder is tied to anything
+        head, embedding = f"{family.head}.weight", f"{family.embedding}.weight"
+        if state[head].data_ptr() == state[embedding].data_ptr():
+            del state[head]
     save_torch_state_dict(state, folder, max_shard_size=max_shard_bytes)
     for shard in folder.glob("*.safetensors"):
         shutil.copymode(folder / "config.json", shard)  # safetensors writes for the owner only

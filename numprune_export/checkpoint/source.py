@@ -21,14 +21,17 @@ from numprune_export.checkpoint.gguf_header import GgufHeader, read_header
 from numprune_export.checkpoint.location import locate
 from numprune_export.checkpoint.weights import read_json, weight_files
 from numprune_export.errors import InputError, RecipeError, UnsupportedModelError
-from numprune_export.families import family_of
-from numprune_export.family import RotaryDecoder
+from numprune_export.families import DECODERS, family_of
+from numprune_export.family import Family
 
 _TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
     "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
 )
 
 
@@ -44,7 +47,7 @@ class Source:
     path: Path
     model_type: str
     architectures: tuple[str, ...]
-    family: RotaryDecoder
+    family: Family
     weights: tuple[Path, ...]
 
     def fingerprint(self) -> str:
@@ -104,7 +107,7 @@ def _from_folder(reference: str, folder: Path, commit: str | None = None) -> Sou
     return Source(reference, commit, "folder", folder, model_type, architectures, family, weights)
 
 
-def _family_of_config(folder: Path) -> tuple[str, tuple[str, ...], RotaryDecoder]:
+def _family_of_config(folder: Path) -> tuple[str, tuple[str, ...], Family]:
     config = read_json(folder / "config.json")
     model_type, names = config.get("model_type"), config.get("architectures") or []
     if not isinstance(model_type, str) or not isinstance(names, list):
@@ -119,6 +122,11 @@ def _family_of_config(folder: Path) -> tuple[str, tuple[str, ...], RotaryDecoder
             f"`{folder}` holds quantised weights, which cannot be pruned",
             hint="give the checkpoint it was quantised from, or a GGUF file",
         )
+    if config.get("is_decoder"):
+        raise UnsupportedModelError(
+            f"`{folder}` holds a `{model_type}` made into a decoder (`is_decoder`)",
+            hint="give a decoder such as `llama`, or an encoder with full attention",
+        )
     return model_type, tuple(architectures), family
 
 
@@ -131,9 +139,13 @@ def _from_gguf(reference: str, path: Path) -> Source:
     header = read_header(path)
     model_type = _gguf_model_type(header)
     family = family_of(model_type, None)
+    if model_type not in DECODERS:
+        raise UnsupportedModelError(
+            f"`{path}` holds the encoder `{model_type}`, which is read from safetensors only",
+            hint="give the model as a Hugging Face folder",
+        )
     _refuse_what_is_lost(path, header)
-    architectures = (family.architecture,)
-    return Source(reference, None, "gguf", path, model_type, architectures, family, (path,))
+    return Source(reference, None, "gguf", path, model_type, family.architectures, family, (path,))
 
 
 def _gguf_model_type(header: GgufHeader) -> str:

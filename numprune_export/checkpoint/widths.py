@@ -5,8 +5,20 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from torch import nn
 
+from numprune_export.checkpoint.modeling_numprune import Emptied
 from numprune_export.errors import InputError
-from numprune_export.family import RotaryDecoder
+from numprune_export.family import Family
+from numprune_export.plan import Kind
+
+
+class EmptiedSublayer(BaseModel):
+    """A sublayer that has lost all its units."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    consumer: str
+    """Path of the linear layer of which only the bias is left."""
 
 
 class LayerWidths(BaseModel):
@@ -18,6 +30,8 @@ class LayerWidths(BaseModel):
     """Path to (out_features, in_features, has_bias)."""
     attributes: dict[str, PositiveInt]
     """Path to the number that the forward pass of transformers reads there."""
+    emptied: dict[str, EmptiedSublayer] = {}
+    """By the path of what computed the units."""
 
 
 class Section(BaseModel):
@@ -31,7 +45,7 @@ class Section(BaseModel):
     layers: tuple[LayerWidths, ...]
 
 
-def layer_widths(model: nn.Module, family: RotaryDecoder) -> tuple[LayerWidths, ...]:
+def layer_widths(model: nn.Module, family: Family) -> tuple[LayerWidths, ...]:
     """The sizes of every linear layer of every block, from the tensors themselves."""
     return tuple(
         LayerWidths(
@@ -41,6 +55,11 @@ def layer_widths(model: nn.Module, family: RotaryDecoder) -> tuple[LayerWidths, 
                 if isinstance(module, nn.Linear)
             },
             attributes=family.attributes(block),
+            emptied={
+                path: EmptiedSublayer.model_validate(vars(module), extra="ignore")
+                for path, module in block.named_modules()
+                if isinstance(module, Emptied)
+            },
         )
         for block in family.block_list(model)
     )

@@ -28,6 +28,7 @@ FAMILY = BidirectionalEncoder(
     self_attention="attention",
     head_attributes={"n_heads": False, "dim": True},
     activation_key="activation",
+    neurons_key="hidden_dim",
     token_types=False,
     positions_follow_padding=False,
 )

@@ -28,6 +28,7 @@ FAMILY = BidirectionalEncoder(
     self_attention="attention.self",
     head_attributes={"num_attention_heads": False, "all_head_size": True},
     activation_key="hidden_act",
+    neurons_key="intermediate_size",
     token_types=True,
     positions_follow_padding=True,
 )

@@ -54,7 +54,9 @@ class Models:
 
     @property
     def family(self) -> RotaryDecoder:
-        return self._dense.source.family
+        family = self._dense.source.family
+        assert isinstance(family, RotaryDecoder)
+        return family
 
     @property
     def dense(self) -> PreTrainedModel:

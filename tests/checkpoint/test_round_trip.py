@@ -208,7 +208,7 @@ def test_a_pruned_folder_is_pruned_and_saved_again(saved, logits):
 def test_building_on_meta_allocates_nothing(saved):
     config = load(saved(uneven("llama"))).config
     with torch.device("meta"):
-        model = modeling_numprune.CLASSES["llama"](config)
+        model = modeling_numprune.CLASSES["LlamaForCausalLM"](config)
     assert all(parameter.is_meta for parameter in model.parameters())
     assert model.model.layers[1].mlp.up_proj.weight.shape == (17, 64)
 

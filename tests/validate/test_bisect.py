@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny
 
-from numprune_export.families import FAMILIES
+from numprune_export.families import DECODERS
 from numprune_export.validate.bisect import cut, first_wrong_layer
 from numprune_export.validate.reference import TorchRunner
 
@@ -28,9 +28,9 @@ def test_a_model_that_is_right_when_made_again_has_no_wrong_layer():
     assert first_wrong_layer(7, lambda count: False) is None
 
 
-@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+@pytest.mark.parametrize("model_type", sorted(DECODERS))
 def test_a_cut_model_runs_with_its_first_layers_and_is_whole_again(model_type):
-    model, family = tiny(model_type), FAMILIES[model_type]
+    model, family = tiny(model_type), DECODERS[model_type]
     tokens = np.random.default_rng(0).integers(3, 97, (2, 9))
 
     def logits():
