@@ -53,13 +53,18 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(package, tmp_path_factory):
-    """The tritonserver of nvidia-pytriton, in its own environment, with the package's repository."""
+def environment():
+    """Of the server; CI must have it."""
     if not (ENVIRONMENT / "installed").exists():
         reason = f"no Triton environment: `{MAKE}` makes it"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def server(environment, package, tmp_path_factory):
+    """The tritonserver of nvidia-pytriton, in its own environment, with the package's repository."""
     folder = tmp_path_factory.mktemp("triton")
     ports = _free_port(), _free_port()
     found = Server(

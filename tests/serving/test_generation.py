@@ -109,6 +109,14 @@ def test_a_done_row_that_would_outgrow_the_cache_leaves_the_batch(served):
     assert [one.error for one in got] == [None] * 3
 
 
+def test_who_is_left_of_a_batch_stays_together(served):
+    long = " ".join(["the people"] * 11)
+    sizes = []
+    watched = Picky(served.runner, lambda tokens: sizes.append(len(tokens)), None)
+    answer(replace(served, runner=watched), (long, 99), ("we will", 15), ("of the state", 14))
+    assert sizes == [3, 2]
+
+
 @pytest.mark.parametrize("longest", [1, 3, 21])
 def test_what_one_prefill_cannot_take_is_read_on_by_decoding(served, longest):
     long = " ".join(["the people"] * 11)

@@ -81,6 +81,12 @@ def test_the_text_ends_before_the_first_stop_word(text, stop_words):
     assert ("".join(found), stopped) == cut(tokens, stop_words)
 
 
+def test_of_two_stop_words_in_one_token_the_first_counts():
+    (token,) = tokenizer().encode(" people")
+    for stop_words in (["le", "eo"], ["eo", "le"]):
+        assert pieces(tokenizer(), [token], stop_words) == ([" p"], True)
+
+
 @pytest.mark.parametrize(("text", "released"), [("the end", "the "), ("the en", "the en")])
 def test_what_may_begin_a_stop_word_is_held_back_until_it_is_known(text, released):
     stream = TextStream(tokenizer(), ["end"])

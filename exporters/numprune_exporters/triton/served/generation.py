@@ -98,8 +98,7 @@ class Row:
     def _finish(self, reason: FinishReason) -> None:
         self.done = True
         self._text += self._stream.finish()
-        # The held back end may complete a stop word with it.
-        self._send("stop" if self._stream.stopped else reason)
+        self._send(reason)
 
     def _send(self, reason: FinishReason | None) -> None:
         new = tuple(self._generated[self._sent :])
