@@ -1,0 +1,107 @@
+"""Curves through a latency table: what a sublayer of any width will take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numprune_export.plan import Kind, Site
+
+
+class Curve(Protocol):
+    """Units kept to milliseconds: 0 for none, else positive and never falling."""
+
+    def __call__(self, units: int) -> float: ...
+
+
+Curves = Mapping[Kind, Curve]
+
+
+@dataclass(frozen=True)
+class StepRamp:
+    """0 without units, `base` up to `threshold` units, then `slope` more for every further unit.
+
+    Kwon et al. 2022 (arXiv:2204.09656, Eq. 10).
+    """
+
+    base: float
+    threshold: int
+    slope: float
+
+    def __call__(self, units: int) -> float:
+        return self.base + self.slope * max(0, units - self.threshold) if units else 0.0
+
+
+@dataclass(frozen=True)
+class Polyline:
+    """Linear between knots, flat before the first one, 0 without units."""
+
+    widths: tuple[int, ...]
+    """Rising."""
+    milliseconds: tuple[float, ...]
+    """Never falling."""
+
+    def __call__(self, units: int) -> float:
+        return float(np.interp(units, self.widths, self.milliseconds)) if units else 0.0
+
+
+def fit_step_ramp(column: Mapping[int, float]) -> StepRamp:
+    """Least squares over all thresholds among the measured widths.
+
+    As published: for each threshold the base is the mean up to it and the slope, at least 0, that of
+    the best line through (threshold, base).
+    """
+    widths, times = _columns(column)
+    best, found = math.inf, StepRamp(float(times[0]), int(widths[0]), 0.0)
+    for count in range(1, len(widths) + 1):
+        base = float(times[:count].mean())
+        beyond, above = widths[count:] - widths[count - 1], times[count:] - base
+        slope = max(0.0, float(beyond @ above / (beyond @ beyond))) if len(beyond) else 0.0
+        error = float(
+            np.square(times[:count] - base).sum() + np.square(above - slope * beyond).sum()
+        )
+        if error < best:
+            best, found = error, StepRamp(base, int(widths[count - 1]), slope)
+    return found
+
+
+def fit_polyline(column: Mapping[int, float]) -> Polyline:
+    """The never falling sequence nearest in least squares to the measured times, joined by lines.
+
+    A wider sublayer measured as faster is noise; a search over raw times would pick just those
+    widths and be too hopeful. Falling neighbours become their mean (pool adjacent violators).
+    """
+    widths, times = _columns(column)
+    pools: list[tuple[float, int]] = []
+    for time in times.tolist():
+        mean, size = time, 1
+        while pools and pools[-1][0] > mean:
+            other, count = pools.pop()
+            mean, size = (mean * size + other * count) / (size + count), size + count
+        pools.append((mean, size))
+    level = [mean for mean, size in pools for _ in range(size)]
+    return Polyline(tuple(int(one) for one in widths), tuple(level))
+
+
+def predict(sites: Sequence[Site], counts: Sequence[int], curves: Curves) -> float:
+    """Milliseconds of all sublayers with these numbers of units."""
+    return sum(curves[site.kind](count) for site, count in zip(sites, counts, strict=True))
+
+
+def outside(sites: Sequence[Site], curves: Curves, dense_ms: float) -> float:
+    """What of a measured dense run the curves leave unexplained: embeddings, head, overhead.
+
+    Negative where sublayers timed alone take longer than together. As the `fixed_ms` of a search it
+    makes the prediction for the dense model exact.
+    """
+    return dense_ms - predict(sites, [site.units for site in sites], curves)
+
+
+def _columns(column: Mapping[int, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    widths = sorted(column)
+    return np.asarray(widths, dtype=np.float64), np.asarray([column[one] for one in widths])
