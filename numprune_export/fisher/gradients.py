@@ -102,12 +102,7 @@ def _of_batch(
         assert losses.shape == (len(ids),), losses.shape
         _require_finite(losses, "the loss of a calibration example is")
         losses.sum().backward()  # type: ignore[no-untyped-call]
-    nothing = {
-        site.name: torch.zeros(len(ids), site.units)
-        for site in family.sites(model)
-        if site.name not in found
-    }
-    return found | nothing
+    return found
 
 
 @contextmanager
@@ -119,7 +114,6 @@ def _masks(model: nn.Module, family: Family, found: dict[str, Tensor]) -> Iterat
         .get_submodule(site.consumer)
         .register_forward_pre_hook(_multiplied(site, found))
         for site in family.sites(model)
-        if site.units
     ]
     try:
         yield

@@ -1,0 +1,79 @@
+"""LSMR for dense symmetric systems (Fong and Saunders 2011, SIAM J. Sci. Comput. 33(5), §2 and §3).
+
+Mask tuning is published with this solver, and whether it converged decides what happens next; a
+direct solve has no such verdict. Systems here are small, so residuals are computed, not estimated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import hypot
+
+from jaxtyping import Float
+from torch import Tensor
+
+TOLERANCE = 1e-6
+"""Both of the paper's atol and btol."""
+CONDITION_LIMIT = 1e8
+
+
+@dataclass(frozen=True)
+class Solution:
+    """argmin over x of ‖A·x − b‖² + damping²·‖x‖², as far as it was found."""
+
+    x: Float[Tensor, " n"]
+    converged: bool
+    """By one of the paper's stopping rules S1 and S2, within n iterations."""
+
+
+def lsmr(matrix: Float[Tensor, "n n"], right: Float[Tensor, " n"], damping: float) -> Solution:
+    """Solve a symmetric system A·x = b by least squares with damping, in fp64."""
+    matrix, right = matrix.double(), right.double()
+    x, u = right.new_zeros(len(right)), right.clone()
+    beta = size = float(u.norm())
+    v = matrix @ u
+    alpha = float(v.norm()) / (beta or 1.0)
+    if alpha * beta == 0:
+        return Solution(x, converged=True)
+    u, v = u / beta, v / (alpha * beta)
+    h, h_bar = v.clone(), x.clone()
+    alpha_bar, zeta_bar, rho, rho_bar, c_bar, s_bar = alpha, alpha * beta, 1.0, 1.0, 1.0, 0.0
+    norm_squared, largest, smallest = alpha * alpha, 0.0, float("inf")
+    for iteration in range(1, len(right) + 1):
+        # Golub-Kahan bidiagonalisation.
+        u = matrix @ v - alpha * u
+        beta = float(u.norm())
+        if beta > 0:
+            u = u / beta
+            v = matrix @ u - beta * v
+            alpha = float(v.norm())
+            v = v / alpha if alpha > 0 else v
+        # Three plane rotations: the damping, then the two triangular factors.
+        alpha_hat = hypot(alpha_bar, damping)
+        rho_old, rho = rho, hypot(alpha_hat, beta)
+        c, s = alpha_hat / rho, beta / rho
+        theta, alpha_bar = s * alpha, c * alpha
+        rho_bar_old, theta_bar, rho_temporary = rho_bar, s_bar * rho, c_bar * rho
+        rho_bar = hypot(rho_temporary, theta)
+        c_bar, s_bar = rho_temporary / rho_bar, theta / rho_bar
+        zeta, zeta_bar = c_bar * zeta_bar, -s_bar * zeta_bar
+        h_bar = h - h_bar * (theta_bar * rho / (rho_old * rho_bar_old))
+        x = x + h_bar * (zeta / (rho * rho_bar))
+        h = v - h * (theta / rho)
+        # Stopping rules S1, S2 and S3.
+        norm_squared += beta * beta
+        if iteration > 1:
+            largest, smallest = max(largest, rho_bar_old), min(smallest, rho_bar_old)
+        norm = norm_squared**0.5
+        norm_squared += alpha * alpha
+        remainder = right - matrix @ x
+        error = hypot(float(remainder.norm()), damping * float(x.norm()))
+        slope = float((matrix @ remainder - damping**2 * x).norm())
+        if (
+            error <= TOLERANCE * (size + norm * float(x.norm()))
+            or slope <= TOLERANCE * norm * error
+        ):
+            return Solution(x, converged=True)
+        if max(largest, rho_temporary) >= CONDITION_LIMIT * min(smallest, rho_temporary):
+            return Solution(x, converged=False)
+    return Solution(x, converged=False)

@@ -1,0 +1,207 @@
+"""Tune a pruned model towards a less pruned one (Kwon et al. 2022, arXiv:2204.09656, §4.3).
+
+Front to back, attention before MLP: each sublayer's kept units are fitted so that sublayer plus
+residual match the teacher's, on the student's own inputs, which all earlier fits have changed.
+
+The published code's teacher is not the dense model but one searched at the geometric mean of the
+budget and the whole (`assistant_budget`), before rearrangement. Padding never counts; in the last
+block's MLP of a model with one answer per text only the first token does, for nothing reads others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from numprune_export import blocks, rewrite
+from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.blocks import Batch, Tick
+from numprune_export.corpus import Windows
+from numprune_export.errors import UnsupportedModelError
+from numprune_export.family import Family, RotaryDecoder
+from numprune_export.fisher.moments import Moments, MomentSums
+from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.plan import Kind, Site
+
+Outcome = Literal["tuned", "left alone", "rejected"]
+"""`left alone`: the first attention, and all after a rejection that stops."""
+
+
+@dataclass(frozen=True)
+class TunedSite:
+    """What became of one sublayer; errors are Σ‖output − target‖² / Σ‖target‖²."""
+
+    site: str
+    outcome: Outcome
+    error_before: float
+    error_after: float
+
+
+class _Reached(Exception):
+    """Raised where nothing more is needed of a block; never leaves this module."""
+
+
+def assistant_budget(budget: float, whole: float) -> float:
+    """The teacher's budget: √(budget/whole) of the whole."""
+    return math.sqrt(budget * whole)
+
+
+def tune(
+    student: nn.Module,
+    teacher: nn.Module,
+    family: Family,
+    windows: Windows,
+    method: ScalarTuning | Refit,
+    *,
+    batch: int,
+    tick: Tick,
+) -> tuple[Any, tuple[TunedSite, ...]]:
+    """Fit every sublayer of a pruned model that has units.
+
+    Args:
+        student: Really smaller, not repaired. Not changed.
+        teacher: Another pruned model of the same dense one, or the dense one.
+        family: Of both.
+        windows: Texts, no labels.
+        method: How a sublayer is fitted.
+        batch: Texts run at once.
+        tick: Told the texts that passed a block, student and teacher together.
+
+    Returns:
+        A model with new consumers, sharing all else with `student`; and the record, front to back.
+
+    Raises:
+        NumericalError: an activation is not finite.
+        UnsupportedModelError: no outlet of the family's sublayers is known.
+    """
+    small = rewrite.twin(student)
+    teacher_blocks = family.block_list(teacher)
+    sites, record = family.sites(small), []
+    batches = blocks.embed(small, family, windows, batch)
+    targets = [replace(one) for one in batches]  # embeddings are not pruned
+    stopped = False
+    for index, block in enumerate(family.block_list(small)):
+        for site in (one for one in sites if one.block == index):
+            first = index == len(teacher_blocks) - 1 and _answers_at_first_token(
+                family, small, site
+            )
+            outlet = _outlet(family, site.kind)
+            moments = _moments(block, teacher_blocks[index], site, outlet, batches, targets, first)
+            done = _fit(block, site, moments, method, leave=stopped or _skipped(site, method))
+            record.append(done)
+            stops = isinstance(method, ScalarTuning) and method.stop_at_rejection
+            stopped = stopped or (stops and done.outcome == "rejected")
+        blocks.advance(teacher_blocks[index], index, targets, _no_tick)
+        blocks.advance(block, index, batches, tick)
+    return small, tuple(record)
+
+
+def _fit(
+    block: nn.Module, site: Site, moments: Moments, method: ScalarTuning | Refit, *, leave: bool
+) -> TunedSite:
+    consumer: Any = block.get_submodule(site.consumer)
+    weight, bias = consumer.weight.detach(), consumer.bias
+    before = moments.error(weight)
+    if leave:
+        return TunedSite(site.name, "left alone", before, before)
+    change = method.solve(
+        weight, moments, site.consumer_width, site.kind, has_bias=bias is not None
+    )
+    if change is None:
+        return TunedSite(site.name, "rejected", before, before)
+    fitted, shift = change
+    if bias is not None:
+        bias = (bias.detach().double() + shift).to(weight.dtype)
+    rewrite.replace_consumer(block, site, fitted.to(weight.dtype), bias)
+    return TunedSite(site.name, "tuned", before, moments.error(fitted, shift))
+
+
+def _skipped(site: Site, method: ScalarTuning | Refit) -> bool:
+    first = site.block == 0 and site.kind == "attention"
+    return isinstance(method, ScalarTuning) and first and not method.first_attention
+
+
+@torch.no_grad()
+def _moments(
+    block: nn.Module,
+    teacher: nn.Module,
+    site: Site,
+    outlet: str | None,
+    batches: list[Batch],
+    targets: list[Batch],
+    first: bool,
+) -> Moments:
+    """Sums over all batches of the student's input and what it should give."""
+    consumer: Any = block.get_submodule(site.consumer)
+    weight = consumer.weight.detach()
+    sums = MomentSums(weight.shape[0], weight.shape[1], weight.device)
+    for batch, target in zip(batches, targets, strict=True):
+        wanted, _ = _run(teacher, site.block, target, outlet, None)
+        given, inputs = _run(block, site.block, batch, outlet, site.consumer)
+        rest = wanted - (given - inputs @ weight.T)
+        if first:
+            sums.add(inputs[:, 0], rest[:, 0])
+        else:
+            sums.add(batch.rows(inputs), batch.rows(rest))
+    return sums.finish(site.name)
+
+
+def _run(
+    block: nn.Module, index: int, batch: Batch, outlet: str | None, consumer: str | None
+) -> tuple[Tensor, Tensor]:
+    """Sublayer plus residual, and the consumer's input (nothing without a consumer)."""
+    with (
+        _input_of(block, consumer, stop=False) as inputs,
+        _input_of(block, outlet, stop=True) as sums,
+        suppress(_Reached),
+    ):
+        sums.append(batch.arguments[index].call(block, batch.hidden))
+    return sums[0], inputs[0] if inputs else sums[0].new_zeros(0)
+
+
+@contextmanager
+def _input_of(block: nn.Module, path: str | None, *, stop: bool) -> Iterator[list[Tensor]]:
+    """Collects what a part of the block is given; with `stop` the block is left there."""
+    found: list[Tensor] = []
+    if path is None:
+        yield found
+        return
+
+    def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.append(inputs[0])
+        if stop:
+            raise _Reached
+
+    handle = block.get_submodule(path).register_forward_pre_hook(before)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def _outlet(family: Family, kind: Kind) -> str | None:
+    """The part of a block that is given sublayer plus residual; None: they are the block's output."""
+    if isinstance(family, BidirectionalEncoder):
+        return family.attention_norm if kind == "attention" else family.mlp_norm
+    if isinstance(family, RotaryDecoder):
+        return "post_attention_layernorm" if kind == "attention" else None
+    raise UnsupportedModelError(
+        f"mask tuning does not know where the sublayers of `{family.model_type}` end",
+        hint="use `compensate: closed_form` instead",
+    )
+
+
+def _answers_at_first_token(family: Family, model: nn.Module, site: Site) -> bool:
+    if not isinstance(family, BidirectionalEncoder) or site.kind != "mlp":
+        return False
+    return family.head_of(model).task == "sequence"
+
+
+def _no_tick(_: int) -> None:
+    return
