@@ -9,6 +9,7 @@ import numpy as np
 
 from numprune_export.artifact import Logits, Tokens
 from numprune_export.errors import InputError
+from numprune_exporters.given_tokens import check_vocabulary, integers, lengths_of
 
 
 class Steps(Protocol):
@@ -47,13 +48,13 @@ class CheckedRunner:
             InputError: a wrong shape, length or token, or more tokens than the capacity.
         """
         steps = self._running()
-        tokens = _integers("tokens", tokens, dimensions=2)
+        tokens = integers("tokens", tokens, dimensions=2)
         self._check_capacity(tokens.shape[1])
-        lengths = _lengths(tokens, lengths)
+        lengths = lengths_of(tokens, lengths)
         places = np.arange(tokens.shape[1], dtype=np.int64)[None]
         # A padded position may hold any number, and the embedding would look it up.
         tokens = np.where(places < lengths[:, None], tokens, 0)
-        self._check_vocabulary(tokens)
+        check_vocabulary(tokens, self._vocabulary)
         last = lengths[:, None] - 1
         asked = np.repeat(places, len(tokens), axis=0) if all_positions else last
         self._lengths = None
@@ -70,13 +71,13 @@ class CheckedRunner:
         steps = self._running()
         if self._lengths is None:
             raise InputError("decode came before prefill", hint="call `prefill` first")
-        tokens = _integers("tokens", tokens, dimensions=1)
+        tokens = integers("tokens", tokens, dimensions=1)
         if tokens.shape != self._lengths.shape:
             raise InputError(
                 f"decode got `{len(tokens)}` tokens for `{len(self._lengths)}` sequences",
                 hint="give one token for each row of the last prefill",
             )
-        self._check_vocabulary(tokens)
+        check_vocabulary(tokens, self._vocabulary)
         lengths = self._lengths + 1
         self._check_capacity(int(lengths.max()))
         logits = steps.decode(tokens, lengths)
@@ -94,34 +95,3 @@ class CheckedRunner:
                 f"a sequence of `{length}` tokens exceeds the capacity of `{self._capacity}`",
                 hint="open the artifact with a larger capacity",
             )
-
-    def _check_vocabulary(self, tokens: Tokens) -> None:
-        wrong = tokens[(tokens < 0) | (tokens >= self._vocabulary)]
-        if wrong.size:
-            raise InputError(
-                f"token `{wrong[0]}` is outside the vocabulary of `{self._vocabulary}`",
-                hint="tokenize with this model's own tokenizer",
-            )
-
-
-def _integers(name: str, values: Tokens, *, dimensions: int) -> Tokens:
-    values = np.asarray(values)
-    if values.ndim != dimensions or not values.size or values.dtype.kind not in "iu":
-        raise InputError(
-            f"{name} of shape `{values.shape}` and type `{values.dtype}` cannot be run",
-            hint=f"give a non-empty integer array of {dimensions} dimensions",
-        )
-    return np.ascontiguousarray(values, dtype=np.int64)
-
-
-def _lengths(tokens: Tokens, lengths: Tokens | None) -> Tokens:
-    batch, longest = tokens.shape
-    if lengths is None:
-        return np.full(batch, longest, np.int64)
-    lengths = _integers("lengths", lengths, dimensions=1)
-    if lengths.shape != (batch,) or lengths.min() < 1 or lengths.max() > longest:
-        raise InputError(
-            f"lengths `{lengths.tolist()}` do not fit tokens of shape `{tokens.shape}`",
-            hint=f"give `{batch}` lengths from 1 to `{longest}`",
-        )
-    return lengths

@@ -44,6 +44,11 @@ def linear(g: GraphWriter, name: str, x: ir.Value, *projections: Projection) -> 
     return g.op("Add", y, _biases(g, f"{name}.bias", projections))
 
 
+def packed(g: GraphWriter, name: str, *projections: Projection) -> tuple[ir.Value, ir.Value]:
+    """Weights (in, out) and biases of projections side by side; a bias they lack is zeros."""
+    return _columns(g, f"{name}.weight", projections), _biases(g, f"{name}.bias", projections)
+
+
 def _columns(g: GraphWriter, name: str, projections: Sequence[Projection]) -> ir.Value:
     def read() -> Array:
         return np.ascontiguousarray(np.concatenate([array(p.weight) for p in projections]).T)
@@ -104,10 +109,11 @@ def gated(g: GraphWriter, decoder: Decoder, layer: DecoderLayer, x: ir.Value) ->
     """activation(gate(x)) * up(x), what down_proj reads."""
     gate = linear(g, "mlp.gate", x, layer.gate)
     up = linear(g, "mlp.up", x, layer.up)
-    return g.op("Mul", _activation(g, decoder.activation, gate), up)
+    return g.op("Mul", activated(g, decoder.activation, gate), up)
 
 
-def _activation(g: GraphWriter, name: str, x: ir.Value) -> ir.Value:
+def activated(g: GraphWriter, name: str, x: ir.Value) -> ir.Value:
+    """The activation of this name in `ACTIVATIONS`, of x."""
     if name in ("silu", "swish"):
         return g.op("Mul", x, g.op("Sigmoid", x))
     if name == "relu":
@@ -154,8 +160,13 @@ def flat(pairs: Sequence[CachePair]) -> list[ir.Value]:
 
 def refuse_unsupported(decoder: Decoder) -> None:
     """Raise UnsupportedModelError for what neither graph can express."""
-    if decoder.activation not in ACTIVATIONS:
+    refuse_activation(decoder.activation)
+
+
+def refuse_activation(name: str) -> None:
+    """Raise UnsupportedModelError for an activation that no graph can express."""
+    if name not in ACTIVATIONS:
         raise UnsupportedModelError(
-            f"activation `{decoder.activation}` has no ONNX form in the target `onnx`",
+            f"activation `{name}` has no ONNX form in the target `onnx`",
             hint=f"supported activations: {', '.join(ACTIVATIONS)}",
         )

@@ -8,9 +8,12 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from numprune_export.artifact import Artifact, Availability, Decoder, Device
+from numprune_export.encoder import Encoder, EncoderRunner
 from numprune_export.errors import MissingExtraError, RecipeError
 from numprune_export.optional import require
+from numprune_exporters import encoder_opening, encoder_writing
 from numprune_exporters.checked_runner import CheckedRunner
+from numprune_exporters.encoder_writing import EncoderGraph
 from numprune_exporters.onnx_opening import OLDEST_RUNTIME, open_artifact
 from numprune_exporters.onnx_writing import OnnxGraph, write_artifact
 
@@ -20,8 +23,9 @@ class OnnxSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    graph: OnnxGraph = "gqa"
-    """`gqa`: fused attention of ONNX Runtime, fastest there. `standard`: any runtime can parse it."""
+    graph: OnnxGraph | EncoderGraph | None = None
+    """`gqa` (decoders) and `fused` (encoders): fused attention of ONNX Runtime, fastest there.
+    `standard`: any runtime can parse it. null: the fused one."""
     dtype: Literal["float32", "float16"] = "float32"
     """Of weights, activations and KV cache."""
 
@@ -44,17 +48,15 @@ class OnnxExporter:
 
     def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
         """See Exporter.export and `write_artifact`."""
-        if not isinstance(settings, OnnxSettings):
-            raise RecipeError(
-                f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
-                hint="give the settings class of the target that exports",
-            )
+        given = _given(settings)
+        if given.graph == "fused":
+            raise _other_network(given.graph, "encoders", ("gqa", "standard"))
         return write_artifact(
             self.name,
             decoder,
             folder,
-            graph=settings.graph,
-            dtype=settings.dtype,
+            graph=given.graph or "gqa",
+            dtype=given.dtype,
             oldest=OLDEST_RUNTIME,
         )
 
@@ -66,3 +68,37 @@ class OnnxExporter:
             MissingExtraError: onnxruntime is not installed, or too old for this graph.
         """
         return open_artifact(artifact, threads=threads, capacity=capacity)
+
+    def export_encoder(self, encoder: Encoder, folder: Path, settings: BaseModel) -> Artifact:
+        """See EncoderTarget.export_encoder and `encoder_writing.write_artifact`."""
+        given = _given(settings)
+        if given.graph == "gqa":
+            raise _other_network(given.graph, "decoders", ("fused", "standard"))
+        return encoder_writing.write_artifact(
+            self.name,
+            encoder,
+            folder,
+            graph=given.graph or "fused",
+            dtype=given.dtype,
+            oldest=OLDEST_RUNTIME,
+        )
+
+    def open_encoder(self, artifact: Artifact, *, threads: int) -> EncoderRunner:
+        """See EncoderTarget.open_encoder and `encoder_opening.open_encoder`."""
+        return encoder_opening.open_encoder(artifact, threads=threads)
+
+
+def _given(settings: BaseModel) -> OnnxSettings:
+    if not isinstance(settings, OnnxSettings):
+        raise RecipeError(
+            f"`{type(settings).__name__}` are not settings of the target `onnx`",
+            hint="give the settings class of the target that exports",
+        )
+    return settings
+
+
+def _other_network(graph: str, takes: str, instead: tuple[str, str]) -> RecipeError:
+    return RecipeError(
+        f"`targets.onnx.graph`: `{graph}` is a graph of {takes}",
+        hint=f"use `{instead[0]}` or `{instead[1]}`, or leave it out",
+    )

@@ -135,7 +135,7 @@ def test_folder_that_cannot_be_written_is_an_output_error(tmp_path):
 
 
 def test_settings_are_strict():
-    assert OnnxSettings().graph == "gqa"
+    assert OnnxSettings().graph is None
     for wrong in ({"graph": "fast"}, {"grph": "gqa"}, {"dtype": "bfloat16"}):
         with pytest.raises(ValidationError):
             OnnxSettings(**wrong)
