@@ -2,8 +2,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 TRITON_VENV = .venv-triton
+OUT ?= runs/gpu-check
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean gpu-check
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +22,10 @@ $(TRITON_VENV)/installed: tests/serving/requirements.txt
 
 demo: $(VENV)/installed
 	$(BIN)/numprune-export run smollm2-keep80 --target onnx
+
+# Sets nothing up: it runs with the packages that $(PYTHON) has, on hosts without a network too.
+gpu-check:
+	$(PYTHON) benchmarks/gpu_check.py $(OUT) $(ARGS)
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -55,16 +56,14 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
 
 
 def _tests(outcome: Outcome) -> str:
-    """The marked tests one by one, those that passed as a number."""
+    """The marked tests: what failed by name, the others as numbers; the JSON file names them all."""
     counted = outcome.details
     if "tests" not in counted:
         return ""
     lines = [f"## Tests\n\n{counted['passed']} of {counted['tests']} passed."]
     lines += [f"- failed: {name}: {why}" for name, why in counted["failed"].items()]
-    reasons: dict[str, list[str]] = {}
-    for name, why in counted["skipped"].items():
-        reasons.setdefault(why, []).append(name)
-    lines += [f"- skipped ({why}): {', '.join(names)}" for why, names in reasons.items()]
+    groups = Counter((name.partition("::")[0], why) for name, why in counted["skipped"].items())
+    lines += [f"- skipped, {count} of {module}: {why}" for (module, why), count in groups.items()]
     return "\n".join(lines)
 
 

@@ -24,11 +24,11 @@ class CompiledTorchRunner:
     """A Hugging Face causal language model under `torch.compile`, with a static KV cache.
 
     Each shape is compiled when it is first seen, which takes from seconds to minutes: warm up
-    before the clock is read. A model that does not compile as one graph is an error of
-    torch.compile, never a slow run. On CUDA a decode step is one replayed CUDA graph. The cache has
-    `capacity` slots in every layer, each with its own KV heads; attention reads all of them behind
-    a mask, which is also how a sliding window is kept. Asked for all positions, the model runs
-    uncompiled.
+    before the clock is read. What does not compile as one graph, and more shapes than torch.compile
+    keeps (8 of prompts, 8 of steps), are errors of its own, never a slow run. On CUDA a decode step
+    is one replayed CUDA graph. The cache has `capacity` slots in every layer, each with its own KV
+    heads; attention reads all of them behind a mask, which is also how a sliding window is kept.
+    Asked for all positions, the model runs uncompiled.
     """
 
     def __init__(
@@ -51,7 +51,9 @@ class CompiledTorchRunner:
         graphs = backend == "inductor" and model.device.type == "cuda"
         # Prompts come in many lengths, and a CUDA graph would be recorded for each: decode only.
         mode = "reduce-overhead" if graphs else None
-        self._prompt = torch.compile(self._last_position(), backend=backend, fullgraph=True)
+        self._prompt = torch.compile(
+            self._last_position(), backend=backend, fullgraph=True, dynamic=False
+        )
         self._step = torch.compile(
             self._last_position(), backend=backend, fullgraph=True, mode=mode, dynamic=False
         )

@@ -1,0 +1,168 @@
+"""The script that checks a GPU host, as far as it goes without one: the same code, on the CPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The scripts import each other as files of one folder."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+
+def check(out, *arguments, **environment):
+    """From another folder and with no PYTHONPATH: the script finds its checkout itself."""
+    inherited = {key: one for key, one in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "gpu_check.py"), str(out), *arguments],
+        cwd=out.parent,
+        env={**inherited, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, json.loads((out / "gpu-check.json").read_text())
+
+
+def test_without_a_gpu_it_says_so_in_both_files_and_exits_8(tmp_path):
+    code, content = check(tmp_path / "out", CUDA_VISIBLE_DEVICES="")
+    assert code == 8
+    assert content["verdict"].startswith("No CUDA device, nothing ran")
+    assert content["found"]["packages"]["torch"]
+    outcomes = {one["name"]: (one["status"], one["reason"]) for one in content["parts"]}
+    assert outcomes.pop("look") == ("passed", "")
+    assert len(outcomes) == 4
+    assert set(outcomes.values()) == {("skipped", "no CUDA device")}
+    page = (tmp_path / "out" / "gpu-check.md").read_text()
+    assert "No CUDA device" in page
+    assert "| recipe smoke | skipped | 0 s | no CUDA device |" in page
+    assert "target `trt`" in page
+
+
+@pytest.mark.slow
+def test_a_rehearsal_runs_every_part_on_the_cpu(tmp_path):
+    code, content = check(
+        tmp_path / "out",
+        *("--device", "cpu", "--shape", "tiny", "--rows", "torch", "onnx", "--minutes", "20"),
+        CUDA_VISIBLE_DEVICES="",
+    )
+    assert code == 0, content["parts"]
+    assert content["verdict"].startswith("Rehearsal on the CPU, nothing of it ran on a GPU")
+    parts = {one["name"]: one for one in content["parts"]}
+    assert parts["tests"]["reason"] == "every test skipped itself"
+    assert parts["tests"]["details"]["tests"] > 0
+    assert set(parts["tests"]["details"]["skipped"].values()) == {"no CUDA device"}
+    assert parts["recipe smoke"]["status"] == "passed"
+    assert json.loads((tmp_path / "out" / "smoke.json").read_text())["recipe_name"] == "smoke"
+    for row in ("torch", "onnx"):
+        details = parts[f"speed {row}"]["details"]
+        assert [(one["keep"], one["batch"]) for one in details["cases"]] == [
+            (0.5, 1), (0.5, 2), (0.8, 1), (0.8, 2),
+        ]  # fmt: skip
+        of = details["cases"][0]["metrics"]
+        assert of[f"latency.{row}.decode.speedup"]["value"] > 0
+        assert of[f"latency.{row}.prefill.ideal"]["value"] == pytest.approx(2, rel=0.05)
+    memory = parts["speed torch"]["details"]["memory"]
+    ratio = (
+        memory["memory.torch.keep0.5.weights_bytes"]["value"]
+        / memory["memory.torch.dense.weights_bytes"]["value"]
+    )
+    assert 0.5 < ratio < 0.6  # half of the blocks, all of the vocabulary
+    page = (tmp_path / "out" / "gpu-check.md").read_text()
+    assert "| onnx (cpu, float32) | 0.5 | 1 | 32 | decode |" in page
+    assert "1.74x" in page
+
+
+def test_a_part_that_hangs_is_ended_with_all_it_started(scripts, tmp_path):
+    import gpu_parts
+
+    code = (
+        "import subprocess, sys, time; print('begun', flush=True);"
+        " subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    )
+    done = gpu_parts.python(["-c", code], limit_s=1.5, log=tmp_path / "log")
+    assert done.code is None
+    assert done.seconds < 20
+    outcome = gpu_parts.failure("part", done, 1.5)
+    assert (outcome.status, outcome.reason) == ("failed", "not done after 2 s")
+    assert outcome.output == ["begun"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason"),
+    [
+        ("raise ValueError('wrong')", "failed", "ValueError: wrong"),
+        (
+            "import sys; sys.stderr.write('error: x is y\\nhint: z\\n'); sys.exit(4)",
+            "failed",
+            "error: x is y",
+        ),
+        ("import os; os.abort()", "failed", "ended by signal 6 (SIGABRT)"),
+        ("import sys; sys.stderr.write('too small'); sys.exit(8)", "skipped", "too small"),
+        ("raise SystemExit(3)", "failed", "exit code 3"),
+    ],
+)
+def test_a_part_that_fails_says_why(code, status, reason, scripts, tmp_path):
+    import gpu_parts
+
+    done = gpu_parts.python(["-c", code], limit_s=60, log=tmp_path / "log")
+    outcome = gpu_parts.failure("part", done, 60)
+    assert (outcome.status, outcome.reason) == (status, reason)
+
+
+def test_a_test_run_is_read_from_its_xml(scripts, tmp_path):
+    import gpu_parts
+
+    (tmp_path / "tests.xml").write_text(
+        '<testsuites><testsuite><testcase classname="a" name="ok"/>'
+        '<testcase classname="a" name="bad"><failure message="assert 1 == 2&#10;more">x</failure>'
+        '</testcase><testcase classname="a" name="not"><skipped message="no pynvml"/></testcase>'
+        '<testcase classname="b" name="broken"><error message="collection failure"/></testcase>'
+        "</testsuite></testsuites>"
+    )
+    assert gpu_parts.junit(tmp_path / "tests.xml") == {
+        "tests": 4,
+        "passed": 1,
+        "failed": {"a::bad": "assert 1 == 2", "b::broken": "collection failure"},
+        "skipped": {"a::not": "no pynvml"},
+    }
+
+
+def test_what_is_not_installed_is_named(scripts):
+    import gpu_check
+
+    options = gpu_check.parse(["out"])
+    found = {"torch_cuda": {"runtime": "13.0", "device": "x"}, "gpu": None, "missing": ["pydantic"]}
+    assert gpu_check.refusal(options, found).endswith("pip install pydantic")
+    assert gpu_check.refusal(options, {**found, "missing": []}) is None
+    assert gpu_check.refusal(options, {}) == "this machine could not be looked at"
+
+
+def test_only_targets_that_can_run_here_are_run(scripts):
+    import gpu_check
+
+    def target(device, ready=True, cannot_run=None):
+        return {"device": device, "ready": ready, "cannot_run": cannot_run, "detail": "d"}
+
+    found = {
+        "targets": {
+            "onnx": target("cpu"),
+            "onnx-cuda": target("cuda"),
+            "trt": target("cuda", ready=False),
+            "trt-rtx": target("cuda", cannot_run="refused"),
+        }
+    }
+    options = gpu_check.parse(["out"])
+    assert gpu_check.runnable(options, found) == ["onnx-cuda", "onnx"]
+    assert gpu_check.runnable(options, found, also_cpu=False) == ["onnx-cuda"]
+    assert gpu_check.runnable(gpu_check.parse(["out", "--device", "cpu"]), found) == ["onnx"]
+    del found["targets"]["onnx-cuda"], found["targets"]["onnx"]
+    assert gpu_check.why_no_target(options, found) == "trt: d; trt-rtx: refused"
