@@ -13,8 +13,10 @@ from numprune_export import targets
 from numprune_export.artifact import Exporter, GraphBacked
 from numprune_export.errors import DeviceError, InputError, RecipeError, UnsupportedModelError
 from numprune_export.families import FAMILIES
-from numprune_exporters.cuda.device import why_none
+from numprune_exporters.cuda.device import Gpu, why_none
 from numprune_exporters.onnx import OnnxSettings
+from numprune_exporters.trt import placement, toolkit
+from numprune_exporters.trt.engines import timing_cache_path
 from numprune_exporters.trt.settings import TrtRtxSettings, TrtSettings
 from numprune_exporters.trt.target import TrtExporter, TrtRtxExporter
 
@@ -178,15 +180,11 @@ def test_graph_that_was_not_kept_is_said(built):
 
 @pytest.mark.parametrize("path", ["../timing.cache", "a/../../timing.cache"])
 def test_timing_cache_stays_in_the_run(tmp_path, path):
-    from numprune_exporters.trt.engines import timing_cache_path
-
     with pytest.raises(RecipeError, match=r"`targets\.trt\.timing_cache`.*leaves the run folder"):
         timing_cache_path("trt", tmp_path, TrtSettings(timing_cache=path))
 
 
 def test_timing_cache_lies_beside_both_variants(tmp_path):
-    from numprune_exporters.trt.engines import timing_cache_path
-
     folder = tmp_path / "artifacts/trt/.dense.partial"
     assert timing_cache_path("trt", folder, TrtSettings()) == folder.parent / "timing.cache"
     elsewhere = TrtSettings(timing_cache=str(tmp_path / "t"))
@@ -200,3 +198,21 @@ def test_tensorrt_itself_is_not_ready_here():
     found = TrtExporter().availability()
     assert not found.ready
     assert found.detail
+
+
+@pytest.mark.parametrize(
+    ("capability", "named", "reason"),
+    [
+        ("9.0", (), "TensorRT-RTX 1.7.1.116 has no kernels for the Some GPU (sm90)"),
+        ("8.6", (), None),
+        ("8.6", ("sm80", "sm86"), None),
+        ("8.6", ("sm80",), "built for sm80, and the Some GPU is sm86"),
+        ("12.0", ("sm120",), None),
+    ],
+)
+def test_ahead_of_time_engine_runs_on_the_gpus_it_was_built_for(
+    monkeypatch, capability, named, reason
+):
+    gpu = Gpu("Some GPU", capability, 1 << 30, "13.0")
+    monkeypatch.setattr(placement, "require_gpu", lambda: gpu)
+    assert placement.why_not_here(toolkit.load("trt-rtx"), named) == reason

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import mmap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numprune_export.artifact import Decoder
-from numprune_export.errors import OutputError, RecipeError
+from numprune_export.errors import OutputError, RecipeError, UnsupportedModelError
 from numprune_exporters import graph_file, slot_graph
 from numprune_exporters.slot_graph import SlotGraph
 from numprune_exporters.trt import placement, precision
 from numprune_exporters.trt.build import build
 from numprune_exporters.trt.inspection import inspect
-from numprune_exporters.trt.network import parse
+from numprune_exporters.trt.network import Refused, parse
 from numprune_exporters.trt.profiles import Profiles
 from numprune_exporters.trt.settings import EngineSettings, TrtSettings
 from numprune_exporters.trt.toolkit import Toolkit
@@ -70,7 +72,8 @@ def make_engines(
     place = placement.of(kit, settings)
     written = _write_graph(decoder, folder / GRAPH_FOLDER, settings, graph)
     parsed = parse(kit, folder / GRAPH_FOLDER / graph_file.ENTRY)
-    census = precision.check_network(parsed.network, settings.dtype)
+    with _dtypes_refused():
+        census = precision.check_network(parsed.network, settings.dtype)
     names, seconds = [], []
     for number in range(settings.repeat_builds):
         names.append(f"engine.{number}.plan" if number else "engine.plan")
@@ -80,8 +83,18 @@ def make_engines(
         build(kit, parsed, settings, profiles, written["inputs"], folder / names[-1], cache)
         seconds.append(time.perf_counter() - started)
     del parsed  # the parser's weights go before the engine is loaded
-    checked = _checked_in(kit, folder, names[0], settings, place)
+    with _dtypes_refused():
+        checked = _checked_in(kit, folder, names[0], settings, place)
     return Made(graph, tuple(names), tuple(seconds), checked, census, written, place.built_for)
+
+
+@contextmanager
+def _dtypes_refused() -> Iterator[None]:
+    """Another graph may be made into layers of other types."""
+    try:
+        yield
+    except UnsupportedModelError as error:
+        raise Refused("check of dtypes", str(error)) from None
 
 
 def _write_graph(

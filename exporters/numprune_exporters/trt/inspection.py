@@ -14,7 +14,7 @@ from numprune_exporters.trt.toolkit import Toolkit
 
 Layer = Mapping[str, Any]
 
-_PRODUCT = re.compile(r"\b(MatMul|Gemm|Attention)_\d+")
+_PRODUCT = re.compile(r"(?:layers\.\d+/)?\b(?:MatMul|Gemm|Attention)_\d+")
 """Names that the graph writer gives the nodes that read weights or mix values."""
 _DTYPES = (
     ("bfloat16", re.compile(r"bfloat16|bf16", re.IGNORECASE)),
@@ -35,8 +35,9 @@ def inspect(toolkit: Toolkit, plan: Any, dtype: str) -> dict[str, Any]:
         UnsupportedModelError: the engine computes in another dtype; the message names the layer.
         DeviceError: the engine cannot be loaded here.
     """
+    runtime = toolkit.module.Runtime(toolkit.logger)
     with toolkit.listening() as heard:
-        engine = toolkit.module.Runtime(toolkit.logger).deserialize_cuda_engine(plan)
+        engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise DeviceError(
             f"{toolkit.title} cannot load the engine it has built: {reason(heard)}",
@@ -51,42 +52,52 @@ def inspect(toolkit: Toolkit, plan: Any, dtype: str) -> dict[str, Any]:
 
 
 def check_layers(report: Mapping[str, Any], dtype: str) -> int:
-    """Whether all layers with matrix products compute in `dtype`; how many there are.
+    """Whether all matrix products are computed in `dtype`; how many of them the engine names.
+
+    One node's work may be spread over several layers, some of them casts around the product: one of
+    them has to show the dtype, and none a type that is neither it nor fp32.
 
     Args:
         report: The inspector's JSON: `Layers`, each with `Name`, `Metadata` (the graph's nodes that
             it does the work of) and, with their `Format/Datatype`, `Inputs` and `Outputs`.
 
     Raises:
-        UnsupportedModelError: one does not, or the report names none.
+        UnsupportedModelError: one is not, or the report names none.
     """
-    products = 0
-    for layer in _products(report):
+    shown: dict[str, set[str]] = {}
+    for layer in _detailed(report):
         found = set(_dtypes(layer))
-        other = found - {dtype, "float32"}
-        if other or dtype not in found:
-            wrong = ", ".join(sorted(other or found)) or "nothing known"
-            raise UnsupportedModelError(
-                f"engine layer `{layer.get('Name', '?')}` computes in `{wrong}`,"
-                f" asked for was `{dtype}`",
-                hint="export with another `dtype`, or with another version of TensorRT",
-            )
-        products += 1
-    if not products:
+        for node in _products(layer):
+            if other := found - {dtype, "float32"}:
+                raise _wrong(f"layer `{layer.get('Name', '?')}`", other, dtype)
+            shown.setdefault(node, set()).update(found)
+    for node, found in shown.items():
+        if dtype not in found:
+            raise _wrong(f"node `{node}`", found, dtype)
+    if not shown:
         raise UnsupportedModelError(
             "the engine's inspector names no layer with a matrix product, so its dtypes are unknown",
             hint="build with another version of TensorRT, and report this one",
         )
-    return products
+    return len(shown)
 
 
-def _products(report: Mapping[str, Any]) -> Iterator[Layer]:
-    for layer in report.get("Layers", ()):
-        # Without detailed verbosity a layer is only its name.
-        if isinstance(layer, Mapping):
-            words = f"{layer.get('Name', '')} {layer.get('Metadata', '')}"
-            if _PRODUCT.search(words):
-                yield layer
+def _detailed(report: Mapping[str, Any]) -> Iterator[Layer]:
+    """Without detailed verbosity a layer is only its name."""
+    return (layer for layer in report.get("Layers", ()) if isinstance(layer, Mapping))
+
+
+def _products(layer: Layer) -> set[str]:
+    """Names of the graph's nodes with matrix products that a layer does work of."""
+    return set(_PRODUCT.findall(f"{layer.get('Name', '')} {layer.get('Metadata', '')}"))
+
+
+def _wrong(what: str, found: set[str], dtype: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"engine {what} computes in `{', '.join(sorted(found)) or 'nothing known'}`,"
+        f" asked for was `{dtype}`",
+        hint="export with another `dtype`, or with another version of TensorRT",
+    )
 
 
 def _dtypes(layer: Layer) -> Iterator[str]:

@@ -71,7 +71,14 @@ _DRIVER = (
     "initialization failure with error: 35",
 )
 _NO_DEVICE = ("cudaError 100", "no CUDA-capable device", "error: 100")
-_MEMORY = ("out of memory", "OutOfMemory", "cudaError 2 ", "cudaError 2:", "bad_alloc")
+_MEMORY = (
+    "out of memory",
+    "OutOfMemory",
+    "cudaError 2 ",
+    "cudaError 2:",
+    "could not be allocated",
+    "bad_alloc",
+)
 _WORKSPACE = ("within workspace limit", "insufficient workspace")
 
 

@@ -16,7 +16,7 @@ class Refused(Exception):
     def __init__(self, step: str, why: str) -> None:
         super().__init__(why)
         self.step = step
-        """`parser` or `builder`."""
+        """`parser`, `builder` or `check of dtypes`."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class Toolkit:
     def serialize(self, builder: Any, network: Any, config: Any, file: BinaryIO) -> bool:
         """Build an engine into an open file; False where the builder fails.
 
-        Since TensorRT 10.13 it is handed over in pieces, and never stands in memory as a whole.
+        Where the version can, it is handed over in pieces, and takes no memory as a whole.
 
         Raises:
             OSError: the file cannot be written.
