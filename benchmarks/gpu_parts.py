@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ NO_DEVICE = 8
 """Exit code of the package and its scripts where the GPU is missing or too small."""
 TAIL = 25
 """Lines of a failed part's output that are kept."""
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Hit|Failed)(:|$)")
 
 
 @dataclass
@@ -46,8 +48,9 @@ class Finished:
     seconds: float
 
 
-def environment() -> dict[str, str]:
-    """A plain checkout's: its own folders first on the path, no network, no spinning threads."""
+def environment(work: Path) -> dict[str, str]:
+    """A plain checkout's: its own folders first on the path, no network, no spinning threads, and
+    compiled kernels in `work`: a process that is ended can leave half of one behind."""
     inherited = os.environ.get("PYTHONPATH")
     path = [str(ROOT), str(ROOT / "exporters"), *([inherited] if inherited else [])]
     return {
@@ -55,6 +58,8 @@ def environment() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(path),
         "HF_HUB_OFFLINE": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
+        "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"),
+        "TRITON_CACHE_DIR": str(work / "triton"),
     }
 
 
@@ -65,7 +70,7 @@ def python(arguments: Sequence[str], *, limit_s: float, log: Path) -> Finished:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env=environment(),
+            env=environment(log.parent),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -98,10 +103,11 @@ def failure(name: str, done: Finished, limit_s: float) -> Outcome:
 
 
 def _last_words(lines: Sequence[str]) -> str:
-    """The line that says what went wrong: the package's own `error:`, else the last one."""
+    """The line that says what went wrong: the package's own, else an exception's, else the last."""
     said = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in said if line.startswith("error: ")]
-    return errors[-1] if errors else (said[-1] if said else "")
+    own = [line for line in said if line.startswith("error: ")]
+    raised = [line for line in said if _EXCEPTION.match(line)]
+    return (own or raised or said or [""])[-1]
 
 
 def look(work: Path, limit_s: float) -> tuple[Outcome, dict[str, Any]]:

@@ -100,6 +100,7 @@ def test_a_part_that_hangs_is_ended_with_all_it_started(scripts, tmp_path):
     ("code", "status", "reason"),
     [
         ("raise ValueError('wrong')", "failed", "ValueError: wrong"),
+        ("raise ValueError('wrong\\n\\nSet THIS=1 for more')", "failed", "ValueError: wrong"),
         (
             "import sys; sys.stderr.write('error: x is y\\nhint: z\\n'); sys.exit(4)",
             "failed",
