@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from numprune_export.recipe import builtin_dir
 from numprune_exporters.triton.served.text_stream import TextStream
@@ -98,3 +99,12 @@ def test_what_may_begin_a_stop_word_is_held_back_until_it_is_known(text, release
 def test_special_tokens_are_no_text_and_end_it():
     assert tokenizer().decode([0, *tokenizer().encode("we"), 0]) == "we"
     assert tokenizer().end_tokens == {0}
+
+
+def test_a_tokenizer_file_that_cuts_and_fills_does_neither_to_prompts(tmp_path):
+    own = Tokenizer.from_file(str(builtin_dir() / "tiny-llama" / "tokenizer.json"))
+    own.enable_truncation(4)
+    own.enable_padding(length=4)
+    own.save(str(tmp_path / "tokenizer.json"))
+    for text in ("we", "the people of the United States of America"):
+        assert TextTokenizer(tmp_path).encode(text) == tokenizer().encode(text)
