@@ -11,7 +11,8 @@ import numpy as np
 
 from numprune_export.artifact import DecoderRunner, Tokens
 from numprune_export.benchmark.interleave import Contender, Samples, paired
-from numprune_export.benchmark.statistics import percentile, ratio_of_medians
+from numprune_export.benchmark.statistics import percentile
+from numprune_export.benchmark.timed import speedup, times
 from numprune_export.errors import InputError
 from numprune_export.metric import Metric, Metrics
 
@@ -48,6 +49,10 @@ class Workload:
     @property
     def batch(self) -> int:
         return int(self.tokens.shape[0])
+
+    def timed_tokens(self, phase: Phase) -> int:
+        """How many tokens one sample's time is for."""
+        return self.batch * (self.prefill_length if phase == "prefill" else 1)
 
     def conditions(self, phase: Phase) -> dict[str, Any]:
         if phase == "prefill":
@@ -123,9 +128,9 @@ def measure_decoders(
             dense = _per_token(timings[f"{target}.dense"], phase, workload)
             pruned = _per_token(timings[f"{target}.pruned"], phase, workload)
             name = f"latency.{target}.{phase}"
-            found |= _variant(f"{name}.dense", dense, phase, workload, under)
-            found |= _variant(f"{name}.pruned", pruned, phase, workload, under)
-            found |= _speedup(name, dense, pruned, ideal[phase], under, seed)
+            found |= times(f"{name}.dense", dense, workload.timed_tokens(phase), under)
+            found |= times(f"{name}.pruned", pruned, workload.timed_tokens(phase), under)
+            found |= speedup(name, dense, pruned, ideal=ideal[phase], under=under, seed=seed)
             if rebuilds.get(target):
                 count = len(rebuilds[target])
                 others = [timings[f"{target}.build{index}"] for index in range(count)]
@@ -155,56 +160,9 @@ def _per_token(samples: Samples, phase: Phase, workload: Workload) -> Samples:
     return Samples(samples.wall_ms / steps, samples.cpu_ms / steps)
 
 
-def _variant(
-    name: str, samples: Samples, phase: Phase, workload: Workload, under: dict[str, Any]
-) -> Metrics:
-    count = len(samples.wall_ms)
-    times = {
-        f"{name}.p{rank}_ms": Metric(
-            percentile(samples.wall_ms, rank), "ms", count, conditions=under
-        )
-        for rank in (50, 90, 99)
-    }
-    tokens = workload.batch * (workload.prefill_length if phase == "prefill" else 1)
-    rate = 1000 * tokens / percentile(samples.wall_ms, 50)
-    return {
-        **times,
-        f"{name}.cpu_ms": Metric(percentile(samples.cpu_ms, 50), "ms", count, conditions=under),
-        f"{name}.tokens_per_s": Metric(rate, "tokens/s", count, conditions=under),
-    }
-
-
 def _spread(name: str, builds: Sequence[Samples], under: dict[str, Any]) -> Metrics:
     medians = [percentile(one.wall_ms, 50) for one in builds]
     spread = max(medians) / min(medians) - 1
     under = {**under, "builds": len(builds)}
     count = len(builds[0].wall_ms)
     return {f"{name}.pruned.rebuild_spread": Metric(spread, "fraction", count, conditions=under)}
-
-
-def _speedup(
-    name: str, dense: Samples, pruned: Samples, ideal: float, under: dict[str, Any], seed: int
-) -> Metrics:
-    ratio = ratio_of_medians(dense.wall_ms, pruned.wall_ms, seed=seed)
-    count = len(dense.wall_ms)
-    values = {
-        "speedup_low": ratio.low,
-        "speedup_high": ratio.high,
-        "ideal": ideal,
-        "of_ideal": ratio.value / ideal,
-    }
-    found = {f"{name}.speedup": Metric(ratio.value, "ratio", count, ratio.low, ratio.high, under)}
-    # Zero where the system counts processor time more coarsely than a sample is long. A GPU's work
-    # is not in it.
-    if under.get("device") != "cuda" and dense.cpu_ms.min() > 0 and pruned.cpu_ms.min() > 0:
-        busy = ratio_of_medians(dense.cpu_ms, pruned.cpu_ms, seed=seed)
-        found[f"{name}.cpu_speedup"] = Metric(
-            busy.value, "ratio", count, busy.low, busy.high, under
-        )
-    return {
-        **found,
-        **{
-            f"{name}.{key}": Metric(value, "ratio", count, conditions=under)
-            for key, value in values.items()
-        },
-    }

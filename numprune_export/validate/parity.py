@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from numprune_export.artifact import DecoderRunner, Logits, Tokens
 from numprune_export.errors import InputError, ParityError
 from numprune_export.metric import Metric, Metrics
-from numprune_export.validate.distribution import divergence
+from numprune_export.validate.tally import Tally
 
-_POSITIONS_AT_ONCE = 64
 _ROWS = 3
 
 SHAPE_STEPS = 2
@@ -108,7 +107,18 @@ def compare(
     return tally.parity()
 
 
-def check(parity: Parity, tolerance: float, *, name: str) -> None:
+class Compared(Protocol):
+    """What `check` judges: the parity of a decoder, or of an encoder."""
+
+    @property
+    def max_abs_error(self) -> float: ...
+    @property
+    def worst(self) -> str: ...
+    @property
+    def finite(self) -> bool: ...
+
+
+def check(parity: Compared, tolerance: float, *, name: str) -> None:
     """Pass if every logit of the candidate `name` was finite and within `tolerance`.
 
     Raises:
@@ -201,43 +211,12 @@ def _compare_shape(
         tally.compare(f"{where}, decode step {step + 1}", expected, got, "row")
 
 
-class _Tally:
-    """Running totals over compared positions."""
+class _Tally(Tally):
+    """With what two runners generate freely."""
 
     def __init__(self) -> None:
-        self.error = -1.0
-        self.worst = "nowhere"
-        self.nats = 0.0
-        self.agreeing = self.positions = 0
+        super().__init__()
         self.greedy_agreeing = self.greedy_tokens = 0
-        self.finite = True
-
-    def compare(self, where: str, expected: Logits, got: Logits, axis: str) -> None:
-        """Both (n, vocabulary); `axis` names what n counts."""
-        assert expected.shape == got.shape, (expected.shape, got.shape)
-        self.positions += len(expected)
-        for start in range(0, len(expected), _POSITIONS_AT_ONCE):
-            part = slice(start, start + _POSITIONS_AT_ONCE)
-            self._compare_part(where, expected[part], got[part], axis, start)
-
-    def _compare_part(
-        self, where: str, expected: Logits, got: Logits, axis: str, start: int
-    ) -> None:
-        usable = np.isfinite(expected).all(axis=1) & np.isfinite(got).all(axis=1)
-        if not usable.all():
-            if self.finite:
-                self.worst = f"{where}, {axis} {start + int(usable.argmin())}"
-            self.finite, self.error = False, np.inf
-            self.nats = np.inf
-            expected, got = expected[usable], got[usable]
-        if len(expected) == 0:
-            return
-        errors = np.abs(expected.astype(np.float64) - got).max(axis=1)
-        if errors.max() > self.error:
-            self.error = float(errors.max())
-            self.worst = f"{where}, {axis} {start + int(errors.argmax())}"
-        self.nats += float(divergence(expected, got).sum())
-        self.agreeing += int((expected.argmax(axis=1) == got.argmax(axis=1)).sum())
 
     def add_greedy(self, expected: Tokens, got: Tokens) -> None:
         """Both (batch, steps)."""

@@ -1,0 +1,131 @@
+"""Forward latency of encoders by batch and length, dense beside pruned, in the same rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter_ns, process_time_ns
+from typing import Any
+
+import numpy as np
+
+from numprune_export.artifact import Tokens
+from numprune_export.benchmark.interleave import Contender, paired
+from numprune_export.benchmark.timed import speedup, times
+from numprune_export.encoder import EncoderRunner
+from numprune_export.errors import InputError
+from numprune_export.metric import Metrics
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One shape that is timed; all texts of it are full."""
+
+    batch: int
+    length: int
+
+    @property
+    def name(self) -> str:
+        return f"b{self.batch}.l{self.length}"
+
+
+BUCKETS = tuple(Bucket(batch, length) for batch in (1, 8, 32) for length in (16, 64, 128))
+
+
+@dataclass(frozen=True)
+class EncoderWorkload:
+    """What is timed, and how often."""
+
+    tokens: Tokens
+    """Text, (rows, tokens); cut to each bucket, and repeated where it is larger."""
+    buckets: tuple[Bucket, ...]
+    warmup: int
+    samples: int
+
+    def __post_init__(self) -> None:
+        if self.tokens.ndim != 2 or not self.tokens.size:
+            raise InputError(
+                f"benchmark text of shape `{self.tokens.shape}` is not rows of tokens",
+                hint="give token ids of shape (rows, tokens)",
+            )
+
+    def inputs(self, bucket: Bucket) -> Tokens:
+        """Token ids of the bucket's shape."""
+        rows, width = self.tokens.shape
+        picked = self.tokens[np.arange(bucket.batch) % rows][:, np.arange(bucket.length) % width]
+        return np.ascontiguousarray(picked)
+
+
+@dataclass(frozen=True)
+class EncoderPair:
+    """The dense and the pruned model on one target, both open."""
+
+    dense: EncoderRunner
+    pruned: EncoderRunner
+
+
+def measure_encoders(
+    targets: Mapping[str, EncoderPair],
+    workload: EncoderWorkload,
+    *,
+    ideal: Callable[[Bucket], float],
+    conditions: Mapping[str, Mapping[str, Any]],
+    seed: int = 0,
+    clock: Callable[[], int] = perf_counter_ns,
+    cpu_clock: Callable[[], int] = process_time_ns,
+    progress: Callable[[int], None] | None = None,
+) -> Metrics:
+    """Time a forward pass of every target at every bucket, all targets in the same rounds.
+
+    Args:
+        targets: Target name to its runners; `torch` is one like any other.
+        ideal: The speed-up that the removed work allows (`encoder_cost.ideal_speedup`). It counts
+            multiply-accumulates at every size, also where so few tokens are run that reading the
+            weights takes as long.
+        conditions: Per target, what else holds: dtype, threads, device, runtime version.
+        seed: Of the bootstrap.
+        progress: Called with 1 after every round; there are buckets * (warmup + samples).
+
+    Returns:
+        `latency.<target>.forward.<bucket>.{dense,pruned}.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}`
+        and `latency.<target>.forward.<bucket>.{speedup,speedup_low,speedup_high,ideal,of_ideal,
+        cpu_speedup}`, with a bucket named `b<batch>.l<length>`.
+
+    Raises:
+        RecipeError: fewer samples than an interval needs.
+    """
+    found: Metrics = {}
+    for bucket in workload.buckets:
+        timings = paired(
+            {
+                f"{target}.{variant}": _contender(getattr(pair, variant), workload.inputs(bucket))
+                for target, pair in targets.items()
+                for variant in ("dense", "pruned")
+            },
+            warmup=workload.warmup,
+            samples=workload.samples,
+            clock=clock,
+            cpu_clock=cpu_clock,
+            progress=progress,
+        )
+        tokens = bucket.batch * bucket.length
+        for target in targets:
+            under = {
+                "batch": bucket.batch,
+                "length": bucket.length,
+                "ideal_from": "MACs",
+                **conditions[target],
+            }
+            dense, pruned = timings[f"{target}.dense"], timings[f"{target}.pruned"]
+            name = f"latency.{target}.forward.{bucket.name}"
+            found |= times(f"{name}.dense", dense, tokens, under)
+            found |= times(f"{name}.pruned", pruned, tokens, under)
+            found |= speedup(name, dense, pruned, ideal=ideal(bucket), under=under, seed=seed)
+    return found
+
+
+def _contender(runner: EncoderRunner, tokens: Tokens) -> Contender:
+    return Contender(lambda: _discard(runner.forward(tokens)))
+
+
+def _discard(_: object) -> None: ...
