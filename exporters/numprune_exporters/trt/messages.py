@@ -72,13 +72,10 @@ _DRIVER = (
 )
 _NO_DEVICE = ("cudaError 100", "no CUDA-capable device", "error: 100")
 _MEMORY = (
-    "out of memory",
-    "OutOfMemory",
-    "cudaError 2 ",
-    "cudaError 2:",
-    "could not be allocated",
-    "bad_alloc",
-)
+    "out of memory", "OutOfMemory", "cudaError 2 ", "cudaError 2:", "could not be allocated",
+    "bad_alloc", "CHECK(p) failed",
+)  # fmt: skip
+"""Of the GPU; the last two of the host, as the builder says it."""
 _WORKSPACE = ("within workspace limit", "insufficient workspace")
 
 
@@ -93,7 +90,7 @@ def not_the_graph(heard: Sequence[Message], *, title: str, target: str) -> Numpr
     if any(one in said for one in _MEMORY):
         return DeviceError(
             f"{title} ran out of memory while building: {reason(heard)}",
-            hint="lower the largest batch, length and positions of the profiles, or `workspace_mib`",
+            hint="lower the largest sizes of the profiles, set `workspace_mib`, or use a larger machine",
         )
     if any(one in said for one in (*_DRIVER, *_NO_DEVICE)):
         return DeviceError(
