@@ -117,7 +117,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _full_windows(self) -> Recipe:
-        if self.evaluation.windows != "packed":
+        if isinstance(self.evaluation, Corpus) and self.evaluation.windows != "packed":
             raise ValueError(
                 "`evaluation.windows` must be `packed`: perplexity is over full windows"
             )

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from numprune_export.calibrate import Statistics
 from numprune_export.corpus import Windows
 from numprune_export.plan import Site
 
+GRADIENTS = "gradients.safetensors"
 WINDOWS = "windows.safetensors"
 
 
@@ -26,6 +28,21 @@ def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) 
     save_file(tensors, _file(folder, block))
 
 
+def write_gradients(folder: Path, gradients: Mapping[str, Tensor]) -> None:
+    """Gradients of unit masks by site name, (rows, units); no file where there are none."""
+    if gradients:
+        save_file({name: one.contiguous() for name, one in gradients.items()}, folder / GRADIENTS)
+
+
+def read_gradients(folder: Path, site: Site) -> Tensor | None:
+    """A site's gradients of unit masks, or None if calibration gathered none."""
+    if not (folder / GRADIENTS).exists():
+        return None
+    with safe_open(folder / GRADIENTS, framework="pt") as file:
+        found: Tensor = file.get_tensor(site.name)
+    return found
+
+
 def read_site(folder: Path, site: Site) -> Statistics:
     """The statistics of one site; nothing else is read."""
     with safe_open(_file(folder, site.block), framework="pt") as file:
@@ -34,6 +51,7 @@ def read_site(folder: Path, site: Site) -> Statistics:
             file.get_tensor(f"{site.name}.total"),
             int(file.get_tensor(f"{site.name}.tokens")),
             site.consumer_width,
+            read_gradients(folder, site),
         )
 
 

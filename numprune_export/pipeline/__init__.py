@@ -14,20 +14,20 @@ from pathlib import Path
 
 import torch
 
-from numprune_export import corpus
 from numprune_export import recipe as recipes
 from numprune_export.checkpoint.source import resolve
-from numprune_export.corpus import Windows
-from numprune_export.errors import InputError
+from numprune_export.family import RotaryDecoder
 from numprune_export.metric import Metrics
 from numprune_export.pipeline.agreement import unchecked
 from numprune_export.pipeline.benchmarking import benchmark
 from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.exporting import Exported, chosen_targets, export
 from numprune_export.pipeline.measured import read_metrics, read_warnings
 from numprune_export.pipeline.models import Dense, Models
 from numprune_export.pipeline.pruning import Pruned, pruned_checkpoint
 from numprune_export.pipeline.sizes import time_metrics
+from numprune_export.pipeline.subject import Subject
 from numprune_export.pipeline.validating import validate
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
@@ -64,14 +64,14 @@ def run(
     with open_folder(folder) as run_folder:
         context = Context(recipe, run_folder, observer)
         dense = Dense(source, recipe.model.dtype)
-        calibration, evaluation = _texts(recipe, dense, search)
+        subject = _subject(recipe, dense, search)
         run_folder.write(RECIPE, recipes.dump(recipe))
 
-        pruned = pruned_checkpoint(context, dense, calibration)
+        pruned = pruned_checkpoint(context, subject, dense)
         models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan)
-        exported = [export(context, target, models) for target in targets]
-        validated = validate(context, models, exported, evaluation)
-        measured = benchmark(context, models, exported, evaluation)
+        exported = [export(context, target, models, subject.export) for target in targets]
+        validated = validate(context, subject, models, exported)
+        measured = benchmark(context, subject, models, exported)
 
         stages = [
             *pruned.stages,
@@ -87,18 +87,11 @@ def run(
     return report
 
 
-def _texts(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> tuple[Windows, Windows]:
-    """Calibration and evaluation windows; both are drawn before any work, so that a text which is
-    too short is said at once."""
-    tokenizer = dense.tokenizer
-    if tokenizer is None:
-        raise InputError(
-            f"`{dense.source.reference}` has no tokenizer", hint="put its tokenizer files beside it"
-        )
-    return (
-        corpus.draw(recipe.calibration, tokenizer, search),
-        corpus.draw(recipe.evaluation, tokenizer, search),
-    )
+def _subject(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> Subject:
+    """Reads the texts before any work, so that one which is too short is said at once."""
+    family = dense.source.family
+    assert isinstance(family, RotaryDecoder)
+    return DecoderSubject(recipe, family, dense, search)
 
 
 def _report(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
+from transformers import PreTrainedModel
 
 from numprune_export import targets
 from numprune_export.artifact import Artifact, Exporter
@@ -55,13 +56,13 @@ def chosen_targets(recipe: Recipe) -> tuple[Target, ...]:
     return tuple(found)
 
 
-def export(
-    context: Context,
-    target: Target,
-    models: Models,
-) -> Exported:
+Export = Callable[[Exporter, PreTrainedModel, Path, BaseModel], Artifact]
+"""How a model becomes an artifact of a target."""
+
+
+def export(context: Context, target: Target, models: Models, how: Export) -> Exported:
     """One stage per variant; a model is read only if its artifact is not there yet."""
-    stages = {variant: _export_one(context, target, variant, models) for variant in VARIANTS}
+    stages = {variant: _export_one(context, target, variant, models, how) for variant in VARIANTS}
     artifacts = {variant: Artifact.load(stage.folder) for variant, stage in stages.items()}
     return Exported(target, artifacts, tuple(stages.values()))
 
@@ -71,9 +72,10 @@ def _export_one(
     target: Target,
     variant: Variant,
     models: Models,
+    how: Export,
 ) -> Stage:
     def make(folder: Path) -> None:
-        target.exporter.export(models.family.decoder(models.get(variant)), folder, target.settings)
+        how(target.exporter, models.get(variant), folder, target.settings)
 
     inputs = [models.key(variant), target.settings.model_dump()]
     return context.stage(

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from numprune_export import rewrite
 from numprune_export.checkpoint.load import Loaded, load, load_source, load_tokenizer
 from numprune_export.checkpoint.source import Source
-from numprune_export.family import RotaryDecoder
+from numprune_export.family import Family
 from numprune_export.plan import Plan
 from numprune_export.run_folder import key_of
 
@@ -53,10 +53,8 @@ class Models:
         self.plan = plan
 
     @property
-    def family(self) -> RotaryDecoder:
-        family = self._dense.source.family
-        assert isinstance(family, RotaryDecoder)
-        return family
+    def family(self) -> Family:
+        return self._dense.source.family
 
     @property
     def dense(self) -> PreTrainedModel:

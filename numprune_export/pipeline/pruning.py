@@ -19,12 +19,12 @@ from numprune_export.corpus import Windows
 from numprune_export.distribution import installed_version
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.subject import Subject
 from numprune_export.plan import Plan, Site
 from numprune_export.run_folder import Stage, key_of, require_space
 
 SCORES = "scores.safetensors"
 PLAN = "plan.json"
-PROOF_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Pruned:
     stages: tuple[Stage, ...]
 
 
-def pruned_checkpoint(context: Context, dense: Dense, windows: Windows) -> Pruned:
+def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Pruned:
     """Calibrate, score, allocate, compensate and rewrite; each a stage of its own."""
-    calibrated = _calibrate(context, dense, windows)
+    calibrated = _calibrate(context, subject, dense)
     scored = _score(context, dense, calibrated)
     allocated = _allocate(context, dense, scored)
     plan = _read_plan(allocated.folder)
-    checkpoint = _prune(context, dense, plan, allocated, calibrated, windows)
+    checkpoint = _prune(context, subject, dense, plan, allocated, calibrated)
     return Pruned(checkpoint, plan, (calibrated, scored, allocated, checkpoint))
 
 
@@ -51,8 +51,8 @@ def windows_key(windows: Windows) -> str:
     return key_of(windows.tokens.tolist(), windows.lengths.tolist())
 
 
-def _calibrate(context: Context, dense: Dense, windows: Windows) -> Stage:
-    recipe = context.recipe
+def _calibrate(context: Context, subject: Subject, dense: Dense) -> Stage:
+    recipe, windows = context.recipe, subject.calibration
 
     def make(folder: Path) -> None:
         model, family = dense.model, dense.loaded.family
@@ -62,12 +62,15 @@ def _calibrate(context: Context, dense: Dense, windows: Windows) -> Stage:
         require_space(
             context.folder.path, statistics_folder.size_bytes(sites) + (1 + artifacts) * size
         )
-        batch, tick = recipe.calibration.batch, context.observer.advance
+        batch, tick = subject.calibration_batch, context.observer.advance
         context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
         for block, found in enumerate(calibrate.collect(model, family, windows, batch, tick)):
             statistics_folder.write_block(folder, block, found)
+        statistics_folder.write_gradients(folder, subject.gradients(model, context.observer))
 
-    inputs = [dense.key, windows_key(windows), recipe.calibration.batch]
+    inputs = [
+        dense.key, windows_key(windows), subject.calibration_batch, subject.calibration_key
+    ]  # fmt: skip
     return context.stage("calibrate", "statistics", inputs, make)
 
 
@@ -112,36 +115,37 @@ def _read_plan(folder: Path) -> Plan:
 
 def _prune(
     context: Context,
+    subject: Subject,
     dense: Dense,
     plan: Plan,
     allocated: Stage,
     calibrated: Stage,
-    windows: Windows,
 ) -> Stage:
     recipe = context.recipe
 
     def make(folder: Path) -> None:
-        small = _compensated(context, dense, plan, calibrated, windows)
+        small = _compensated(context, subject, dense, plan, calibrated)
         save(
             small,
             dense.loaded.tokenizer,
             dense.loaded.family,
             folder,
-            _record(context, dense, windows),
+            _record(context, dense, subject.calibration),
         )
-        rows = torch.from_numpy(windows.tokens[:1, :PROOF_TOKENS])
-        prove_reload(folder, small, rows)
+        proof = subject.proof()
+        prove_reload(folder, small, proof.tokens, real=proof.real, types=proof.types)
 
-    inputs = [allocated.key, recipe.compensate.model_dump(), recipe.calibration.batch]
+    inputs = [allocated.key, recipe.compensate.model_dump(), subject.calibration_batch]
     return context.stage("prune", "model", inputs, make)
 
 
 def _compensated(
-    context: Context, dense: Dense, plan: Plan, calibrated: Stage, windows: Windows
+    context: Context, subject: Subject, dense: Dense, plan: Plan, calibrated: Stage
 ) -> Any:
     recipe, model, family = context.recipe, dense.model, dense.loaded.family
     if recipe.compensate.order == "sequential":
-        batch, tick = recipe.calibration.batch, context.observer.advance
+        windows = subject.calibration
+        batch, tick = subject.calibration_batch, context.observer.advance
         context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
         return prune.sequential(model, family, plan, recipe.compensate, windows, batch, tick)
 

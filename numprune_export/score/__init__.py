@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from numprune_export.score.fisher import Fisher
 from numprune_export.score.flap import Flap
 from numprune_export.score.magnitude import Magnitude
 from numprune_export.score.numerical import Numerical
@@ -16,8 +17,8 @@ from numprune_export.score.stat import Stat
 from numprune_export.score.wanda import Wanda
 
 Score = Annotated[
-    Numerical | Wanda | Flap | Stat | Magnitude | Random,
+    Numerical | Wanda | Flap | Fisher | Stat | Magnitude | Random,
     Field(discriminator="method"),
 ]
 """Any of the methods, told apart by `method`."""
-METHODS = ("numerical", "wanda", "flap", "stat", "magnitude", "random")
+METHODS = ("numerical", "wanda", "flap", "fisher", "stat", "magnitude", "random")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from torch import nn
 from transformers import PreTrainedModel
 
-from numprune_export.family import RotaryDecoder
+from numprune_export.family import Family
 
 
 def first_wrong_layer(layers: int, wrong: Callable[[int], bool]) -> int | None:
@@ -39,7 +39,7 @@ def first_wrong_layer(layers: int, wrong: Callable[[int], bool]) -> int | None:
 
 
 @contextmanager
-def cut(model: PreTrainedModel, family: RotaryDecoder, layers: int) -> Iterator[PreTrainedModel]:
+def cut(model: PreTrainedModel, family: Family, layers: int) -> Iterator[PreTrainedModel]:
     """The model with its first `layers` blocks only, for the time of a `with`."""
     blocks = model.get_submodule(family.blocks)
     assert isinstance(blocks, nn.ModuleList)

@@ -1,0 +1,218 @@
+"""Causal language models: measured by perplexity, timed by prefill and decode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from numprune_export import corpus
+from numprune_export.artifact import Artifact, Device, Exporter, GraphBacked, Tokens
+from numprune_export.benchmark.latency import Workload
+from numprune_export.benchmark.memory import measure_memory
+from numprune_export.corpus import Corpus
+from numprune_export.errors import InputError, RecipeError
+from numprune_export.family import RotaryDecoder
+from numprune_export.metric import Metrics
+from numprune_export.pipeline.decoder_latency import measure_latency
+from numprune_export.pipeline.exporting import Exported
+from numprune_export.pipeline.measured import facts_of, open_artifact, runnable
+from numprune_export.pipeline.models import Dense, Models, Variant
+from numprune_export.pipeline.subject import Opener, Proof
+from numprune_export.progress import Observer
+from numprune_export.recipe import Recipe
+from numprune_export.run_folder import key_of
+from numprune_export.validate import parity
+from numprune_export.validate.perplexity import perplexity
+from numprune_export.validate.precision import computing_in, rounding_error
+from numprune_export.validate.reference import TorchRunner
+
+PROOF_TOKENS = 64
+
+LONGEST_PROMPT = 64
+"""Prompt tokens of the parity check; its rows come from the evaluation text."""
+
+DENSE_STEPS = 8
+"""Decode steps in the parity check of the dense artifact: it comes from the same code."""
+
+
+class DecoderSubject:
+    """See Subject."""
+
+    def __init__(
+        self, recipe: Recipe, family: RotaryDecoder, dense: Dense, search: Sequence[Path]
+    ) -> None:
+        """Draw both texts.
+
+        Raises:
+            RecipeError: the recipe gives labelled data.
+            InputError: no tokenizer, or too little text.
+        """
+        self._recipe, self._family = recipe, family
+        calibration, evaluation = recipe.calibration, recipe.evaluation
+        if not isinstance(calibration, Corpus) or not isinstance(evaluation, Corpus):
+            raise RecipeError(
+                f"`{family.model_type}` is a language model, which labelled data cannot measure",
+                hint="give plain text under `calibration.texts` and `evaluation.texts`",
+            )
+        tokenizer = dense.tokenizer
+        if tokenizer is None:
+            raise InputError(
+                f"`{dense.source.reference}` has no tokenizer",
+                hint="put its tokenizer files beside it",
+            )
+        self.calibration = corpus.draw(calibration, tokenizer, search)
+        self.calibration_batch = calibration.batch
+        self._evaluation = corpus.draw(evaluation, tokenizer, search)
+        self._batch = evaluation.batch
+        self._rows = parity_rows(self._evaluation.tokens, recipe.parity.steps)
+        measured = recipe.benchmark
+        prompt = (measured.batch, max(measured.prefill, measured.past))
+        self._workload = Workload(
+            np.resize(self._evaluation.tokens, prompt),
+            measured.prefill, measured.past, measured.decode_steps, measured.warmup,
+            measured.samples,
+        )  # fmt: skip
+
+    @property
+    def calibration_key(self) -> None:
+        """See Subject.calibration_key."""
+        return
+
+    @property
+    def evaluation_key(self) -> Any:
+        """See Subject.evaluation_key."""
+        return key_of(self._evaluation.tokens.tolist()), self._batch
+
+    def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
+        """See Subject.gradients.
+
+        Raises:
+            RecipeError: the score needs them.
+        """
+        if self._recipe.score.method == "fisher":
+            raise RecipeError(
+                "`score: fisher` needs a model with a task head and labelled data",
+                hint="use `wanda`, `numerical`, `flap` or `stat` for a language model",
+            )
+        return {}
+
+    def proof(self) -> Proof:
+        """See Subject.proof."""
+        return Proof(torch.from_numpy(self.calibration.tokens[:1, :PROOF_TOKENS]))
+
+    def export(
+        self, exporter: Exporter, model: PreTrainedModel, folder: Path, settings: BaseModel
+    ) -> Artifact:
+        """See Subject.export."""
+        return exporter.export(self._family.decoder(model), folder, settings)
+
+    def quality(
+        self, models: Models, exported: Sequence[Exported], device: Device, observer: Observer
+    ) -> Metrics:
+        """`quality.perplexity.*`, in the order from the dense model to each artifact."""
+        here, windows = runnable(exported), self._evaluation.tokens
+        observer.expect((3 + len(here)) * len(windows))
+        found: Metrics = {}
+        for name in ("dense", "masked", "pruned"):
+            model = models.masked() if name == "masked" else getattr(models, name)
+            under = {"runtime": f"torch {torch.__version__}", "device": device}
+            with (
+                computing_in(model, device=device) as placed,
+                TorchRunner(placed, threads=None) as runner,
+            ):
+                found[f"quality.perplexity.{name}"] = perplexity(
+                    runner, windows, batch=self._batch, conditions=under, progress=observer.advance
+                )
+        for one in here:
+            with open_artifact(one, "pruned", windows.shape[1]) as runner:
+                found[f"quality.perplexity.{one.target.name}"] = perplexity(
+                    runner,
+                    windows,
+                    batch=self._batch,
+                    conditions=facts_of(one),
+                    progress=observer.advance,
+                )
+        return found
+
+    def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
+        """See Subject.own_error."""
+        return rounding_error(model, self._rows_of(variant), getattr(torch, dtype))
+
+    def openers(self, exported: Exported) -> Mapping[str, Opener]:
+        """See Subject.openers; the graph behind an engine comes before the engine."""
+        exporter, name = exported.target.exporter, exported.target.name
+        threads = torch.get_num_threads()
+        found: dict[str, Opener] = {}
+        if isinstance(exporter, GraphBacked):
+            found[f"{name}-graph"] = partial(exporter.open_graph, threads=threads)
+        found[name] = partial(exporter.open, threads=threads)
+        return found
+
+    def compare(
+        self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
+    ) -> parity.Parity:
+        """See Subject.compare."""
+        rows, shapes = self._rows_of(variant), _shapes(artifact)
+        longest = max(rows.shape[1], *(one.length + parity.SHAPE_STEPS for one in shapes), 0)
+        with (
+            TorchRunner(exact, threads=None) as reference,
+            opener(artifact, capacity=longest) as candidate,
+        ):
+            return parity.compare(
+                reference, candidate, rows, steps=self._steps(variant), shapes=shapes
+            )
+
+    def latency(self, models: Models, exported: Sequence[Exported], observer: Observer) -> Metrics:
+        """See Subject.latency."""
+        return measure_latency(
+            self._recipe.benchmark, self._family, models, exported, self._workload, observer
+        )
+
+    def memory(self, exported: Exported) -> Metrics:
+        """See Subject.memory."""
+        measured = self._recipe.benchmark
+        return measure_memory(
+            exported.target.name,
+            {variant: artifact.folder for variant, artifact in exported.artifacts.items()},
+            threads=measured.threads,
+            batch=measured.batch,
+            prompt_tokens=measured.prefill,
+            decode_steps=measured.decode_steps,
+        )
+
+    def _steps(self, variant: Variant) -> int:
+        steps = self._recipe.parity.steps
+        return steps if variant == "pruned" else min(steps, DENSE_STEPS)
+
+    def _rows_of(self, variant: Variant) -> Tokens:
+        fewer = self._recipe.parity.steps - self._steps(variant)
+        return self._rows[:, : self._rows.shape[1] - fewer]
+
+
+def parity_rows(tokens: Tokens, steps: int) -> Tokens:
+    """Three rows of real text, as long as the windows allow.
+
+    Raises:
+        InputError: they are too short for so many steps.
+    """
+    width = min(tokens.shape[1], LONGEST_PROMPT + steps)
+    if width < steps + 4:
+        raise InputError(
+            f"evaluation windows of {width} tokens are too short for {steps} parity steps",
+            hint="raise `evaluation.tokens_per_sequence`, or lower `parity.steps`",
+        )
+    return np.resize(tokens[:, :width], (3, width))
+
+
+def _shapes(artifact: Artifact) -> list[parity.Shape]:
+    """Prompt shapes that an engine was compiled for: fact `prefill_shapes`, name to batch, length."""
+    stated: Mapping[str, list[int]] = artifact.facts.get("prefill_shapes", {})
+    return [parity.Shape(f"profile {name}", *shape) for name, shape in stated.items()]

@@ -1,0 +1,104 @@
+"""What is pruned and measured: the one place where the pipeline tells decoders from encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from numprune_export.artifact import Artifact, Device, Exporter
+from numprune_export.corpus import Windows
+from numprune_export.metric import Metrics
+from numprune_export.pipeline.exporting import Exported
+from numprune_export.pipeline.models import Models, Variant
+from numprune_export.progress import Observer
+from numprune_export.validate.parity import Parity
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A batch that a saved model must answer bit for bit as the one in memory."""
+
+    tokens: Tensor
+    real: Tensor | None = None
+    types: Tensor | None = None
+
+
+class Subject(Protocol):
+    """One model's texts and its measure, both read before any work is done."""
+
+    calibration: Windows
+
+    @property
+    def calibration_batch(self) -> int:
+        """Sequences run at once while calibrating."""
+        ...
+
+    @property
+    def calibration_key(self) -> Any:
+        """What calibration depends on beside the windows, JSON-able: labels, for example."""
+        ...
+
+    @property
+    def evaluation_key(self) -> Any:
+        """What validation and benchmark depend on, JSON-able."""
+        ...
+
+    def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
+        """By site name, gradients of unit masks, (rows, units); empty where the score needs none."""
+        ...
+
+    def proof(self) -> Proof: ...
+
+    def export(
+        self, exporter: Exporter, model: PreTrainedModel, folder: Path, settings: BaseModel
+    ) -> Artifact:
+        """Write an artifact of the model.
+
+        Raises:
+            UnsupportedModelError: this target does not take such a model.
+        """
+        ...
+
+    def quality(
+        self, models: Models, exported: Sequence[Exported], device: Device, observer: Observer
+    ) -> Metrics:
+        """`quality.*` of the dense, the masked and the pruned model, and of every artifact."""
+        ...
+
+    def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
+        """PyTorch's own error in `dtype` on the texts that `compare` uses."""
+        ...
+
+    def openers(self, exported: Exported) -> Mapping[str, Opener]:
+        """How to open what can be compared, by the name it is reported under."""
+        ...
+
+    def compare(
+        self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
+    ) -> Parity:
+        """An artifact against PyTorch in fp64.
+
+        Args:
+            variant: `dense`: fewer steps, since the same code made it.
+        """
+        ...
+
+    def latency(self, models: Models, exported: Sequence[Exported], observer: Observer) -> Metrics:
+        """`latency.*` of every artifact and of PyTorch, in interleaved rounds."""
+        ...
+
+    def memory(self, exported: Exported) -> Metrics:
+        """`memory.*` of a target's artifacts, each in a process of its own."""
+        ...
+
+
+class Opener(Protocol):
+    """Opens an artifact for sequences up to `capacity` tokens."""
+
+    def __call__(self, artifact: Artifact, *, capacity: int) -> Any: ...
