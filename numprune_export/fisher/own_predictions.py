@@ -45,8 +45,9 @@ class OwnPredictions:
             case "sequence":
                 return self._drawn(outputs.logits)
             case "token":
-                losses = self._drawn(outputs.logits.flatten(0, 1)).view(real.shape)
-                return (losses * real).sum(1) / real.sum(1)
+                none = torch.zeros(real.shape, device=real.device)
+                losses = none.masked_scatter(real, self._drawn(outputs.logits[real]))
+                return losses.sum(1) / real.sum(1)
             case "span":
                 start, end = (
                     self._drawn(ends.masked_fill(~real, -torch.inf))
