@@ -9,9 +9,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any, Literal
+
+from numprune_export.errors import InputError
 
 Kind = Literal["attention", "mlp"]
 
@@ -58,10 +61,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         for site in self.sites:
-            kept = self.kept[site.name]
-            assert kept or site.may_be_empty, site.name
-            assert list(kept) == sorted(set(kept)), site.name
-            assert set(kept) <= set(range(site.units)), site.name
+            problem = _problem(site, self.kept[site.name])
+            assert problem is None, problem
 
     @property
     def prunable_parameters(self) -> int:
@@ -101,14 +102,48 @@ class Plan:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Plan:
-        """The plan that `to_json` gave; totals are computed anew."""
-        sites, kept = [], {}
-        for row in content["sites"]:
-            # Absent from plans written before a sublayer could be empty.
-            values = {"may_be_empty": False, **row}
-            values = {field.name: values[field.name] for field in fields(Site)}
-            values["producers"] = tuple(Producer(**one) for one in row["producers"])
-            site = Site(**values)
-            sites.append(site)
-            kept[site.name] = tuple(row["kept"])
-        return cls(tuple(sites), kept)
+        """The plan that `to_json` gave, or what an editor made of it; totals are computed anew.
+
+        Raises:
+            InputError: it is not a plan, or a site keeps what it cannot.
+        """
+        try:
+            rows = [(_site(row), tuple(row["kept"])) for row in content["sites"]]
+        except (KeyError, TypeError) as error:
+            raise _unusable(f"{type(error).__name__}: {error}") from error
+        kept = {site.name: units for site, units in rows}
+        if len(kept) < len(rows):
+            raise _unusable("a site is listed twice")
+        for site, units in rows:
+            whole = all(type(unit) is int for unit in units)
+            problem = _problem(site, units) if whole else f"`{site.name}` keeps what is no number"
+            if problem is not None:
+                raise _unusable(problem)
+        return cls(tuple(site for site, _ in rows), kept)
+
+
+def _site(row: Mapping[str, Any]) -> Site:
+    # Absent from plans written before a sublayer could be empty.
+    values = {"may_be_empty": False, **row}
+    values = {field.name: values[field.name] for field in fields(Site)}
+    values["producers"] = tuple(Producer(**one) for one in row["producers"])
+    return Site(**values)
+
+
+def _problem(site: Site, kept: Sequence[int]) -> str | None:
+    """Why a site cannot keep these units, or None."""
+    if not kept and not site.may_be_empty:
+        return f"`{site.name}` keeps nothing, and its block cannot do without it"
+    if not all(0 <= unit < site.units for unit in kept):
+        return f"`{site.name}` keeps what is none of its {site.units} units"
+    if any(second <= first for first, second in pairwise(kept)):
+        return f"`{site.name}` does not list its units in rising order, each once"
+    return None
+
+
+def _unusable(problem: str) -> InputError:
+    return InputError(
+        f"this plan cannot be followed: {problem}",
+        hint="`kept` lists rising numbers below `units`, none only where `may_be_empty`;"
+        " delete the plan to have it made anew",
+    )

@@ -13,6 +13,7 @@ from numprune_export.blocks import Batch, Tick
 from numprune_export.calibrate import Statistics
 from numprune_export.compensate import Compensation
 from numprune_export.corpus import Windows
+from numprune_export.errors import InputError
 from numprune_export.family import Family
 from numprune_export.plan import Plan, Site
 from numprune_export.units import positions
@@ -34,7 +35,11 @@ def one_shot(
 
     Returns:
         A smaller model that shares untouched tensors with `model`.
+
+    Raises:
+        InputError: the plan was made for another model.
     """
+    _require_own_sites(model, family, plan)
     small = rewrite.twin(model)
     for site in plan.sites:
         if plan.removed(site):
@@ -56,7 +61,11 @@ def sequential(
 
     Within a block the attention is cut first, so the MLP sees what it will see when served. The
     arguments are those of `one_shot`; `tick` counts sequences through one block.
+
+    Raises:
+        InputError: the plan was made for another model.
     """
+    _require_own_sites(model, family, plan)
     small = rewrite.twin(model)
     batches = blocks.embed(small, family, windows, batch)
     for index, block in enumerate(family.block_list(small)):
@@ -66,6 +75,14 @@ def sequential(
             _cut(block, family, site, plan, repair, statistics)
         blocks.advance(block, index, batches, tick)
     return small
+
+
+def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:
+    if plan.sites != family.sites(model):
+        raise InputError(
+            f"this plan is for another model than this `{family.model_type}`: its sites differ",
+            hint="change only `kept` in a plan, or delete it to have it made anew",
+        )
 
 
 def _prefix_statistics(block: nn.Module, site: Site, batches: list[Batch]) -> Statistics:

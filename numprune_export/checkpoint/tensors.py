@@ -4,6 +4,7 @@ transformers fills a missing tensor with random numbers, drops one that it does 
 re-initialises one of the wrong shape. Each makes a different network, so each is an error here.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from transformers import PreTrainedModel
 
 from numprune_export.checkpoint.weights import tensor_shapes, weight_files
 from numprune_export.errors import InputError
+
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""Of BERT as it was first published; transformers knows them too."""
+_UNUSED = re.compile(r"(bert|roberta)\.pooler\.dense\.(weight|bias)")
+"""Published with many token taggers and question answerers, whose classes never read it."""
 
 
 def expect(folder: Path, built: nn.Module) -> None:
@@ -24,7 +30,7 @@ def expect(folder: Path, built: nn.Module) -> None:
     Raises:
         InputError: a tensor is missing or of the wrong shape; the first one is named.
     """
-    found = tensor_shapes(weight_files(folder))
+    found = {_today(name): at for name, at in tensor_shapes(weight_files(folder)).items()}
     if not found:
         return
     wanted = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
@@ -47,8 +53,18 @@ def matching(path: Path, model: PreTrainedModel, info: dict[str, Any]) -> PreTra
     for problem in ("missing", "unexpected", "mismatched"):
         # A mismatched tensor is listed with its two shapes, the others by name alone.
         keys = info[f"{problem}_keys"]
-        _refuse(path, problem, (key if isinstance(key, str) else str(key[0]) for key in keys))
+        names = [key if isinstance(key, str) else str(key[0]) for key in keys]
+        if problem == "unexpected":
+            names = [name for name in names if not _UNUSED.fullmatch(name)]
+        _refuse(path, problem, names)
     return model
+
+
+def _today(name: str) -> str:
+    for old, new in _OLD_NAMES.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
 
 
 def _refuse(path: Path, problem: str, names: Iterable[str]) -> None:

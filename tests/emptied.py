@@ -1,0 +1,28 @@
+"""Small encoders that have lost whole sublayers, made by the code under test."""
+
+from tiny_encoder import tiny_encoder
+
+from numprune_export import prune
+from numprune_export.compensate.none import Nothing
+from numprune_export.families import FAMILIES
+from numprune_export.plan import Plan
+
+EMPTIED = (
+    "layers.0.attention",
+    "layers.1.mlp",
+    "layers.2.attention",
+    "layers.2.mlp",
+)
+
+
+def plan_without(family, model, emptied=EMPTIED):
+    """Every second unit everywhere, and none at some sites."""
+    sites = family.sites(model)
+    kept = {one.name: tuple(range(0, one.units, 2)) for one in sites}
+    return Plan(sites, kept | dict.fromkeys(emptied, ()))
+
+
+def emptied_encoder(model_type="bert", task="sequence", emptied=EMPTIED, **overrides):
+    model, family = tiny_encoder(model_type, task, **overrides), FAMILIES[model_type]
+    plan = plan_without(family, model, emptied)
+    return prune.one_shot(model, family, plan, Nothing(), lambda _: None)

@@ -1,0 +1,92 @@
+"""A plan that someone has edited gives the model it says, or one clear refusal."""
+
+import json
+
+import pytest
+import torch
+from tiny import tiny
+from tiny_encoder import FAMILIES as ENCODERS
+from tiny_encoder import tiny_encoder
+
+from numprune_export import prune
+from numprune_export.compensate.none import Nothing
+from numprune_export.errors import InputError
+from numprune_export.families import FAMILIES
+from numprune_export.plan import Plan
+
+TOKENS = torch.randint(3, 97, (2, 7), generator=torch.Generator().manual_seed(0))
+
+
+def full_plan(model):
+    sites = FAMILIES[model.config.model_type].sites(model)
+    return Plan(sites, {site.name: tuple(range(site.units)) for site in sites})
+
+
+def edited(plan, **changes):
+    """The plan after its JSON was written, changed in its first site, and read."""
+    content = json.loads(json.dumps(plan.to_json()))
+    content["sites"][0] |= changes
+    return Plan.from_json(content)
+
+
+def follow(model, plan):
+    family = FAMILIES[model.config.model_type]
+    return prune.one_shot(model, family, plan, Nothing(), lambda _: None)
+
+
+@pytest.mark.parametrize("model_type", sorted(ENCODERS))
+def test_a_layer_emptied_by_hand_is_empty(model_type):
+    model = tiny_encoder(model_type)
+    plan = edited(full_plan(model), kept=[])
+    small = follow(model, plan)
+    family = FAMILIES[model_type]
+    consumer = family.block_list(model)[0].get_submodule(family.attention_output)
+    consumer.weight.data.zero_()
+    assert plan.kept_parameters == plan.prunable_parameters - 4 * plan.sites[0].unit_cost
+    assert torch.equal(small(TOKENS).logits, model(TOKENS).logits)
+
+
+@pytest.mark.parametrize(
+    ("kept", "what"),
+    [
+        ([], "`layers.0.attention` keeps nothing, and its block cannot do without it"),
+        ([1, 0], "`layers.0.attention` does not list its units in rising order"),
+        ([1, 1], "`layers.0.attention` does not list its units in rising order"),
+        ([4], "`layers.0.attention` keeps what is none of its 4 units"),
+        ([-1], "`layers.0.attention` keeps what is none of its 4 units"),
+        (["a"], "`layers.0.attention` keeps what is no number"),
+        ([0.0], "`layers.0.attention` keeps what is no number"),
+        ([True], "`layers.0.attention` keeps what is no number"),
+        (None, "TypeError"),
+    ],
+)
+def test_units_that_cannot_be_kept_are_refused(kept, what):
+    with pytest.raises(InputError, match=what):
+        edited(full_plan(tiny()), kept=kept)
+
+
+@pytest.mark.parametrize("content", [{}, {"sites": [{}]}, {"sites": [3]}, {"sites": None}])
+def test_what_is_no_plan_is_refused(content):
+    with pytest.raises(InputError, match="this plan cannot be followed"):
+        Plan.from_json(content)
+
+
+def test_a_site_listed_twice_is_refused():
+    content = full_plan(tiny()).to_json()
+    content["sites"].append(content["sites"][0])
+    with pytest.raises(InputError, match="listed twice"):
+        Plan.from_json(content)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"may_be_empty": True, "kept": []}, {"units": 8}, {"consumer": "mlp.down_proj"}]
+)
+def test_a_plan_whose_sites_are_not_the_models_is_refused(changes):
+    model = tiny()
+    with pytest.raises(InputError, match="for another model than this `llama`"):
+        follow(model, edited(full_plan(model), **changes))
+
+
+def test_a_plan_of_another_model_is_refused():
+    with pytest.raises(InputError, match="for another model than this `bert`"):
+        follow(tiny_encoder("bert"), full_plan(tiny_encoder("distilbert")))
