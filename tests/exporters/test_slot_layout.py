@@ -100,10 +100,12 @@ def test_the_graph_finds_its_cache_where_the_layout_put_it(tmp_path):
     prompt, lengths = random.integers(0, 97, (3, 9)), np.array([5, 8, 2])
     asked = lengths[:, None] - 1
     np.testing.assert_array_equal(*(one.prefill(prompt, lengths, asked) for one in runs))
+    shape = (sum(laid_out.heads), 3, 24, laid_out.dim)
+    np.testing.assert_array_equal(laid_out.at(0, shape), plain._cache)
     for step in range(1, 8):
         tokens = random.integers(0, 97, 3)
         np.testing.assert_array_equal(*(one.decode(tokens, lengths + step) for one in runs))
-    whole = laid_out.at(0, (sum(laid_out.heads), 3, 24, laid_out.dim))
+    whole = laid_out.at(0, shape)
     np.testing.assert_array_equal(whole, plain._cache)
     assert np.abs(whole[:, :, :15]).min(axis=3).any()
     assert not whole[:, :, 15:].any()  # 8 kept of the prompt, 7 decoded
