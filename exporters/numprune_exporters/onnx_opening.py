@@ -26,9 +26,14 @@ def open_artifact(artifact: Artifact, *, threads: int, capacity: int) -> Checked
     """See Exporter.open.
 
     Raises:
-        InputError: a file is missing or altered, or the model has fewer positions than capacity.
+        InputError: a file is missing or altered, it is no decoder's, or the model has fewer positions
+            than capacity.
         MissingExtraError: onnxruntime is not installed, or too old for this graph.
     """
+    if artifact.facts.get("network") == "encoder":
+        raise InputError(
+            f"`{artifact.folder}` holds an encoder", hint="open it with `open_encoder`"
+        )
     needed = str(artifact.facts.get("needs_onnxruntime", OLDEST_RUNTIME))
     require_runtime(needed, package="onnxruntime")
     session = open_session(artifact, threads=threads)
