@@ -38,6 +38,14 @@ def test_half_precision_is_that_of_a_model_loaded_so():
         assert torch.equal(mine, given.bfloat16())
 
 
+def test_a_copy_in_the_same_dtype_is_still_a_copy():
+    model = uneven()
+    twin = placed(model, "cpu", torch.float32)
+    for mine, given in zip(twin.parameters(), model.parameters(), strict=True):
+        assert torch.equal(mine, given)
+        assert mine.data_ptr() != given.data_ptr()
+
+
 @pytest.mark.gpu
 def test_a_model_on_the_gpu_answers_as_on_the_cpu_and_waits_for_nothing_but_its_tokens():
     if not torch.cuda.is_available():
