@@ -90,4 +90,6 @@ def test_bindings_that_are_newer_than_the_driver_are_said(
 ):
     monkeypatch.setattr(gpu, "read", lambda: replace(QUIET, cuda_version=driver))
     installed["cuda-bindings"] = "13.5.0"
-    assert ("pip install 'cuda-bindings==12.*'" in printed("doctor")) is conflict
+    out = printed("doctor")
+    assert ("needs a newer driver" in out) is conflict
+    assert ("pip install 'cuda-bindings==12.*'" in out) is conflict
