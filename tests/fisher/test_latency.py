@@ -1,0 +1,224 @@
+"""Latency tables, the curves through them, and both searches against every plan there is."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from fisher.small_sites import best_prefix, every_plan, random_importance, sites, worth
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import isotonic_regression
+
+from numprune_export.errors import NumericalError, RecipeError
+from numprune_export.fisher.latency_curve import (
+    StepRamp,
+    fit_polyline,
+    fit_step_ramp,
+    outside,
+    predict,
+)
+from numprune_export.fisher.latency_search import GRID, search_curves
+from numprune_export.fisher.latency_table import LatencyTable, measure
+from numprune_export.fisher.step_ramp_search import search_step_ramp
+from numprune_export.fisher.widths import Widths
+
+ANY_CURVE = st.builds(
+    StepRamp, st.floats(0.1, 3), st.integers(1, 3), st.one_of(st.just(0.0), st.floats(0.01, 1))
+)
+
+
+def test_each_width_is_timed_once_a_round_and_its_median_kept():
+    calls, noise = [], itertools.count()
+
+    def timer(kind, width):
+        calls.append((kind, width))
+        return width + (100 if next(noise) < 4 else 0)  # the whole first round is disturbed
+
+    table = measure(timer, {"attention": [2, 1], "mlp": [8, 4, 8]}, rounds=3)
+    assert table.milliseconds == {"attention": {1: 1, 2: 2}, "mlp": {4: 4, 8: 8}}
+    assert calls[:4] == [("attention", 1), ("attention", 2), ("mlp", 4), ("mlp", 8)]
+    assert calls == calls[:4] * 3
+
+
+@pytest.mark.parametrize("time", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(time):
+    with pytest.raises(NumericalError, match="latency of mlp with 8 units"):
+        measure(lambda *_: time, {"mlp": [8]})
+
+
+def test_a_table_survives_json():
+    table = LatencyTable({"attention": {1: 0.5, 12: 2.0}, "mlp": {64: 0.25}})
+    assert LatencyTable.from_json(json.loads(json.dumps(table.to_json()))) == table
+
+
+@given(base=st.floats(0.1, 5), threshold=st.integers(1, 11), slope=st.floats(0.01, 2))
+def test_the_fit_finds_the_step_and_ramp_that_made_the_table(base, threshold, slope):
+    made = StepRamp(base, threshold, slope)
+    column = {width: made(width) for width in range(1, 13)}
+    found = fit_step_ramp(column)
+    assert all(found(width) == pytest.approx(time) for width, time in column.items())
+    assert (found.threshold, found.base) == (threshold, pytest.approx(base))
+
+
+def test_the_fit_is_the_best_of_all_thresholds_on_any_grid():
+    generator = np.random.default_rng(0)
+    widths = np.asarray([1, 2, 4, 8, 12, 20])
+    for _ in range(20):
+        times = generator.random(6) + 0.05 * widths
+        found = fit_step_ramp(dict(zip(widths.tolist(), times, strict=True)))
+        errors = []
+        for count in range(1, 7):
+            base, x = times[:count].mean(), widths[count:] - widths[count - 1]
+            slope = max(0, (x * (times[count:] - base)).sum() / max(1, (x * x).sum()))
+            made = StepRamp(base, int(widths[count - 1]), slope)
+            errors.append(sum((made(int(w)) - t) ** 2 for w, t in zip(widths, times, strict=True)))
+        mine = sum((found(int(w)) - t) ** 2 for w, t in zip(widths, times, strict=True))
+        assert mine == pytest.approx(min(errors))
+
+
+def test_a_falling_table_gives_a_flat_ramp():
+    found = fit_step_ramp({1: 3.0, 2: 2.0, 3: 1.0})
+    assert found.slope == 0
+    assert found(3) == found(1) > 0
+
+
+@given(st.lists(st.floats(0.1, 9), min_size=1, max_size=12))
+def test_the_polyline_is_the_isotonic_fit_at_its_knots(times):
+    found = fit_polyline({4 * (i + 1): time for i, time in enumerate(times)})
+    np.testing.assert_allclose(found.milliseconds, isotonic_regression(times).x, rtol=1e-9)
+
+
+def test_between_knots_the_polyline_is_straight_and_before_the_first_it_is_flat():
+    found = fit_polyline({10: 1.0, 20: 3.0})
+    assert [found(n) for n in (0, 1, 10, 15, 20)] == [0, 1, 1, 2, 3]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 999),
+    fraction=st.floats(0, 1),
+    curves=st.tuples(ANY_CURVE, ANY_CURVE),
+    floor=st.sampled_from([0.0, 0.4]),
+    fixed=st.sampled_from([0.0, 1.5, -0.2]),
+)
+def test_the_knapsack_finds_the_best_plan(seed, fraction, curves, floor, fixed):
+    found = sites(heads=[3, 2], neurons=[5, 4])
+    importance = random_importance(found, seed)
+    by_kind, widths = dict(zip(("attention", "mlp"), curves, strict=True)), Widths(min_keep=floor)
+    times = {
+        chosen: predict(found, chosen, by_kind) + fixed
+        for chosen in every_plan(found, widths.counts)
+    }
+    budget = min(times.values()) + fraction * (max(times.values()) - min(times.values())) + 1e-6
+    got = search_curves(found, importance, by_kind, budget, fixed_ms=fixed, widths=widths)
+
+    assert got.predicted_ms <= budget + 1e-9
+    counts = [len(got.plan.kept[site.name]) for site in found]
+    assert got.predicted_ms == pytest.approx(times[tuple(counts)])
+    # Times are rounded up to the grid: what fits with that to spare must be found.
+    sure = budget - len(found) * (budget - fixed) / GRID
+    best = max(
+        (best_prefix(importance, found, chosen) for chosen, ms in times.items() if ms <= sure),
+        default=0.0,
+    )
+    assert worth(importance, got.plan.kept) >= best - 1e-6
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 999), fraction=st.floats(0, 1), curves=st.tuples(ANY_CURVE, ANY_CURVE))
+def test_the_papers_search_finds_the_best_plan_of_its_own_kind(seed, fraction, curves):
+    """Its own kind: dropped sublayers by least free importance, the free units all kept."""
+    found = sites(heads=[3, 2], neurons=[5, 4])
+    importance = random_importance(found, seed)
+    by_kind = dict(zip(("attention", "mlp"), curves, strict=True))
+    budget = 1e-6 + fraction * predict(found, [site.units for site in found], by_kind)
+    got = search_step_ramp(found, importance, by_kind, budget)
+
+    best = max(
+        best_prefix(importance, found, chosen)
+        for chosen in every_plan(found, lambda site: range(site.units + 1))
+        if predict(found, chosen, by_kind) <= budget
+        and of_its_kind(found, importance, by_kind, chosen)
+    )
+    assert got.predicted_ms <= budget + 1e-9
+    assert worth(importance, got.plan.kept) == pytest.approx(best)
+
+
+def of_its_kind(found, importance, curves, chosen):
+    for kind in ("attention", "mlp"):
+        threshold = curves[kind].threshold
+        members = [(n, site) for n, site in zip(chosen, found, strict=True) if site.kind == kind]
+        free = [
+            (float(importance[site.name].sort(descending=True).values[:threshold].sum()), index)
+            for index, (_, site) in enumerate(members)
+        ]
+        dropped = [index for index, (n, _) in enumerate(members) if n == 0]
+        if dropped != sorted(index for _, index in sorted(free)[: len(dropped)]):
+            return False
+        if any(0 < n < min(threshold, site.units) for n, site in members):
+            return False
+    return True
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 999), fraction=st.floats(0.05, 1), curves=st.tuples(ANY_CURVE, ANY_CURVE)
+)
+def test_the_knapsack_is_never_worse_than_the_papers_search(seed, fraction, curves):
+    found = sites(blocks=3, heads=4, neurons=9)
+    importance = random_importance(found, seed)
+    by_kind = dict(zip(("attention", "mlp"), curves, strict=True))
+    budget = fraction * predict(found, [site.units for site in found], by_kind)
+    published = search_step_ramp(found, importance, by_kind, budget * (1 - 6 / GRID))
+    exact = search_curves(found, importance, by_kind, budget)
+    assert worth(importance, exact.plan.kept) >= worth(importance, published.plan.kept) - 1e-6
+
+
+def test_every_combination_of_drops_gets_the_whole_budget():
+    """The released code spends one budget over all combinations: only its first could be met."""
+    found = sites(blocks=2, heads=2, neurons=2)
+    importance = {
+        "layers.0.attention": torch.tensor([9.0, 8.0]), "layers.0.mlp": torch.tensor([7.0, 7.0]),
+        "layers.1.attention": torch.tensor([0.1, 0.1]), "layers.1.mlp": torch.tensor([0.2, 0.1]),
+    }  # fmt: skip
+    curves = {"attention": StepRamp(1.0, 1, 0.5), "mlp": StepRamp(1.0, 1, 0.5)}
+    got = search_step_ramp(found, importance, curves, 3.0)
+    assert {name for name, units in got.plan.kept.items() if units} == {
+        "layers.0.attention", "layers.0.mlp",
+    }  # fmt: skip
+    assert got.predicted_ms == 3.0
+    assert worth(importance, got.plan.kept) == pytest.approx(31.0)
+
+
+def test_sublayers_that_may_not_be_empty_stay():
+    found = sites(empty=False)
+    importance = random_importance(found, 0)
+    curves = {"attention": StepRamp(1.0, 1, 0.5), "mlp": StepRamp(1.0, 2, 0.5)}
+    for search in (search_curves, search_step_ramp):
+        assert all(search(found, importance, curves, 4.0).plan.kept.values())
+        with pytest.raises(RecipeError, match=r"the smallest that can is 4 ms"):
+            search(found, importance, curves, 3.9)
+
+
+def test_a_budget_below_what_is_never_pruned_names_the_smallest():
+    found = sites()
+    importance = random_importance(found, 0)
+    curves = {"attention": StepRamp(1.0, 1, 0.5), "mlp": StepRamp(1.0, 2, 0.5)}
+    for search in (search_curves, search_step_ramp):
+        with pytest.raises(RecipeError, match=r"2 ms cannot be met: the smallest that can is 2\.5"):
+            search(found, importance, curves, 2.0, fixed_ms=2.5)
+        got = search(found, importance, curves, 2.5, fixed_ms=2.5)
+        assert not any(got.plan.kept.values())
+        assert got.predicted_ms == 2.5
+
+
+def test_what_the_curves_leave_out_makes_the_dense_prediction_exact():
+    found = sites()
+    curves = {"attention": StepRamp(1.0, 1, 0.5), "mlp": StepRamp(1.0, 2, 0.5)}
+    fixed = outside(found, curves, dense_ms=20.0)
+    importance = random_importance(found, 1)
+    whole = search_curves(found, importance, curves, 20.0 + 1e-6, fixed_ms=fixed)
+    assert whole.plan.keep == 1
+    assert whole.predicted_ms == pytest.approx(20.0)
