@@ -81,6 +81,7 @@ def empty(block: nn.Module, kind: str, holder: str, consumer: str) -> None:
         holder: Path of the module that computes the units; it may contain the consumer.
         consumer: Path of the linear layer that reads them; its bias becomes zero.
     """
+    block.get_submodule(holder)  # raises where there is none
     old = _linear(block, consumer)
     constant = Constant(old.out_features, old.weight.device, old.weight.dtype)
     _replace(block, consumer, constant)
