@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from numprune_export.corpus import Dataset
 from numprune_export.strict import Strict
@@ -32,6 +32,8 @@ class LabelledData(Strict):
     relabel: dict[str, int] | None = None
     """A label as the data has it to the model's class number, where the two count differently. Labels
     it does not name stay as they are."""
+    target_scale: PositiveFloat = 1.0
+    """What the numbers of a regression are divided by, where the model learnt them on another scale."""
     outside: str = "O"
     """Tags: the one that marks nothing, which the F1 score leaves out."""
     metric: MetricName | None = None

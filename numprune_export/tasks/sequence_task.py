@@ -68,7 +68,8 @@ class SequenceTask:
             return None
         pairs = [(value, row.place) for value, row in zip(values, found, strict=True)]
         if self.regression:
-            return np.asarray([labels.target_number(*one) for one in pairs], dtype=np.float32)
+            targets = np.asarray([labels.target_number(*one) for one in pairs]) / data.target_scale
+            return targets.astype(np.float32)
         numbers = [self.classes.number(*one, data.relabel) for one in pairs]
         return np.asarray(numbers, dtype=np.int64)
 
