@@ -3,17 +3,26 @@
 import pytest
 import torch
 from tiny import MODEL_TYPES, tiny, tiny_config, uneven
+from tiny_encoder import tiny_encoder
 
 from numprune_export.errors import UnsupportedModelError
-from numprune_export.families import FAMILIES, family_of
+from numprune_export.families import DECODERS, ENCODERS, FAMILIES, architecture_of, family_of
 
 
 def test_the_families_are_those_promised():
-    assert MODEL_TYPES == ["llama", "mistral", "qwen2", "qwen3"]
+    assert MODEL_TYPES == sorted(DECODERS) == ["llama", "mistral", "qwen2", "qwen3"]
+    assert sorted(ENCODERS) == ["bert", "distilbert", "roberta"]
+    assert {**DECODERS, **ENCODERS} == FAMILIES
+    assert all(family.model_type == name for name, family in FAMILIES.items())
 
 
 @pytest.mark.parametrize(
-    ("model_type", "hint"), [("llamma", "did you mean `llama`"), ("gpt2", "supported: llama")]
+    ("model_type", "hint"),
+    [
+        ("llamma", "did you mean `llama`"),
+        ("distillbert", "did you mean `distilbert`"),
+        ("gpt2", "supported: bert, distilbert, llama, mistral, qwen2, qwen3, roberta"),
+    ],
 )
 def test_an_unknown_architecture_is_refused_by_name(model_type, hint):
     with pytest.raises(UnsupportedModelError, match=f"`{model_type}`") as caught:
@@ -25,6 +34,36 @@ def test_another_head_of_a_known_family_is_refused_by_name():
     with pytest.raises(UnsupportedModelError, match="LlamaForSequenceClassification"):
         family_of("llama", ["LlamaForSequenceClassification"])
     assert family_of("llama", ["LlamaForCausalLM"]) is FAMILIES["llama"]
+    assert family_of("llama", []) is FAMILIES["llama"]
+
+
+@pytest.mark.parametrize("model_type", sorted(ENCODERS))
+def test_every_task_head_of_an_encoder_is_known(model_type):
+    family = ENCODERS[model_type]
+    assert [one.task for one in family.heads] == ["sequence", "token", "span"]
+    for head in family.heads:
+        model = tiny_encoder(model_type, head.task)
+        for name in (head.architecture, f"Numprune{head.architecture}"):
+            assert family_of(model_type, [name]) is family
+            assert architecture_of(family, [name]) == head.architecture
+        assert type(model).__name__ == head.architecture
+        assert family.head_of(model) is head
+
+
+@pytest.mark.parametrize(
+    "name", ["BertModel", "BertForMaskedLM", "BertForPreTraining", "BertForMultipleChoice"]
+)
+def test_an_encoder_without_a_task_head_is_refused_by_name(name):
+    with pytest.raises(UnsupportedModelError, match=f"`{name}`.*`BertForTokenCl") as caught:
+        family_of("bert", [name])
+    assert "fine-tuned" in caught.value.hint
+
+
+def test_an_encoder_that_does_not_say_its_head_is_refused():
+    with pytest.raises(UnsupportedModelError, match="`roberta` model does not say") as caught:
+        family_of("roberta", [])
+    assert "`RobertaForQuestionAnswering`" in caught.value.hint
+    assert family_of("roberta", None) is ENCODERS["roberta"]
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)

@@ -7,10 +7,14 @@ import sys
 
 import pytest
 import torch
+from emptied import emptied_encoder
 from safetensors.torch import load_file
 from tiny import MODEL_TYPES, tiny, uneven
+from tiny_encoder import FAMILIES as ENCODERS
+from tiny_encoder import TASKS, uneven_encoder
 
 from numprune_export.checkpoint.proof import prove_reload
+from numprune_export.checkpoint.reload_probe import logits_of
 from numprune_export.errors import ParityError
 
 WITHOUT_OUR_PACKAGE = """
@@ -57,6 +61,87 @@ def test_every_family_reloads_bit_equal_in_a_process_without_our_package(
     assert got.keys() == models.keys()
     for folder, expected in models.items():
         assert torch.equal(got[folder], expected)
+
+
+AUTO = {
+    "sequence": "AutoModelForSequenceClassification",
+    "token": "AutoModelForTokenClassification",
+    "span": "AutoModelForQuestionAnswering",
+}
+ENCODERS_WITHOUT_OUR_PACKAGE = """
+import json, sys
+sys.modules["numprune_export"] = None  # importing it fails
+import torch, transformers
+from safetensors.torch import save_file
+
+torch.set_num_threads(int(sys.argv[1]))
+tokens, real = map(torch.tensor, json.loads(sys.argv[2]))
+answers = {}
+for argument in sys.argv[4:]:
+    folder, kind = argument.split(":")
+    model = getattr(transformers, kind).from_pretrained(folder, trust_remote_code=True)
+    with torch.inference_mode():
+        answer = model(input_ids=tokens, attention_mask=real)
+    answers[argument] = torch.cat([part.reshape(-1) for part in answer.to_tuple()])
+save_file(answers, sys.argv[3])
+"""
+
+
+def padded(tokens):
+    """Right-padded rows of 11, 4 and 7 tokens, the types of a pair, and what is real."""
+    real = torch.arange(11) < torch.tensor([11, 4])[:, None]
+    return tokens * real, {"real": real, "types": (torch.arange(11) > 2).long() * real}
+
+
+def test_every_encoder_reloads_bit_equal_in_a_process_without_our_package(saved, tokens, tmp_path):
+    tokens, given = padded(tokens)
+    models = {}
+    for model_type in sorted(ENCODERS):
+        for task in TASKS:
+            model = emptied_encoder(model_type, task)
+            with torch.inference_mode():
+                answer = model(input_ids=tokens, attention_mask=given["real"].long()).to_tuple()
+            models[f"{saved(model)}:{AUTO[task]}"] = torch.cat(
+                [part.reshape(-1) for part in answer]
+            )
+    rows = json.dumps([tokens.tolist(), given["real"].long().tolist()])
+    answer, threads = tmp_path / "answer", str(torch.get_num_threads())
+
+    subprocess.run(
+        [sys.executable, "-c", ENCODERS_WITHOUT_OUR_PACKAGE, threads, rows, str(answer), *models],
+        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        check=True,
+        capture_output=True,
+    )
+
+    got = load_file(answer)
+    assert got.keys() == models.keys()
+    for name, expected in models.items():
+        assert torch.equal(got[name], expected), name
+
+
+def test_an_encoder_is_proven_on_a_padded_batch_wherever_its_weights_lie(saved, tokens):
+    """One label makes the last product a matrix-vector one, which rounds by alignment."""
+    tokens, given = padded(tokens)
+    model = emptied_encoder("bert", num_labels=1)
+    folder = saved(model)
+    shifted = torch.empty(33)[1:].copy_(model.classifier.weight.detach()[0])
+    model.classifier.weight.data = shifted[None]
+    proof = prove_reload(folder, model, tokens, **given)
+    assert proof.loaders == ("numprune_export.load", "AutoModelForSequenceClassification")
+    assert (proof.tokens, proof.dtype) == (15, "float32")
+
+
+@pytest.mark.parametrize(
+    "change", [{"real": lambda real: real[:, :0].new_ones(2, 11)}, {"types": torch.zeros_like}]
+)
+def test_the_proof_looks_at_padding_and_token_types(change, saved, tokens):
+    """Said otherwise to the two sides, they disagree: neither side ignores them."""
+    tokens, given = padded(tokens)
+    model = uneven_encoder("bert", "token")
+    other = given | {name: make(given[name]) for name, make in change.items()}
+    first, second = (logits_of(model, {"tokens": tokens} | one) for one in (given, other))
+    assert (first - second).abs().max() > 1e-3
 
 
 def test_a_good_checkpoint_is_proven(saved, tokens):
