@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import torch
 from gpu_rows import DECODE_STEPS, make, open_row, require_memory, under
 from random_decoder import SHAPES
 
-from numprune_export.artifact import DecoderRunner
+from numprune_export.artifact import Decoder, DecoderRunner
 from numprune_export.benchmark import gpu
 from numprune_export.benchmark.cost import cost, ideal_speedups
 from numprune_export.benchmark.gpu_state import conditions, metrics, warnings
@@ -50,6 +50,13 @@ class Session:
     cases: list[dict[str, Any]]
     memory: Metrics
     skipped: list[str]
+    made: dict[float, Decoder] = field(default_factory=dict)
+
+    def shapes(self, keep: float) -> Decoder:
+        """The row's model without weights, made once: 32 layers of modules take seconds."""
+        if keep not in self.made:
+            self.made[keep] = FAMILIES["mistral"].decoder(make(self.options, keep, "meta"))
+        return self.made[keep]
 
     def spent(self) -> bool:
         return time.monotonic() - self.started > 60 * self.options.minutes
@@ -162,7 +169,7 @@ def ideal(session: Session, case: Case) -> Any:
     """What the removed work allows, from the shapes alone."""
     dense, pruned = (
         cost(
-            FAMILIES["mistral"].decoder(make(session.options, keep, "meta")),
+            session.shapes(keep),
             batch=case.batch,
             prefill_length=case.tokens,
             past_length=case.tokens,
