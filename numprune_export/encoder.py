@@ -101,6 +101,7 @@ class Encoder:
         return int(self.head.classifier.weight.shape[0])
 
 
+@runtime_checkable
 class EncoderRunner(Protocol):
     """A loaded encoder. A context manager: it holds memory."""
 

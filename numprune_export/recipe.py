@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Tag,
     ValidationError,
     model_validator,
 )
 
 from numprune_export.allocate import Allocation
-from numprune_export.compensate import Compensation
+from numprune_export.compensate.bias import Bias
 from numprune_export.compensate.closed_form import ClosedForm
+from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Corpus
 from numprune_export.errors import RecipeError
+from numprune_export.fisher.budget import Search
+from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.score import Score
 from numprune_export.score.wanda import Wanda
 from numprune_export.strict import Strict
+from numprune_export.tasks.labelled import LabelledData
 
 DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
 
@@ -74,6 +80,10 @@ class Benchmark(Strict):
     decode_steps: PositiveInt = 16
     """Decode steps in one sample."""
     batch: PositiveInt = 1
+    batches: tuple[PositiveInt, ...] = (1, 8, 32)
+    """Of an encoder: batch sizes that are timed, each at all `lengths`."""
+    lengths: tuple[PositiveInt, ...] = (16, 64, 128)
+    """Of an encoder: tokens per text."""
     warmup: Annotated[int, Field(ge=0)] = 2
     """Rounds that are not counted."""
     samples: Annotated[int, Field(ge=5)] = 20
@@ -86,6 +96,40 @@ class Benchmark(Strict):
     """Of the bootstrap behind the confidence intervals."""
 
 
+def _kind_of_allocation(value: Any) -> str:
+    method = value.get("method") if isinstance(value, Mapping) else getattr(value, "method", None)
+    return "search" if method == "search" else "threshold"
+
+
+Allocate = Annotated[
+    Annotated[Allocation, Tag("threshold")] | Annotated[Search, Tag("search")],
+    Discriminator(_kind_of_allocation),
+]
+"""Thresholds over all units, or the exact search."""
+Repair = Annotated[
+    ClosedForm | Bias | Nothing | ScalarTuning | Refit, Field(discriminator="method")
+]
+"""Repairs from the statistics of one model, or fits of a pruned model to a teacher."""
+
+UNIONS = ("score", "allocate", "compensate", "calibration", "evaluation")
+"""Keys whose value is one of several sections."""
+
+_LABELLED = {*LabelledData.model_fields} - {*Corpus.model_fields}
+
+
+def _kind_of_texts(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "labelled" if _LABELLED & value.keys() else "corpus"
+    return "labelled" if isinstance(value, LabelledData) else "corpus"
+
+
+Texts = Annotated[
+    Annotated[Corpus, Tag("corpus")] | Annotated[LabelledData, Tag("labelled")],
+    Discriminator(_kind_of_texts),
+]
+"""Plain text, or labelled examples where a key says so that only those have."""
+
+
 class Recipe(Strict):
     """What `numprune-export run` does. Only `version`, `model`, `calibration` and `evaluation` have
     no default."""
@@ -96,18 +140,20 @@ class Recipe(Strict):
     """The dense model; a lone string is its `source`."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Fraction of the prunable block parameters that stay (not the fraction removed)."""
-    calibration: Corpus
-    """Text that scores and compensation are computed on."""
+    calibration: Texts
+    """What scores and compensation are computed on: plain text for a language model, labelled
+    examples (`files`) for a model with a task head."""
     score: Annotated[Score, _named("method")] = Wanda()
     """What is worth keeping. The default is the one that measured best; see docs/methods.md."""
-    allocate: Annotated[Allocation, _named("method")] = Allocation()
+    allocate: Annotated[Allocate, _named("method")] = Allocation()
     """How the budget is shared among layers."""
-    compensate: Annotated[Compensation, _named("method")] = ClosedForm()
+    compensate: Annotated[Repair, _named("method")] = ClosedForm()
     """How the kept weights make up for the removed ones."""
     targets: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(DEFAULT_TARGETS))
     """Export targets and their settings; `numprune-export targets` lists them."""
-    evaluation: Corpus
-    """Held-out text for perplexity; its windows are always `packed`."""
+    evaluation: Texts
+    """Held-out text for perplexity, its windows always `packed`; or labelled examples for the task's
+    own scores."""
     parity: Parity = Parity()
     benchmark: Benchmark = Benchmark()
     seed: Annotated[int, Field(ge=0)] = 0
@@ -221,7 +267,7 @@ def _explain(error: ValidationError, name: str) -> RecipeError:
     first = error.errors()[0]
     # Union members add their tag to the location: `score.numerical.penalty` reads `score.penalty`.
     location = [str(part) for part in first["loc"]]
-    if len(location) > 2 and location[0] in ("score", "compensate"):
+    if len(location) > 2 and location[0] in UNIONS:
         del location[1]
     key = ".".join(location) or "recipe"
     message = first["msg"][0].lower() + first["msg"][1:]

@@ -19,6 +19,7 @@ from numprune_export.artifact import AccountsMemory, Artifact, DecoderRunner, Ex
 from numprune_export.benchmark.device_memory import used_bytes
 from numprune_export.benchmark.resident import current_bytes, peak_bytes
 from numprune_export.distribution import registered
+from numprune_export.encoder import EncoderRunner, EncoderTarget
 from numprune_export.errors import MissingExtraError, NumpruneError, RecipeError
 
 GROUP = "numprune_export.exporters"
@@ -52,15 +53,27 @@ def probe(
     on_device = _used if exporter.device == "cuda" else _nothing
     found: dict[str, object] = {"device": exporter.device, **on_device("baseline")}
     found["baseline_bytes"] = current_bytes()
-    capacity = prompt_tokens + decode_steps
-    with exporter.open(artifact, threads=threads, capacity=capacity) as runner:
+    tokens = np.zeros((batch, prompt_tokens), np.int64)
+    with _opened(exporter, artifact, threads, prompt_tokens + decode_steps) as runner:
         found |= {"loaded_bytes": current_bytes(), **on_device("loaded")}
-        runner.prefill(np.zeros((batch, prompt_tokens), np.int64))
-        for _ in range(decode_steps):
-            runner.decode(np.zeros(batch, np.int64))
+        if isinstance(runner, EncoderRunner):
+            runner.forward(tokens)
+        else:
+            runner.prefill(tokens)
+            for _ in range(decode_steps):
+                runner.decode(tokens[:, 0])
         found |= {"peak_bytes": peak_bytes(), **on_device("run"), "held": _held(runner)}
     found["heavy_imports"] = sorted({"torch", "transformers"} & sys.modules.keys())
     return found
+
+
+def _opened(
+    exporter: Exporter, artifact: Artifact, threads: int, capacity: int
+) -> DecoderRunner | EncoderRunner:
+    if artifact.facts.get("network") == "encoder":
+        assert isinstance(exporter, EncoderTarget), exporter.name
+        return exporter.open_encoder(artifact, threads=threads)
+    return exporter.open(artifact, threads=threads, capacity=capacity)
 
 
 def _used(moment: str) -> dict[str, int]:
@@ -71,7 +84,7 @@ def _nothing(moment: str) -> dict[str, int]:
     return {}
 
 
-def _held(runner: DecoderRunner) -> dict[str, int]:
+def _held(runner: DecoderRunner | EncoderRunner) -> dict[str, int]:
     return dict(runner.device_memory()) if isinstance(runner, AccountsMemory) else {}
 
 

@@ -23,10 +23,17 @@ Change = tuple[Float[Tensor, "out n"], Float[Tensor, " out"] | float]
 """A consumer's new weight, fp64, and what is added to its bias."""
 
 
+Teacher = Literal["assistant", "dense"]
+"""`assistant`: a model pruned to the geometric mean of the budget and the whole, not repaired, as in
+the published code. `dense`: the model itself."""
+
+
 class ScalarTuning(Strict):
     """Mask tuning as published, folded into the consumer's columns."""
 
     method: Literal["scalar"] = "scalar"
+    teacher: Teacher = "assistant"
+    """Whose outputs are the target."""
     damping: PositiveFloat = 1.0
     """Of LSMR, which is applied to the normal matrix G: it adds damping² to G², far less than a
     ridge on G would."""
@@ -73,6 +80,8 @@ class Refit(Strict):
     """Full least squares over the kept columns, a ridge on their change."""
 
     method: Literal["refit"] = "refit"
+    teacher: Teacher = "dense"
+    """Whose outputs are the target."""
     damping: PositiveFloat = 0.01
     """Relative to the mean of the Gram diagonal, as `closed_form`'s."""
     bias: bool = True

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from numprune_export import recipe as recipes
+from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.checkpoint.source import resolve
 from numprune_export.family import RotaryDecoder
 from numprune_export.metric import Metrics
@@ -22,6 +23,7 @@ from numprune_export.pipeline.agreement import unchecked
 from numprune_export.pipeline.benchmarking import benchmark
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.decoders import DecoderSubject
+from numprune_export.pipeline.encoders import EncoderSubject
 from numprune_export.pipeline.exporting import Exported, chosen_targets, export
 from numprune_export.pipeline.measured import read_metrics, read_warnings
 from numprune_export.pipeline.models import Dense, Models
@@ -90,7 +92,9 @@ def run(
 def _subject(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> Subject:
     """Reads the texts before any work, so that one which is too short is said at once."""
     family = dense.source.family
-    assert isinstance(family, RotaryDecoder)
+    if isinstance(family, BidirectionalEncoder):
+        return EncoderSubject(recipe, family, dense, search)
+    assert isinstance(family, RotaryDecoder), family
     return DecoderSubject(recipe, family, dense, search)
 
 

@@ -20,7 +20,7 @@ from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.measured import facts_of
 from numprune_export.pipeline.models import VARIANTS, Models, Variant
-from numprune_export.pipeline.subject import Opener, Subject
+from numprune_export.pipeline.subject import Found, Opener, Subject
 from numprune_export.recipe import Parity as Limits
 from numprune_export.validate import parity
 from numprune_export.validate.bisect import cut, first_wrong_layer
@@ -85,7 +85,7 @@ class _Check:
         prefix = f"parity.{self.name}" + ("" if self.variant == "pruned" else ".dense")
         under = {**facts_of(self.exported), "reference": "torch float64", "tolerance": tolerance}
         own = Metric(
-            unavoidable, "logit", found.positions, conditions={"runtime": f"torch {self._dtype}"}
+            unavoidable, "logit", found.compared, conditions={"runtime": f"torch {self._dtype}"}
         )
         return found.metrics(prefix, under) | {f"{prefix}.rounding_error": own}
 
@@ -99,7 +99,7 @@ class _Check:
             own = self.subject.own_error(here, self._dtype, self.variant)
         return own, max(self.limits.tolerance, self.limits.rounding * own)
 
-    def _compare(self, model: PreTrainedModel, artifact: Artifact) -> parity.Parity:
+    def _compare(self, model: PreTrainedModel, artifact: Artifact) -> Found:
         with computing_in(model, torch.float64, self.device) as exact:
             return self.subject.compare(exact, self.opener, artifact, self.variant)
 

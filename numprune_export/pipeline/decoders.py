@@ -91,6 +91,11 @@ class DecoderSubject:
         """See Subject.evaluation_key."""
         return key_of(self._evaluation.tokens.tolist()), self._batch
 
+    @property
+    def mean_length(self) -> float:
+        """See Subject.mean_length."""
+        return float(self._evaluation.tokens.shape[1])
+
     def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
         """See Subject.gradients.
 

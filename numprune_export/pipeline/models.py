@@ -10,7 +10,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from numprune_export import rewrite
-from numprune_export.checkpoint.load import Loaded, load, load_source, load_tokenizer
+from numprune_export.checkpoint.load import (
+    Loaded,
+    load,
+    load_source,
+    load_tokenizer,
+    skeleton,
+)
 from numprune_export.checkpoint.source import Source
 from numprune_export.family import Family
 from numprune_export.plan import Plan
@@ -32,6 +38,11 @@ class Dense:
     @cached_property
     def loaded(self) -> Loaded:
         return load_source(self.source, self._dtype)
+
+    @cached_property
+    def skeleton(self) -> PreTrainedModel:
+        """Modules and shapes, on the `meta` device: no weights are read."""
+        return skeleton(self.source)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:

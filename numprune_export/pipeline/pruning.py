@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,21 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from numprune_export import calibrate, prune, statistics_folder
-from numprune_export.allocate import allocate
+from numprune_export.allocate import Allocation, allocate
 from numprune_export.checkpoint.proof import prove_reload
 from numprune_export.checkpoint.save import save
+from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Windows
 from numprune_export.distribution import installed_version
+from numprune_export.family import Family
+from numprune_export.fisher import budget
+from numprune_export.fisher.budget import Search
+from numprune_export.fisher.tuning import assistant_budget, tune
+from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.subject import Subject
-from numprune_export.plan import Plan, Site
+from numprune_export.plan import Plan
 from numprune_export.run_folder import Stage, key_of, require_space
 
 SCORES = "scores.safetensors"
@@ -40,9 +47,10 @@ def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Prune
     """Calibrate, score, allocate, compensate and rewrite; each a stage of its own."""
     calibrated = _calibrate(context, subject, dense)
     scored = _score(context, dense, calibrated)
-    allocated = _allocate(context, dense, scored)
+    allocated = _allocate(context, subject, dense, calibrated, scored)
     plan = _read_plan(allocated.folder)
-    checkpoint = _prune(context, subject, dense, plan, allocated, calibrated)
+    repaired = partial(_compensated, context, subject, dense, plan, calibrated, scored)
+    checkpoint = _prune(context, subject, dense, allocated, repaired)
     return Pruned(checkpoint, plan, (calibrated, scored, allocated, checkpoint))
 
 
@@ -96,17 +104,40 @@ def _score(context: Context, dense: Dense, calibrated: Stage) -> Stage:
     return context.stage("score", "scores", inputs, make)
 
 
-def _allocate(context: Context, dense: Dense, scored: Stage) -> Stage:
-    recipe = context.recipe
+def _allocate(
+    context: Context, subject: Subject, dense: Dense, calibrated: Stage, scored: Stage
+) -> Stage:
+    recipe, settings = context.recipe, context.recipe.allocate
 
     def make(folder: Path) -> None:
-        sites = dense.loaded.family.sites(dense.model)
-        plan = allocate(sites, load_file(scored.folder / SCORES), recipe.keep, recipe.allocate)
+        plan = _plan(context, subject, dense, calibrated, scored, recipe.keep, settings)
         (folder / PLAN).write_text(json.dumps(plan.to_json(), indent=1) + "\n")
 
-    return context.stage(
-        "allocate", "plan", [scored.key, recipe.keep, recipe.allocate.model_dump()], make
-    )
+    length = subject.mean_length if isinstance(settings, Search) else None
+    inputs = [scored.key, recipe.keep, settings.model_dump(), length]
+    return context.stage("allocate", "plan", inputs, make)
+
+
+def _plan(
+    context: Context,
+    subject: Subject,
+    dense: Dense,
+    calibrated: Stage,
+    scored: Stage,
+    keep: float,
+    settings: Allocation | Search,
+) -> Plan:
+    sites = dense.loaded.family.sites(dense.model)
+    scores = load_file(scored.folder / SCORES)
+    if isinstance(settings, Allocation):
+        return allocate(sites, scores, keep, settings)
+    gradients = {
+        site.name: found
+        for site in sites
+        if (found := statistics_folder.read_gradients(calibrated.folder, site)) is not None
+    }
+    costs = budget.unit_costs(settings, sites, dense.model.config, subject.mean_length)
+    return budget.plan(settings, sites, scores, gradients, costs, keep)
 
 
 def _read_plan(folder: Path) -> Plan:
@@ -117,14 +148,13 @@ def _prune(
     context: Context,
     subject: Subject,
     dense: Dense,
-    plan: Plan,
     allocated: Stage,
-    calibrated: Stage,
+    repaired: Callable[[], Any],
 ) -> Stage:
     recipe = context.recipe
 
     def make(folder: Path) -> None:
-        small = _compensated(context, subject, dense, plan, calibrated)
+        small = repaired()
         save(
             small,
             dense.loaded.tokenizer,
@@ -140,19 +170,66 @@ def _prune(
 
 
 def _compensated(
-    context: Context, subject: Subject, dense: Dense, plan: Plan, calibrated: Stage
+    context: Context,
+    subject: Subject,
+    dense: Dense,
+    plan: Plan,
+    calibrated: Stage,
+    scored: Stage,
 ) -> Any:
     recipe, model, family = context.recipe, dense.model, dense.loaded.family
-    if recipe.compensate.order == "sequential":
+    repair = recipe.compensate
+    if isinstance(repair, ScalarTuning | Refit):
+        teacher = dense.model
+        if repair.teacher == "assistant":
+            other = _assistant_plan(context, subject, dense, calibrated, scored)
+            teacher = _cut_only(dense, other, calibrated)
+        return _tuned(context, subject, _cut_only(dense, plan, calibrated), teacher, family, repair)
+    if repair.order == "sequential":
         windows = subject.calibration
         batch, tick = subject.calibration_batch, context.observer.advance
         context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
-        return prune.sequential(model, family, plan, recipe.compensate, windows, batch, tick)
+        return prune.sequential(model, family, plan, repair, windows, batch, tick)
 
-    def of_dense_model(site: Site) -> calibrate.Statistics:
-        return statistics_folder.read_site(calibrated.folder, site)
+    lookup = partial(statistics_folder.read_site, calibrated.folder)
+    return prune.one_shot(model, family, plan, repair, lookup)
 
-    return prune.one_shot(model, family, plan, recipe.compensate, of_dense_model)
+
+def _assistant_plan(
+    context: Context, subject: Subject, dense: Dense, calibrated: Stage, scored: Stage
+) -> Plan:
+    """The teacher's, found as the plan was, before any rearrangement."""
+    settings, keep = context.recipe.allocate, context.recipe.keep
+    if isinstance(settings, Search):
+        settings = settings.model_copy(update={"rearrange": False})
+    wanted = assistant_budget(keep, 1.0)
+    return _plan(context, subject, dense, calibrated, scored, wanted, settings)
+
+
+def _cut_only(dense: Dense, plan: Plan, calibrated: Stage) -> Any:
+    """The dense model really smaller, not repaired."""
+    lookup = partial(statistics_folder.read_site, calibrated.folder)
+    return prune.one_shot(dense.model, dense.loaded.family, plan, Nothing(), lookup)
+
+
+def _tuned(
+    context: Context,
+    subject: Subject,
+    student: Any,
+    teacher: Any,
+    family: Family,
+    method: ScalarTuning | Refit,
+) -> Any:
+    windows = subject.calibration
+    context.observer.expect(len(family.block_list(student)) * len(windows.tokens))
+    small, record = tune(
+        student, teacher, family, windows, method,
+        batch=subject.calibration_batch, tick=context.observer.advance,
+    )  # fmt: skip
+    for one in record:
+        told = f"{one.error_before:.4g} to {one.error_after:.4g}"
+        context.folder.log(f"tune {one.site}: {one.outcome}, relative error {told}")
+    return small
 
 
 def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, Any]:

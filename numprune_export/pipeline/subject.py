@@ -17,7 +17,23 @@ from numprune_export.metric import Metrics
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.models import Models, Variant
 from numprune_export.progress import Observer
-from numprune_export.validate.parity import Parity
+
+
+class Found(Protocol):
+    """What a comparison came to."""
+
+    @property
+    def max_abs_error(self) -> float: ...
+    @property
+    def worst(self) -> str: ...
+    @property
+    def finite(self) -> bool: ...
+    @property
+    def compared(self) -> int:
+        """How many answers were compared."""
+        ...
+
+    def metrics(self, prefix: str, conditions: Mapping[str, Any] | None = None) -> Metrics: ...
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,11 @@ class Subject(Protocol):
     @property
     def evaluation_key(self) -> Any:
         """What validation and benchmark depend on, JSON-able."""
+        ...
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of an evaluation text, padding left out: what a budget of MACs is counted at."""
         ...
 
     def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
@@ -81,7 +102,7 @@ class Subject(Protocol):
 
     def compare(
         self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
-    ) -> Parity:
+    ) -> Found:
         """An artifact against PyTorch in fp64.
 
         Args:

@@ -1,32 +1,42 @@
 """The parts of the page that are made of measurements; empty text where nothing was measured."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from numprune_export.report.quantity import measured, number, percent
 from numprune_export.report.schema import Measurement
 from numprune_export.report.table import table
-from numprune_export.report.verdict import perplexities, significant, targets
+from numprune_export.report.verdict import scores, significant, targets, timed
 
 Measurements = Mapping[str, Measurement]
 _ABSENT = "-"
 
 
 def quality(metrics: Measurements) -> str:
-    found = perplexities(metrics)
-    dense = found.get("dense")
-    rows = []
-    for stage, one in found.items():
-        change = _ABSENT if dense is None else f"{number(one.value / dense.value)}x"
-        interval = _interval(one, number)
-        rows.append([stage, number(one.value), interval, change, str(one.samples)])
-    header = ["model", "perplexity", "95 % interval", "of dense", "tokens scored"]
-    if not rows:
+    """One table per score, the one that counts first."""
+    tables = [_score(score, by) for score, by in scores(metrics).items()]
+    if not tables:
         return ""
     note = (
         "masked: units removed and nothing else; pruned: with the recipe's compensation, in"
         " PyTorch; the others: the pruned model as exported."
     )
-    return f"{table(header, rows)}\n\n{note}"
+    return "\n\n".join([*tables, note])
+
+
+def _score(score: str, by: Mapping[str, Measurement]) -> str:
+    dense, rows = by.get("dense"), []
+    ratio = score == "perplexity"
+    for stage, one in by.items():
+        change = _ABSENT
+        if dense is not None:
+            change = (
+                f"{number(one.value / dense.value)}x"
+                if ratio
+                else f"{one.value - dense.value:+.4f}"
+            )
+        rows.append([stage, number(one.value), _interval(one, number), change, str(one.samples)])
+    told = ["of dense", "tokens scored"] if ratio else ["from dense", "examples"]
+    return table(["model", score.replace("_", " "), "95 % interval", *told], rows)
 
 
 def sides(metrics: Measurements, kind: str) -> str:
@@ -89,17 +99,9 @@ def _parity_row(metrics: Measurements, target: str, variant: str) -> list[str]:
     ]
 
 
-def _timed(metrics: Measurements) -> Iterator[tuple[str, str, str]]:
-    for phase in ("prefill", "decode"):
-        for target in targets(metrics, "latency"):
-            name = f"latency.{target}.{phase}"
-            if f"{name}.speedup" in metrics:
-                yield phase, target, name
-
-
 def speedup(metrics: Measurements) -> str:
     rows = []
-    for phase, target, name in _timed(metrics):
+    for phase, target, name in timed(metrics):
         one = metrics[f"{name}.speedup"]
         rows.append(
             [
@@ -116,7 +118,7 @@ def speedup(metrics: Measurements) -> str:
     if not rows:
         return ""
     note = (
-        "Ideal: FLOPs removed for prefill, bytes read per token removed for decode; more than it"
+        "Ideal: FLOPs removed, and for decode the bytes read per token; more than it"
         " is possible where the smaller model fits a cache that the dense one does not."
     )
     return f"{table(header, rows)}\n\n{note}"
@@ -125,7 +127,7 @@ def speedup(metrics: Measurements) -> str:
 def latency(metrics: Measurements) -> str:
     rows = []
     under, taken = {}, []
-    for phase, target, name in _timed(metrics):
+    for phase, target, name in timed(metrics):
         for variant in ("dense", "pruned"):
             keys = ("p50_ms", "p90_ms", "p99_ms", "cpu_ms", "tokens_per_s")
             times = [number(metrics[f"{name}.{variant}.{key}"].value) for key in keys]
@@ -140,7 +142,7 @@ def latency(metrics: Measurements) -> str:
         return ""
     notes = "\n".join(f"- {what}: {conditions}" for what, conditions in under.items())
     notes += "".join(
-        _spread(metrics, phase, target, name) for phase, target, name in _timed(metrics)
+        _spread(metrics, phase, target, name) for phase, target, name in timed(metrics)
     )
     if taken:
         notes += (

@@ -1,12 +1,15 @@
 """What a run came to, in one sentence made of its metrics."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from numprune_export.report.quantity import count, number, percent
 from numprune_export.report.schema import Measurement
 
 STAGES = ("dense", "masked", "pruned")
-"""Order in which perplexities are told; exported artifacts follow."""
+"""Order in which a score is told; exported artifacts follow."""
+
+MOST_PHASES = 2
+"""More timed shapes than this are told as a range."""
 
 
 def summarize(metrics: Mapping[str, Measurement], not_run: Mapping[str, str]) -> str:
@@ -28,12 +31,31 @@ def is_reference(name: str) -> bool:
     return name.partition("-")[0] == "torch"
 
 
-def perplexities(metrics: Mapping[str, Measurement]) -> dict[str, Measurement]:
-    """By stage, in the order they are told."""
-    prefix = "quality.perplexity."
-    names = [name.removeprefix(prefix) for name in metrics if name.startswith(prefix)]
-    names.sort(key=lambda name: (STAGES.index(name) if name in STAGES else len(STAGES), name))
-    return {name: metrics[prefix + name] for name in names}
+def scores(metrics: Mapping[str, Measurement]) -> dict[str, dict[str, Measurement]]:
+    """Quality by score, the one that counts first, then by stage, in the order they are told."""
+    found: dict[str, dict[str, Measurement]] = {}
+    for name, one in metrics.items():
+        kind, _, rest = name.partition(".")
+        if kind == "quality":
+            score, _, stage = rest.partition(".")
+            found.setdefault(score, {})[stage] = one
+    return {score: dict(sorted(by.items(), key=_told)) for score, by in found.items()}
+
+
+def _told(item: tuple[str, Measurement]) -> tuple[int, str]:
+    name = item[0]
+    return (STAGES.index(name) if name in STAGES else len(STAGES), name)
+
+
+def timed(metrics: Mapping[str, Measurement]) -> list[tuple[str, str, str]]:
+    """What was timed: phase, target, and the name that its metrics begin with; phase by phase."""
+    found = []
+    for name in metrics:
+        kind, *middle, last = name.split(".")
+        if kind == "latency" and last == "speedup":
+            found.append((" ".join(middle[1:]), middle[0], name.removesuffix(".speedup")))
+    phases = list(dict.fromkeys(phase for phase, _, _ in found))
+    return sorted(found, key=lambda one: (phases.index(one[0]), is_reference(one[1]), one[1]))
 
 
 def speed(measurement: Measurement) -> str:
@@ -64,22 +86,36 @@ def _size(metrics: Mapping[str, Measurement]) -> str:
 
 
 def _speeds(metrics: Mapping[str, Measurement]) -> Iterator[str]:
-    timed = targets(metrics, "latency")
-    exported = [name for name in timed if not is_reference(name)] or timed
+    names = targets(metrics, "latency")
+    exported = [name for name in names if not is_reference(name)] or names
     if not exported:
         yield "speed not measured"
     for target in exported:
-        phases = (
-            f"{phase} {speed(metrics[name])}"
-            for phase in ("prefill", "decode")
-            if (name := f"latency.{target}.{phase}.speedup") in metrics
-        )
-        yield f"on {target} {' and '.join(phases)}"
+        found = {
+            phase: metrics[f"{at}.speedup"] for phase, one, at in timed(metrics) if one == target
+        }
+        if len(found) > MOST_PHASES:
+            yield f"on {target} {_range(list(found.values()))}"
+        else:
+            yield f"on {target} " + " and ".join(
+                f"{phase} {speed(one)}" for phase, one in found.items()
+            )
+
+
+def _range(found: Sequence[Measurement]) -> str:
+    """Many shapes in one phrase."""
+    ratios, sure = (
+        [one.value for one in found],
+        sum(one.low is not None and one.low > 1 for one in found),
+    )
+    return (
+        f"{min(ratios):.2f}x to {max(ratios):.2f}x as fast over {len(found)} shapes,"
+        f" significantly faster at {sure} of them"
+    )
 
 
 def _quality(metrics: Mapping[str, Measurement]) -> str:
-    found = perplexities(metrics)
-    if not found:
-        return "quality not measured"
-    told = (f"{number(one.value)} {stage}" for stage, one in found.items())
-    return f"perplexity {' → '.join(told)}"
+    for score, by in scores(metrics).items():
+        told = (f"{number(one.value)} {stage}" for stage, one in by.items())
+        return f"{score.replace('_', ' ')} {' → '.join(told)}"
+    return "quality not measured"

@@ -41,6 +41,10 @@ class EncoderParity:
     finite: bool
     """False if any logit of either side was NaN or infinite."""
 
+    @property
+    def compared(self) -> int:
+        return self.answers
+
     def metrics(self, prefix: str, conditions: Mapping[str, Any] | None = None) -> Metrics:
         """As `<prefix>.max_abs_error` and `.mean_abs_error`, and, where answers are distributions,
         `.kl_mean` and `.top1_agreement`."""

@@ -36,6 +36,10 @@ class Parity:
     finite: bool
     """False if any logit of either side was NaN or infinite."""
 
+    @property
+    def compared(self) -> int:
+        return self.positions
+
     def metrics(self, prefix: str, conditions: Mapping[str, Any] | None = None) -> Metrics:
         """As `<prefix>.max_abs_error`, `.kl_mean`, `.top1_agreement` and `.greedy_match`."""
         where = dict(conditions or {})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from numprune_export.artifact import Tokens
+from numprune_export.artifact import Logits, Tokens
 from numprune_export.validate.reference import TorchRunner
 
 
@@ -52,16 +52,28 @@ def _change(tensor: Tensor, dtype: torch.dtype | None, device: str | None) -> Ca
     return undo
 
 
+def own_error(
+    model: PreTrainedModel, dtype: torch.dtype, answers: Callable[[PreTrainedModel], Logits]
+) -> float:
+    """How far PyTorch's own answers in `dtype` are from its fp64 ones: the largest difference."""
+    found = []
+    for one in (dtype, torch.float64):
+        with computing_in(model, one) as converted:
+            found.append(answers(converted))
+    return float(np.abs(found[0] - found[1]).max())
+
+
 def rounding_error(
     model: PreTrainedModel, tokens: Tokens, dtype: torch.dtype = torch.float32
 ) -> float:
-    """How far PyTorch's own logits in `dtype` are from its fp64 ones: the largest difference.
+    """`own_error` of a causal language model's logits after every token.
 
     Not zero by far where a model has massive activations: SmolLM2's residual stream reaches 25,000
     at the first token and comes back to 50, which costs fp32 three digits.
     """
-    logits = []
-    for one in (dtype, torch.float64):
-        with computing_in(model, one) as converted, TorchRunner(converted, threads=None) as runner:
-            logits.append(runner.prefill(tokens, all_positions=True))
-    return float(np.abs(logits[0] - logits[1]).max())
+
+    def answers(converted: PreTrainedModel) -> Logits:
+        with TorchRunner(converted, threads=None) as runner:
+            return runner.prefill(tokens, all_positions=True)
+
+    return own_error(model, dtype, answers)

@@ -3,7 +3,7 @@ from report import sample
 
 from numprune_export.metric import Metric
 from numprune_export.report.schema import Measurement, measurements
-from numprune_export.report.verdict import perplexities, significant, speed, summarize, targets
+from numprune_export.report.verdict import scores, significant, speed, summarize, targets, timed
 
 
 def ratio(value, low, high) -> Measurement:
@@ -48,14 +48,38 @@ def test_what_was_not_measured_is_said():
 
 
 def test_torch_is_told_only_if_it_is_all_there_is():
-    timed = measurements(sample.timed("torch", "decode", 30.0, 20.0, 1.4, 1.6))
-    assert "on torch decode is 1.50x faster" in summarize(timed, {})
+    rows = measurements(sample.timed("torch", "decode", 30.0, 20.0, 1.4, 1.6))
+    assert "on torch decode is 1.50x faster" in summarize(rows, {})
 
 
-def test_perplexities_are_told_in_pipeline_order():
+def test_scores_are_told_in_pipeline_order_the_one_that_counts_first():
     names = ["onnx", "pruned", "dense", "masked", "abc"]
-    metrics = measurements({f"quality.perplexity.{name}": Metric(1.0, "", 1) for name in names})
-    assert list(perplexities(metrics)) == ["dense", "masked", "pruned", "abc", "onnx"]
+    metrics = measurements(
+        {
+            f"quality.{score}.{name}": Metric(1.0, "", 1)
+            for score in ("matthews", "loss")
+            for name in names
+        }
+    )
+    found = scores(metrics)
+    assert list(found) == ["matthews", "loss"]
+    assert list(found["loss"]) == ["dense", "masked", "pruned", "abc", "onnx"]
+    assert "matthews 1 dense → 1 masked → 1 pruned" in summarize(metrics, {})
+
+
+def test_many_shapes_are_told_as_a_range_and_phase_by_phase():
+    metrics = {
+        f"latency.{target}.forward.b{batch}.l16.speedup": ratio(1 + batch / 10, low, 2)
+        for batch, low in ((1, 0.9), (8, 1.2), (32, 1.5))
+        for target in ("torch", "onnx")
+    }
+    told = "on onnx 1.10x to 4.20x as fast over 3 shapes, significantly faster at 2 of them"
+    assert told in summarize(metrics, {})
+    assert [phase for phase, target, _ in timed(metrics) if target == "onnx"] == [
+        "forward b1 l16",
+        "forward b8 l16",
+        "forward b32 l16",
+    ]
 
 
 def test_the_torch_reference_comes_last():
@@ -63,3 +87,12 @@ def test_the_torch_reference_comes_last():
         f"latency.{name}.decode.speedup": ratio(1, 1, 1) for name in ("trt", "torch", "onnx")
     }
     assert targets(metrics, "latency") == ["onnx", "trt", "torch"]
+
+
+def test_rows_of_torch_on_a_gpu_are_references_too():
+    metrics = {
+        f"latency.{name}.decode.speedup": ratio(1, 1, 1)
+        for name in ("torch-cuda-compiled", "trt", "torch-cuda")
+    }
+    assert targets(metrics, "latency") == ["trt", "torch-cuda", "torch-cuda-compiled"]
+    assert "torch" not in summarize(metrics, {})

@@ -1,0 +1,76 @@
+"""Recipe settings of the exact budget search, and the plan that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from jaxtyping import Float
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from numprune_export.fisher import macs
+from numprune_export.fisher.macs import UnitCosts
+from numprune_export.fisher.rearrange import rearranged
+from numprune_export.fisher.search import search
+from numprune_export.fisher.widths import Widths
+from numprune_export.plan import Plan, Site
+
+
+class Search(Widths):
+    """`search`: the plan of the highest summed score whose cost is at most `keep` of the whole (Kwon
+    et al. 2022, arXiv:2204.09656, §4.1)."""
+
+    method: Literal["search"] = "search"
+    cost: Literal["macs", "parameters", "bytes"] = "macs"
+    """What `keep` is a fraction of. A fraction in bytes is that in parameters."""
+    length: PositiveFloat | None = None
+    """Tokens of a text that multiply-accumulates are counted at; null: the mean of the evaluation
+    data, as published."""
+    rearrange: bool = True
+    """With `score: fisher`: swap units within a layer by its whole Fisher information, §4.2. Other
+    scores have none, and it does nothing."""
+    until_stable: bool = False
+    """Rearrange until a round changes nothing; one round as published."""
+
+
+def unit_costs(settings: Search, sites: Sequence[Site], config: Any, length: float) -> UnitCosts:
+    """The cost of a unit of each site.
+
+    Args:
+        config: The model's; its hidden size and whether attention is causal count.
+        length: Tokens of a text, unless the settings say.
+    """
+    if settings.cost != "macs":
+        return macs.unit_parameters(sites)
+    causal = bool(config.model_type not in ("bert", "roberta", "distilbert"))
+    return macs.unit_macs(sites, int(config.hidden_size), settings.length or length, causal=causal)
+
+
+def plan(
+    settings: Search,
+    sites: Sequence[Site],
+    scores: Mapping[str, Float[Tensor, " n"]],
+    gradients: Mapping[str, Float[Tensor, "rows units"]],
+    costs: UnitCosts,
+    keep: float,
+) -> Plan:
+    """The plan for a budget of `keep` of the whole cost.
+
+    Args:
+        scores: By site name, one score per input of the consumer, not negative; a unit is worth the
+            mean over its inputs, of which the Fisher score gives each the same.
+        gradients: By site name, for the rearrangement; may be empty.
+
+    Raises:
+        RecipeError: no plan is that small; the message says the smallest.
+        NumericalError: a score is not finite.
+    """
+    importance = {
+        site.name: scores[site.name].double().reshape(site.units, site.consumer_width).mean(1)
+        for site in sites
+    }
+    found = search(sites, importance, costs, keep * macs.whole(sites, costs), settings)
+    if settings.rearrange and gradients:
+        return rearranged(found, gradients, until_stable=settings.until_stable)
+    return found

@@ -1,0 +1,303 @@
+"""Encoders with a task head: measured by their task, timed by batch and length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from numprune_export.artifact import Artifact, Device, Exporter, Logits, Tokens
+from numprune_export.benchmark.encoder_cost import encoder_cost, ideal_speedup
+from numprune_export.benchmark.encoder_latency import (
+    Bucket,
+    EncoderPair,
+    EncoderWorkload,
+    measure_encoders,
+)
+from numprune_export.benchmark.memory import measure_memory
+from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.encoder import EncoderRunner, EncoderTarget
+from numprune_export.errors import InputError, RecipeError, UnsupportedModelError
+from numprune_export.fisher.gradients import Loss, unit_gradients
+from numprune_export.fisher.own_predictions import OwnPredictions
+from numprune_export.metric import Metrics
+from numprune_export.pipeline.exporting import Exported
+from numprune_export.pipeline.measured import facts_of, runnable
+from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
+from numprune_export.pipeline.subject import Opener, Proof
+from numprune_export.progress import Observer
+from numprune_export.recipe import Recipe
+from numprune_export.run_folder import key_of
+from numprune_export.score.fisher import Fisher
+from numprune_export.tasks import task_of
+from numprune_export.tasks.evaluate import Run
+from numprune_export.tasks.labelled import LabelledData
+from numprune_export.tasks.task import headline
+from numprune_export.tasks.tokenize import Reading
+from numprune_export.validate import encoder_parity
+from numprune_export.validate.encoder_reference import TorchEncoderRunner
+from numprune_export.validate.precision import computing_in, own_error
+
+PROOF_ROWS = 2
+PARITY_ROWS = 3
+
+
+class EncoderSubject:
+    """See Subject."""
+
+    def __init__(
+        self, recipe: Recipe, family: BidirectionalEncoder, dense: Dense, search: Sequence[Path]
+    ) -> None:
+        """Read the labelled examples.
+
+        Raises:
+            RecipeError: the recipe gives plain text, or a setting that this model's head has not.
+            InputError: no tokenizer, or unusable examples.
+        """
+        self._recipe, self._family = recipe, family
+        calibration, evaluation = recipe.calibration, recipe.evaluation
+        if not isinstance(calibration, LabelledData) or not isinstance(evaluation, LabelledData):
+            raise RecipeError(
+                f"`{family.model_type}` has a task head, which plain text cannot measure",
+                hint="give labelled examples under `calibration.files` and `evaluation.files`",
+            )
+        tokenizer = dense.tokenizer
+        if tokenizer is None:
+            raise InputError(
+                f"`{dense.source.reference}` has no tokenizer",
+                hint="put its tokenizer files beside it",
+            )
+        skeleton = dense.skeleton
+        self._head = family.head_of(skeleton)
+        self._task = task_of(self._head.task, skeleton.config)
+        positions = family.encoder(skeleton).max_positions
+        reading = Reading.of(tokenizer, skeleton.config, positions)
+        self._needs_gold = isinstance(recipe.score, Fisher) and recipe.score.labels == "gold"
+        self._calibration = self._task.load(calibration, reading, search, labelled=self._needs_gold)
+        self._evaluation = self._task.load(evaluation, reading, search)
+        self._task.require_varied(self._evaluation)
+        self._headline = headline(self._task, evaluation)
+        self.calibration = self._calibration.windows
+        self.calibration_batch = calibration.batch
+
+    @property
+    def calibration_key(self) -> Any:
+        """See Subject.calibration_key."""
+        labels = self._calibration.labels
+        wanted = self._recipe.score.model_dump() if isinstance(self._recipe.score, Fisher) else None
+        return wanted, None if labels is None else key_of(labels.tolist())
+
+    @property
+    def evaluation_key(self) -> Any:
+        """See Subject.evaluation_key."""
+        labels, windows = self._evaluation.labels, self._evaluation.windows
+        assert labels is not None
+        return (
+            key_of(windows.tokens.tolist(), labels.tolist()),
+            self._evaluation.data.model_dump(mode="json"),
+        )
+
+    @property
+    def mean_length(self) -> float:
+        """See Subject.mean_length."""
+        return float(self._evaluation.windows.lengths.mean())
+
+    def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
+        """See Subject.gradients.
+
+        Raises:
+            InputError: fewer examples than one batch.
+            NumericalError: a loss or a gradient is not finite.
+        """
+        score, windows = self._recipe.score, self.calibration
+        if not isinstance(score, Fisher):
+            return {}
+        observer.expect(len(windows.tokens))
+        real = torch.from_numpy(np.arange(windows.tokens.shape[1]) < windows.lengths[:, None])
+        labels: Tensor = real
+        loss: Loss = self._own_loss(score)
+        if self._needs_gold:
+            assert self._calibration.labels is not None
+            labels, loss = torch.from_numpy(self._calibration.labels), self._task.loss
+        return unit_gradients(
+            model, self._family, windows, labels, loss,
+            batch=self.calibration_batch, per=score.per, tick=observer.advance,
+        )  # fmt: skip
+
+    def proof(self) -> Proof:
+        """See Subject.proof: rows of different lengths, where there are any."""
+        windows = self.calibration
+        rows = np.argsort(windows.lengths, kind="stable")[:: -(len(windows.lengths) - 1) or 1]
+        rows = rows[:PROOF_ROWS]
+        width = int(windows.lengths[rows].max())
+        real = np.arange(width) < windows.lengths[rows][:, None]
+        types = windows.types
+        return Proof(
+            torch.from_numpy(windows.tokens[rows, :width]),
+            torch.from_numpy(real),
+            None if types is None else torch.from_numpy(types[rows, :width]),
+        )
+
+    def export(
+        self, exporter: Exporter, model: PreTrainedModel, folder: Path, settings: BaseModel
+    ) -> Artifact:
+        """See Subject.export."""
+        target = _encoder_target(exporter)
+        return target.export_encoder(self._family.encoder(model), folder, settings)
+
+    def quality(
+        self, models: Models, exported: Sequence[Exported], device: Device, observer: Observer
+    ) -> Metrics:
+        """`quality.<score>.*`, the score that counts first, from the dense model to each artifact."""
+        here = runnable(exported)
+        observer.expect((3 + len(here)) * len(self._evaluation))
+        found: dict[str, Metrics] = {}
+        for name in ("dense", "masked", "pruned"):
+            model = models.masked() if name == "masked" else getattr(models, name)
+            under = {"runtime": f"torch {torch.__version__}", "device": device}
+            with computing_in(model, device=device) as placed, self._torch(placed) as runner:
+                found[name] = self._scores(runner, under, observer)
+        for one in here:
+            target = _encoder_target(one.target.exporter)
+            artifact, threads = one.artifacts["pruned"], torch.get_num_threads()
+            with target.open_encoder(artifact, threads=threads) as runner:
+                found[one.target.name] = self._scores(runner, facts_of(one), observer)
+        scores = list(found["dense"])
+        scores.sort(key=lambda score: score != self._headline)
+        return {
+            f"quality.{score}.{name}": one[score] for score in scores for name, one in found.items()
+        }
+
+    def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
+        """See Subject.own_error."""
+        rows, types = self._parity_rows()
+
+        def answers(placed: PreTrainedModel) -> Logits:
+            with self._torch(placed) as runner:
+                return runner.forward(rows, None, types)
+
+        return own_error(model, getattr(torch, dtype), answers)
+
+    def openers(self, exported: Exported) -> Mapping[str, Opener]:
+        """See Subject.openers."""
+        target = _encoder_target(exported.target.exporter)
+
+        def opened(artifact: Artifact, *, capacity: int) -> EncoderRunner:
+            return target.open_encoder(artifact, threads=torch.get_num_threads())
+
+        return {exported.target.name: opened}
+
+    def compare(
+        self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
+    ) -> encoder_parity.EncoderParity:
+        """See Subject.compare."""
+        rows, types = self._parity_rows()
+        with self._torch(exact) as reference, opener(artifact, capacity=rows.shape[1]) as candidate:
+            return encoder_parity.compare(reference, candidate, rows, self._head.task, types=types)
+
+    def latency(self, models: Models, exported: Sequence[Exported], observer: Observer) -> Metrics:
+        """See Subject.latency."""
+        settings = self._recipe.benchmark
+        buckets = tuple(
+            Bucket(batch, length) for batch in settings.batches for length in settings.lengths
+        )
+        longest = self._family.encoder(models.dense).max_positions
+        buckets = tuple(one for one in buckets if one.length <= longest)
+        workload = EncoderWorkload(
+            self._evaluation.windows.tokens, buckets, settings.warmup, settings.samples
+        )
+        observer.expect(len(buckets) * (settings.warmup + settings.samples))
+        with ExitStack() as stack:
+            pairs, under = {}, {}
+            for one in exported:
+                target = _encoder_target(one.target.exporter)
+                opened = [
+                    stack.enter_context(
+                        target.open_encoder(one.artifacts[variant], threads=settings.threads)
+                    )
+                    for variant in VARIANTS
+                ]
+                pairs[one.target.name] = EncoderPair(*opened)
+                under[one.target.name] = {"threads": settings.threads, **facts_of(one)}
+            if settings.reference or not exported:
+                runners = [self._torch(models.get(one), settings.threads) for one in VARIANTS]
+                pairs["torch"] = EncoderPair(*(stack.enter_context(one) for one in runners))
+                under["torch"] = {
+                    "threads": settings.threads,
+                    "device": "cpu",
+                    "dtype": str(models.pruned.dtype).removeprefix("torch."),
+                    "runtime": f"torch {torch.__version__}",
+                }
+            return measure_encoders(
+                pairs,
+                workload,
+                ideal=partial(self._ideal, models),
+                conditions=under,
+                seed=settings.seed,
+                progress=observer.advance,
+            )
+
+    def memory(self, exported: Exported) -> Metrics:
+        """See Subject.memory: one forward pass of the largest batch and length that are timed."""
+        settings = self._recipe.benchmark
+        return measure_memory(
+            exported.target.name,
+            {variant: artifact.folder for variant, artifact in exported.artifacts.items()},
+            threads=settings.threads,
+            batch=max(settings.batches),
+            prompt_tokens=max(settings.lengths),
+            decode_steps=0,
+        )
+
+    def _ideal(self, models: Models, bucket: Bucket) -> float:
+        costs = [
+            encoder_cost(
+                self._family.encoder(models.get(variant)),
+                batch=bucket.batch,
+                length=bucket.length,
+                itemsize=models.get(variant).dtype.itemsize,
+            )
+            for variant in VARIANTS
+        ]
+        return ideal_speedup(*costs)
+
+    def _scores(
+        self, runner: EncoderRunner, under: Mapping[str, Any], observer: Observer
+    ) -> Metrics:
+        run = Run(conditions=under, progress=observer.advance)
+        return self._task.evaluate(runner, self._evaluation, run).metrics(
+            seed=self._recipe.benchmark.seed
+        )
+
+    def _torch(self, model: PreTrainedModel, threads: int | None = None) -> TorchEncoderRunner:
+        return TorchEncoderRunner(model, self._family, threads=threads)
+
+    def _own_loss(self, score: Fisher) -> OwnPredictions:
+        generator = torch.Generator().manual_seed(self._recipe.seed)
+        return OwnPredictions(self._head.task, generator, score.temperature)
+
+    def _parity_rows(self) -> tuple[Tokens, Tokens | None]:
+        """The longest examples, cut to the shortest of them: no padding."""
+        windows = self._evaluation.windows
+        order = np.argsort(-windows.lengths, kind="stable")
+        rows = order[np.arange(PARITY_ROWS) % len(order)]
+        width = int(windows.lengths[rows].min())
+        types = None if windows.types is None else windows.types[rows, :width]
+        return windows.tokens[rows, :width], types
+
+
+def _encoder_target(exporter: Exporter) -> EncoderTarget:
+    if not isinstance(exporter, EncoderTarget):
+        raise UnsupportedModelError(
+            f"target `{exporter.name}` does not take encoders yet",
+            hint="use `--target onnx`",
+        )
+    return exporter
