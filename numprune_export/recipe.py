@@ -267,7 +267,7 @@ def _explain(error: ValidationError, name: str) -> RecipeError:
     first = error.errors()[0]
     # Union members add their tag to the location: `score.numerical.penalty` reads `score.penalty`.
     location = [str(part) for part in first["loc"]]
-    if len(location) > 2 and location[0] in UNIONS:
+    if len(location) > 1 and location[0] in UNIONS:
         del location[1]
     key = ".".join(location) or "recipe"
     message = first["msg"][0].lower() + first["msg"][1:]
