@@ -101,7 +101,7 @@ def _runs(sites: Sequence[Site]) -> list[tuple[int, int, Site]]:
     runs: list[tuple[int, int, Site]] = []
     for kind in KINDS:
         for site in (one for one in sites if one.kind == kind):
-            same = runs and runs[-1][2].kind == kind
+            same = runs and runs[-1][2].kind == kind and runs[-1][1] == site.block - 1
             if same and (runs[-1][2].units, runs[-1][2].unit_cost) == (site.units, site.unit_cost):
                 runs[-1] = (runs[-1][0], site.block, runs[-1][2])
             else:
