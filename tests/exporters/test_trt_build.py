@@ -1,6 +1,7 @@
 """Real engines, built by TensorRT-RTX with no GPU."""
 
 from collections import Counter
+from dataclasses import replace
 
 import onnx
 import onnx_ir
@@ -10,7 +11,13 @@ from shaped import SMOLLM2, SMOLLM2_DENSE, SMOLLM2_PRUNED, block_bytes, shaped
 from tiny import MODEL_TYPES, tiny, uneven
 
 from numprune_export.artifact import Artifact, sha256_of
-from numprune_export.errors import DeviceError, OutputError, RecipeError, UnsupportedModelError
+from numprune_export.errors import (
+    DeviceError,
+    MissingExtraError,
+    OutputError,
+    RecipeError,
+    UnsupportedModelError,
+)
 from numprune_export.families import FAMILIES
 from numprune_exporters import graph_file, slot_graph
 from numprune_exporters.cuda.device import why_none
@@ -31,6 +38,12 @@ def kit():
 
 def decoder_of(model):
     return FAMILIES[model.config.model_type].decoder(model)
+
+
+def first_layer_of(model):
+    """Enough for a builder to meet every part, in a third of the time."""
+    decoder = decoder_of(model)
+    return replace(decoder, layers=decoder.layers[:1])
 
 
 @pytest.fixture
@@ -57,21 +70,24 @@ def parsed(kit, tmp_path):
     return run
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_every_family_becomes_an_engine(built, model_type, graph):
-    artifact = built(decoder_of(uneven(model_type)), graph=graph)
+def test_every_family_becomes_an_engine(built, model_type, graph, dtype):
+    artifact = built(first_layer_of(uneven(model_type)), graph=graph, dtype=dtype)
     assert artifact.facts["graph_choice"] == [{"graph": graph, "outcome": "built", "reason": ""}]
-    assert artifact.size_bytes > 1e6
+    assert artifact.facts["dtype"] == dtype
+    assert artifact.facts["precision"]["checked"] == "network"
     assert (artifact.folder / artifact.entry).read_bytes()[1:4] == b"trt"
+    assert artifact.size_bytes > 1e6
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_the_other_dtypes_become_engines(built, dtype, graph):
-    artifact = built(decoder_of(uneven("llama")), graph=graph, dtype=dtype)
-    assert artifact.facts["dtype"] == dtype
-    assert artifact.facts["precision"]["checked"] == "network"
+def test_layers_of_uneven_widths_become_an_engine(built, graph):
+    artifact = built(decoder_of(uneven("llama")), graph=graph)
+    assert artifact.facts["graph"] == graph
+    assert artifact.facts["inputs"]["past_key_values.1.key"]["shape"][0] == 1
+    assert artifact.facts["inputs"]["past_key_values.2.key"]["shape"][0] == 2
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -151,7 +167,7 @@ def test_port_of_another_type_is_refused_by_name(kit, name, given, due):
     ids=str,
 )
 def test_variants_of_llama_become_engines(built, variant):
-    assert built(decoder_of(tiny("llama", **variant))).facts["graph"] == "fused"
+    assert built(first_layer_of(tiny("llama", **variant))).facts["graph"] == "fused"
 
 
 @pytest.mark.parametrize("head_dim", [16, 24, 64, 128])
@@ -162,7 +178,7 @@ def test_head_widths_become_engines(built, head_dim):
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_sliding_windows_become_engines(built, graph):
     model = uneven("qwen3", sliding_window=4, use_sliding_window=True, max_window_layers=1)
-    assert built(decoder_of(model), graph=graph).facts["graph"] == graph
+    assert built(first_layer_of(model), graph=graph).facts["graph"] == graph
 
 
 def test_profiles_reach_the_builder(kit, parsed):
@@ -235,7 +251,7 @@ def test_settings_reach_the_builder(kit, parsed):
 def test_graph_that_cannot_be_built_is_replaced_and_said_why(built, monkeypatch):
     """Without leave to take it apart, this builder has no kernel for an attention of its own."""
     monkeypatch.setattr(toolkit.Toolkit, "allow_decomposition", lambda self, network: 0)
-    artifact = built(decoder_of(uneven("llama")))
+    artifact = built(first_layer_of(uneven("llama")))
     refused, taken = artifact.facts["graph_choice"]
     assert (refused["graph"], refused["outcome"]) == ("fused", "refused by the builder")
     assert "Attention operation was not supported" in refused["reason"]
@@ -248,7 +264,7 @@ def test_graph_that_cannot_be_built_is_replaced_and_said_why(built, monkeypatch)
 def test_graph_of_other_dtypes_is_replaced_too(built, monkeypatch):
     """As if this parser made of an Attention operator what is no fp16 attention."""
     monkeypatch.setattr(precision, "_FP32", precision._FP32 | {"ROTARY_EMBEDDING"})
-    refused, taken = built(decoder_of(uneven("llama"))).facts["graph_choice"]
+    refused, taken = built(first_layer_of(uneven("llama"))).facts["graph_choice"]
     assert refused["outcome"] == "refused by the check of dtypes"
     assert "(ROTARY_EMBEDDING) has the type `HALF`" in refused["reason"]
     assert taken["graph"] == "decomposed"
@@ -257,7 +273,7 @@ def test_graph_of_other_dtypes_is_replaced_too(built, monkeypatch):
 def test_forced_graph_is_not_replaced(built, monkeypatch, tmp_path):
     monkeypatch.setattr(toolkit.Toolkit, "allow_decomposition", lambda self, network: 0)
     with pytest.raises(UnsupportedModelError, match=r"graph `fused`: .*Attention operation"):
-        built(decoder_of(uneven("llama")), graph="fused")
+        built(first_layer_of(uneven("llama")), graph="fused")
     assert not list(tmp_path.rglob("*.plan"))
 
 
@@ -267,14 +283,14 @@ def test_forced_graph_is_not_replaced(built, monkeypatch, tmp_path):
 )
 def test_turing_is_refused_in_the_dtypes_it_lacks(built, dtype, reason):
     with pytest.raises(UnsupportedModelError, match=reason) as caught:
-        built(decoder_of(uneven("llama")), dtype=dtype, compute_capabilities=["sm75"])
+        built(first_layer_of(uneven("llama")), dtype=dtype, compute_capabilities=["sm75"])
     assert f"`{dtype}`" in str(caught.value)
     assert "graph `fused`" in str(caught.value)
     assert "graph `decomposed`" in str(caught.value)
 
 
 def test_turing_is_built_in_fp16(built):
-    artifact = built(decoder_of(uneven("llama")), compute_capabilities=["sm75"])
+    artifact = built(first_layer_of(uneven("llama")), compute_capabilities=["sm75"])
     assert artifact.facts["built_for"] == {"compute_capabilities": ["sm75"]}
 
 
@@ -318,7 +334,7 @@ def test_graph_without_its_weights_is_refused(kit, tmp_path):
 
 def test_too_small_a_workspace_is_a_recipe_error(built):
     with pytest.raises(RecipeError, match=r"`targets\.trt-rtx\.workspace_mib` is too small"):
-        built(decoder_of(uneven("llama")), workspace_mib=1)
+        built(first_layer_of(uneven("llama")), workspace_mib=1)
 
 
 needs_no_gpu = pytest.mark.skipif(why_none() is None, reason="a GPU is here: nothing is refused")
@@ -328,7 +344,7 @@ needs_no_gpu = pytest.mark.skipif(why_none() is None, reason="a GPU is here: not
 @pytest.mark.parametrize("setting", ["refittable", "stripped"])
 def test_refit_is_compiled_on_a_gpu(built, setting):
     with pytest.raises(DeviceError, match="refittable and stripped engines on a GPU: no CUDA"):
-        built(decoder_of(uneven("llama")), **{setting: True})
+        built(first_layer_of(uneven("llama")), **{setting: True})
 
 
 def test_full_disk_leaves_no_half_engine(kit, parsed, tmp_path):
@@ -402,3 +418,11 @@ def test_smollm2_shaped_pair_for_two_compute_capabilities(built):
         assert one.facts["graph"] == "fused"
         assert one.facts["built_for"] == targets
         assert one.facts["profiles"]["decode"]["capacity"] == [1, 1024, 8192]
+
+
+def test_version_that_binds_no_dtypes_is_refused_for_all_but_fp32(built, monkeypatch):
+    """TensorRT before 10 may compute an fp16 network in fp32, and the other way round."""
+    monkeypatch.setattr(toolkit.Toolkit, "strongly_typed", False)
+    with pytest.raises(MissingExtraError, match="so `float16` is not sure") as caught:
+        built(shaped([(4, 2, 32)]))
+    assert "TensorRT 10 or newer" in caught.value.hint
