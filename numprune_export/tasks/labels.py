@@ -91,18 +91,17 @@ def target_number(label: Any, place: str) -> float:
     return value
 
 
-def of(row: Row, field: str, *, required: bool) -> Any | None:
-    """A row's label, None where it has none.
+def of(row: Row, field: str) -> Any:
+    """A row's label as it stands there.
 
     Raises:
-        InputError: it has none, and one is `required`.
+        InputError: it has none.
     """
-    label = row.get(field) if required else row.fields.get(field)
+    label = row.fields.get(field)
     if label is None or (isinstance(label, str) and not label.strip()):
-        if required:
-            raise InputError(
-                f"{row.place} has no label under `{field}`",
-                hint="label it, leave it out, or name the right field with `label`",
-            )
-        return None
+        raise InputError(
+            f"{row.place} has no label under `{field}`",
+            hint="label it, leave it out, or name the right field with `label`: it has "
+            + ", ".join(f"`{one}`" for one in row.fields),
+        )
     return label

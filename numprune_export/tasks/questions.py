@@ -31,10 +31,9 @@ class Question:
             InputError: a text is empty, an answer is missing or does not stand where it is said to.
         """
         text, context = (text_of(row.get(one), one, row.place) for one in fields)
-        answers = labels.of(row, label, required=labelled)
-        if answers is None:
+        if not labelled:
             return cls(text, context, None, None, row.place)
-        texts, starts = _lists(answers, label, row.place)
+        texts, starts = _lists(labels.of(row, label), label, row.place)
         spans = [_span(context, *one, row.place) for one in zip(texts, starts, strict=True)]
         return cls(text, context, tuple(texts), spans[0] if spans else None, row.place)
 

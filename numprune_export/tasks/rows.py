@@ -148,7 +148,7 @@ def _csv(path: Path, text: str) -> Iterator[Row]:
             yield Row(fields, f"line {reader.line_num} of `{path}`")
     except csv.Error as error:
         raise InputError(
-            f"line {reader.line_num} of `{path}` is not CSV: {error}", hint="mend the line"
+            f"line {reader.reader.line_num} of `{path}` is not CSV: {error}", hint="mend the line"
         ) from None
 
 

@@ -55,18 +55,14 @@ class SequenceTask:
             kind=self.kind,
             data=data,
             windows=reading.windows(tokens),
-            labels=self._labels(data, found, labelled=labelled),
+            labels=self._labels(data, found) if labelled else None,
             cut=reading.cut(tokens),
         )
 
     def _labels(
-        self, data: LabelledData, found: list[rows.Row], *, labelled: bool
-    ) -> NDArray[np.int64] | NDArray[np.float32] | None:
-        field = data.label or "label"
-        values = [labels.of(row, field, required=labelled) for row in found]
-        if any(one is None for one in values):
-            return None
-        pairs = [(value, row.place) for value, row in zip(values, found, strict=True)]
+        self, data: LabelledData, found: list[rows.Row]
+    ) -> NDArray[np.int64] | NDArray[np.float32]:
+        pairs = [(labels.of(row, data.label or "label"), row.place) for row in found]
         if self.regression:
             targets = np.asarray([labels.target_number(*one) for one in pairs]) / data.target_scale
             return targets.astype(np.float32)

@@ -43,8 +43,7 @@ class Task(Protocol):
             data: Which examples.
             reading: The model's tokenizer and limits.
             search: Folders that relative paths are looked up in.
-            labelled: Whether labels are needed; without them rows may lack them, and if one does,
-                none has any.
+            labelled: Whether labels are read; rows need none if not.
 
         Raises:
             InputError: a file or a row is unusable, or there are too few; the message names it.
@@ -73,7 +72,7 @@ class Task(Protocol):
         ...
 
     def require_varied(self, encoded: Encoded) -> None:
-        """Check that the labels differ, before any work is done for their sake.
+        """Check that the labels, which must be there, differ; before work is done for their sake.
 
         Raises:
             InputError: all are the same: any model that always says so would be perfect.

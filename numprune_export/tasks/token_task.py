@@ -53,7 +53,7 @@ class TokenTask:
         _require_word_starts(reading.tokenizer)
         tokens = reading.call(data, words, is_split_into_words=True)
         windows = reading.windows(tokens)
-        tags = self._tags(data, found, words, labelled=labelled)
+        tags = self._tags(data, found, words) if labelled else None
         return Encoded(
             kind=self.kind,
             data=data,
@@ -63,13 +63,11 @@ class TokenTask:
         )
 
     def _tags(
-        self, data: LabelledData, found: list[rows.Row], words: list[list[str]], *, labelled: bool
-    ) -> list[list[int]] | None:
+        self, data: LabelledData, found: list[rows.Row], words: list[list[str]]
+    ) -> list[list[int]]:
         field, tagged = data.label or "tags", []
         for row, text in zip(found, words, strict=True):
-            tags = labels.of(row, field, required=labelled)
-            if tags is None:
-                return None
+            tags = labels.of(row, field)
             tags = tags.split() if isinstance(tags, str) else tags
             if not isinstance(tags, list) or len(tags) != len(text):
                 raise InputError(
@@ -83,6 +81,8 @@ class TokenTask:
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Mean cross entropy over the words of each text; see `Task.loss`."""
         logits = logits_of(outputs)
+        # A batch may be narrower than the longest of all examples.
+        labels = labels[:, : logits.shape[1]]
         scored = labels != UNSCORED
         each = functional.cross_entropy(
             logits.mT, labels, ignore_index=UNSCORED, reduction="none"
