@@ -36,6 +36,10 @@ ONE_CASE = ("--batch", "1", "--tokens", "512")
 """Every further shape of 32 layers takes minutes to compile, for two models each."""
 
 
+FOR_PYTORCH = ("torch", "transformers", "numpy")
+"""Enough for PyTorch's own rows of the speed, and for the tests that need no more."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     options.out = options.out.resolve()  # the parts run in the checkout's folder
@@ -111,10 +115,12 @@ def refusal(options: argparse.Namespace, found: Mapping[str, Any]) -> str | None
         return "this machine could not be looked at"
     if options.device == "cuda" and not has_device(found):
         return "no CUDA device"
-    if found["missing"]:
-        missing = " ".join(found["missing"])
-        return f"needs packages that are not installed: pip install {missing}"
-    return None
+    lacking = [one for one in FOR_PYTORCH if one in found["missing"]]
+    return not_installed(lacking) if lacking else None
+
+
+def not_installed(missing: Sequence[str]) -> str:
+    return f"needs packages that are not installed: pip install {' '.join(missing)}"
 
 
 def tests(
@@ -123,7 +129,7 @@ def tests(
     for package in ("pytest", "hypothesis"):
         if package not in found["packages"]:
             return Outcome("tests", "skipped", f"`{package}` is not installed")
-    return gpu_parts.gpu_tests(work, share(deadline, 0.35))
+    return gpu_parts.gpu_tests(work, share(deadline, 0.35), found["missing"])
 
 
 def recipes(
@@ -133,6 +139,8 @@ def recipes(
     targets = runnable(options, found)
     if not targets:
         said = f"no target can run here: {why_no_target(options, found)}"
+        if found["missing"]:
+            said = not_installed(found["missing"])
         yield Outcome("recipe smoke", "skipped", said)
         yield Outcome("recipe smollm2-keep80", "skipped", said)
         return

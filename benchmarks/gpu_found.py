@@ -40,8 +40,10 @@ def main() -> int:
                 "runtime": torch.version.cuda,
                 "device": torch.cuda.get_device_name(),
             }
+    if "numpy" in packages:
+        found["gpu"] = gpu_state()
     if not found["missing"]:
-        found |= ours()
+        found["targets"] = known_targets()
     sys.stdout.write(json.dumps(found) + "\n")
     return 0
 
@@ -53,21 +55,26 @@ def installed(name: str) -> str | None:
         return None
 
 
-def ours() -> dict[str, Any]:
-    """What the package itself says of the GPU and of its targets."""
+def gpu_state() -> dict[str, Any] | None:
+    """What the driver says of the GPU now; None where there is none."""
     from dataclasses import asdict
 
-    from numprune_export import targets
     from numprune_export.benchmark import gpu
 
     state = gpu.read()
+    return None if state is None else asdict(state)
+
+
+def known_targets() -> dict[str, Any]:
+    """What every target can do here."""
+    from dataclasses import asdict
+
+    from numprune_export import targets
+
     exporters = {name: targets.find(name) for name in targets.names()}
     return {
-        "gpu": None if state is None else asdict(state),
-        "targets": {
-            name: {"device": one.device, **asdict(one.availability())}
-            for name, one in exporters.items()
-        },
+        name: {"device": one.device, **asdict(one.availability())}
+        for name, one in exporters.items()
     }
 
 

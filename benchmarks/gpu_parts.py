@@ -24,6 +24,8 @@ TAIL = 25
 _MARKED = re.compile(r"\bmark\.gpu\b")
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Hit|Failed)(:|$)")
 
+_LACKING = re.compile(r"ModuleNotFoundError: No module named '([A-Za-z0-9_]+)")
+
 
 @dataclass
 class Outcome:
@@ -120,7 +122,7 @@ def look(work: Path, limit_s: float) -> tuple[Outcome, dict[str, Any]]:
     return Outcome("look", "passed", seconds=done.seconds), found
 
 
-def gpu_tests(work: Path, limit_s: float) -> Outcome:
+def gpu_tests(work: Path, limit_s: float, missing: Sequence[str] = ()) -> Outcome:
     """Every test that is marked `gpu`, file by file: one that hangs or crashes takes no other along."""
     started = time.monotonic()
     files = sorted(
@@ -132,7 +134,7 @@ def gpu_tests(work: Path, limit_s: float) -> Outcome:
     output: list[str] = []
     for index, path in enumerate(files):
         left = (limit_s - (time.monotonic() - started)) / (len(files) - index)
-        done, one = _test_file(work, path, max(60.0, left))
+        done, one = _test_file(work, path, max(60.0, left), missing)
         counted["tests"] += one["tests"]
         counted["passed"] += one["passed"]
         counted["failed"] |= one["failed"]
@@ -147,8 +149,11 @@ def gpu_tests(work: Path, limit_s: float) -> Outcome:
     return Outcome("tests", "passed", "", seconds, counted)
 
 
-def _test_file(work: Path, path: Path, limit_s: float) -> tuple[Finished, dict[str, Any]]:
-    """The marked tests of one file. One that gave no results counts as a failed test."""
+def _test_file(
+    work: Path, path: Path, limit_s: float, missing: Sequence[str]
+) -> tuple[Finished, dict[str, Any]]:
+    """The marked tests of one file. One that gave no results counts as a failed test, unless it cannot
+    be imported for want of a package that this machine is known to lack."""
     results = work / f"{path.stem}.xml"
     done = python(
         ["-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", f"--junitxml={results}",
@@ -156,6 +161,10 @@ def _test_file(work: Path, path: Path, limit_s: float) -> tuple[Finished, dict[s
         limit_s=limit_s,
         log=work / f"{path.stem}.log",
     )  # fmt: skip
+    lacking = next((found for one in done.lines if (found := _LACKING.search(one))), None)
+    if lacking is not None and lacking[1] in missing:
+        reason = f"needs `{lacking[1]}`, which is not installed"
+        return done, {"tests": 1, "passed": 0, "failed": {}, "skipped": {path.name: reason}}
     if done.code is not None and results.exists():
         return done, junit(results)
     why = failure(path.name, done, limit_s).reason

@@ -14,7 +14,6 @@ import torch
 from random_decoder import SHAPES, random_decoder
 from transformers import PreTrainedModel
 
-from numprune_export import targets
 from numprune_export.artifact import AccountsMemory, DecoderRunner
 from numprune_export.benchmark import gpu
 from numprune_export.errors import DeviceError
@@ -96,6 +95,9 @@ def make(options: argparse.Namespace, keep: float, device: str) -> PreTrainedMod
 
 def open_target(options: argparse.Namespace, keep: float, stack: ExitStack) -> DecoderRunner:
     """Export from the CPU, and open; the files live as long as the runner, the model does not."""
+    # Here and not above: PyTorch's own rows need no pydantic, which not every GPU host has.
+    from numprune_export import targets
+
     exporter = targets.find(options.row)
     settings = targets.settings_for(exporter, target_settings(options))
     targets.require_ready(exporter)

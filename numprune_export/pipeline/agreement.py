@@ -118,8 +118,11 @@ class _Check:
     def _wrong(self, model: PreTrainedModel, layers: int) -> bool:
         """Whether the model cut after this many layers is wrong on this target."""
         target = self.exported.target
-        with cut(model, self.models.family, layers) as part, TemporaryDirectory() as folder:
-            artifact = self.subject.export(target.exporter, part, Path(folder), target.settings)
+        with cut(model, self.models.family, layers) as part, TemporaryDirectory() as temporary:
+            # A folder in it: some targets keep a cache beside their artifact.
+            folder = Path(temporary) / self.variant
+            folder.mkdir()
+            artifact = self.subject.export(target.exporter, part, folder, target.settings)
             _, tolerance = self._tolerance(part)
             found = self._compare(part, artifact)
         return not found.finite or found.max_abs_error > tolerance
