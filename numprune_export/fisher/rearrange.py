@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
+import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from numprune_export.fisher.gradients import UnitGradients, importance
@@ -45,16 +46,16 @@ def rearrange(
         until_stable: Visit all kept units again until a round changes nothing; one round, as
             published, otherwise.
     """
-    diagonal = importance(gradients)
-    order: list[int] = diagonal.sort(stable=True).indices.tolist()
+    order: list[int] = importance(gradients).sort(stable=True).indices.tolist()
     units = len(order)
-    removed = torch.zeros(units, dtype=torch.bool)
+    removed = np.zeros(units, dtype=bool)
     removed[order[: units - keep]] = True
     if 0 < keep < units:
-        products = gradients.double().T @ gradients.double()
+        wide = gradients.double().numpy(force=True)
+        products = wide.T @ wide
         while _round(products, removed, order) and until_stable:
             continue
-    return tuple((~removed).nonzero()[:, 0].tolist())
+    return tuple(int(unit) for unit in np.flatnonzero(~removed))
 
 
 def block_loss(gradients: Float[Tensor, "rows units"], kept: Iterable[int]) -> float:
@@ -64,25 +65,21 @@ def block_loss(gradients: Float[Tensor, "rows units"], kept: Iterable[int]) -> f
     return float(gradients[:, gone].double().sum(1).square().sum())
 
 
-def _round(products: Tensor, removed: Tensor, order: list[int]) -> bool:
+def _round(products: NDArray[np.float64], removed: NDArray[np.bool_], order: list[int]) -> bool:
     """Visit every kept unit once; whether anything changed. `removed` is changed in place."""
     changed = False
     norms = products.diagonal()
-    towards = products[:, removed].sum(1)  # ⟨g_u, Σ_P g⟩ for every u
+    towards = products[removed].sum(0)  # ⟨g_u, Σ_P g⟩ for every u
     for unit in [one for one in order if not removed[one]]:
-        towards += products[:, unit]
+        towards += products[unit]
         removed[unit] = True
         # ‖Σ_P g − g_u‖² less what is the same for every u.
-        losses = (norms - 2 * towards).masked_fill(~removed, torch.inf)
+        losses = np.where(removed, norms - 2 * towards, np.inf)
         back = int(losses.argmin())
-        if losses[back] >= losses[unit] - _rounding(losses[unit], norms[unit]):
+        # A gain below this is rounding, and would swap equals for ever.
+        if losses[back] >= losses[unit] - 1e-12 * (abs(losses[unit]) + norms[unit]):
             back = unit
         removed[back] = False
-        towards -= products[:, back]
+        towards -= products[back]
         changed |= back != unit
     return changed
-
-
-def _rounding(*values: Tensor) -> float:
-    """A gain below this is an artefact of fp64 sums, and would swap equals for ever."""
-    return 1e-12 * sum(abs(float(one)) for one in values)

@@ -111,6 +111,20 @@ def test_no_heads_at_all_is_tried_and_no_plan_costs_too_much():
     }  # fmt: skip
 
 
+def test_the_smaller_last_step_of_an_aligned_site_is_never_bought_alone():
+    found = [one for one in sites(blocks=1, neurons=6) if one.kind == "mlp"]
+    importance = {"layers.0.mlp": torch.tensor([5.0, 4.0, 3.0, 3.0, 2.0, 1.0])}
+    kept = [
+        len(
+            search(found, importance, {"layers.0.mlp": 1}, budget, Widths(align_to=4)).kept[
+                "layers.0.mlp"
+            ]
+        )
+        for budget in range(7)
+    ]
+    assert kept == [0, 0, 0, 0, 4, 4, 6]
+
+
 def test_equals_are_kept_in_the_order_of_sites_and_units():
     found = sites(heads=2, neurons=4)
     importance = {site.name: torch.ones(site.units) for site in found}
