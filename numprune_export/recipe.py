@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,7 @@ from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.score import Score
 from numprune_export.score.wanda import Wanda
 from numprune_export.strict import Strict
+from numprune_export.tasks import glue
 from numprune_export.tasks.labelled import LabelledData
 
 DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
@@ -177,7 +179,46 @@ def builtin_dir() -> Path:
 
 
 def builtin_names() -> list[str]:
+    """Of the shipped files; `glue.table()` has more, which no file holds."""
     return sorted(path.stem for path in builtin_dir().glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Named:
+    """A recipe with its name, and the folder that its relative paths are looked up in first."""
+
+    recipe: Recipe
+    name: str
+    folder: Path
+
+
+def named(name: str, changes: Sequence[str] = ()) -> Named:
+    """A recipe from a file, by the name of a shipped one, or from the table of GLUE and SQuAD.
+
+    Raises:
+        RecipeError: there is none, or something in it is not allowed.
+    """
+    if not Path(name).is_file() and name in glue.table():
+        content = _from_table(glue.entry(name))
+        for change in changes:
+            _apply(content, change)
+        return Named(parse(content, name), name, Path.cwd())
+    path = locate(name)
+    return Named(load(path, changes), path.stem, path.parent)
+
+
+def _from_table(entry: glue.Entry) -> dict[str, Any]:
+    """The published method on a published task (Kwon et al. 2022), with the full refit."""
+    return {
+        "version": 1,
+        "model": entry.model,
+        "keep": 0.6,
+        "calibration": entry.calibration,
+        "evaluation": entry.evaluation,
+        "score": "fisher",
+        "allocate": {"method": "search", "length": entry.mean_length},
+        "compensate": "refit",
+    }
 
 
 def locate(name: str) -> Path:
@@ -191,7 +232,7 @@ def locate(name: str) -> Path:
         return path
     if name in builtin_names():
         return builtin_dir() / f"{name}.yaml"
-    close = difflib.get_close_matches(path.stem, builtin_names(), n=1)
+    close = difflib.get_close_matches(path.stem, [*builtin_names(), *glue.table()], n=1)
     raise RecipeError(
         f"no recipe `{name}`: neither a file nor a shipped recipe",
         hint=f"did you mean `{close[0]}`?" if close else f"shipped: {', '.join(builtin_names())}",

@@ -29,10 +29,13 @@ def inspect(
 def recipes() -> None:
     """List the shipped recipes."""
     from numprune_export import recipe
+    from numprune_export.tasks import glue
 
     for name in recipe.builtin_names():
         first = (recipe.builtin_dir() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
         typer.echo(f"{name:24} {first.lstrip('# ')}")
+    for name, entry in glue.table().items():
+        typer.echo(f"{name:24} {entry.model}, keep 0.6 of its MACs; model and data from the hub")
 
 
 def targets() -> None:

@@ -32,18 +32,18 @@ def run(
     from numprune_export import recipe as recipes
     from numprune_export.cli.console import observer
 
-    path = recipes.locate(recipe)
-    chosen = recipes.load(path, set_ or ())
+    named = recipes.named(recipe, set_ or ())
+    chosen = named.recipe
     if target:
         chosen = chosen.model_copy(
             update={"targets": {name: chosen.targets.get(name, {}) for name in target}}
         )
-    folder = out or Path("runs") / path.stem
-    search = (path.parent, Path.cwd())
+    folder = out or Path("runs") / named.name
+    search = (named.folder, Path.cwd())
     try:
         with observer(quiet=quiet) as watching:
             report = pipeline.run(
-                chosen, name=path.stem, folder=folder, search=search, observer=watching
+                chosen, name=named.name, folder=folder, search=search, observer=watching
             )
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from the last whole stage", err=True)

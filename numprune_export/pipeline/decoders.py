@@ -52,7 +52,7 @@ class DecoderSubject:
         """Draw both texts.
 
         Raises:
-            RecipeError: the recipe gives labelled data.
+            RecipeError: the recipe gives labelled data, or a score that needs it.
             InputError: no tokenizer, or too little text.
         """
         self._recipe, self._family = recipe, family
@@ -61,6 +61,11 @@ class DecoderSubject:
             raise RecipeError(
                 f"`{family.model_type}` is a language model, which labelled data cannot measure",
                 hint="give plain text under `calibration.texts` and `evaluation.texts`",
+            )
+        if recipe.score.method == "fisher":
+            raise RecipeError(
+                "`score: fisher` needs a model with a task head and labelled data",
+                hint="use `wanda`, `numerical`, `flap` or `stat` for a language model",
             )
         tokenizer = dense.tokenizer
         if tokenizer is None:
@@ -97,16 +102,7 @@ class DecoderSubject:
         return float(self._evaluation.tokens.shape[1])
 
     def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
-        """See Subject.gradients.
-
-        Raises:
-            RecipeError: the score needs them.
-        """
-        if self._recipe.score.method == "fisher":
-            raise RecipeError(
-                "`score: fisher` needs a model with a task head and labelled data",
-                hint="use `wanda`, `numerical`, `flap` or `stat` for a language model",
-            )
+        """See Subject.gradients."""
         return {}
 
     def proof(self) -> Proof:
