@@ -112,8 +112,8 @@ class Plan:
         except (KeyError, TypeError) as error:
             raise _unusable(f"{type(error).__name__}: {error}") from error
         kept = {site.name: units for site, units in rows}
-        if len(kept) < len(rows):
-            raise _unusable("a site is listed twice")
+        if not rows or len(kept) < len(rows):
+            raise _unusable("a site is listed twice" if rows else "it lists no sites")
         for site, units in rows:
             whole = all(type(unit) is int for unit in units)
             problem = _problem(site, units) if whole else f"`{site.name}` keeps what is no number"
@@ -145,5 +145,5 @@ def _unusable(problem: str) -> InputError:
     return InputError(
         f"this plan cannot be followed: {problem}",
         hint="`kept` lists rising numbers below `units`, none only where `may_be_empty`;"
-        " delete the plan to have it made anew",
+        " delete the plan's folder to have it made anew",
     )

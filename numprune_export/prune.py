@@ -81,7 +81,7 @@ def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:
     if plan.sites != family.sites(model):
         raise InputError(
             f"this plan is for another model than this `{family.model_type}`: its sites differ",
-            hint="change only `kept` in a plan, or delete it to have it made anew",
+            hint="change only `kept` in a plan, or delete its folder to have it made anew",
         )
 
 

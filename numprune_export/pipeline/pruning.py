@@ -19,6 +19,7 @@ from numprune_export.checkpoint.save import save
 from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Windows
 from numprune_export.distribution import installed_version
+from numprune_export.errors import InputError
 from numprune_export.family import Family
 from numprune_export.fisher import budget
 from numprune_export.fisher.budget import Search
@@ -50,7 +51,7 @@ def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Prune
     allocated = _allocate(context, subject, dense, calibrated, scored)
     plan = _read_plan(allocated.folder)
     repaired = partial(_compensated, context, subject, dense, plan, calibrated, scored)
-    checkpoint = _prune(context, subject, dense, allocated, repaired)
+    checkpoint = _prune(context, subject, dense, allocated, plan, repaired)
     return Pruned(checkpoint, plan, (calibrated, scored, allocated, checkpoint))
 
 
@@ -141,7 +142,15 @@ def _plan(
 
 
 def _read_plan(folder: Path) -> Plan:
-    return Plan.from_json(json.loads((folder / PLAN).read_text()))
+    path = folder / PLAN
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"`{path}` is not readable: {error}",
+            hint=f"delete the folder `{folder}` to have the plan made anew",
+        ) from None
+    return Plan.from_json(content)
 
 
 def _prune(
@@ -149,6 +158,7 @@ def _prune(
     subject: Subject,
     dense: Dense,
     allocated: Stage,
+    plan: Plan,
     repaired: Callable[[], Any],
 ) -> Stage:
     recipe = context.recipe
@@ -165,7 +175,13 @@ def _prune(
         proof = subject.proof()
         prove_reload(folder, small, proof.tokens, real=proof.real, types=proof.types)
 
-    inputs = [allocated.key, recipe.compensate.model_dump(), subject.calibration_batch]
+    # The plan itself too: its file may have been edited since it was made.
+    inputs = [
+        allocated.key,
+        plan.to_json(),
+        recipe.compensate.model_dump(),
+        subject.calibration_batch,
+    ]
     return context.stage("prune", "model", inputs, make)
 
 

@@ -65,7 +65,9 @@ def test_units_that_cannot_be_kept_are_refused(kept, what):
         edited(full_plan(tiny()), kept=kept)
 
 
-@pytest.mark.parametrize("content", [{}, {"sites": [{}]}, {"sites": [3]}, {"sites": None}])
+@pytest.mark.parametrize(
+    "content", [{}, {"sites": []}, {"sites": [{}]}, {"sites": [3]}, {"sites": None}]
+)
 def test_what_is_no_plan_is_refused(content):
     with pytest.raises(InputError, match="this plan cannot be followed"):
         Plan.from_json(content)
