@@ -103,6 +103,19 @@ def test_fewer_heads_in_every_layer_are_more_than_a_config_can_say(model_type, s
     assert same(load(folder), model)
 
 
+@pytest.mark.parametrize("kinds", [("mlp",), ("attention",), ("attention", "mlp")], ids="+".join)
+@pytest.mark.parametrize("model_type", TYPES)
+def test_a_kind_of_sublayer_may_be_gone_from_the_whole_model(model_type, kinds, saved):
+    emptied = [f"layers.{index}.{kind}" for index in range(3) for kind in kinds]
+    model = emptied_encoder(model_type, "span", emptied=emptied)
+    folder = saved(model)
+    assert same(load(folder), model)
+    assert same(by_transformers(folder, "span"), model)
+    sites = ENCODERS[model_type].sites(load(folder))
+    assert len(sites) == 6 - len(emptied)
+    assert not {site.kind for site in sites} & set(kinds)
+
+
 def test_a_config_keeps_the_dense_values_and_lists_what_is_left(saved):
     config = config_of(saved(emptied_encoder("distilbert", "token")))
     layers = config["numprune"]["layers"]
