@@ -176,6 +176,19 @@ def test_the_knapsack_is_never_worse_than_the_papers_search(seed, fraction, curv
     assert worth(importance, exact.plan.kept) >= worth(importance, published.plan.kept) - 1e-6
 
 
+@pytest.mark.parametrize("over", [1e-9, 1e-6, 4e-5])
+def test_a_hair_over_the_budget_is_over_it(over):
+    found = [one for one in sites(blocks=2, neurons=3) if one.kind == "mlp"]
+    importance = {site.name: torch.ones(3) for site in found}
+    curves = {"mlp": StepRamp(0.1, 1, 0.2)}  # all six units take 1 ms
+    roomy, tight = (
+        search_curves(found, importance, curves, budget) for budget in (1.0 + over, 1.0 - over)
+    )
+    assert roomy.plan.keep == 1
+    assert tight.plan.keep < 1
+    assert tight.predicted_ms <= 1.0 - over
+
+
 def test_every_combination_of_drops_gets_the_whole_budget():
     """The released code spends one budget over all combinations: only its first could be met."""
     found = sites(blocks=2, heads=2, neurons=2)

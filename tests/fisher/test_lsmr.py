@@ -35,6 +35,19 @@ def test_where_it_converges_it_is_the_damped_least_squares_solution(damping):
     torch.testing.assert_close(found.x, exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_it_stops_when_scipys_stops_at_a_small_residual(seed):
+    matrix, _ = system(30, seed)
+    matrix = matrix * 1e9  # damping is nothing beside it: the system is consistent
+    right = matrix @ torch.ones(30, dtype=torch.float64)
+    x, stopped, steps, *_ = scipys(matrix.numpy(), right.numpy(), damp=1.0)
+    assert stopped == 1
+    assert steps < 30
+    found = lsmr(matrix, right, 1.0)
+    assert found.converged
+    assert (found.x - torch.from_numpy(x)).norm() < 1e-9 < (found.x - 1).norm()
+
+
 def test_a_badly_conditioned_system_does_not_converge():
     matrix, right = system(25, seed=2, spread=4.0)
     _, stopped, *_ = scipys(matrix.numpy(), right.numpy(), damp=1.0)
