@@ -53,7 +53,9 @@ def test_the_first_wrong_layer_of_a_miscompiled_artifact_is_named(
 
 def test_an_error_in_the_first_layer_is_not_blamed_on_it_alone(tmp_path, miscompiled):
     miscompiled(0)
-    with pytest.raises(ParityError, match="the first layer is wrong already, or what stands around"):
+    with pytest.raises(
+        ParityError, match="the first layer is wrong already, or what stands around"
+    ):
         run(tmp_path)
 
 
