@@ -65,5 +65,4 @@ def _span(context: str, text: str, start: int, place: str) -> tuple[int, int]:
             f"{place}: answer `{text}` does not stand at character {start} of its context",
             hint="correct `answer_start`, counted in characters from 0",
         )
-    blanks = len(text) - len(text.lstrip())
-    return start + blanks, start + blanks + len(text.strip())
+    return start, start + len(text)

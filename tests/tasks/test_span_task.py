@@ -12,6 +12,7 @@ from tiny_encoder import tiny_encoder
 
 from numprune_export.errors import InputError
 from numprune_export.tasks import task_of
+from numprune_export.tasks.evaluate import Run
 from numprune_export.tasks.span_decoding import Candidate, best_answer, candidates
 
 CONTEXT = (
@@ -131,7 +132,8 @@ def test_losses_do_not_depend_on_padding(model, jsonl, load):
         probabilities = np.exp(logits[0]) / np.exp(logits[0]).sum(0)
         by_hand = -(np.log(probabilities[start, 0]) + np.log(probabilities[end, 1])) / 2
         assert losses[-1] == pytest.approx(by_hand, rel=1e-5)
-    whole = task.evaluate(runner, encoded).measures["loss"].value
+    assert len(set(encoded.windows.lengths)) > 1
+    whole = task.evaluate(runner, encoded, Run(batch=len(encoded))).measures["loss"].value
     assert whole == pytest.approx(np.mean(losses), rel=1e-5)
 
 
@@ -139,7 +141,7 @@ def test_the_best_span_is_ordered_short_enough_and_in_the_context():
     offsets = np.array([[-1, -1], [-1, -1], *[[10 * i, 10 * i + 9] for i in range(60)]])
     logits = np.zeros((62, 2), dtype=np.float32)
     logits[1] = 50  # in the question
-    logits[40, 0] = logits[5, 1] = 9  # would end before it starts
+    logits[40, 0], logits[5, 1] = 7, 9  # would end before it starts
     logits[10, 0], logits[45, 1] = 8, 8  # 36 tokens
     logits[12, 1] = 3
     (null, best) = candidates(logits, offsets)
