@@ -50,6 +50,13 @@ def same(reloaded, model):
     return torch.equal(logits_of(reloaded, PADDED), logits_of(model, PADDED))
 
 
+def head_counts(model):
+    """As the attention modules themselves say."""
+    family = ENCODERS[model.config.model_type]
+    modules = [block.get_submodule(family.self_attention) for block in family.block_list(model)]
+    return [[getattr(one, name, None) for name in family.head_attributes] for one in modules]
+
+
 def narrow(model_type, task="sequence", neurons=20):
     """Every layer keeps all its heads and as many neurons."""
     family, model = ENCODERS[model_type], tiny_encoder(model_type, task)
@@ -76,6 +83,7 @@ def test_uneven_and_emptied_layers_reload_bit_equal(model_type, task, make, save
         assert same(reloaded, model)
         assert not reloaded.training
         assert reloaded.state_dict().keys() == model.state_dict().keys()
+        assert head_counts(reloaded) == head_counts(model)
     assert again.family is ENCODERS[model_type]
     assert again.family.head_of(again.model).task == task
 
@@ -159,15 +167,17 @@ def test_saved_dtype_is_kept(dtype, saved):
 
 
 @pytest.mark.parametrize("by_us", [True, False])
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("model_type", TYPES)
-def test_a_reloaded_model_saves_itself(model_type, by_us, saved, tmp_path):
-    model = emptied_encoder(model_type, "token")
+def test_a_reloaded_model_saves_itself(model_type, task, by_us, saved, tmp_path):
+    model = emptied_encoder(model_type, task)
     folder = saved(model)
-    reloaded = load(folder) if by_us else by_transformers(folder, "token")
+    reloaded = load(folder) if by_us else by_transformers(folder, task)
     reloaded.save_pretrained(tmp_path / "again")
     written = tmp_path / "again" / "modeling_numprune.py"
     assert written.read_text() == Path(modeling_numprune.__file__).read_text()
-    for again in (load(tmp_path / "again"), by_transformers(tmp_path / "again", "token")):
+    assert list(config_of(tmp_path / "again")["auto_map"]) == [AUTO[task]]
+    for again in (load(tmp_path / "again"), by_transformers(tmp_path / "again", task)):
         assert same(again, model)
 
 

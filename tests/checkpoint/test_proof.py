@@ -132,6 +132,16 @@ def test_an_encoder_is_proven_on_a_padded_batch_wherever_its_weights_lie(saved, 
     assert (proof.tokens, proof.dtype) == (15, "float32")
 
 
+def test_one_changed_bit_that_only_the_second_text_of_a_pair_sees_is_noticed(saved, tokens):
+    tokens, given = padded(tokens)
+    model = uneven_encoder("bert", "span")
+    folder = saved(model)
+    with torch.no_grad():
+        model.bert.embeddings.token_type_embeddings.weight[1, 0] += 1e-3
+    with pytest.raises(ParityError, match=r"`numprune_export\.load` disagrees.*shape \(2, 11, 2\)"):
+        prove_reload(folder, model, tokens, **given)
+
+
 @pytest.mark.parametrize(
     "change", [{"real": lambda real: real[:, :0].new_ones(2, 11)}, {"types": torch.zeros_like}]
 )
