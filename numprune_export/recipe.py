@@ -29,6 +29,7 @@ from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Corpus
 from numprune_export.errors import RecipeError
 from numprune_export.fisher.budget import Search
+from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.score import Score
 from numprune_export.score.wanda import Wanda
@@ -100,14 +101,16 @@ class Benchmark(Strict):
 
 def _kind_of_allocation(value: Any) -> str:
     method = value.get("method") if isinstance(value, Mapping) else getattr(value, "method", None)
-    return "search" if method == "search" else "threshold"
+    return method if method in ("search", "latency") else "threshold"
 
 
 Allocate = Annotated[
-    Annotated[Allocation, Tag("threshold")] | Annotated[Search, Tag("search")],
+    Annotated[Allocation, Tag("threshold")]
+    | Annotated[Search, Tag("search")]
+    | Annotated[LatencyBudget, Tag("latency")],
     Discriminator(_kind_of_allocation),
 ]
-"""Thresholds over all units, or the exact search."""
+"""Thresholds over all units, the exact search under a budget of cost, or one of milliseconds."""
 Repair = Annotated[
     ClosedForm | Bias | Nothing | ScalarTuning | Refit, Field(discriminator="method")
 ]

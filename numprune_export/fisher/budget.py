@@ -11,7 +11,6 @@ from torch import Tensor
 
 from numprune_export.fisher import macs
 from numprune_export.fisher.macs import UnitCosts
-from numprune_export.fisher.rearrange import rearranged
 from numprune_export.fisher.search import search
 from numprune_export.fisher.widths import Widths
 from numprune_export.plan import Plan, Site
@@ -51,16 +50,14 @@ def plan(
     settings: Search,
     sites: Sequence[Site],
     scores: Mapping[str, Float[Tensor, " n"]],
-    gradients: Mapping[str, Float[Tensor, "rows units"]],
     costs: UnitCosts,
     keep: float,
 ) -> Plan:
-    """The plan for a budget of `keep` of the whole cost.
+    """The plan for a budget of `keep` of the whole cost, before any rearrangement.
 
     Args:
         scores: By site name, one score per input of the consumer, not negative; a unit is worth the
             mean over its inputs, of which the Fisher score gives each the same.
-        gradients: By site name, for the rearrangement; may be empty.
 
     Raises:
         RecipeError: no plan is that small; the message says the smallest.
@@ -70,7 +67,4 @@ def plan(
         site.name: scores[site.name].double().reshape(site.units, site.consumer_width).mean(1)
         for site in sites
     }
-    found = search(sites, importance, costs, keep * macs.whole(sites, costs), settings)
-    if settings.rearrange and gradients:
-        return rearranged(found, gradients, until_stable=settings.until_stable)
-    return found
+    return search(sites, importance, costs, keep * macs.whole(sites, costs), settings)

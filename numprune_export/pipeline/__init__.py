@@ -81,7 +81,8 @@ def run(
             validated,
             measured,
         ]
-        metrics = read_metrics(validated) | read_metrics(measured) | time_metrics(stages)
+        metrics = read_metrics(validated) | pruned.budget | read_metrics(measured)
+        metrics |= time_metrics(stages)
         report = _report(recipe, name, run_folder, pruned, exported, metrics)
         report = report.model_copy(update={"warnings": read_warnings(measured)})
         run_folder.write("report.json", to_json(report))

@@ -27,6 +27,7 @@ from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.encoder import EncoderRunner, EncoderTarget
 from numprune_export.errors import InputError, RecipeError, UnsupportedModelError
 from numprune_export.fisher.gradients import Loss, unit_gradients
+from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.own_predictions import OwnPredictions
 from numprune_export.metric import Metrics
 from numprune_export.pipeline.exporting import Exported
@@ -209,6 +210,9 @@ class EncoderSubject:
         buckets = tuple(
             Bucket(batch, length) for batch in settings.batches for length in settings.lengths
         )
+        wanted = self._recipe.allocate
+        if isinstance(wanted, LatencyBudget):
+            buckets = tuple(dict.fromkeys((*buckets, Bucket(wanted.batch, wanted.length))))
         longest = self._family.encoder(models.dense).max_positions
         buckets = tuple(one for one in buckets if one.length <= longest)
         workload = EncoderWorkload(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,29 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from numprune_export import calibrate, prune, statistics_folder
-from numprune_export.allocate import Allocation, allocate
 from numprune_export.checkpoint.proof import prove_reload
 from numprune_export.checkpoint.save import save
 from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Windows
 from numprune_export.distribution import installed_version
-from numprune_export.errors import InputError
 from numprune_export.family import Family
-from numprune_export.fisher import budget
-from numprune_export.fisher.budget import Search
-from numprune_export.fisher.tuning import assistant_budget, tune
+from numprune_export.fisher.tuning import tune
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.metric import Metrics
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.planning import SCORES, Planning, read_budget, read_plan
 from numprune_export.pipeline.subject import Subject
 from numprune_export.plan import Plan
 from numprune_export.run_folder import Stage, key_of, require_space
-
-SCORES = "scores.safetensors"
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -42,17 +36,21 @@ class Pruned:
     checkpoint: Stage
     plan: Plan
     stages: tuple[Stage, ...]
+    budget: Metrics
+    """What a budget in milliseconds was and what was predicted, `budget.*`; empty for other budgets."""
 
 
 def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Pruned:
     """Calibrate, score, allocate, compensate and rewrite; each a stage of its own."""
     calibrated = _calibrate(context, subject, dense)
     scored = _score(context, dense, calibrated)
-    allocated = _allocate(context, subject, dense, calibrated, scored)
-    plan = _read_plan(allocated.folder)
-    repaired = partial(_compensated, context, subject, dense, plan, calibrated, scored)
+    planning = Planning(context, subject, dense, calibrated, scored)
+    allocated = planning.stage()
+    plan = read_plan(allocated.folder)
+    repaired = partial(_compensated, context, subject, dense, plan, calibrated, planning)
     checkpoint = _prune(context, subject, dense, allocated, plan, repaired)
-    return Pruned(checkpoint, plan, (calibrated, scored, allocated, checkpoint))
+    stages = (calibrated, scored, *planning.timed, allocated, checkpoint)
+    return Pruned(checkpoint, plan, stages, read_budget(allocated.folder))
 
 
 def windows_key(windows: Windows) -> str:
@@ -105,54 +103,6 @@ def _score(context: Context, dense: Dense, calibrated: Stage) -> Stage:
     return context.stage("score", "scores", inputs, make)
 
 
-def _allocate(
-    context: Context, subject: Subject, dense: Dense, calibrated: Stage, scored: Stage
-) -> Stage:
-    recipe, settings = context.recipe, context.recipe.allocate
-
-    def make(folder: Path) -> None:
-        plan = _plan(context, subject, dense, calibrated, scored, recipe.keep, settings)
-        (folder / PLAN).write_text(json.dumps(plan.to_json(), indent=1) + "\n")
-
-    length = subject.mean_length if isinstance(settings, Search) else None
-    inputs = [scored.key, recipe.keep, settings.model_dump(), length]
-    return context.stage("allocate", "plan", inputs, make)
-
-
-def _plan(
-    context: Context,
-    subject: Subject,
-    dense: Dense,
-    calibrated: Stage,
-    scored: Stage,
-    keep: float,
-    settings: Allocation | Search,
-) -> Plan:
-    sites = dense.loaded.family.sites(dense.model)
-    scores = load_file(scored.folder / SCORES)
-    if isinstance(settings, Allocation):
-        return allocate(sites, scores, keep, settings)
-    gradients = {
-        site.name: found
-        for site in sites
-        if (found := statistics_folder.read_gradients(calibrated.folder, site)) is not None
-    }
-    costs = budget.unit_costs(settings, sites, dense.model.config, subject.mean_length)
-    return budget.plan(settings, sites, scores, gradients, costs, keep)
-
-
-def _read_plan(folder: Path) -> Plan:
-    path = folder / PLAN
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"`{path}` is not readable: {error}",
-            hint=f"delete the folder `{folder}` to have the plan made anew",
-        ) from None
-    return Plan.from_json(content)
-
-
 def _prune(
     context: Context,
     subject: Subject,
@@ -191,15 +141,14 @@ def _compensated(
     dense: Dense,
     plan: Plan,
     calibrated: Stage,
-    scored: Stage,
+    planning: Planning,
 ) -> Any:
     recipe, model, family = context.recipe, dense.model, dense.loaded.family
     repair = recipe.compensate
     if isinstance(repair, ScalarTuning | Refit):
         teacher = dense.model
         if repair.teacher == "assistant":
-            other = _assistant_plan(context, subject, dense, calibrated, scored)
-            teacher = _cut_only(dense, other, calibrated)
+            teacher = _cut_only(dense, planning.assistant(), calibrated)
         return _tuned(context, subject, _cut_only(dense, plan, calibrated), teacher, family, repair)
     if repair.order == "sequential":
         windows = subject.calibration
@@ -209,17 +158,6 @@ def _compensated(
 
     lookup = partial(statistics_folder.read_site, calibrated.folder)
     return prune.one_shot(model, family, plan, repair, lookup)
-
-
-def _assistant_plan(
-    context: Context, subject: Subject, dense: Dense, calibrated: Stage, scored: Stage
-) -> Plan:
-    """The teacher's, found as the plan was, before any rearrangement."""
-    settings, keep = context.recipe.allocate, context.recipe.keep
-    if isinstance(settings, Search):
-        settings = settings.model_copy(update={"rearrange": False})
-    wanted = assistant_budget(keep, 1.0)
-    return _plan(context, subject, dense, calibrated, scored, wanted, settings)
 
 
 def _cut_only(dense: Dense, plan: Plan, calibrated: Stage) -> Any:

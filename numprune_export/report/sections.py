@@ -99,6 +99,33 @@ def _parity_row(metrics: Measurements, target: str, variant: str) -> list[str]:
     ]
 
 
+def budget(metrics: Measurements) -> str:
+    """A budget in milliseconds: what was asked for, predicted, and measured afterwards."""
+    rows = []
+    for name, limit in metrics.items():
+        if not (name.startswith("budget.") and name.endswith(".limit_ms")):
+            continue
+        _, target, *bucket, _ = name.split(".")
+        predicted = metrics[name.replace("limit_ms", "predicted_ms")]
+        found = _median(metrics, f"latency.{target}.forward.{'.'.join(bucket)}.pruned")
+        off = _ABSENT if found is None else percent(found.value / predicted.value - 1)
+        told = [number(limit.value), number(predicted.value)]
+        told += [_ABSENT if found is None else number(found.value), off]
+        rows.append([f"{target}, {' '.join(bucket)}", *told])
+    header = ["", "budget ms", "predicted ms", "measured ms", "off the prediction"]
+    return table(header, rows) if rows else ""
+
+
+def _median(metrics: Measurements, variant: str) -> Measurement | None:
+    """As the table behind a budget was timed: by processor time where one thread works."""
+    wall = metrics.get(f"{variant}.p50_ms")
+    if wall is None:
+        return None
+    under = wall.conditions
+    alone = under.get("device") == "cpu" and under.get("threads") == 1
+    return metrics[f"{variant}.cpu_ms"] if alone else wall
+
+
 def speedup(metrics: Measurements) -> str:
     rows = []
     for phase, target, name in timed(metrics):

@@ -127,6 +127,44 @@ def test_the_artifact_alone_gives_the_reported_accuracy(finished, report):
     assert right / len(ids) == pytest.approx(reported)
 
 
+def test_a_budget_in_milliseconds_is_predicted_and_then_measured(tmp_path):
+    settings = {"method": "latency", "batch": 4, "length": 32, "points": 4, "rounds": 3}
+    path = recipe(tmp_path, allocate=settings, keep=0.7)
+    result = command("run", str(path), "--out", "out", cwd=tmp_path)
+    assert result.code == 0, result.err
+    table = json.loads((tmp_path / "out" / "latency" / "latency.json").read_text())
+    assert list(table["table"]["attention"]) == [str(n) for n in range(1, 5)]
+    assert max(map(int, table["table"]["mlp"])) == 256
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    limit = report["metrics"]["budget.onnx.b4.l32.limit_ms"]["value"]
+    assert limit == pytest.approx(0.7 * table["dense_ms"])
+    assert 0 < report["metrics"]["budget.onnx.b4.l32.predicted_ms"]["value"] <= limit * 1.0001
+    assert report["metrics"]["latency.onnx.forward.b4.l32.pruned.cpu_ms"]["value"] > 0
+    assert report["metrics"]["size.parameters.ratio"]["value"] < 1
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "## Latency budget" in page
+    assert "| onnx, b4 l32 |" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"allocate": {"method": "latency", "target": "trt"}},
+            "is not one of the recipe's targets",
+        ),
+        (
+            {"allocate": {"method": "latency", "milliseconds": 1e-6, "points": 2, "rounds": 3}},
+            "the smallest that can is",
+        ),
+    ],
+)
+def test_a_budget_in_milliseconds_that_cannot_be_is_said(tmp_path, changes, message):
+    result = command("run", str(recipe(tmp_path, **changes)), "--out", "out", cwd=tmp_path)
+    assert result.code == 2, result.err
+    assert message in result.err
+
+
 def test_running_again_does_nothing(finished):
     again = command("run", "encoder.yaml", "--out", "out", cwd=finished.parent)
     assert again.code == 0, again.err
