@@ -164,10 +164,47 @@ def test_what_is_not_installed_is_named(scripts):
     import gpu_check
 
     options = gpu_check.parse(["out"])
-    found = {"torch_cuda": {"runtime": "13.0", "device": "x"}, "gpu": None, "missing": ["pydantic"]}
-    assert gpu_check.refusal(options, found).endswith("pip install pydantic")
+    found = {
+        "torch_cuda": {"runtime": "13.0", "device": "x"},
+        "gpu": None,
+        "missing": ["torch", "pydantic"],
+        "targets": {},
+    }
+    assert gpu_check.refusal(options, found).endswith("pip install torch")
     assert gpu_check.refusal(options, {**found, "missing": []}) is None
     assert gpu_check.refusal(options, {}) == "this machine could not be looked at"
+    # PyTorch's own rows go without the package's other needs; recipes do not, and say which.
+    lacking = {**found, "missing": ["pydantic"]}
+    assert gpu_check.refusal(options, lacking) is None
+    told = list(gpu_check.recipes(options, Path(), lacking, 0.0))
+    assert [one.status for one in told] == ["skipped", "skipped"]
+    assert all(one.reason.endswith("pip install pydantic") for one in told)
+
+
+def test_the_scripts_need_no_pydantic_for_pytorchs_rows(tmp_path):
+    """As on a host that has PyTorch and transformers and no network."""
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'pydantic':
+            raise ModuleNotFoundError("No module named 'pydantic'", name='pydantic')
+sys.meta_path.insert(0, Absent())
+import gpu_speed, gpu_rows, gpu_found
+options = gpu_speed.parse(["torch", "out", "--device", "cpu", "--shape", "tiny"])
+assert gpu_rows.make(options, 0.5, "meta").num_parameters() > 0
+assert gpu_found.gpu_state() is None
+"""
+    path = [str(ROOT / "benchmarks"), str(ROOT), str(ROOT / "exporters")]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_only_targets_that_can_run_here_are_run(scripts):

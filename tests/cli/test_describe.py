@@ -7,6 +7,7 @@ import pytest
 from numprune_export import recipe, targets
 from numprune_export.artifact import Availability
 from numprune_export.recipe import builtin_dir
+from numprune_export.tasks import glue
 
 
 def test_inspect_says_what_can_go(printed):
@@ -34,7 +35,7 @@ def test_inspect_reads_no_weights(printed, tmp_path):
 
 def test_recipes_lists_every_shipped_recipe_with_its_purpose(printed):
     lines = printed("recipes").splitlines()
-    assert [line.split()[0] for line in lines] == recipe.builtin_names()
+    assert [line.split()[0] for line in lines] == [*recipe.builtin_names(), *glue.table()]
     assert all(len(line.split()) > 4 for line in lines)
 
 

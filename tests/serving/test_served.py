@@ -23,6 +23,8 @@ PROMPTS = (
     "Jobs and wages",
     "the people of this country will work and",
 )
+
+pytestmark = pytest.mark.xdist_group("served")  # one server for all
 MOST = 24
 
 
