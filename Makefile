@@ -34,7 +34,7 @@ check: $(VENV)/installed
 	$(BIN)/lint-imports
 
 test: check $(TRITON_VENV)/installed
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2
 
 format: $(VENV)/installed
 	$(BIN)/ruff format .

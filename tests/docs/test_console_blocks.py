@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("readme")  # in order, in one folder
-
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def place(tmp_path_factory):
     """A folder with the recipes in it, as in a checkout, and the console script on the path."""
     folder = tmp_path_factory.mktemp("readme")
@@ -25,9 +23,7 @@ def place(tmp_path_factory):
 
 def blocks():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [
-        pytest.param(*found.groups(), id=f"{n}") for n, found in enumerate(BLOCK.finditer(text))
-    ]
+    return [found.groups() for found in BLOCK.finditer(text)]
 
 
 def execute(command, place):
@@ -51,15 +47,18 @@ def matches(expected, got):
     return re.fullmatch(pattern, got.rstrip("\n"), re.DOTALL)
 
 
-@pytest.mark.parametrize(("kind", "text"), blocks())
-def test_block_does_what_it_shows(kind, text, place):
-    if kind == "python":
-        execute([sys.executable, "-c", text], place)
-        return
-    first, _, expected = text.partition("\n")
-    assert first.startswith("$ ")
-    got = execute(first.removeprefix("$ ").split(), place)
-    assert matches(expected, got), got
+def test_the_blocks_do_what_they_show(place):
+    """One test: later blocks use what earlier ones made."""
+    found = blocks()
+    assert len(found) > 6
+    for kind, text in found:
+        if kind == "python":
+            execute([sys.executable, "-c", text], place)
+            continue
+        first, _, expected = text.partition("\n")
+        assert first.startswith("$ ")
+        got = execute(first.removeprefix("$ ").split(), place)
+        assert matches(expected, got), f"{first}\n{got}"
 
 
 def test_the_matcher_notices_a_difference():

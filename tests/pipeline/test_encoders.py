@@ -16,8 +16,6 @@ from numprune_export.families import FAMILIES
 from numprune_export.fisher import macs
 from numprune_export.recipe import builtin_dir
 
-pytestmark = pytest.mark.xdist_group("encoder-run")  # one run for all
-
 DATA = builtin_dir() / "data"
 EXAMPLES = 96
 

@@ -17,8 +17,6 @@ from numprune_export.artifact import Artifact, sha256_of
 from numprune_export.recipe import builtin_dir
 from numprune_export.targets import find
 
-pytestmark = pytest.mark.xdist_group("run")  # one run for all
-
 NAMES = [
     "size.parameters.dense",
     "size.parameters.pruned",

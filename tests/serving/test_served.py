@@ -24,7 +24,6 @@ PROMPTS = (
     "the people of this country will work and",
 )
 
-pytestmark = pytest.mark.xdist_group("served")  # one server for all
 MOST = 24
 
 
