@@ -7,9 +7,13 @@ package, it is read, and what it says of this distribution comes before the meta
 
 from __future__ import annotations
 
+import difflib
 import re
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
+from typing import Any
+
+from numprune_export.errors import RecipeError
 
 NAME = "numprune-export"
 
@@ -21,6 +25,25 @@ def own_version() -> str:
     """The version of this code."""
     project = _checkout()
     return version(NAME) if project is None else _section(project, "project")["version"]
+
+
+def make(group: str, kind: str, name: str) -> Any:
+    """What an entry point of a group names, called; no other one is imported.
+
+    Args:
+        kind: What the group's entries are, for the message.
+
+    Raises:
+        RecipeError: there is none of this name.
+    """
+    found = registered(group)
+    if name not in found:
+        close = difflib.get_close_matches(name, found, n=1)
+        raise RecipeError(
+            f"unknown {kind} `{name}`",
+            hint=f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(found))}",
+        )
+    return found[name].load()()
 
 
 def registered(group: str) -> dict[str, EntryPoint]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from numprune_export.artifact import Packager
-from numprune_export.distribution import registered
+from numprune_export.distribution import make, registered
 from numprune_export.errors import RecipeError
 
 GROUP = "numprune_export.servers"
@@ -26,14 +25,7 @@ def find(name: str) -> Packager:
     Raises:
         RecipeError: there is no such server.
     """
-    found = registered(GROUP)
-    if name not in found:
-        close = difflib.get_close_matches(name, found, n=1)
-        raise RecipeError(
-            f"unknown server `{name}`",
-            hint=f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(found))}",
-        )
-    packager: Packager = found[name].load()()
+    packager: Packager = make(GROUP, "server", name)
     return packager
 
 

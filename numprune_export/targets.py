@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from numprune_export.artifact import Availability, Exporter
-from numprune_export.distribution import registered
+from numprune_export.distribution import make, registered
 from numprune_export.errors import MissingExtraError, RecipeError
 
 GROUP = "numprune_export.exporters"
@@ -25,14 +24,7 @@ def find(name: str) -> Exporter:
     Raises:
         RecipeError: there is no such target.
     """
-    found = registered(GROUP)
-    if name not in found:
-        close = difflib.get_close_matches(name, found, n=1)
-        raise RecipeError(
-            f"unknown export target `{name}`",
-            hint=f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(found))}",
-        )
-    exporter: Exporter = found[name].load()()
+    exporter: Exporter = make(GROUP, "export target", name)
     return exporter
 
 
