@@ -33,6 +33,9 @@ class Statistics:
     """Inputs that belong to one unit, side by side."""
     unit_gradients: Float[Tensor, "rows units"] | None = None
     """Gradients of the loss with respect to unit masks, where a method asked for them."""
+    output_fisher: Float[Tensor, "out out"] | None = None
+    """(1 / tokens)·Σ g gᵀ, fp64, over tokens, g the gradient of the summed loss with respect to the
+    consumer's output, where a method asked for it."""
 
     @property
     def mean(self) -> Float[Tensor, " n"]:

@@ -1,0 +1,35 @@
+"""In which order the units of a site go, and what each further one costs in quality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A nested order: what is removed with k units is a part of what is removed with k + 1."""
+
+    order: Int64[Tensor, " units"]
+    """All units, the first one to go first."""
+    error: Float[Tensor, " units_and_one"]
+    """fp64; error[k] is what the first k units cost when they are gone, in one unit of measure for all
+    sites of a model; error[0] is 0."""
+
+    def __post_init__(self) -> None:
+        units = len(self.order)
+        assert sorted(self.order.tolist()) == list(range(units)), self.order
+        assert self.error.shape == (units + 1,), self.error.shape
+
+    def kept(self, count: int) -> tuple[int, ...]:
+        """The `count` units that go last, sorted."""
+        return tuple(sorted(self.order[len(self.order) - count :].tolist()))
+
+
+def additive(scores: Float[Tensor, " units"]) -> Removal:
+    """Units by rising score, as if what they cost added up: all that a plain score can say."""
+    rising = torch.sort(scores.double(), stable=True)
+    return Removal(rising.indices, torch.cat([rising.values.new_zeros(1), rising.values.cumsum(0)]))
