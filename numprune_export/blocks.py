@@ -69,12 +69,15 @@ class _Reached(Exception):
 
 
 def embed(model: nn.Module, family: Family, windows: Windows, batch: int) -> list[Batch]:
-    """Token windows to the input of the first block, with every block's arguments."""
+    """Token windows to the input of the first block, with every block's arguments.
+
+    Batches are those of `Windows.by_length`, each as wide as its longest window.
+    """
     recorders = [_Recorder() for _ in family.block_list(model)]
     trunk, batches = model.get_submodule(family.trunk), []
     with torch.no_grad(), _blocks_replaced(model, family, recorders):
-        for start in range(0, len(windows.tokens), batch):
-            part = windows.part(start, start + batch)
+        for rows in windows.by_length(batch):
+            part = windows.rows(rows)
             ids = torch.from_numpy(part.tokens)
             real = torch.arange(ids.shape[1]) < torch.from_numpy(part.lengths)[:, None]
             types = None if part.types is None else torch.from_numpy(part.types)

@@ -70,10 +70,17 @@ class Windows:
     types: NDArray[np.int64] | None = None
     """(sequences, tokens_per_sequence), the token types of pairs of texts; None: all 0."""
 
-    def part(self, start: int, stop: int) -> Windows:
-        """The windows from `start` up to `stop`."""
-        types = None if self.types is None else self.types[start:stop]
-        return Windows(self.tokens[start:stop], self.lengths[start:stop], types)
+    def rows(self, chosen: NDArray[np.intp]) -> Windows:
+        """Some of the windows, in this order, no wider than the longest of them."""
+        lengths = self.lengths[chosen]
+        width = int(lengths.max(initial=0))
+        types = None if self.types is None else self.types[chosen, :width]
+        return Windows(self.tokens[chosen, :width], lengths, types)
+
+    def by_length(self, size: int) -> list[NDArray[np.intp]]:
+        """Row numbers of batches of at most `size`, longest first: like lengths together pad least."""
+        order = np.argsort(-self.lengths, kind="stable")
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     @property
     def padded(self) -> bool:

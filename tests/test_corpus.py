@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from tokenizers.processors import TemplateProcessing
 from words import WORDS, word_tokenizer
 
-from numprune_export.corpus import Corpus, Dataset, draw
+from numprune_export.corpus import Corpus, Dataset, Windows, draw
 from numprune_export.errors import HubError, InputError
 
 
@@ -79,6 +79,26 @@ def test_documents_are_windows_of_their_own_with_true_lengths(tokenizer, tmp_pat
         tokenizer.decode(row[:n]) for row, n in zip(windows.tokens, windows.lengths, strict=True)
     ]
     assert decoded == ["the people of state", "union and", "work we will the people"]
+
+
+def test_rows_keep_every_real_token_and_no_column_that_is_only_padding():
+    lengths = np.array([2, 5, 3, 5, 1])
+    tokens = np.arange(1, 31).reshape(5, 6) * (np.arange(6) < lengths[:, None])
+    windows = Windows(tokens, lengths, tokens % 2)
+    some = windows.rows(np.array([4, 2]))
+    assert some.lengths.tolist() == [1, 3]
+    assert some.tokens.tolist() == [[25, 0, 0], [13, 14, 15]]
+    assert some.types is not None
+    assert some.types.tolist() == [[1, 0, 0], [1, 0, 1]]
+    assert windows.rows(np.array([], dtype=int)).tokens.shape == (0, 0)
+
+
+def test_batches_by_length_hold_every_row_once_and_equal_lengths_in_order():
+    lengths = np.array([2, 5, 3, 5, 1])
+    windows = Windows(np.ones((5, 6), dtype=np.int64), lengths)
+    assert [one.tolist() for one in windows.by_length(2)] == [[1, 3], [2, 0], [4]]
+    full = Windows(np.ones((3, 6), dtype=np.int64), np.full(3, 6))
+    assert np.concatenate(full.by_length(2)).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ a neuron's activation. At m = 1 its gradient for example b is
 
 and examples do not mix in eval mode, so one backward pass of the summed loss gives every example's
 own gradient. The paper's released code keeps the gradient of the mean loss of each mini-batch: the
-mean of these rows, in which examples cancel and the batch size is a hidden setting. Both are here.
+mean of these rows, in which examples cancel and the batch size is a hidden setting. Both are here,
+and for both the texts that are run together are those of like length, which pads least.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from numprune_export.family import Family
 from numprune_export.plan import Site
 
 Loss = Callable[[Any, Tensor], Tensor]
-"""(the model's output, labels of the batch) to one loss per example, (batch,)."""
+"""(the model's output, labels of the batch) to one loss per example, (batch,). Labels per token may
+be longer than the output, which is as wide as the batch's longest text."""
 
 Per = Literal["batch", "example"]
 """What one row of gradients belongs to: a mini-batch's mean loss, as published, or one example."""
@@ -67,18 +69,22 @@ def unit_gradients(
         NumericalError: a loss or a gradient is not finite.
     """
     _check(windows, labels, batch)
-    rows: dict[str, list[Tensor]] = {site.name: [] for site in family.sites(model)}
+    examples = len(windows.tokens)
+    gradients = {site.name: torch.zeros(examples, site.units) for site in family.sites(model)}
     with _frozen(model):
-        for start in range(0, len(windows.tokens), batch):
-            part = windows.part(start, start + batch)
-            found = _of_batch(model, family, part, labels[start : start + batch], loss)
-            for name, one in found.items():
-                rows[name].append(one.mean(0, keepdim=True) if per == "batch" else one)
-            tick(len(part.tokens))
-    gradients = {name: torch.cat(parts) for name, parts in rows.items()}
+        for rows in windows.by_length(batch):
+            found = _of_batch(model, family, windows.rows(rows), labels[rows], loss)
+            for name, one in gradients.items():
+                one[rows] = found[name]
+            tick(len(rows))
     for name, one in gradients.items():
         _require_finite(one, f"mask gradients at `{name}` are")
-    return gradients
+    return gradients if per == "example" else {k: _means(v, batch) for k, v in gradients.items()}
+
+
+def _means(rows: Float[Tensor, "examples units"], batch: int) -> Float[Tensor, "batches units"]:
+    """Of every `batch` examples in the order that they were drawn in."""
+    return torch.stack([part.mean(0) for part in rows.split(batch)])
 
 
 def importance(gradients: Float[Tensor, "rows units"]) -> Float[Tensor, " units"]:

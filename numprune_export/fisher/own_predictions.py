@@ -28,7 +28,7 @@ from numprune_export.encoder import Task
 
 @dataclass(frozen=True)
 class OwnPredictions:
-    """A `Loss` whose labels are the mask of real tokens, (batch, length) bool.
+    """A `Loss` whose labels are the mask of real tokens, (batch, length or more) bool.
 
     A model with one output is a regression: its noise is ±1 around its own answer, of unit variance,
     so that an example's squared gradient is exactly that of ½(z − z₀)².
@@ -45,10 +45,12 @@ class OwnPredictions:
             case "sequence":
                 return self._drawn(outputs.logits)
             case "token":
+                real = real[:, : outputs.logits.shape[1]]
                 none = torch.zeros(real.shape, device=real.device)
                 losses = none.masked_scatter(real, self._drawn(outputs.logits[real]))
                 return losses.sum(1) / real.sum(1)
             case "span":
+                real = real[:, : outputs.start_logits.shape[1]]
                 start, end = (
                     self._drawn(ends.masked_fill(~real, -torch.inf))
                     for ends in (outputs.start_logits, outputs.end_logits)
