@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -40,8 +41,7 @@ class Projection:
 class DecoderLayer:
     """One block of a rotary decoder: RMSNorm, grouped-query attention, RMSNorm, gated MLP.
 
-    Widths differ from layer to layer. Query heads are ordered by KV head: query head h reads
-    KV head h // (query_heads // kv_heads).
+    Widths differ from layer to layer. Query heads are ordered by the KV head that they read.
     """
 
     input_norm: Tensor
@@ -56,14 +56,28 @@ class DecoderLayer:
     gate: Projection
     up: Projection
     down: Projection
-    query_heads: int
-    kv_heads: int
+    groups: tuple[int, ...]
+    """Query heads of each KV head. Equal numbers stand side by side: there are at most as many `runs`
+    as different numbers."""
     sliding_window: int | None
     """How many positions a token sees, itself included; None: all before it."""
 
     @property
     def channels(self) -> int:
         return int(self.up.weight.shape[0])
+
+    @property
+    def query_heads(self) -> int:
+        return sum(self.groups)
+
+    @property
+    def kv_heads(self) -> int:
+        return len(self.groups)
+
+    @property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """Neighbouring KV heads with as many query heads each, as (KV heads, query heads of each)."""
+        return tuple((len(list(run)), size) for size, run in groupby(self.groups))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ A declaration holds paths, not forward code: Hugging Face's own forward runs on 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numprune_export.artifact import Decoder, DecoderLayer, Projection
@@ -80,6 +80,9 @@ class RotaryDecoder:
     """Config switch that gives o_proj (with q, k, v) a bias; None: the class has no such bias."""
     heads_divide_hidden: bool = False
     """The config class refuses head counts that do not divide hidden_size."""
+    single_query_heads: bool = False
+    """Whether query heads go one by one, a KV head with its last one; else a KV head goes with all of
+    its query heads."""
 
     trunk: str = "model"
     embedding: str = "model.embed_tokens"
@@ -97,23 +100,32 @@ class RotaryDecoder:
         """Every prunable site, block by block, attention before MLP, from the actual shapes."""
         found = []
         for index, block in enumerate(self.block_list(model)):
-            attention, mlp = part(block, "self_attn"), part(block, "mlp")
-            head_dim = int(attention.head_dim)
-            group = int(attention.num_key_value_groups)
-            producers = (
-                Producer("self_attn.q_proj", group * head_dim),
-                Producer("self_attn.k_proj", head_dim),
-                Producer("self_attn.v_proj", head_dim),
-            )
-            units = int(attention.k_proj.out_features) // head_dim
-            attention_site = declare_site(
-                block, index, "attention", units, producers, "self_attn.o_proj", group * head_dim
-            )
+            mlp = part(block, "mlp")
             channels = (Producer("mlp.gate_proj", 1), Producer("mlp.up_proj", 1))
             units = int(mlp.up_proj.out_features)
             mlp_site = declare_site(block, index, "mlp", units, channels, "mlp.down_proj", 1)
-            found += [attention_site, mlp_site]
+            found += [self._attention_site(block, index), mlp_site]
         return tuple(found)
+
+    def with_single_query_heads(self) -> RotaryDecoder:
+        """The same, query heads as units of their own."""
+        return replace(self, single_query_heads=True)
+
+    def _attention_site(self, block: nn.Module, index: int) -> Site:
+        attention = part(block, "self_attn")
+        head_dim, groups = int(attention.head_dim), _query_groups(attention)
+        single = self.single_query_heads or len(set(groups)) > 1
+        columns = head_dim if single else groups[0] * head_dim
+        producers = (
+            Producer("self_attn.q_proj", columns),
+            Producer("self_attn.k_proj", head_dim, shared=single),
+            Producer("self_attn.v_proj", head_dim, shared=single),
+        )
+        units = int(attention.q_proj.out_features) // columns
+        return declare_site(
+            block, index, "attention", units, producers, "self_attn.o_proj", columns,
+            groups=groups if single else (),
+        )  # fmt: skip
 
     def inputs(self, tokens: Tensor, real: Tensor, types: Tensor | None) -> dict[str, Any]:
         """See Family.inputs. No mask: padding is on the right, where causal attention never looks."""
@@ -122,9 +134,10 @@ class RotaryDecoder:
     def attributes(self, block: nn.Module) -> dict[str, int]:
         """Numbers that Hugging Face's forward reads from a block and that follow its widths."""
         attention, mlp = part(block, "self_attn"), part(block, "mlp")
-        groups = attention.q_proj.out_features // attention.k_proj.out_features
+        groups = _query_groups(attention)
         return {
-            "self_attn.num_key_value_groups": int(groups),
+            # Uneven groups have an attention that hands each query head a KV head of its own.
+            "self_attn.num_key_value_groups": groups[0] if len(set(groups)) == 1 else 1,
             "mlp.intermediate_size": int(mlp.up_proj.out_features),
         }
 
@@ -178,8 +191,7 @@ class RotaryDecoder:
                 gate=projection(mlp.gate_proj),
                 up=projection(mlp.up_proj),
                 down=projection(mlp.down_proj),
-                query_heads=int(attention.q_proj.out_features) // int(attention.head_dim),
-                kv_heads=int(attention.k_proj.out_features) // int(attention.head_dim),
+                groups=_query_groups(attention),
                 sliding_window=_sliding_window(model.config, index),
             )
 
@@ -193,13 +205,17 @@ def declare_site(
     consumer: str,
     consumer_width: int,
     may_be_empty: bool = False,
+    groups: tuple[int, ...] = (),
 ) -> Site:
     """A site with its cost per unit, read from the layers' actual shapes."""
-    cost = consumer_width * int(part(block, consumer).out_features)
+    own, shared = consumer_width * int(part(block, consumer).out_features), 0
     for producer in producers:
         linear = part(block, producer.path)
-        cost += producer.width * (int(linear.in_features) + (linear.bias is not None))
-    return Site(index, kind, units, producers, consumer, consumer_width, cost, may_be_empty)
+        rows = producer.width * (int(linear.in_features) + (linear.bias is not None))
+        own, shared = (own, shared + rows) if producer.shared else (own + rows, shared)
+    return Site(
+        index, kind, units, producers, consumer, consumer_width, own, may_be_empty, groups, shared
+    )
 
 
 def part(module: nn.Module, path: str) -> Any:
@@ -209,6 +225,14 @@ def part(module: nn.Module, path: str) -> Any:
 
 def projection(linear: Any) -> Projection:
     return Projection(linear.weight, linear.bias)
+
+
+def _query_groups(attention: Any) -> tuple[int, ...]:
+    """Query heads of each KV head."""
+    queries = int(attention.q_proj.out_features) // int(attention.head_dim)
+    keys = int(attention.k_proj.out_features) // int(attention.head_dim)
+    groups: tuple[int, ...] = getattr(attention, "query_groups", (queries // keys,) * keys)
+    return groups
 
 
 def _sliding_window(config: Config, index: int) -> int | None:

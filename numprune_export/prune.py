@@ -106,7 +106,7 @@ def _cut(
     bias: Tensor | None = consumer.bias
     with torch.no_grad():
         weight, bias = repair(
-            consumer.weight, bias, statistics, positions(kept, site.consumer_width)
+            consumer.weight, bias, statistics, positions(site.layout(kept), site.consumer_width)
         )
         if kept:
             rewrite.replace_consumer(block, site, weight, bias)

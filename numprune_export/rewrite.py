@@ -22,12 +22,18 @@ def twin(model: nn.Module) -> Any:
 
 def shrink_producers(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
     """Cut the removed units' output rows from every producer of the site."""
+    members = site.members(kept)
     for producer in site.producers:
         linear = block.get_submodule(producer.path)
         assert isinstance(linear, nn.Linear), producer.path
-        rows = positions(kept, producer.width)
+        owners = [group for group, _ in members] if producer.shared else site.layout(kept)
+        rows = positions(owners, producer.width)
         bias = None if linear.bias is None else linear.bias[rows]
         block.set_submodule(producer.path, linear_of(linear.weight[rows], bias))
+    if members:
+        holder = site.producers[0].path.rpartition(".")[0]
+        groups = tuple(len(units) for _, units in members)
+        modeling_numprune.regroup(block.get_submodule(holder), groups)
 
 
 def replace_consumer(block: nn.Module, site: Site, weight: Tensor, bias: Tensor | None) -> None:

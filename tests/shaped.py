@@ -39,8 +39,7 @@ def shaped(
             gate=Projection(weight(channels, hidden)),
             up=Projection(weight(channels, hidden)),
             down=Projection(weight(hidden, channels)),
-            query_heads=queries,
-            kv_heads=kv,
+            groups=(queries // kv,) * kv,
             sliding_window=None,
         )
 

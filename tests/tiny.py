@@ -3,7 +3,10 @@
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from numprune_export import prune
+from numprune_export.compensate.none import Nothing
 from numprune_export.families import DECODERS
+from numprune_export.plan import Plan
 
 MODEL_TYPES = sorted(DECODERS)
 
@@ -74,3 +77,19 @@ def uneven(model_type: str = "llama", seed: int = 0, **overrides) -> PreTrainedM
         groups=[[0, 2, 3], [1], [0, 3]],
         channels=[list(range(0, 96, 2)), list(range(17)), [0, 5, *range(40, 90)]],
     )
+
+
+def single_query_heads(model_type: str = "llama", seed: int = 0, **overrides) -> PreTrainedModel:
+    """A tiny model whose KV heads have lost some query heads, each its own number, and one all."""
+    model = tiny(model_type, seed, **overrides)
+    family = DECODERS[model_type].with_single_query_heads()
+    kept = [(0, 1, 2, 6, 7), (0, 4, 5, 7), (3, 5)]
+    sites = family.sites(model)
+    plan = Plan(
+        sites,
+        {
+            one.name: kept[one.block] if one.kind == "attention" else tuple(range(9))
+            for one in sites
+        },
+    )
+    return prune.one_shot(model, family, plan, Nothing(), lambda _: None)

@@ -12,11 +12,18 @@ come from `config.numprune["layers"]`, one entry per block:
     attributes  attribute path in the block -> the number that the forward pass reads there
     emptied     path of what computed the units of a sublayer that has none left -> its kind, and
                 the path of the linear layer of which only the bias is left
+    groups      path of an attention whose KV heads serve different numbers of query heads -> those
+                numbers
 """
+
+import copy
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import (
+    AttentionInterface,
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
@@ -31,6 +38,11 @@ from transformers import (
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import eager_attention_forward
+
+QUERY_GROUPS = "numprune_query_groups"
+"""The name under which transformers finds `grouped_attention`."""
 
 
 class Constant(nn.Module):
@@ -89,6 +101,48 @@ def empty(block: nn.Module, kind: str, holder: str, consumer: str) -> None:
     _replace(block, holder, Emptied(kind, consumer, inside, constant))
 
 
+def grouped_attention(module, query, key, value, attention_mask, **settings):  # type: ignore[no-untyped-def]
+    """The attention that the model is set to, each KV head handed to it once per query head.
+
+    The cache holds every KV head once: this comes after it.
+    """
+    key, value = (_per_query_head(one, module.query_groups) for one in (key, value))
+    name = module.shared_config._attn_implementation
+    attend = eager_attention_forward if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
+    return attend(module, query, key, value, attention_mask, **settings)
+
+
+AttentionInterface.register(QUERY_GROUPS, grouped_attention)
+
+
+def _per_query_head(x: Tensor, groups: tuple[int, ...]) -> Tensor:
+    """(batch, KV heads, length, width) to (batch, query heads, length, width)."""
+    parts, start = [], 0
+    for size, run in groupby(groups):
+        count = len(list(run))
+        parts.append(x[:, start : start + count].repeat_interleave(size, dim=1))
+        start += count
+    return torch.cat(parts, dim=1)
+
+
+def regroup(attention: Any, groups: tuple[int, ...]) -> None:
+    """Say how many query heads, side by side, read each KV head of an attention.
+
+    Equal numbers are what transformers computes by itself.
+    """
+    if hasattr(attention, "query_groups"):
+        attention.config = attention.shared_config
+        del attention.query_groups, attention.shared_config
+    if len(set(groups)) == 1:
+        attention.num_key_value_groups = groups[0]
+        return
+    attention.num_key_value_groups = 1
+    attention.query_groups = groups
+    attention.shared_config = attention.config
+    attention.config = copy.copy(attention.config)
+    attention.config._attn_implementation = QUERY_GROUPS
+
+
 class PerLayerWidths:
     """Mixin before a class of transformers: rebuilds each block at its own widths."""
 
@@ -108,6 +162,8 @@ class PerLayerWidths:
             for path, value in layer["attributes"].items():
                 parent, _, name = path.rpartition(".")
                 setattr(block.get_submodule(parent), name, value)
+            for path, groups in layer.get("groups", {}).items():
+                regroup(block.get_submodule(path), tuple(groups))
             for path, rest in layer.get("emptied", {}).items():
                 empty(block, rest["kind"], path, rest["consumer"])
 

@@ -46,7 +46,7 @@ def stock_values(
     class does not have, and there is none. No config of an encoder can say another number of heads
     of the same size.
     """
-    if any(layer.emptied for layer in layers):
+    if any(layer.emptied or layer.groups for layer in layers):
         return None
     values = dense_values(model, family)
     if isinstance(family, RotaryDecoder):

@@ -32,6 +32,8 @@ class LayerWidths(BaseModel):
     """Path to the number that the forward pass of transformers reads there."""
     emptied: dict[str, EmptiedSublayer] = {}
     """By the path of what computed the units."""
+    groups: dict[str, tuple[PositiveInt, ...]] = {}
+    """Query heads of each KV head where these numbers differ, by the path of the attention."""
 
 
 class Section(BaseModel):
@@ -59,6 +61,11 @@ def layer_widths(model: nn.Module, family: Family) -> tuple[LayerWidths, ...]:
                 path: EmptiedSublayer.model_validate(vars(module), extra="ignore")
                 for path, module in block.named_modules()
                 if isinstance(module, Emptied)
+            },
+            groups={
+                path: module.query_groups
+                for path, module in block.named_modules()
+                if len(set(getattr(module, "query_groups", ()))) > 1
             },
         )
         for block in family.block_list(model)

@@ -45,7 +45,7 @@ class ClosedForm(Strict):
             weight: The consumer's weight, PyTorch layout.
             bias: Its bias, or None.
             statistics: Its input.
-            kept: Sorted indices of the inputs that stay.
+            kept: Indices of the inputs that stay, in the order of the result's columns.
         """
         gram = statistics.gram.double()
         gone = complement(weight.shape[1], kept)

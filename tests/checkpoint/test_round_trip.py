@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import MODEL_TYPES, shrink_by_hand, tiny, uneven
+from tiny import MODEL_TYPES, shrink_by_hand, single_query_heads, tiny, uneven
 from transformers import AutoModelForCausalLM
 
 from numprune_export.checkpoint import modeling_numprune
@@ -57,6 +57,16 @@ def test_uneven_layers_reload_bit_equal(model_type, tied, saved, logits):
         assert (reloaded.lm_head.weight is reloaded.model.embed_tokens.weight) == tied
     assert again.family is FAMILIES[model_type]
     assert again.tokenizer is None
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_uneven_query_groups_reload_bit_equal(model_type, saved, logits):
+    model = single_query_heads(model_type)
+    folder = saved(model)
+    layer = config_of(folder)["numprune"]["layers"][0]
+    assert layer["groups"] == {"self_attn": [2, 2, 1]}
+    for reloaded in (load(folder), by_transformers(folder)):
+        assert torch.equal(logits(reloaded), logits(model))
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)

@@ -30,11 +30,13 @@ def plans(family, model):
     return st.fixed_dictionaries(sets).map(lambda kept: Plan(sites, kept))
 
 
+@pytest.mark.parametrize("single", [False, True], ids=["kv heads", "query heads"])
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 @settings(deadline=None, max_examples=15)
 @given(data=st.data())
-def test_shrunken_model_equals_masked_model(model_type, data):
+def test_shrunken_model_equals_masked_model(model_type, single, data):
     family, model = FAMILIES[model_type], MODELS[model_type]
+    family = family.with_single_query_heads() if single else family
     plan = data.draw(plans(family, model))
     before = rewrite.parameter_count(model)
 
