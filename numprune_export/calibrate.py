@@ -58,11 +58,7 @@ class Gathering:
 
     def add(self, rows: Float[Tensor, "tokens n"]) -> None:
         rows = rows.float()
-        # Only blocks on and above the diagonal: five eighths of the multiplications.
-        step = -(-rows.shape[1] // STRIPES)
-        for start in range(0, rows.shape[1], step):
-            stripe = rows[:, start : start + step]
-            self._gram[start : start + step, start:].addmm_(stripe.T, rows[:, start:])
+        add_upper_gram(self._gram, rows)
         self._total += rows.sum(0, dtype=torch.float64)
         self._tokens += rows.shape[0]
 
@@ -72,13 +68,26 @@ class Gathering:
         Raises:
             NumericalError: an activation was NaN or infinite.
         """
-        gram = self._gram.triu() + self._gram.triu(1).T
+        gram = mirrored(self._gram)
         if not bool(torch.isfinite(gram).all()):
             raise NumericalError(
                 f"activations at `{site.name}` are not finite",
                 hint="check the checkpoint, or calibrate in `dtype: float32`",
             )
         return Statistics(gram, self._total, self._tokens, site.consumer_width)
+
+
+def add_upper_gram(gram: Float[Tensor, "n n"], rows: Float[Tensor, "tokens n"]) -> None:
+    """Add Σ x xᵀ on and above the diagonal, with five eighths of the multiplications of all of it."""
+    step = -(-rows.shape[1] // STRIPES) or 1
+    for start in range(0, rows.shape[1], step):
+        stripe = rows[:, start : start + step]
+        gram[start : start + step, start:].addmm_(stripe.T, rows[:, start:])
+
+
+def mirrored(upper: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """The symmetric matrix of which this is the upper triangle; what is below it is not read."""
+    return upper.triu() + upper.triu(1).T
 
 
 def collect(

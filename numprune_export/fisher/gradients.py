@@ -84,7 +84,8 @@ def unit_gradients(
 
 def _means(rows: Float[Tensor, "examples units"], batch: int) -> Float[Tensor, "batches units"]:
     """Of every `batch` examples in the order that they were drawn in."""
-    return torch.stack([part.mean(0) for part in rows.split(batch)])
+    starts = range(0, len(rows), batch)
+    return torch.stack([rows[start : start + batch].mean(0) for start in starts])
 
 
 def importance(gradients: Float[Tensor, "rows units"]) -> Float[Tensor, " units"]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from numprune_export.calibrate import add_upper_gram, mirrored
 from numprune_export.errors import NumericalError
+
+CHUNK = 4096
+"""Tokens multiplied at once: adding a product to the fp64 sums takes as long for few as for many."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,24 @@ class Moments:
         # Rounding may take the error of a perfect fit below nothing.
         return max(0.0, float(squared) / self.energy + 1) if self.energy else 0.0
 
+    def beside(self, weight: Float[Tensor, "out n"]) -> Moments:
+        """The moments of b + W·h, where these are of b.
+
+        So it is enough to sum what W·h lacks to its target; W·h itself is never multiplied out.
+        """
+        wide = weight.double()
+        product = wide @ self.gram
+        energy = self.energy + float(((2 * self.cross + product) * wide).sum())
+        return replace(
+            self,
+            cross=self.cross + product,
+            targets=self.targets + wide @ self.inputs,
+            energy=max(0.0, energy),
+        )
+
 
 class MomentSums:
-    """Moments under way; products in fp32, sums in fp64."""
+    """Moments under way: products of about `CHUNK` tokens in fp32, their sums in fp64."""
 
     def __init__(self, out: int, width: int, device: torch.device) -> None:
         def zeros(*shape: int) -> Tensor:
@@ -52,10 +71,21 @@ class MomentSums:
         self._gram, self._cross = zeros(width, width), zeros(out, width)
         self._inputs, self._targets = zeros(width), zeros(out)
         self._energy, self._tokens = 0.0, 0
+        self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, inputs: Float[Tensor, "tokens n"], targets: Float[Tensor, "tokens out"]) -> None:
-        h, b = inputs.float(), targets.float()
-        self._gram += h.T @ h
+        self._waiting.append((inputs.float(), targets.float()))
+        if sum(len(h) for h, _ in self._waiting) >= CHUNK:
+            self._sum()
+
+    def _sum(self) -> None:
+        if not self._waiting:
+            return
+        h, b = (torch.cat(each) for each in zip(*self._waiting, strict=True))
+        self._waiting = []
+        product = h.new_zeros(len(self._gram), len(self._gram))
+        add_upper_gram(product, h)
+        self._gram += product
         self._cross += b.T @ h
         self._inputs += h.sum(0, dtype=torch.float64)
         self._targets += b.sum(0, dtype=torch.float64)
@@ -68,11 +98,17 @@ class MomentSums:
         Raises:
             NumericalError: an activation was NaN or infinite.
         """
+        self._sum()
         if not bool(torch.isfinite(self._gram).all() and torch.isfinite(self._cross).all()):
             raise NumericalError(
                 f"activations at `{site}` are not finite",
                 hint="check the checkpoint, or prune it in `dtype: float32`",
             )
         return Moments(
-            self._gram, self._cross, self._inputs, self._targets, self._energy, self._tokens
+            mirrored(self._gram),
+            self._cross,
+            self._inputs,
+            self._targets,
+            self._energy,
+            self._tokens,
         )

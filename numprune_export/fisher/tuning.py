@@ -11,8 +11,8 @@ block's MLP of a model with one answer per text only the first token does, for n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -87,17 +87,18 @@ def tune(
     targets = [replace(one) for one in batches]  # embeddings are not pruned
     stopped = False
     for index, block in enumerate(family.block_list(small)):
-        for site in (one for one in sites if one.block == index):
+        here = [site for site in sites if site.block == index]
+        wanted = _wanted(family, teacher_blocks[index], index, here, targets)
+        for site in here:
             first = index == len(teacher_blocks) - 1 and _answers_at_first_token(
                 family, small, site
             )
             outlet = _outlet(family, site.kind)
-            moments = _moments(block, teacher_blocks[index], site, outlet, batches, targets, first)
+            moments = _moments(block, site, outlet, batches, wanted.pop(site.name), first)
             done = _fit(block, site, moments, method, leave=stopped or _skipped(site, method))
             record.append(done)
             stops = isinstance(method, ScalarTuning) and method.stop_at_rejection
             stopped = stopped or (stops and done.outcome == "rejected")
-        blocks.advance(teacher_blocks[index], index, targets, _no_tick)
         blocks.advance(block, index, batches, tick)
     return small, tuple(record)
 
@@ -128,41 +129,62 @@ def _skipped(site: Site, method: ScalarTuning | Refit) -> bool:
 
 
 @torch.no_grad()
+def _wanted(
+    family: Family, teacher: nn.Module, index: int, sites: Sequence[Site], targets: list[Batch]
+) -> dict[str, list[Tensor]]:
+    """The teacher's sums of sublayer and residual by site name, batch by batch, in one pass.
+
+    The pass takes `targets` to the block's output, which a last sublayer without an outlet is given.
+    """
+    found: dict[str, list[Tensor]] = {site.name: [] for site in sites}
+    for target in targets:
+        with ExitStack() as stack:
+            seen = {
+                site.name: stack.enter_context(
+                    _input_of(teacher, _outlet(family, site.kind), stop=False)
+                )
+                for site in sites
+            }
+            target.hidden = target.arguments[index].call(teacher, target.hidden)
+        for name, inputs in seen.items():
+            found[name].append(inputs[0] if inputs else target.hidden)
+    return found
+
+
+@torch.no_grad()
 def _moments(
     block: nn.Module,
-    teacher: nn.Module,
     site: Site,
     outlet: str | None,
     batches: list[Batch],
-    targets: list[Batch],
+    wanted: list[Tensor],
     first: bool,
 ) -> Moments:
-    """Sums over all batches of the student's input and what it should give."""
+    """Sums over all batches of the student's input and what it falls short of."""
     consumer: Any = block.get_submodule(site.consumer)
     weight = consumer.weight.detach()
     sums = MomentSums(weight.shape[0], weight.shape[1], weight.device)
-    for batch, target in zip(batches, targets, strict=True):
-        wanted, _ = _run(teacher, site.block, target, outlet, None)
+    for batch, target in zip(batches, wanted, strict=True):
         given, inputs = _run(block, site.block, batch, outlet, site.consumer)
-        rest = wanted - (given - inputs @ weight.T)
+        short = target - given
         if first:
-            sums.add(inputs[:, 0], rest[:, 0])
+            sums.add(inputs[:, 0], short[:, 0])
         else:
-            sums.add(batch.rows(inputs), batch.rows(rest))
-    return sums.finish(site.name)
+            sums.add(batch.rows(inputs), batch.rows(short))
+    return sums.finish(site.name).beside(weight)
 
 
 def _run(
-    block: nn.Module, index: int, batch: Batch, outlet: str | None, consumer: str | None
+    block: nn.Module, index: int, batch: Batch, outlet: str | None, consumer: str
 ) -> tuple[Tensor, Tensor]:
-    """Sublayer plus residual, and the consumer's input (nothing without a consumer)."""
+    """Sublayer plus residual, and the consumer's input; the block is left as soon as both are known."""
     with (
         _input_of(block, consumer, stop=False) as inputs,
         _input_of(block, outlet, stop=True) as sums,
         suppress(_Reached),
     ):
         sums.append(batch.arguments[index].call(block, batch.hidden))
-    return sums[0], inputs[0] if inputs else sums[0].new_zeros(0)
+    return sums[0], inputs[0]
 
 
 @contextmanager
@@ -201,7 +223,3 @@ def _answers_at_first_token(family: Family, model: nn.Module, site: Site) -> boo
     if not isinstance(family, BidirectionalEncoder) or site.kind != "mlp":
         return False
     return family.head_of(model).task == "sequence"
-
-
-def _no_tick(_: int) -> None:
-    return

@@ -120,6 +120,43 @@ def test_the_error_is_that_of_the_tokens(shift):
     assert moments.error(weight, shift) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_what_the_weight_lacks_has_the_moments_of_the_target_beside_it():
+    weight, h, b, moments = problem()
+    short = MomentSums(5, 12, h.device)
+    short.add(h, b - h @ weight.double().T)
+    found = short.finish("here").beside(weight)
+    assert found.energy == pytest.approx(moments.energy, rel=1e-5)
+    for name in ("gram", "cross", "inputs", "targets"):
+        torch.testing.assert_close(
+            getattr(found, name), getattr(moments, name), rtol=1e-5, atol=1e-4
+        )
+
+
+def test_sums_do_not_depend_on_how_many_tokens_come_at_once(monkeypatch):
+    whole = problem(tokens=50)[3]
+    monkeypatch.setattr("numprune_export.fisher.moments.CHUNK", 7)
+    for name, one in vars(problem(tokens=50)[3]).items():
+        torch.testing.assert_close(one, vars(whole)[name], rtol=1e-5, atol=1e-4)
+
+
+def test_the_teacher_is_run_through_once_and_the_student_no_more_than_it_must():
+    family = FAMILIES["bert"]
+    student, teacher = uneven_encoder("bert"), tiny_encoder("bert")
+    passed = []
+    for model in (student, teacher):
+        for block in family.block_list(model):
+            for path in (family.self_attention, family.up):
+                block.get_submodule(path).register_forward_hook(
+                    lambda *_, key=(model is teacher, path): passed.append(key)
+                )
+    run(student, teacher, family, Refit())
+    batches = 2 * 3
+    assert passed.count((True, family.self_attention)) == batches
+    assert passed.count((True, family.up)) == batches
+    assert passed.count((False, family.self_attention)) == 3 * batches
+    assert passed.count((False, family.up)) == 2 * batches
+
+
 def test_the_refit_contains_the_scales():
     weight, _, _, moments = problem(6, 2, seed=3)
     scaled, _ = ScalarTuning().solve(weight, moments, 2, "mlp", has_bias=True)
