@@ -1,0 +1,316 @@
+"""What each score and repair leaves of an encoder's task, over a curve of budgets: one table.
+
+    python benchmarks/encoder_quality.py minilm-trec-macs50 --out benchmarks/results/encoder_trec.md
+
+All contenders have equal multiply-accumulates. Every calibration draw is run once and serves all
+points; each point is measured in PyTorch, and the dense model is the ideal. Beside the page lies its
+JSON, which a run that was stopped goes on from.
+
+The Fisher score estimates a loss that sums over units, which is what `search` maximises. The other
+scores order units within a layer and compare heads with neurons only by the mean over their columns,
+so they are shown under `threshold` too: one limit on scores standardised by site.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from encoder_quality_page import Page, Point
+
+from numprune_export import calibrate, prune, recipe
+from numprune_export.allocate import Allocation, allocate
+from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.calibrate import Statistics
+from numprune_export.checkpoint.source import resolve
+from numprune_export.compensate.none import Nothing
+from numprune_export.corpus import Windows
+from numprune_export.fisher import budget, macs
+from numprune_export.fisher.budget import Search
+from numprune_export.fisher.rearrange import rearranged
+from numprune_export.fisher.tuning import assistant_budget, tune
+from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.pipeline.encoders import EncoderSubject
+from numprune_export.pipeline.models import Dense
+from numprune_export.plan import Plan
+from numprune_export.recipe import Recipe
+from numprune_export.score.fisher import Fisher
+from numprune_export.score.magnitude import Magnitude
+from numprune_export.score.numerical import Numerical
+from numprune_export.score.stat import Stat
+from numprune_export.tasks import task_of
+from numprune_export.tasks.encoded import Encoded
+from numprune_export.tasks.evaluation import Evaluation, Measure
+from numprune_export.tasks.labelled import LabelledData
+from numprune_export.tasks.task import Task, headline
+from numprune_export.tasks.tokenize import Reading
+from numprune_export.validate.encoder_reference import TorchEncoderRunner
+
+OTHERS: dict[str, Any] = {"stat": Stat(), "numerical": Numerical(), "magnitude": Magnitude()}
+ALLOCATIONS = ("search", "threshold")
+LIKELY_ASKED_FIRST = 0.5
+"""A run that is stopped early should have the middle of the curve."""
+
+
+class Silent:
+    """An Observer that nobody watches."""
+
+    def begin(self, stage: str) -> None: ...
+
+    def expect(self, steps: int) -> None: ...
+
+    def advance(self, steps: int) -> None: ...
+
+    def end(self, stage: str, seconds: float, *, resumed: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One drawing of calibration examples, and what the dense model shows on it."""
+
+    windows: Windows
+    batch: int
+    statistics: Mapping[str, Statistics]
+    """By site name, gradients of unit masks included."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """How units are scored and shared out."""
+
+    score: str
+    allocation: str
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all points share."""
+
+    recipe: Recipe
+    dense: Dense
+    family: BidirectionalEncoder
+    task: Task
+    evaluation: Encoded
+    draws: tuple[Draw, ...]
+
+    @property
+    def metric(self) -> str:
+        return headline(self.task, self.evaluation.data)
+
+    @property
+    def search(self) -> Search:
+        settings = self.recipe.allocate
+        return settings if isinstance(settings, Search) else Search()
+
+    @property
+    def repair(self) -> Refit | ScalarTuning:
+        found = self.recipe.compensate
+        return found if isinstance(found, Refit | ScalarTuning) else Refit()
+
+    @property
+    def costs(self) -> macs.UnitCosts:
+        length = float(self.evaluation.windows.lengths.mean())
+        sites = self.family.sites(self.dense.model)
+        return budget.unit_costs(self.search, sites, self.dense.model.config, length)
+
+    def plan(self, draw: Draw, contender: Contender, keep: float, *, final: bool = True) -> Plan:
+        """Its cost is at most `keep` of the whole; `final`: rearranged where the score allows."""
+        sites, scores = self.family.sites(self.dense.model), self._scores(draw, contender, keep)
+        if contender.allocation == "threshold":
+            priced = tuple(replace(one, unit_cost=self.costs[one.name]) for one in sites)
+            return Plan(sites, allocate(priced, scores, keep, Allocation(align_to=1)).kept)
+        plan = budget.plan(self.search, sites, scores, self.costs, keep)
+        if not (final and self.search.rearrange and contender.score == "fisher"):
+            return plan
+        gradients = {name: one.unit_gradients for name, one in draw.statistics.items()}
+        return rearranged(plan, gradients, until_stable=self.search.until_stable)
+
+    def cut(self, plan: Plan, draw: Draw) -> Any:
+        """The dense model really smaller, not repaired."""
+        lookup = draw.statistics
+        return prune.one_shot(
+            self.dense.model, self.family, plan, Nothing(), lambda site: lookup[site.name]
+        )
+
+    def repaired(self, small: Any, draw: Draw, contender: Contender, keep: float) -> Any:
+        teacher = self.dense.model
+        if self.repair.teacher == "assistant":
+            middle = self.plan(draw, contender, assistant_budget(keep, 1.0), final=False)
+            teacher = self.cut(middle, draw)
+        return tune(
+            small, teacher, self.family, draw.windows, self.repair,
+            batch=draw.batch, tick=lambda _: None,
+        )[0]  # fmt: skip
+
+    def evaluate(self, model: Any) -> Evaluation:
+        with TorchEncoderRunner(model, self.family, threads=None) as runner:
+            return self.task.evaluate(runner, self.evaluation)
+
+    def _scores(self, draw: Draw, contender: Contender, keep: float) -> dict[str, torch.Tensor]:
+        score = OTHERS.get(contender.score) or self.recipe.score
+        blocks, found = self.family.block_list(self.dense.model), {}
+        for site in self.family.sites(self.dense.model):
+            weight: Any = blocks[site.block].get_submodule(site.consumer).weight
+            found[site.name] = score(
+                weight.detach(), draw.statistics[site.name], keep=keep, generator=torch.Generator()
+            )
+        return found
+
+
+def prepare(chosen: Recipe, search: list[Path], seeds: int) -> Bench:
+    """Read the model and its examples, and run every calibration draw."""
+    source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
+    dense, family = Dense(source, chosen.model.dtype), source.family
+    data = chosen.evaluation
+    assert isinstance(family, BidirectionalEncoder), "encoders with a task head only"
+    assert isinstance(data, LabelledData)
+    assert dense.tokenizer is not None
+    reading = Reading.of(
+        dense.tokenizer, dense.model.config, family.encoder(dense.model).max_positions
+    )
+    task = task_of(family.head_of(dense.model).task, dense.model.config)
+    evaluation = task.load(data, reading, search)
+    draws = tuple(drawn(chosen, family, dense, search, seed) for seed in range(seeds))
+    return Bench(chosen, dense, family, task, evaluation, draws)
+
+
+def drawn(
+    chosen: Recipe, family: BidirectionalEncoder, dense: Dense, search: list[Path], seed: int
+) -> Draw:
+    calibration = chosen.calibration.model_copy(update={"seed": seed})
+    own = chosen.model_copy(update={"calibration": calibration, "seed": seed})
+    subject = EncoderSubject(own, family, dense, search)
+    gradients = subject.gradients(dense.model, Silent())
+    found: dict[str, Statistics] = {}
+    windows, batch = subject.calibration, subject.calibration_batch
+    for one in calibrate.collect(dense.model, family, windows, batch, lambda _: None):
+        found |= {name: replace(sums, unit_gradients=gradients[name]) for name, sums in one.items()}
+    return Draw(windows, batch, found)
+
+
+def mean_of(evaluations: list[Evaluation], metric: str) -> Evaluation:
+    """Their mean on the same examples, so that its change from another is resampled in pairs."""
+    found = [one.measures[metric] for one in evaluations]
+
+    def resampled(rows: Any) -> Any:
+        return np.mean([one.resampled(rows) for one in found], axis=0)
+
+    value = fmean(one.value for one in found)
+    mean = Measure(value, found[0].unit, found[0].examples, resampled)
+    return Evaluation({metric: mean}, evaluations[0].conditions)
+
+
+def points(
+    bench: Bench, dense: Evaluation, contender: Contender, keep: float, seeds: int
+) -> Iterator[Point]:
+    """Without and with repair, from the same plans."""
+    draws = bench.draws[:seeds]
+    start = time.perf_counter()
+    plans = [bench.plan(draw, contender, keep) for draw in draws]
+    models = [bench.cut(plan, draw) for plan, draw in zip(plans, draws, strict=True)]
+    for repair in ("none", bench.repair.method):
+        if repair != "none":
+            models = [
+                bench.repaired(model, draw, contender, keep)
+                for model, draw in zip(models, draws, strict=True)
+            ]
+        scored = [bench.evaluate(model) for model in models]
+        change = mean_of(scored, bench.metric).change_from(dense)[bench.metric]
+        assert change.low is not None
+        assert change.high is not None
+        yield Point(
+            keep=keep,
+            score=contender.score,
+            allocation=contender.allocation,
+            repair=repair,
+            values=tuple(one.measures[bench.metric].value for one in scored),
+            change=(change.value, change.low, change.high),
+            macs=fmean(kept_cost(bench, plan) for plan in plans),
+            heads=widths(plans[0], "attention"),
+            neurons=widths(plans[0], "mlp"),
+            seconds=(time.perf_counter() - start) / seeds,
+        )
+        start = time.perf_counter()
+
+
+def kept_cost(bench: Bench, plan: Plan) -> float:
+    return macs.total(plan.sites, bench.costs, plan.kept) / macs.whole(plan.sites, bench.costs)
+
+
+def widths(plan: Plan, kind: str) -> tuple[int, ...]:
+    return tuple(len(plan.kept[site.name]) for site in plan.sites if site.kind == kind)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(one) for one in text.split(",")]
+
+
+def chosen_recipe(path: Path, change: list[str], sequences: int | None, rows: int | None) -> Recipe:
+    wanted = {"calibration.sequences": sequences, "evaluation.sequences": rows}
+    given = [f"{key}={one}" for key, one in wanted.items() if one is not None]
+    found = recipe.load(path, [*change, *given])
+    return (
+        found if isinstance(found.score, Fisher) else found.model_copy(update={"score": Fisher()})
+    )
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="A recipe of an encoder with a task head.")],
+    out: Annotated[Path, typer.Option(help="Markdown file to write; its .json goes beside it.")],
+    keeps: Annotated[
+        str, typer.Option(help="Budgets, as fractions of MACs.")
+    ] = "0.9,0.8,0.7,0.6,0.5,0.4,0.3",
+    seeds: Annotated[int, typer.Option(help="Calibration draws.")] = 3,
+    seeds_at: Annotated[
+        str | None, typer.Option(help="Budgets that get all the draws, the others one.")
+    ] = None,
+    scores: Annotated[str, typer.Option()] = "fisher,stat,numerical,magnitude",
+    allocations: Annotated[
+        str, typer.Option(help="search, threshold; fisher has only search.")
+    ] = "search,threshold",
+    sequences: Annotated[int | None, typer.Option(help="Calibration examples of a draw.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Evaluation examples.")] = None,
+    change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
+) -> None:
+    path = recipe.locate(name)
+    chosen = chosen_recipe(path, change or [], sequences, rows)
+    contenders = [
+        Contender(score, allocation)
+        for score in scores.split(",")
+        for allocation in allocations.split(",")
+        if (score, allocation) != ("fisher", "threshold")
+    ]
+    bench = prepare(chosen, [path.parent, Path.cwd()], seeds)
+    dense = bench.evaluate(bench.dense.model)
+    measure = dense.measures[bench.metric]
+    page = Page.open(
+        out,
+        {
+            "recipe": name,
+            "set": sorted(change or []),
+            "metric": bench.metric,
+            "dense": measure.value,
+            "evaluation examples": measure.examples,
+            "mean tokens": round(float(bench.evaluation.windows.lengths.mean()), 2),
+            "calibration examples": len(bench.draws[0].windows.tokens),
+            "dtype": chosen.model.dtype,
+        },
+    )
+    full = numbers(keeps if seeds_at is None else seeds_at)
+    for keep in sorted(numbers(keeps), key=lambda one: abs(one - LIKELY_ASKED_FIRST)):
+        count = seeds if keep in full else 1
+        for contender in contenders:
+            if page.has(keep, contender.score, contender.allocation, bench.repair.method, count):
+                continue
+            for point in points(bench, dense, contender, keep, count):
+                page.add(point)
+                typer.echo(point.line(measure.value))
+
+
+if __name__ == "__main__":
+    typer.run(main)
