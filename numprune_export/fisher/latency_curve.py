@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,21 +22,6 @@ Curves = Mapping[Kind, Curve]
 
 
 @dataclass(frozen=True)
-class StepRamp:
-    """0 without units, `base` up to `threshold` units, then `slope` more for every further unit.
-
-    Kwon et al. 2022 (arXiv:2204.09656, Eq. 10).
-    """
-
-    base: float
-    threshold: int
-    slope: float
-
-    def __call__(self, units: int) -> float:
-        return self.base + self.slope * max(0, units - self.threshold) if units else 0.0
-
-
-@dataclass(frozen=True)
 class Polyline:
     """Linear between knots, flat before the first one, 0 without units."""
 
@@ -50,28 +34,10 @@ class Polyline:
         return float(np.interp(units, self.widths, self.milliseconds)) if units else 0.0
 
 
-def fit_step_ramp(column: Mapping[int, float]) -> StepRamp:
-    """Least squares over all thresholds among the measured widths.
-
-    As published: for each threshold the base is the mean up to it and the slope, at least 0, that of
-    the best line through (threshold, base).
-    """
-    widths, times = _columns(column)
-    best, found = math.inf, StepRamp(float(times[0]), int(widths[0]), 0.0)
-    for count in range(1, len(widths) + 1):
-        base = float(times[:count].mean())
-        beyond, above = widths[count:] - widths[count - 1], times[count:] - base
-        slope = max(0.0, float(beyond @ above / (beyond @ beyond))) if len(beyond) else 0.0
-        error = float(
-            np.square(times[:count] - base).sum() + np.square(above - slope * beyond).sum()
-        )
-        if error < best:
-            best, found = error, StepRamp(base, int(widths[count - 1]), slope)
-    return found
-
-
 def fit_polyline(column: Mapping[int, float]) -> Polyline:
     """The never falling sequence nearest in least squares to the measured times, joined by lines.
+
+    In place of the step and one ramp of Kwon et al. 2022 (arXiv:2204.09656, Eq. 10), which it contains.
 
     A wider sublayer measured as faster is noise; a search over raw times would pick just those
     widths and be too hopeful. Falling neighbours become their mean (pool adjacent violators).

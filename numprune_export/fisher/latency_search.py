@@ -2,8 +2,12 @@
 
 A knapsack with one choice per sublayer: its width, worth the importance of that many best units
 (Kwon et al. 2022, arXiv:2204.09656, Eq. 8), taking what the curve says. Solved exactly by dynamic
-programming on a grid of milliseconds. Unlike the paper's search (see `step_ramp_search`) it takes
-any curve, floors and alignment, and drops whichever sublayers are best dropped.
+programming on a grid of milliseconds, for any curve, floors and alignment.
+
+The paper's own search (Alg. 3) tries every number of dropped sublayers, the least important ones
+first, and buys units with what is left. Its released code spends one budget over all of these tries,
+compares them by the units bought and not by all that are kept, and fails where a slope is 0 or a layer
+full. Here there are no tries: sublayers are dropped where that is best, and a plan is what it keeps.
 """
 
 from __future__ import annotations

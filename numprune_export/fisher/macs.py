@@ -43,11 +43,6 @@ def unit_parameters(sites: Sequence[Site]) -> dict[str, int]:
     return {site.name: site.unit_cost for site in sites}
 
 
-def unit_bytes(sites: Sequence[Site], itemsize: int) -> dict[str, int]:
-    """The same in bytes, at `itemsize` bytes a parameter."""
-    return {site.name: site.unit_cost * itemsize for site in sites}
-
-
 def total(sites: Sequence[Site], costs: UnitCosts, kept: Mapping[str, Sequence[int]]) -> int:
     """What the kept units cost together."""
     return sum(len(kept[site.name]) * costs[site.name] for site in sites)

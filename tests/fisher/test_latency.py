@@ -1,4 +1,4 @@
-"""Latency tables, the curves through them, and both searches against every plan there is."""
+"""Latency tables, the curves through them, and the search against every plan there is."""
 
 import itertools
 import json
@@ -13,19 +13,30 @@ from scipy.optimize import isotonic_regression
 
 from numprune_export.errors import NumericalError, RecipeError
 from numprune_export.fisher.latency_curve import (
-    StepRamp,
+    Polyline,
     fit_polyline,
-    fit_step_ramp,
     outside,
     predict,
 )
 from numprune_export.fisher.latency_search import GRID, search_curves
 from numprune_export.fisher.latency_table import LatencyTable, measure
-from numprune_export.fisher.step_ramp_search import search_step_ramp
 from numprune_export.fisher.widths import Widths
 
-ANY_CURVE = st.builds(
-    StepRamp, st.floats(0.1, 3), st.integers(1, 3), st.one_of(st.just(0.0), st.floats(0.01, 1))
+
+def ramp(base, threshold, slope):
+    """`base` up to `threshold` units, then `slope` more for every further one."""
+    return Polyline((threshold, threshold + 10), (base, base + 10 * slope))
+
+
+def stairs(steps):
+    return Polyline(tuple(range(1, len(steps) + 1)), tuple(itertools.accumulate(steps)))
+
+
+ANY_CURVE = st.one_of(
+    st.builds(
+        ramp, st.floats(0.1, 3), st.integers(1, 3), st.one_of(st.just(0.0), st.floats(0.01, 1))
+    ),
+    st.builds(stairs, st.lists(st.floats(0.0, 1), min_size=4, max_size=6).map(lambda x: [0.1, *x])),
 )
 
 
@@ -51,37 +62,6 @@ def test_a_time_that_is_none_is_refused(time):
 def test_a_table_survives_json():
     table = LatencyTable({"attention": {1: 0.5, 12: 2.0}, "mlp": {64: 0.25}})
     assert LatencyTable.from_json(json.loads(json.dumps(table.to_json()))) == table
-
-
-@given(base=st.floats(0.1, 5), threshold=st.integers(1, 11), slope=st.floats(0.01, 2))
-def test_the_fit_finds_the_step_and_ramp_that_made_the_table(base, threshold, slope):
-    made = StepRamp(base, threshold, slope)
-    column = {width: made(width) for width in range(1, 13)}
-    found = fit_step_ramp(column)
-    assert all(found(width) == pytest.approx(time) for width, time in column.items())
-    assert (found.threshold, found.base) == (threshold, pytest.approx(base))
-
-
-def test_the_fit_is_the_best_of_all_thresholds_on_any_grid():
-    generator = np.random.default_rng(0)
-    widths = np.asarray([1, 2, 4, 8, 12, 20])
-    for _ in range(20):
-        times = generator.random(6) + 0.05 * widths
-        found = fit_step_ramp(dict(zip(widths.tolist(), times, strict=True)))
-        errors = []
-        for count in range(1, 7):
-            base, x = times[:count].mean(), widths[count:] - widths[count - 1]
-            slope = max(0, (x * (times[count:] - base)).sum() / max(1, (x * x).sum()))
-            made = StepRamp(base, int(widths[count - 1]), slope)
-            errors.append(sum((made(int(w)) - t) ** 2 for w, t in zip(widths, times, strict=True)))
-        mine = sum((found(int(w)) - t) ** 2 for w, t in zip(widths, times, strict=True))
-        assert mine == pytest.approx(min(errors))
-
-
-def test_a_falling_table_gives_a_flat_ramp():
-    found = fit_step_ramp({1: 3.0, 2: 2.0, 3: 1.0})
-    assert found.slope == 0
-    assert found(3) == found(1) > 0
 
 
 @given(st.lists(st.floats(0.1, 9), min_size=1, max_size=12))
@@ -126,61 +106,11 @@ def test_the_knapsack_finds_the_best_plan(seed, fraction, curves, floor, fixed):
     assert worth(importance, got.plan.kept) >= best - 1e-6
 
 
-@settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 999), fraction=st.floats(0, 1), curves=st.tuples(ANY_CURVE, ANY_CURVE))
-def test_the_papers_search_finds_the_best_plan_of_its_own_kind(seed, fraction, curves):
-    """Its own kind: dropped sublayers by least free importance, the free units all kept."""
-    found = sites(heads=[3, 2], neurons=[5, 4])
-    importance = random_importance(found, seed)
-    by_kind = dict(zip(("attention", "mlp"), curves, strict=True))
-    budget = 1e-6 + fraction * predict(found, [site.units for site in found], by_kind)
-    got = search_step_ramp(found, importance, by_kind, budget)
-
-    best = max(
-        best_prefix(importance, found, chosen)
-        for chosen in every_plan(found, lambda site: range(site.units + 1))
-        if predict(found, chosen, by_kind) <= budget
-        and of_its_kind(found, importance, by_kind, chosen)
-    )
-    assert got.predicted_ms <= budget + 1e-9
-    assert worth(importance, got.plan.kept) == pytest.approx(best)
-
-
-def of_its_kind(found, importance, curves, chosen):
-    for kind in ("attention", "mlp"):
-        threshold = curves[kind].threshold
-        members = [(n, site) for n, site in zip(chosen, found, strict=True) if site.kind == kind]
-        free = [
-            (float(importance[site.name].sort(descending=True).values[:threshold].sum()), index)
-            for index, (_, site) in enumerate(members)
-        ]
-        dropped = [index for index, (n, _) in enumerate(members) if n == 0]
-        if dropped != sorted(index for _, index in sorted(free)[: len(dropped)]):
-            return False
-        if any(0 < n < min(threshold, site.units) for n, site in members):
-            return False
-    return True
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    seed=st.integers(0, 999), fraction=st.floats(0.05, 1), curves=st.tuples(ANY_CURVE, ANY_CURVE)
-)
-def test_the_knapsack_is_never_worse_than_the_papers_search(seed, fraction, curves):
-    found = sites(blocks=3, heads=4, neurons=9)
-    importance = random_importance(found, seed)
-    by_kind = dict(zip(("attention", "mlp"), curves, strict=True))
-    budget = fraction * predict(found, [site.units for site in found], by_kind)
-    published = search_step_ramp(found, importance, by_kind, budget * (1 - 6 / GRID))
-    exact = search_curves(found, importance, by_kind, budget)
-    assert worth(importance, exact.plan.kept) >= worth(importance, published.plan.kept) - 1e-6
-
-
 @pytest.mark.parametrize("over", [1e-9, 1e-6, 4e-5])
 def test_a_hair_over_the_budget_is_over_it(over):
     found = [one for one in sites(blocks=2, neurons=3) if one.kind == "mlp"]
     importance = {site.name: torch.ones(3) for site in found}
-    curves = {"mlp": StepRamp(0.1, 1, 0.2)}  # all six units take 1 ms
+    curves = {"mlp": ramp(0.1, 1, 0.2)}  # all six units take 1 ms
     roomy, tight = (
         search_curves(found, importance, curves, budget) for budget in (1.0 + over, 1.0 - over)
     )
@@ -189,15 +119,14 @@ def test_a_hair_over_the_budget_is_over_it(over):
     assert tight.predicted_ms <= 1.0 - over
 
 
-def test_every_combination_of_drops_gets_the_whole_budget():
-    """The released code spends one budget over all combinations: only its first could be met."""
+def test_sublayers_are_dropped_where_their_base_time_buys_more_elsewhere():
     found = sites(blocks=2, heads=2, neurons=2)
     importance = {
         "layers.0.attention": torch.tensor([9.0, 8.0]), "layers.0.mlp": torch.tensor([7.0, 7.0]),
         "layers.1.attention": torch.tensor([0.1, 0.1]), "layers.1.mlp": torch.tensor([0.2, 0.1]),
     }  # fmt: skip
-    curves = {"attention": StepRamp(1.0, 1, 0.5), "mlp": StepRamp(1.0, 1, 0.5)}
-    got = search_step_ramp(found, importance, curves, 3.0)
+    curves = {"attention": ramp(1.0, 1, 0.5), "mlp": ramp(1.0, 1, 0.5)}
+    got = search_curves(found, importance, curves, 3.0)
     assert {name for name, units in got.plan.kept.items() if units} == {
         "layers.0.attention", "layers.0.mlp",
     }  # fmt: skip
@@ -208,28 +137,26 @@ def test_every_combination_of_drops_gets_the_whole_budget():
 def test_sublayers_that_may_not_be_empty_stay():
     found = sites(empty=False)
     importance = random_importance(found, 0)
-    curves = {"attention": StepRamp(1.0, 1, 0.5), "mlp": StepRamp(1.0, 2, 0.5)}
-    for search in (search_curves, search_step_ramp):
-        assert all(search(found, importance, curves, 4.0).plan.kept.values())
-        with pytest.raises(RecipeError, match=r"the smallest that can is 4 ms"):
-            search(found, importance, curves, 3.9)
+    curves = {"attention": ramp(1.0, 1, 0.5), "mlp": ramp(1.0, 2, 0.5)}
+    assert all(search_curves(found, importance, curves, 4.0).plan.kept.values())
+    with pytest.raises(RecipeError, match=r"the smallest that can is 4 ms"):
+        search_curves(found, importance, curves, 3.9)
 
 
 def test_a_budget_below_what_is_never_pruned_names_the_smallest():
     found = sites()
     importance = random_importance(found, 0)
-    curves = {"attention": StepRamp(1.0, 1, 0.5), "mlp": StepRamp(1.0, 2, 0.5)}
-    for search in (search_curves, search_step_ramp):
-        with pytest.raises(RecipeError, match=r"2 ms cannot be met: the smallest that can is 2\.5"):
-            search(found, importance, curves, 2.0, fixed_ms=2.5)
-        got = search(found, importance, curves, 2.5, fixed_ms=2.5)
-        assert not any(got.plan.kept.values())
-        assert got.predicted_ms == 2.5
+    curves = {"attention": ramp(1.0, 1, 0.5), "mlp": ramp(1.0, 2, 0.5)}
+    with pytest.raises(RecipeError, match=r"2 ms cannot be met: the smallest that can is 2\.5"):
+        search_curves(found, importance, curves, 2.0, fixed_ms=2.5)
+    got = search_curves(found, importance, curves, 2.5, fixed_ms=2.5)
+    assert not any(got.plan.kept.values())
+    assert got.predicted_ms == 2.5
 
 
 def test_what_the_curves_leave_out_makes_the_dense_prediction_exact():
     found = sites()
-    curves = {"attention": StepRamp(1.0, 1, 0.5), "mlp": StepRamp(1.0, 2, 0.5)}
+    curves = {"attention": ramp(1.0, 1, 0.5), "mlp": ramp(1.0, 2, 0.5)}
     fixed = outside(found, curves, dense_ms=20.0)
     importance = random_importance(found, 1)
     whole = search_curves(found, importance, curves, 20.0 + 1e-6, fixed_ms=fixed)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numprune_export.errors import NumericalError, RecipeError
-from numprune_export.fisher import macs
+from numprune_export.fisher import budget, macs
 from numprune_export.fisher.search import search, smallest_budget
 from numprune_export.fisher.widths import Widths
 from numprune_export.plan import Producer, Site
@@ -185,6 +185,18 @@ def test_a_gated_mlp_and_grouped_heads_count_every_projection():
     assert costs["layers.0.attention"] == 10 * 32 * (24 + 8 + 8 + 24) + 2 * 100 * 24
 
 
-def test_bytes_are_parameters_times_their_size():
-    found = sites()
-    assert macs.unit_bytes(found, 2) == {k: 2 * v for k, v in macs.unit_parameters(found).items()}
+def test_a_fraction_of_bytes_is_that_of_parameters_and_is_kept_to():
+    found = sites(heads=3, neurons=5)
+    scores = {
+        name: one.repeat_interleave(site.consumer_width)
+        for site in found
+        for name, one in random_importance([site], seed=3).items()
+    }
+    plans = []
+    for cost in ("parameters", "bytes"):
+        wanted = budget.Search(cost=cost)
+        costs = budget.unit_costs(wanted, found, config=None, length=7.0)
+        plans.append(budget.plan(wanted, found, scores, costs, keep=0.6))
+    assert plans[0] == plans[1]
+    kept = sum(len(plans[1].kept[site.name]) * site.unit_cost for site in found)
+    assert 0.3 < kept / plans[1].prunable_parameters <= 0.6
