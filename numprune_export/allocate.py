@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -50,6 +50,8 @@ class _Ladder:
     """Falling, one per unit."""
     counts: list[int]
     """Allowed numbers of kept units, rising."""
+    costs: list[int]
+    """Parameters of the best units, one sum per count."""
 
     def rung(self, threshold: float) -> int:
         """The largest allowed count whose units all score at least `threshold` (or the floor)."""
@@ -76,7 +78,7 @@ def allocate(
         NumericalError: a score is not a number.
     """
     ladders = [_ladder(site, scores[site.name], settings) for site in sites]
-    budget = math.floor(keep * sum(site.units * site.unit_cost for site in sites))
+    budget = math.floor(keep * sum(site.parameters for site in sites))
     _check_floors(ladders, budget, keep, settings)
     match settings.method:
         case "global":
@@ -106,13 +108,12 @@ def _ladder(site: Site, columns: Float[Tensor, " n"], settings: Allocation) -> _
     step = settings.align_to if site.kind == "mlp" else 1
     least = max(1, math.ceil(settings.min_keep * site.units))
     counts = [n for n in range(step, site.units, step) if n >= least] + [site.units]
-    return _Ladder(site, order, [float(units[unit]) for unit in order], counts)
+    costs = [site.cost(order[:count]) for count in counts]
+    return _Ladder(site, order, [float(units[unit]) for unit in order], counts, costs)
 
 
 def _cost(ladders: Sequence[_Ladder], rungs: Sequence[int]) -> int:
-    return sum(
-        one.counts[rung] * one.site.unit_cost for one, rung in zip(ladders, rungs, strict=True)
-    )
+    return sum(one.costs[rung] for one, rung in zip(ladders, rungs, strict=True))
 
 
 def _check_floors(
@@ -158,7 +159,7 @@ def _fill(ladders: Sequence[_Ladder], rungs: list[int], budget: int) -> list[int
 
 
 def _step_cost(one: _Ladder, rung: int) -> int:
-    return (one.counts[rung + 1] - one.counts[rung]) * one.site.unit_cost
+    return one.costs[rung + 1] - one.costs[rung]
 
 
 def _step_score(one: _Ladder, rung: int) -> float:
@@ -194,9 +195,7 @@ def _literal(ladders: Sequence[_Ladder], keep: float) -> list[int]:
     """Eq. 8 as printed: head scores times α, the threshold at a rank among units, not a cost."""
     channel = min(one.site.unit_cost for one in ladders)
     scaled = [
-        _Ladder(
-            one.site, one.order, [s * one.site.unit_cost / channel for s in one.scores], one.counts
-        )
+        replace(one, scores=[score * one.site.unit_cost / channel for score in one.scores])
         for one in ladders
     ]
     everything = sorted(score for one in scaled for score in one.scores)

@@ -47,7 +47,7 @@ class Inspection:
 
     @property
     def prunable(self) -> int:
-        return sum(site.units * site.unit_cost for site in self.sites)
+        return sum(site.parameters for site in self.sites)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -5,7 +5,8 @@ constraint gives the same minimiser from one solve over the kept inputs K (P: th
 
     V = W_K + W_P · G_PK · (G_KK + ½γI)⁻¹
 
-with γ of Remark 5 acting as a ridge on the change, not on the weight.
+with γ of Remark 5 acting as a ridge on the change, not on the weight. With a bias to fit as well, G is
+the covariance and the bias takes up what is left of the mean.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ class ClosedForm(Strict):
     method: Literal["closed_form"] = "closed_form"
     damping: PositiveFloat = 0.01
     """½γ of Remark 5, relative to the mean of the Gram diagonal (the paper gives no value)."""
+    affine: bool = False
+    """Fit a bias too. The layer has one afterwards, which some runtimes do not take; there is no place
+    to fold it into."""
     order: Literal["one_shot", "sequential"] = "sequential"
     """`one_shot`: X from the dense model. `sequential`: X from the already pruned prefix, block by
     block; Eq. 9 allows both."""
@@ -39,7 +43,8 @@ class ClosedForm(Strict):
         statistics: Statistics,
         kept: Int64[Tensor, " k"],
     ) -> tuple[Float[Tensor, "out k"], Float[Tensor, " out"] | None]:
-        """The refitted kept columns, solved in fp64, in the weight's dtype; the bias unchanged.
+        """The refitted kept columns, solved in fp64, in the weight's dtype; the bias unchanged unless
+        `affine`.
 
         Args:
             weight: The consumer's weight, PyTorch layout.
@@ -47,7 +52,9 @@ class ClosedForm(Strict):
             statistics: Its input.
             kept: Indices of the inputs that stay, in the order of the result's columns.
         """
-        gram = statistics.gram.double()
+        gram, wide = statistics.gram.double(), weight.double()
+        if self.affine:
+            gram = gram / statistics.tokens - torch.outer(statistics.mean, statistics.mean)
         gone = complement(weight.shape[1], kept)
         system = gram[kept][:, kept]
         # A site without any activation has no mean; the change is zero under any ridge then.
@@ -55,6 +62,8 @@ class ClosedForm(Strict):
         system.diagonal().add_(ridge)
         factor = torch.linalg.cholesky(system)
         transfer = torch.cholesky_solve(gram[kept][:, gone], factor)  # (k, p)
-        wide = weight.double()
         refitted = wide[:, kept] + wide[:, gone] @ transfer.T
+        if self.affine:
+            shift = wide @ statistics.mean - refitted @ statistics.mean[kept]
+            bias = (shift if bias is None else shift + bias.double()).to(weight.dtype)
         return refitted.to(weight.dtype), bias

@@ -59,6 +59,29 @@ def test_closed_form_minimises_error_plus_ridge_on_the_change(data, n, seed):
     assert gradient.abs().max() < 1e-7 * statistics.gram.diagonal().mean()
 
 
+@settings(deadline=None)
+@given(data=st.data(), n=st.integers(3, 12), seed=st.integers(0, 99))
+def test_affine_minimises_error_plus_ridge_over_weight_and_bias(data, n, seed):
+    kept = data.draw(st.sets(st.integers(0, n - 1), min_size=1, max_size=n - 1))
+    weight, x, statistics, index = problem(n, kept, seed)
+    own = torch.arange(4, dtype=torch.float64)
+    small, bias = ClosedForm(damping=0.05, affine=True)(weight, own, statistics, index)
+
+    trial, shift = small.clone().requires_grad_(), bias.clone().requires_grad_()
+    ridge = 0.05 * statistics.variance.mean() * len(x)
+    lost = x @ weight.T + own - x[:, index] @ trial.T - shift
+    loss = lost.square().sum() + ridge * (trial - weight[:, index]).square().sum()
+    for gradient in torch.autograd.grad(loss, (trial, shift)):
+        assert gradient.abs().max() < 1e-7 * statistics.gram.diagonal().mean()
+
+
+def test_affine_gives_a_bias_to_a_layer_without_one_and_is_never_worse():
+    weight, x, statistics, kept = problem(9, {0, 3, 4, 8}, seed=6)
+    small, bias = ClosedForm(damping=1e-9, affine=True)(weight, None, statistics, kept)
+    plain, _ = ClosedForm(damping=1e-9)(weight, None, statistics, kept)
+    assert error(x, weight, small, kept, bias) < error(x, weight, plain, kept)
+
+
 def test_a_removed_copy_of_a_kept_input_costs_nothing():
     weight, x, _, kept = problem(6, {0, 1, 2, 3, 4}, seed=1)
     x[:, 5] = x[:, 2]

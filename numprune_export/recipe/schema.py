@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -18,7 +15,6 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     Tag,
-    ValidationError,
     model_validator,
 )
 
@@ -27,14 +23,12 @@ from numprune_export.compensate.bias import Bias
 from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Corpus
-from numprune_export.errors import RecipeError
 from numprune_export.fisher.budget import Search
 from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.score import Score
 from numprune_export.score.wanda import Wanda
 from numprune_export.strict import Strict
-from numprune_export.tasks import glue
 from numprune_export.tasks.labelled import LabelledData
 
 DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
@@ -173,168 +167,6 @@ class Recipe(Strict):
                 "`evaluation.windows` must be `packed`: perplexity is over full windows"
             )
         return self
-
-
-def builtin_dir() -> Path:
-    """Where the shipped recipes are: inside the wheel, or beside the package in a checkout."""
-    packaged = Path(__file__).with_name("_recipes")
-    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "recipes"
-
-
-def builtin_names() -> list[str]:
-    """Of the shipped files; `glue.table()` has more, which no file holds."""
-    return sorted(path.stem for path in builtin_dir().glob("*.yaml"))
-
-
-@dataclass(frozen=True)
-class Named:
-    """A recipe with its name, and the folder that its relative paths are looked up in first."""
-
-    recipe: Recipe
-    name: str
-    folder: Path
-
-
-def named(name: str, changes: Sequence[str] = ()) -> Named:
-    """A recipe from a file, by the name of a shipped one, or from the table of GLUE and SQuAD.
-
-    Raises:
-        RecipeError: there is none, or something in it is not allowed.
-    """
-    if not Path(name).is_file() and name in glue.table():
-        content = _from_table(glue.entry(name))
-        for change in changes:
-            _apply(content, change)
-        return Named(parse(content, name), name, Path.cwd())
-    path = locate(name)
-    return Named(load(path, changes), path.stem, path.parent)
-
-
-def _from_table(entry: glue.Entry) -> dict[str, Any]:
-    """The published method on a published task (Kwon et al. 2022), with the full refit."""
-    return {
-        "version": 1,
-        "model": entry.model,
-        "keep": 0.6,
-        "calibration": entry.calibration,
-        "evaluation": entry.evaluation,
-        "score": "fisher",
-        "allocate": {"method": "search", "length": entry.mean_length},
-        "compensate": "refit",
-    }
-
-
-def locate(name: str) -> Path:
-    """A recipe file, or the name of a shipped one.
-
-    Raises:
-        RecipeError: there is neither.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    if name in builtin_names():
-        return builtin_dir() / f"{name}.yaml"
-    close = difflib.get_close_matches(path.stem, [*builtin_names(), *glue.table()], n=1)
-    raise RecipeError(
-        f"no recipe `{name}`: neither a file nor a shipped recipe",
-        hint=f"did you mean `{close[0]}`?" if close else f"shipped: {', '.join(builtin_names())}",
-    )
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, refusing a key given twice where YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"key `{key}` is given twice")
-        return super().construct_mapping(node, deep)
-
-
-def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `key=value` changes to it before it is checked.
-
-    Raises:
-        RecipeError: not readable, not YAML, or something in it is not allowed.
-    """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read `{path}`: {error}", hint="check the file") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(
-            f"`{path}` is not YAML: {' '.join(str(error).split())}", hint="mend its syntax"
-        ) from None
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"`{path}` is not a recipe", hint="it must be a mapping with `version: 1`"
-        )
-    for change in changes:
-        _apply(content, change)
-    return parse(content, path.name)
-
-
-def parse(content: dict[str, Any], name: str) -> Recipe:
-    """Check a recipe's content; `name` is used in messages.
-
-    Raises:
-        RecipeError: the first thing in it that is not allowed, by its dotted key.
-    """
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise _explain(error, name) from None
-
-
-def _apply(content: dict[str, Any], change: str) -> None:
-    key, equals, value = change.partition("=")
-    if not equals or not key:
-        raise RecipeError(
-            f"`--set {change}` is not `key=value`", hint="for example `--set keep=0.7`"
-        )
-    *path, last = key.split(".")
-    for part in path:
-        inner = content.get(part)
-        if isinstance(inner, str):
-            inner = {"source" if part == "model" else "method": inner}
-        content[part] = dict(inner) if isinstance(inner, dict) else {}
-        content = content[part]
-    try:
-        content[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise RecipeError(f"`{value}` in `--set {change}` is not YAML", hint="quote it") from None
-
-
-def _explain(error: ValidationError, name: str) -> RecipeError:
-    first = error.errors()[0]
-    # Union members add their tag to the location: `score.numerical.penalty` reads `score.penalty`.
-    location = [str(part) for part in first["loc"]]
-    if len(location) > 1 and location[0] in UNIONS:
-        del location[1]
-    key = ".".join(location) or "recipe"
-    message = first["msg"][0].lower() + first["msg"][1:]
-    value = f" (got `{first['input']}`)" if isinstance(first["input"], str | int | float) else ""
-    if first["type"] == "extra_forbidden":
-        return RecipeError(f"{name}: unknown key `{key}`", hint=_closest(location))
-    if first["type"] == "union_tag_invalid":
-        message = f"unknown method, expected one of {first['ctx']['expected_tags']}"
-        value = f" (got `{first['ctx']['tag']}`)"
-    more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
-    return RecipeError(
-        f"{name}: `{key}`: {message}{value}{more}",
-        hint="see recipes/schema.json, or `numprune-export schema`",
-    )
-
-
-def _closest(location: list[str]) -> str:
-    """Which known key an unknown one resembles, looked up anywhere in the schema."""
-    known = set(Recipe.model_fields)
-    for section in Recipe.model_json_schema()["$defs"].values():
-        known |= set(section.get("properties", {}))
-    close = difflib.get_close_matches(location[-1], sorted(known), n=1)
-    return f"did you mean `{close[0]}`?" if close else "see `numprune-export schema` for all keys"
 
 
 def dump(recipe: Recipe) -> str:
