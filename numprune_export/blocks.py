@@ -6,7 +6,7 @@ runs no block at all, so layers with different masks (sliding windows) each get 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +64,17 @@ class _Recorder(nn.Module):
         return hidden
 
 
+class _Source(nn.Module):
+    """Stands in for all blocks: these hidden states come out, whatever goes in."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        return self.hidden
+
+
 class _Reached(Exception):
     """Raised at a layer's input to leave a block early; never leaves this module."""
 
@@ -77,15 +88,24 @@ def embed(model: nn.Module, family: Family, windows: Windows, batch: int) -> lis
     trunk, batches = model.get_submodule(family.trunk), []
     with torch.no_grad(), _blocks_replaced(model, family, recorders):
         for rows in windows.by_length(batch):
-            part = windows.rows(rows)
-            ids = torch.from_numpy(part.tokens)
-            real = torch.arange(ids.shape[1]) < torch.from_numpy(part.lengths)[:, None]
-            types = None if part.types is None else torch.from_numpy(part.types)
+            ids, real, types = _tensors(windows.rows(rows))
             with _input_of(recorders[0]) as captured:
                 trunk(**family.inputs(ids, real, types))
             arguments = [one.arguments for one in recorders]
             batches.append(Batch(captured[0], arguments, None if bool(real.all()) else real))
     return batches
+
+
+def after(model: nn.Module, family: Family, windows: Windows, hidden: Tensor) -> Any:
+    """What the model makes of the last block's output: its own forward with no block in it.
+
+    Args:
+        windows: Of the same tokens; masks are made of them, and an embedding that goes nowhere.
+        hidden: (batch, length, hidden). A gradient may be taken back to it.
+    """
+    ids, real, types = _tensors(windows)
+    with _blocks_replaced(model, family, [_Source(hidden)]):
+        return model(**family.inputs(ids, real, types))
 
 
 def advance(block: nn.Module, index: int, batches: list[Batch], tick: Tick) -> None:
@@ -141,9 +161,16 @@ def watch(
             handle.remove()
 
 
+def _tensors(windows: Windows) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Tokens, which of them are real, and their types, as `Family.inputs` takes them."""
+    ids = torch.from_numpy(windows.tokens)
+    real = torch.arange(ids.shape[1]) < torch.from_numpy(windows.lengths)[:, None]
+    return ids, real, None if windows.types is None else torch.from_numpy(windows.types)
+
+
 @contextmanager
 def _blocks_replaced(
-    model: nn.Module, family: Family, stand_ins: list[_Recorder]
+    model: nn.Module, family: Family, stand_ins: Sequence[nn.Module]
 ) -> Iterator[None]:
     """Other modules where the model's blocks were, for the time of a `with`."""
     path, _, name = family.blocks.rpartition(".")

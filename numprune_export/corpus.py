@@ -77,6 +77,12 @@ class Windows:
         types = None if self.types is None else self.types[chosen, :width]
         return Windows(self.tokens[chosen, :width], lengths, types)
 
+    def positions(self, start: int, stop: int) -> Windows:
+        """Every window from position `start` up to `stop`, which is inside or the end."""
+        types = None if self.types is None else self.types[:, start:stop]
+        lengths = (self.lengths - start).clip(0, stop - start)
+        return Windows(self.tokens[:, start:stop], lengths, types)
+
     def by_length(self, size: int) -> list[NDArray[np.intp]]:
         """Row numbers of batches of at most `size`, longest first: like lengths together pad least."""
         order = np.argsort(-self.lengths, kind="stable")

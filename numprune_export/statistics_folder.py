@@ -43,6 +43,22 @@ def read_gradients(folder: Path, site: Site) -> Tensor | None:
     return found
 
 
+def write_output_fisher(folder: Path, fisher: Mapping[str, Tensor]) -> None:
+    """Fisher information of consumers' outputs by site name, (out, out) fp64; one file per site."""
+    for name, one in fisher.items():
+        save_file({"fisher": one.contiguous()}, _fisher_file(folder, name))
+
+
+def read_output_fisher(folder: Path, site: Site) -> Tensor | None:
+    """A site's Fisher information of its consumer's output, or None if calibration gathered none."""
+    path = _fisher_file(folder, site.name)
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        found: Tensor = file.get_tensor("fisher")
+    return found
+
+
 def read_site(folder: Path, site: Site) -> Statistics:
     """The statistics of one site; nothing else is read."""
     with safe_open(_file(folder, site.block), framework="pt") as file:
@@ -52,6 +68,7 @@ def read_site(folder: Path, site: Site) -> Statistics:
             int(file.get_tensor(f"{site.name}.tokens")),
             site.consumer_width,
             read_gradients(folder, site),
+            read_output_fisher(folder, site),
         )
 
 
@@ -71,3 +88,7 @@ def size_bytes(sites: tuple[Site, ...]) -> int:
 
 def _file(folder: Path, block: int) -> Path:
     return folder / f"block_{block:03d}.safetensors"
+
+
+def _fisher_file(folder: Path, site: str) -> Path:
+    return folder / f"output_fisher.{site}.safetensors"

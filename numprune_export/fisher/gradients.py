@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from numprune_export.blocks import Tick
 from numprune_export.corpus import Windows
-from numprune_export.errors import InputError, NumericalError
+from numprune_export.errors import InputError
 from numprune_export.family import Family
+from numprune_export.fisher.finite import require_finite
+from numprune_export.fisher.frozen import frozen
 from numprune_export.plan import Site
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -71,14 +73,14 @@ def unit_gradients(
     _check(windows, labels, batch)
     examples = len(windows.tokens)
     gradients = {site.name: torch.zeros(examples, site.units) for site in family.sites(model)}
-    with _frozen(model):
+    with frozen(model):
         for rows in windows.by_length(batch):
             found = _of_batch(model, family, windows.rows(rows), labels[rows], loss)
             for name, one in gradients.items():
                 one[rows] = found[name]
             tick(len(rows))
     for name, one in gradients.items():
-        _require_finite(one, f"mask gradients at `{name}` are")
+        require_finite(one, f"mask gradients at `{name}` are")
     return gradients if per == "example" else {k: _means(v, batch) for k, v in gradients.items()}
 
 
@@ -107,7 +109,7 @@ def _of_batch(
     with torch.enable_grad(), _masks(model, family, found):
         losses = loss(model(**family.inputs(ids, real, types)), labels)
         assert losses.shape == (len(ids),), losses.shape
-        _require_finite(losses, "the loss of a calibration example is")
+        require_finite(losses, "the loss of a calibration example is")
         losses.sum().backward()  # type: ignore[no-untyped-call]
     return found
 
@@ -146,18 +148,6 @@ def _multiplied(site: Site, found: dict[str, Tensor]) -> Callable[..., tuple[Ten
     return before
 
 
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No weight asks for a gradient within; afterwards each is as it was."""
-    before = [(one, one.requires_grad) for one in model.parameters()]
-    model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for one, asked in before:
-            one.requires_grad_(asked)
-
-
 def _check(windows: Windows, labels: Tensor, batch: int) -> None:
     examples = len(windows.tokens)
     if len(labels) != examples:
@@ -169,12 +159,4 @@ def _check(windows: Windows, labels: Tensor, batch: int) -> None:
         raise InputError(
             f"{examples} calibration examples are fewer than one batch of {batch}",
             hint=f"give more examples, or lower the batch to at most {examples}",
-        )
-
-
-def _require_finite(values: Tensor, what: str) -> None:
-    if not bool(torch.isfinite(values).all()):
-        raise NumericalError(
-            f"{what} not finite",
-            hint="check the checkpoint and its labels, or calibrate in `dtype: float32`",
         )
