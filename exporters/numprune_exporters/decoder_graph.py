@@ -27,8 +27,8 @@ class Flavour(Protocol):
         """RMSNorm of x over its last axis."""
         ...
 
-    def mix(self, index: int, layer: DecoderLayer, packed: ir.Value) -> ir.Value:
-        """Packed q, k, v of layer `index` to (batch, sequence, query heads * head_dim)."""
+    def mix(self, index: int, layer: DecoderLayer, x: ir.Value) -> ir.Value:
+        """The normed x of layer `index` to (batch, sequence, query heads * head_dim)."""
         ...
 
     def outputs(self) -> Sequence[ir.Value]:
@@ -67,8 +67,7 @@ def _blocks(
     for index, layer in enumerate(decoder.layers):
         with g.scope(f"layers.{index}"):
             x = flavour.norm("attention_norm", residual, layer.input_norm)
-            packed = parts.linear(g, "attention.qkv", x, layer.query, layer.key, layer.value)
-            mixed = flavour.mix(index, layer, packed)
+            mixed = flavour.mix(index, layer, x)
             if index + 1 == len(decoder.layers):
                 # After the last attention no position looks at another one.
                 mixed, residual = (parts.select(g, one, positions) for one in (mixed, residual))

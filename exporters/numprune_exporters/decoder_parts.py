@@ -83,6 +83,12 @@ def norm(g: GraphWriter, name: str, x: ir.Value, weight: Tensor, epsilon: float)
     return g.narrow(g.op("Mul", g.op("Div", x, root), scale))
 
 
+def query_key_value(g: GraphWriter, x: ir.Value, *layers: DecoderLayer) -> ir.Value:
+    """Queries, keys and values of x side by side, layer after layer."""
+    projections = (one for layer in layers for one in (layer.query, layer.key, layer.value))
+    return linear(g, "attention.qkv", x, *projections)
+
+
 def split_heads(
     g: GraphWriter,
     decoder: Decoder,
@@ -145,13 +151,16 @@ def cache_values(
 ) -> list[CachePair]:
     """Graph inputs or outputs `name.{layer}.{key,value}` (batch, kv heads, length, width)."""
 
-    def one(layer: int, heads: int, part: str) -> ir.Value:
-        return value(f"{name}.{layer}.{part}", g.dtype, ("batch", heads, length, width))
-
     return [
-        (one(index, layer.kv_heads, "key"), one(index, layer.kv_heads, "value"))
+        cache_pair(g, f"{name}.{index}", layer.kv_heads, length, width)
         for index, layer in enumerate(decoder.layers)
     ]
+
+
+def cache_pair(g: GraphWriter, name: str, heads: int, length: str, width: int) -> CachePair:
+    """Graph inputs or outputs `name.{key,value}` (batch, heads, length, width)."""
+    shape = ("batch", heads, length, width)
+    return value(f"{name}.key", g.dtype, shape), value(f"{name}.value", g.dtype, shape)
 
 
 def flat(pairs: Sequence[CachePair]) -> list[ir.Value]:

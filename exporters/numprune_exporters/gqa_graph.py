@@ -1,4 +1,4 @@
-"""The graph for ONNX Runtime: one GroupQueryAttention node per layer, KV cache updated in place.
+"""The graph for ONNX Runtime: a GroupQueryAttention node per layer, KV cache updated in place.
 
 Inputs: `input_ids` (batch, sequence) int64; `seqlens_k` (batch,) int32, each row's length after
 this call minus one; `total_sequence_length` () int32, the longest of those lengths;
@@ -7,18 +7,23 @@ this call minus one; `total_sequence_length` () int32, the longest of those leng
 Outputs: `logits` (batch, k, vocabulary) fp32; `present.{i}.{key,value}`, to be bound to the buffers
 of the past.
 
+A layer whose KV heads serve different numbers of query heads has a node for each run of equal ones,
+and caches of their own: `past_key_values.{i}.{run}.{key,value}`.
+
 The first call may hold right-padded rows of different lengths. Every later call appends one token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
 from numprune_export.artifact import Decoder, DecoderLayer
-from numprune_exporters import decoder_graph
+from numprune_exporters import decoder_graph, query_groups
 from numprune_exporters import decoder_parts as parts
 from numprune_exporters.graph_writer import MICROSOFT, Array, GraphWriter, value
 
@@ -40,17 +45,16 @@ def build(decoder: Decoder, metadata: dict[str, str], dtype: str = "float32") ->
 
 
 class _FusedAttention:
-    """One node per layer: rotation, cache update, causal or windowed softmax, mixing."""
+    """One node per run of a layer: rotation, cache update, causal or windowed softmax, mixing."""
 
     def __init__(self, g: GraphWriter, decoder: Decoder) -> None:
         self._g, self._decoder = g, decoder
         seqlens = value("seqlens_k", ir.DataType.INT32, ("batch",))
         total = value("total_sequence_length", ir.DataType.INT32, ())
         self._lengths = (seqlens, total)
-        width = head_width(decoder)
-        self._pasts = parts.cache_values(g, decoder, "past_key_values", "capacity", width)
-        self._presents = parts.cache_values(g, decoder, "present", "capacity", width)
-        self.inputs = (*self._lengths, *parts.flat(self._pasts))
+        self._pasts = list(_caches(g, decoder, "past_key_values"))
+        self._presents = list(_caches(g, decoder, "present"))
+        self.inputs = (*self._lengths, *parts.flat([one for each in self._pasts for one in each]))
         self._rotation = _rotation(g, decoder)
 
     def norm(self, name: str, x: ir.Value, weight: Tensor) -> ir.Value:
@@ -59,14 +63,38 @@ class _FusedAttention:
 
     def outputs(self) -> list[ir.Value]:
         """See Flavour.outputs."""
-        return parts.flat(self._presents)
+        return parts.flat([one for each in self._presents for one in each])
 
-    def mix(self, index: int, layer: DecoderLayer, packed: ir.Value) -> ir.Value:
+    def mix(self, index: int, layer: DecoderLayer, x: ir.Value) -> ir.Value:
         """See Flavour.mix."""
+        g, runs = self._g, query_groups.single_runs(layer, self._decoder.head_dim)
+        packed = parts.query_key_value(g, x, *runs)
+        widths = [(one.query_heads + 2 * one.kv_heads) * self._decoder.head_dim for one in runs]
+        mixed = []
+        for number, (run, part, past, present) in enumerate(
+            zip(
+                runs,
+                query_groups.split(g, packed, widths, axis=-1),
+                self._pasts[index],
+                self._presents[index],
+                strict=True,
+            )
+        ):
+            with g.scope(f"runs.{number}") if len(runs) > 1 else nullcontext():
+                mixed.append(self._attended(run, part, past, present))
+        return query_groups.joined(g, mixed)
+
+    def _attended(
+        self,
+        layer: DecoderLayer,
+        packed: ir.Value,
+        past: parts.CachePair,
+        present: parts.CachePair,
+    ) -> ir.Value:
         mixed, *updated = self._g.ops(
             "GroupQueryAttention",
             *self._operands(layer, packed),
-            *self._pasts[index],
+            *past,
             *self._lengths,
             *self._rotation,
             outputs=3,
@@ -77,7 +105,7 @@ class _FusedAttention:
             scale=self._decoder.head_dim**-0.5,
             local_window_size=-1 if layer.sliding_window is None else layer.sliding_window,
         )
-        for made, port in zip(updated, self._presents[index], strict=True):
+        for made, port in zip(updated, present, strict=True):
             self._g.declare(made, port)
         return _narrowed(self._g, self._decoder, mixed, layer.query_heads)
 
@@ -96,6 +124,20 @@ class _FusedAttention:
             _widened(g, decoder, key, kv),
             _widened(g, decoder, values, kv),
         )
+
+
+def _caches(g: GraphWriter, decoder: Decoder, name: str) -> Iterator[list[parts.CachePair]]:
+    """Graph inputs or outputs, a pair for each run of each layer."""
+    width = head_width(decoder)
+    for index, layer in enumerate(decoder.layers):
+        counts = query_groups.kv_heads(layer)
+        names = [f"{name}.{index}.{run}" for run in range(len(counts))]
+        if len(counts) == 1:
+            names = [f"{name}.{index}"]
+        yield [
+            parts.cache_pair(g, one, heads, "capacity", width)
+            for one, heads in zip(names, counts, strict=True)
+        ]
 
 
 def head_width(decoder: Decoder) -> int:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from numprune_export.artifact import Decoder, DecoderLayer
 from numprune_exporters import decoder_parts as parts
+from numprune_exporters import query_groups
 from numprune_exporters.graph_writer import GraphWriter
 from numprune_exporters.rotation import Rotation
 from numprune_exporters.slot_mask import SlotMask
@@ -42,51 +43,72 @@ class Decomposed:
         """See Flavour.outputs."""
         return [self._ports.new()]
 
-    def mix(self, index: int, layer: DecoderLayer, packed: ir.Value) -> ir.Value:
+    def mix(self, index: int, layer: DecoderLayer, x: ir.Value) -> ir.Value:
         """See Flavour.mix."""
         g = self._g
+        packed = parts.query_key_value(g, x, layer)
         query, key, values = parts.split_heads(g, self._decoder, layer, packed, self.norm)
         query = g.op("Mul", query, g.number(self._decoder.head_dim**-0.5))
         query, key = self._rotation.rotated(query), self._rotation.rotated(key)
         key, values = (g.op("Transpose", one, perm=(2, 0, 1, 3)) for one in (key, values))
         self._ports.add(key, values)
-        past_key, past_values = self._ports.caches[index]
-        stacked = self._stacked(layer, query)
+        queries = query_groups.split(g, query, query_groups.query_heads(layer), axis=2)
+        cached = zip(
+            *(
+                query_groups.split(g, one, query_groups.kv_heads(layer), axis=0)
+                for one in (*self._ports.caches[index], key, values)
+            ),
+            strict=True,
+        )
+        mixed = [
+            self._attended(layer.sliding_window, *run)
+            for run in zip(layer.runs, queries, cached, strict=True)
+        ]
+        return query_groups.joined(g, mixed)
+
+    def _attended(
+        self,
+        window: int | None,
+        run: tuple[int, int],
+        query: ir.Value,
+        cached: tuple[ir.Value, ...],
+    ) -> ir.Value:
+        """One run's heads side by side; `cached` are keys and values, first of slots, then of the call."""
+        g, (past_key, past_values, key, values) = self._g, cached
+        stacked = self._stacked(run, query)
         scores = [
             g.op("MatMul", stacked, g.op("Transpose", one, perm=(0, 1, 3, 2)))
             for one in (past_key, key)
         ]
-        past, own = self._weights(layer, g.op("Concat", *scores, axis=-1))
+        past, own = self._weights(window, run, g.op("Concat", *scores, axis=-1))
         mixed = g.op("Add", g.op("MatMul", past, past_values), g.op("MatMul", own, values))
-        return self._unstacked(layer, mixed)
+        return self._unstacked(run, mixed)
 
-    def _stacked(self, layer: DecoderLayer, query: ir.Value) -> ir.Value:
+    def _stacked(self, run: tuple[int, int], query: ir.Value) -> ir.Value:
         """(batch, sequence, query heads, head_dim) to (kv heads, batch, group * sequence, head_dim)."""
-        g, kv, dim = self._g, layer.kv_heads, self._decoder.head_dim
-        query = g.op("Reshape", query, g.int64s(0, 0, kv, layer.query_heads // kv, dim))
+        g, dim, (kv, group) = self._g, self._decoder.head_dim, run
+        query = g.op("Reshape", query, g.int64s(0, 0, kv, group, dim))
         query = g.op("Transpose", query, perm=(2, 0, 3, 1, 4))
         return g.op("Reshape", query, g.int64s(0, 0, -1, dim))
 
-    def _weights(self, layer: DecoderLayer, scores: ir.Value) -> tuple[ir.Value, ir.Value]:
+    def _weights(
+        self, window: int | None, run: tuple[int, int], scores: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
         """Softmax over slots and own tokens together, in fp32; then the two parts of it."""
-        g, kv = self._g, layer.kv_heads
-        group = layer.query_heads // kv
+        g, (kv, group) = self._g, run
         apart = g.op("Reshape", g.wide(scores), self._shape(kv, "batch", group, "sequence", "both"))
-        masked = g.op("Add", apart, g.op("Unsqueeze", self._additive(layer), g.int64s(1)))
+        masked = g.op("Add", apart, g.op("Unsqueeze", self._mask.additive(window), g.int64s(1)))
         weights = g.narrow(g.op("Softmax", masked, axis=-1))
         rows = g.op("Reshape", weights, self._shape(kv, "batch", -1, "both"))
         past, own = g.ops("Split", rows, self._parts, outputs=2, axis=-1)
         return past, own
 
-    def _additive(self, layer: DecoderLayer) -> ir.Value:
-        return self._mask.additive(layer.sliding_window)
-
-    def _unstacked(self, layer: DecoderLayer, mixed: ir.Value) -> ir.Value:
+    def _unstacked(self, run: tuple[int, int], mixed: ir.Value) -> ir.Value:
         """`_stacked` undone, heads side by side: (batch, sequence, query heads * head_dim)."""
-        g, kv, dim = self._g, layer.kv_heads, self._decoder.head_dim
-        shape = self._shape(kv, "batch", layer.query_heads // kv, "sequence", dim)
+        g, dim, (kv, group) = self._g, self._decoder.head_dim, run
+        shape = self._shape(kv, "batch", group, "sequence", dim)
         mixed = g.op("Transpose", g.op("Reshape", mixed, shape), perm=(1, 3, 0, 2, 4))
-        return g.op("Reshape", mixed, g.int64s(0, 0, layer.query_heads * dim))
+        return g.op("Reshape", mixed, g.int64s(0, 0, kv * group * dim))
 
     def _shape(self, *dims: int | str) -> ir.Value:
         """A shape of numbers and of the graph's own dimensions, written once."""

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from numprune_export.artifact import Decoder, DecoderLayer
 from numprune_exporters import decoder_parts as parts
+from numprune_exporters import query_groups
 from numprune_exporters.graph_writer import Array, GraphWriter
 from numprune_exporters.slot_mask import SlotMask
 from numprune_exporters.slot_ports import SlotPorts
@@ -38,25 +39,54 @@ class Fused:
         """See Flavour.outputs."""
         return [self._ports.new()]
 
-    def mix(self, index: int, layer: DecoderLayer, packed: ir.Value) -> ir.Value:
+    def mix(self, index: int, layer: DecoderLayer, x: ir.Value) -> ir.Value:
         """See Flavour.mix."""
-        g, dim = self._g, self._decoder.head_dim
+        g = self._g
+        packed = parts.query_key_value(g, x, layer)
         query, key, values = (
             g.op("Transpose", one, perm=(0, 2, 1, 3))
             for one in parts.split_heads(g, self._decoder, layer, packed, self.norm)
         )
         query, key = self._rotated(query), self._rotated(key)
         self._ports.add(*(_heads_first(g, one) for one in (key, values)))
-        keys, values = (
-            g.op("Concat", _heads_first(g, old), new, axis=2)
+        cached = (
+            self._runs_joined(layer, old, new)
             for old, new in zip(self._ports.caches[index], (key, values), strict=True)
         )
-        mixed = g.op(
-            "Attention", query, keys, values, self._additive(layer.sliding_window),
-            scale=dim**-0.5,
-        )  # fmt: skip
+        queries = query_groups.split(g, query, query_groups.query_heads(layer), axis=1)
+        mixed = [
+            self._attended(layer.sliding_window, *run)
+            for run in zip(layer.runs, queries, *cached, strict=True)
+        ]
+        return query_groups.joined(g, mixed)
+
+    def _runs_joined(self, layer: DecoderLayer, old: ir.Value, new: ir.Value) -> list[ir.Value]:
+        """Cache and call of each run: (batch, its KV heads, capacity + sequence, head_dim)."""
+        g, counts = self._g, query_groups.kv_heads(layer)
+        # Cut before they are joined: the parts are copied once, into where attention reads them.
+        pieces = (
+            query_groups.split(g, old, counts, axis=0),
+            query_groups.split(g, new, counts, axis=1),
+        )
+        return [
+            g.op("Concat", _heads_first(g, past), own, axis=2)
+            for past, own in zip(*pieces, strict=True)
+        ]
+
+    def _attended(
+        self,
+        window: int | None,
+        run: tuple[int, int],
+        query: ir.Value,
+        keys: ir.Value,
+        values: ir.Value,
+    ) -> ir.Value:
+        """One run's heads side by side, (batch, sequence, its query heads * head_dim)."""
+        g, dim, (kv, group) = self._g, self._decoder.head_dim, run
+        mask = self._additive(window)
+        mixed = g.op("Attention", query, keys, values, mask, scale=dim**-0.5)
         side_by_side = g.op("Transpose", mixed, perm=(0, 2, 1, 3))
-        return g.op("Reshape", side_by_side, g.int64s(0, 0, layer.query_heads * dim))
+        return g.op("Reshape", side_by_side, g.int64s(0, 0, kv * group * dim))
 
     def _rotated(self, x: ir.Value) -> ir.Value:
         return self._g.op("RotaryEmbedding", x, *self._tables, self._ports.places)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from numprune_export.artifact import Decoder, DecoderLayer
-from numprune_exporters import decoder_graph
+from numprune_exporters import decoder_graph, query_groups
 from numprune_exporters import decoder_parts as parts
 from numprune_exporters.graph_writer import GraphWriter, value
 from numprune_exporters.rotation import Rotation
@@ -60,9 +60,10 @@ class _GroupedAttention:
         """See Flavour.outputs."""
         return parts.flat(self._presents)
 
-    def mix(self, index: int, layer: DecoderLayer, packed: ir.Value) -> ir.Value:
+    def mix(self, index: int, layer: DecoderLayer, x: ir.Value) -> ir.Value:
         """See Flavour.mix."""
         g = self._g
+        packed = parts.query_key_value(g, x, layer)
         query, key, values = parts.split_heads(g, self._decoder, layer, packed, self.norm)
         query = g.op("Mul", query, g.number(self._decoder.head_dim**-0.5))
         query, key = self._rotation.rotated(query), self._rotation.rotated(key)
@@ -72,22 +73,36 @@ class _GroupedAttention:
                 self._pasts[index], (key, values), self._presents[index], strict=True
             )
         )
-        return self._grouped(layer, query, keys, values)
+        mixed = [
+            self._grouped(layer.sliding_window, *run)
+            for run in zip(
+                layer.runs,
+                query_groups.split(g, query, query_groups.query_heads(layer), axis=2),
+                query_groups.split(g, keys, query_groups.kv_heads(layer), axis=1),
+                query_groups.split(g, values, query_groups.kv_heads(layer), axis=1),
+                strict=True,
+            )
+        ]
+        return query_groups.joined(g, mixed)
 
     def _grouped(
-        self, layer: DecoderLayer, query: ir.Value, keys: ir.Value, values: ir.Value
+        self,
+        window: int | None,
+        run: tuple[int, int],
+        query: ir.Value,
+        keys: ir.Value,
+        values: ir.Value,
     ) -> ir.Value:
         """softmax(q kᵀ + mask) v, the queries of one KV head stacked as rows of one matrix."""
-        g, kv, dim = self._g, layer.kv_heads, self._decoder.head_dim
-        group = layer.query_heads // kv
+        g, dim, (kv, group) = self._g, self._decoder.head_dim, run
         query = g.op("Reshape", query, g.int64s(0, 0, kv, group, dim))
         query = g.op("Transpose", query, perm=(0, 2, 3, 1, 4))
         stacked = g.op("Reshape", query, g.int64s(0, kv, -1, dim))
         scores = g.wide(g.op("MatMul", stacked, g.op("Transpose", keys, perm=(0, 1, 3, 2))))
         apart = g.op("Reshape", scores, self._masks.score_shape(kv, group))
-        masked = g.op("Add", apart, self._masks.additive(layer.sliding_window))
+        masked = g.op("Add", apart, self._masks.additive(window))
         weights = g.narrow(g.op("Softmax", masked, axis=-1))
         mixed = g.op("MatMul", g.op("Reshape", weights, self._masks.row_shape(kv)), values)
         mixed = g.op("Reshape", mixed, g.int64s(0, kv, group, -1, dim))
         mixed = g.op("Transpose", mixed, perm=(0, 3, 1, 2, 4))
-        return g.op("Reshape", mixed, g.int64s(0, 0, layer.query_heads * dim))
+        return g.op("Reshape", mixed, g.int64s(0, 0, kv * group * dim))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import MODEL_TYPES, uneven
+from tiny import MODEL_TYPES, single_query_heads, uneven
 from transformers import DynamicCache
 
 from numprune_export.artifact import Artifact
@@ -25,6 +25,22 @@ def test_padded_batch_then_decode_matches_pytorch(export, agrees, model_type, ti
 def test_single_sequence_matches_pytorch(export, agrees, model_type, graph):
     model = uneven(model_type)
     agrees(export(model, graph), model, lengths=np.array([7]))
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("head_dim", [8, 16])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_kv_heads_with_different_numbers_of_query_heads_match_pytorch(
+    export, agrees, model_type, head_dim, graph
+):
+    model = single_query_heads(model_type, head_dim=head_dim)
+    agrees(export(model, graph), model)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_such_layers_with_biases_match_pytorch(export, agrees, graph):
+    model = single_query_heads("llama", attention_bias=True, mlp_bias=True)
+    agrees(export(model, graph), model, steps=6)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

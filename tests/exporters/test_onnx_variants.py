@@ -3,7 +3,7 @@
 import onnxruntime
 import pytest
 import torch
-from tiny import tiny, uneven
+from tiny import single_query_heads, tiny, uneven
 
 from numprune_export.errors import MissingExtraError, UnsupportedModelError
 from numprune_export.families import FAMILIES
@@ -49,6 +49,11 @@ def test_a_runtime_too_old_for_the_graph_is_refused_before_it_is_wrong(export, g
         with pytest.raises(MissingExtraError, match=r"needs onnxruntime 1\.24") as caught:
             OnnxExporter().open(windowed, threads=1, capacity=8)
         assert "graph: standard" in caught.value.hint
+
+
+def test_sliding_window_over_kv_heads_of_different_groups(export, agrees, graph):
+    model = single_query_heads("mistral", sliding_window=5)
+    agrees_or_is_refused(export(model, graph), model, agrees, graph)
 
 
 @pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])

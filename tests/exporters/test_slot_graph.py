@@ -9,7 +9,7 @@ import onnx_ir
 import onnxruntime
 import pytest
 import torch
-from tiny import MODEL_TYPES, uneven
+from tiny import MODEL_TYPES, single_query_heads, uneven
 
 from numprune_export.errors import NumericalError
 from numprune_export.families import FAMILIES
@@ -81,16 +81,25 @@ def test_padded_batch_then_decode_matches_pytorch(written, model_type, graph):
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-@pytest.mark.parametrize("model_type", ["mistral", "qwen3"])
-def test_sliding_windows_count_real_tokens_only(written, model_type, graph):
-    windows = {"use_sliding_window": True} if model_type == "qwen3" else {}
-    model = uneven(model_type, sliding_window=4, **windows)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_kv_heads_with_different_numbers_of_query_heads_match_pytorch(written, model_type, graph):
+    model = single_query_heads(model_type)
     assert largest_error(written(model, graph), model) < 1e-4
 
 
+@pytest.mark.parametrize("made", [uneven, single_query_heads])
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_half_precision_is_as_near_as_pytorch_in_half_precision(written, graph):
-    model = uneven("llama", head_dim=16)
+@pytest.mark.parametrize("model_type", ["mistral", "qwen3"])
+def test_sliding_windows_count_real_tokens_only(written, model_type, graph, made):
+    windows = {"use_sliding_window": True} if model_type == "qwen3" else {}
+    model = made(model_type, sliding_window=4, **windows)
+    assert largest_error(written(model, graph), model) < 1e-4
+
+
+@pytest.mark.parametrize("made", [uneven, single_query_heads])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_half_precision_is_as_near_as_pytorch_in_half_precision(written, graph, made):
+    model = made("llama", head_dim=16)
     path = written(model, graph, "float16")
     tokens = np.random.default_rng(1).integers(0, 97, 40)
     exact, half = forward(model, tokens), forward(model.half(), tokens)
@@ -115,10 +124,11 @@ def test_weights_and_caches_are_of_the_dtype_and_logits_are_fp32(written, graph,
     assert set(matrices.values()) == {element}
 
 
+@pytest.mark.parametrize("made", [uneven, single_query_heads])
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_brain_float_graph_computes_the_model(written, graph):
+def test_brain_float_graph_computes_the_model(written, graph, made):
     """ONNX Runtime's CPU has no bf16 kernels for it; ONNX's own evaluator does, slowly."""
-    model = uneven("llama")
+    model = made("llama")
     tokens = np.random.default_rng(1).integers(0, 97, (1, 6))
     exact = forward(model, tokens[0])
     brain = forward(model.to(torch.bfloat16), tokens[0])
