@@ -52,8 +52,7 @@ from numprune_export.tasks.tokenize import Reading
 from numprune_export.validate.encoder_reference import TorchEncoderRunner
 
 OTHERS: dict[str, Any] = {"stat": Stat(), "numerical": Numerical(), "magnitude": Magnitude()}
-ALLOCATIONS = ("search", "threshold")
-LIKELY_ASKED_FIRST = 0.5
+FIRST = 0.5
 """A run that is stopped early should have the middle of the curve."""
 
 
@@ -127,7 +126,9 @@ class Bench:
         plan = budget.plan(self.search, sites, scores, self.costs, keep)
         if not (final and self.search.rearrange and contender.score == "fisher"):
             return plan
-        gradients = {name: one.unit_gradients for name, one in draw.statistics.items()}
+        gradients: dict[str, Any] = {
+            name: one.unit_gradients for name, one in draw.statistics.items()
+        }
         return rearranged(plan, gradients, until_stable=self.search.until_stable)
 
     def cut(self, plan: Plan, draw: Draw) -> Any:
@@ -246,6 +247,14 @@ def widths(plan: Plan, kind: str) -> tuple[int, ...]:
     return tuple(len(plan.kept[site.name]) for site in plan.sites if site.kind == kind)
 
 
+def contenders(scores: list[str], *, searched: bool) -> Iterator[Contender]:
+    for score in scores:
+        if score == "fisher" or searched:
+            yield Contender(score, "search")
+        if score != "fisher":
+            yield Contender(score, "threshold")
+
+
 def numbers(text: str) -> list[float]:
     return [float(one) for one in text.split(",")]
 
@@ -270,21 +279,15 @@ def main(
         str | None, typer.Option(help="Budgets that get all the draws, the others one.")
     ] = None,
     scores: Annotated[str, typer.Option()] = "fisher,stat,numerical,magnitude",
-    allocations: Annotated[
-        str, typer.Option(help="search, threshold; fisher has only search.")
-    ] = "search,threshold",
+    search_at: Annotated[
+        str, typer.Option(help="Budgets at which scores other than fisher have `search` too.")
+    ] = "0.5",
     sequences: Annotated[int | None, typer.Option(help="Calibration examples of a draw.")] = None,
     rows: Annotated[int | None, typer.Option(help="Evaluation examples.")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
 ) -> None:
     path = recipe.locate(name)
     chosen = chosen_recipe(path, change or [], sequences, rows)
-    contenders = [
-        Contender(score, allocation)
-        for score in scores.split(",")
-        for allocation in allocations.split(",")
-        if (score, allocation) != ("fisher", "threshold")
-    ]
     bench = prepare(chosen, [path.parent, Path.cwd()], seeds)
     dense = bench.evaluate(bench.dense.model)
     measure = dense.measures[bench.metric]
@@ -302,9 +305,9 @@ def main(
         },
     )
     full = numbers(keeps if seeds_at is None else seeds_at)
-    for keep in sorted(numbers(keeps), key=lambda one: abs(one - LIKELY_ASKED_FIRST)):
+    for keep in sorted(numbers(keeps), key=lambda one: abs(one - FIRST)):
         count = seeds if keep in full else 1
-        for contender in contenders:
+        for contender in contenders(scores.split(","), searched=keep in numbers(search_at)):
             if page.has(keep, contender.score, contender.allocation, bench.repair.method, count):
                 continue
             for point in points(bench, dense, contender, keep, count):

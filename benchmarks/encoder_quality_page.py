@@ -76,7 +76,9 @@ class Page:
             if before["about"] != dict(about):
                 raise typer.BadParameter(f"{file} is of another experiment: {before['about']}")
             for one in before["points"]:
-                shaped = {k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}
+                shaped: dict[str, Any] = {
+                    k: tuple(v) if isinstance(v, list) else v for k, v in one.items()
+                }
                 point = Point(**shaped)
                 page.points[f"{point.keep:g} {point.name}"] = point
         return page

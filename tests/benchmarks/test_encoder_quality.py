@@ -1,0 +1,89 @@
+"""The table of scores and repairs over budgets, on a model of a few layers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """The script in this process; the JSON beside its page, and the points it told of."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import encoder_quality
+
+    def once(**options):
+        wanted = {
+            "name": str(ROOT / "recipes" / "smoke-bert.yaml"),
+            "out": tmp_path / "page.md",
+            "keeps": "0.5",
+            "seeds": 2,
+            "seeds_at": "0.5",
+            "search_at": "0.5",
+            "scores": "fisher,magnitude",
+            "sequences": 64,
+            "rows": 64,
+            "change": None,
+        }
+        encoder_quality.main(**{**wanted, **options})
+        told = capsys.readouterr().out.splitlines()
+        return json.loads((tmp_path / "page.json").read_text()), told
+
+    return once
+
+
+def test_contenders_cost_the_same_and_a_stopped_run_goes_on(run, tmp_path):
+    content, told = run()
+    points = content["points"]
+    names = [(one["score"], one["allocation"], one["repair"]) for one in points]
+    pairs = [("fisher", "search"), ("magnitude", "search"), ("magnitude", "threshold")]
+    assert names == [(*pair, repair) for pair in pairs for repair in ("none", "refit")]
+    assert len(told) == 6
+    assert all(0.47 < one["macs"] <= 0.5 for one in points)
+    assert all(len(one["values"]) == 2 for one in points)
+    for one in points:
+        change, low, high = one["change"]
+        assert change == pytest.approx(np.mean(one["values"]) - content["about"]["dense"])
+        assert low <= change <= high
+    # Magnitude sees no calibration data, the Fisher score does.
+    assert points[2]["values"][0] == points[2]["values"][1]
+    assert len(points[0]["heads"]) == len(points[0]["neurons"]) == 4
+
+    again, told = run(keeps="0.7,0.5", scores="fisher")
+    assert [line.split(" | ")[0] for line in told] == ["| 0.7", "| 0.7"]
+    assert again["points"][:6] == points
+    assert [len(one["values"]) for one in again["points"][6:]] == [1, 1]
+    page = (tmp_path / "page.md").read_text()
+    assert "| score | allocation | repair | 0.7 | 0.5 | ≤ 1 point |" in page
+    assert page.count("\n| 0.7 | fisher") == 2
+    with pytest.raises(typer.BadParameter, match="another experiment"):
+        run(sequences=96)
+
+
+def test_where_nothing_is_pruned_nothing_changes(run):
+    content, _ = run(keeps="1", seeds=1, scores="fisher", search_at="1")
+    bare, refitted = content["points"]
+    assert bare["macs"] == 1
+    assert bare["change"] == [0, 0, 0]
+    assert refitted["change"] == [0, 0, 0]
+
+
+def test_a_loss_of_more_than_one_point_ends_the_usable_budgets(run, tmp_path):
+    from encoder_quality_page import Page, Point
+
+    page = Page.open(tmp_path / "of.md", {})
+    row = [
+        Point(keep, "a", "search", "none", (0.9,), (change, -1.0, 1.0), keep, (), (), 0.0)
+        for keep, change in ((0.9, 0.0), (0.7, -0.01), (0.5, -0.011), (0.3, 0.0))
+    ]
+    page.about = {"dense": 0.9, "set": [], "recipe": "r", "metric": "f1", "dtype": "float32"} | {
+        f"{name}": 1 for name in ("evaluation examples", "mean tokens", "calibration examples")
+    }
+    for one in reversed(row):
+        page.add(one)
+    curves = next(line for line in page.text().splitlines() if line.startswith("| a |"))
+    assert curves == "| a | search | none | 90.0 | 90.0 | 90.0 | 90.0 | 0.7 |"
