@@ -1,0 +1,106 @@
+"""Fisher OBS: nested removal orders whose cost is a change of the loss, in nats per token.
+
+A consumer with weight W has inputs x of covariance C and an output of which g is the gradient of
+the loss. To second order, and with g independent of x, weights changed by Δ raise the loss of a
+token by ½·E(gᵀ·Δ·x)² = ½·tr(Δᵀ·F·Δ·C) with the empirical Fisher F = E ggᵀ of the output. Structured
+optimal brain surgeon (see `brain_surgeon`) finds the order and the cost, the weights that stay being
+refitted to all that went, as `compensate` will refit them.
+
+Costs of different sites are in one unit, so `allocate: curves` can compare them. Papers whose parts
+these are: Hassibi & Stork 1993 (OBS); Frantar & Alistarh 2022, arXiv:2208.11580 (one site at a time);
+Martens & Grosse 2015, arXiv:1503.05671 (input covariance ⊗ output Fisher).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+from numprune_export import brain_surgeon
+from numprune_export.calibrate import Statistics
+from numprune_export.errors import NumericalError
+from numprune_export.plan import Site
+from numprune_export.removal import Removal
+from numprune_export.strict import Strict
+
+ROUNDING = torch.finfo(torch.float32).eps
+"""Gram matrices are sums in fp32: a variance below this part of the second moment is not one."""
+
+
+class FisherObs(Strict):
+    """Structured optimal brain surgeon in the Fisher metric of a sublayer's output."""
+
+    method: Literal["fisher_obs"] = "fisher_obs"
+    metric: Literal["fisher", "identity"] = "fisher"
+    """What an error of the output counts: by the loss's curvature, or `identity`: its square, which
+    is plain OBS and needs no gradients; sites are then hardly comparable."""
+    damping: PositiveFloat = 0.01
+    """Added to the diagonal of the inputs' covariance, relative to its mean."""
+    centred: bool = True
+    """Covariance of the inputs, for a refit with a bias; false: raw second moments, for one
+    without."""
+    step: PositiveInt = 16
+    """MLP channels removed at once, at their exact joint cost; query heads go one by one."""
+    sequences: PositiveInt = 16
+    """Calibration sequences that gradients are taken on."""
+
+    def removal(
+        self, weight: Float[Tensor, "out n"], statistics: Statistics, site: Site
+    ) -> Removal:
+        """The order in which the site's units go, on the weight's device.
+
+        Args:
+            weight: The consumer's weight.
+            statistics: Its input, and with `metric: fisher` its output's Fisher.
+            site: Whose consumer it is.
+
+        Returns:
+            error[k] is ½·tr(Δᵀ·F·Δ·A) with k units gone and the others refitted, A the damped
+            covariance: with `metric: fisher` nats per token. Between steps it is a straight line.
+
+        Raises:
+            NumericalError: the covariance is not positive definite, or F is not finite.
+        """
+        inputs = _moments(statistics, centred=self.centred).to(weight.device)
+        # What does not move costs nothing, whatever the damping says of its weight.
+        weight = weight.double() * (inputs.diagonal() > 0)
+        inputs.diagonal().add_(self.damping * (float(inputs.diagonal().mean()) or 1.0))
+        try:
+            found = brain_surgeon.remove(
+                weight,
+                inputs,
+                self._metric(statistics, weight),
+                width=site.consumer_width,
+                step=self.step if site.kind == "mlp" else 1,
+            )
+        except LinAlgError as error:
+            raise NumericalError(
+                f"the curvature at `{site.name}` is not finite and positive definite",
+                hint=f"raise `score.damping` ({self.damping:g}), or use more calibration text",
+            ) from error
+        return Removal(found.order, found.error / 2)
+
+    def _metric(
+        self, statistics: Statistics, weight: Float[Tensor, "out n"]
+    ) -> Float[Tensor, "out out"] | None:
+        if self.metric == "identity":
+            return None
+        assert statistics.output_fisher is not None, "calibration gathered no gradients"
+        return statistics.output_fisher.to(weight)
+
+
+def _moments(statistics: Statistics, *, centred: bool) -> Float[Tensor, "n n"]:
+    """Second moments per token, fp64, with nothing in rows and columns of inputs that do not vary."""
+    moments = statistics.gram.double() / statistics.tokens
+    floor = ROUNDING * moments.diagonal()
+    if centred:
+        moments = moments - torch.outer(statistics.mean, statistics.mean)
+    silent = moments.diagonal() <= floor
+    moments[silent] = 0
+    moments[:, silent] = 0
+    return moments
