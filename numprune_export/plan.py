@@ -127,6 +127,15 @@ class Plan:
         widths = {(site.kind, len(self.kept[site.name])) for site in self.sites}
         return len(widths) == len({site.kind for site in self.sites})
 
+    def refined(self, further: Plan) -> Plan:
+        """This plan with what a plan for the model that it leaves takes away as well."""
+        kept = {}
+        for site in self.sites:
+            layout = site.layout(self.kept[site.name])
+            stays = further.kept.get(site.name, ())
+            kept[site.name] = tuple(sorted(layout[unit] for unit in stays))
+        return Plan(self.sites, kept)
+
     def removed(self, site: Site) -> tuple[int, ...]:
         kept = set(self.kept[site.name])
         return tuple(unit for unit in range(site.units) if unit not in kept)

@@ -24,12 +24,20 @@ class Removal:
         assert sorted(self.order.tolist()) == list(range(units)), self.order
         assert self.error.shape == (units + 1,), self.error.shape
 
+    def scores(self) -> Float[Tensor, " units"]:
+        """A score per unit, for methods that know no order: what its removal adds, never less than
+        what an earlier one adds."""
+        found = torch.empty_like(self.error[1:])
+        found[self.order] = self.error.diff().cummax(0).values
+        return found
+
     def kept(self, count: int) -> tuple[int, ...]:
         """The `count` units that go last, sorted."""
         return tuple(sorted(self.order[len(self.order) - count :].tolist()))
 
 
 def additive(scores: Float[Tensor, " units"]) -> Removal:
-    """Units by rising score, as if what they cost added up: all that a plain score can say."""
-    rising = torch.sort(scores.double(), stable=True)
+    """Units by rising score, as if what they cost added up: all that a plain score can say. Where
+    scores are negative, all are raised until the lowest is 0."""
+    rising = torch.sort(scores.double() - scores.double().min().clamp_max(0), stable=True)
     return Removal(rising.indices, torch.cat([rising.values.new_zeros(1), rising.values.cumsum(0)]))

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from numprune_export.errors import RecipeError
 from numprune_export.fisher import macs
 from numprune_export.fisher.macs import UnitCosts
 from numprune_export.fisher.search import search
-from numprune_export.fisher.widths import Widths
 from numprune_export.plan import Plan, Site
+from numprune_export.widths import Widths
 
 
 class Search(Widths):
@@ -39,11 +40,21 @@ def unit_costs(settings: Search, sites: Sequence[Site], config: Any, length: flo
     Args:
         config: The model's; its hidden size and whether attention is causal count.
         length: Tokens of a text, unless the settings say.
+
+    Raises:
+        RecipeError: units share parameters, so that none has a cost of its own.
     """
+    if any(site.groups for site in sites):
+        raise RecipeError(
+            "`allocate: search` needs units that cost the same whatever else goes, and single query"
+            " heads share their KV head",
+            hint="use `allocate: curves`, or `query_heads: grouped`",
+        )
     if settings.cost != "macs":
         return macs.unit_parameters(sites)
-    causal = bool(config.model_type not in ("bert", "roberta", "distilbert"))
-    return macs.unit_macs(sites, int(config.hidden_size), settings.length or length, causal=causal)
+    return macs.unit_macs(
+        sites, int(config.hidden_size), settings.length or length, causal=macs.is_causal(config)
+    )
 
 
 def plan(

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from numprune_export.errors import NumericalError, RecipeError
 from numprune_export.fisher.macs import UnitCosts
-from numprune_export.fisher.widths import Widths
 from numprune_export.plan import Plan, Site
+from numprune_export.widths import Widths
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def run(
     source = resolve(recipe.model.source, revision=recipe.model.revision, search=search)
     with open_folder(folder) as run_folder:
         context = Context(recipe, run_folder, observer)
-        dense = Dense(source, recipe.model.dtype)
+        dense = Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
         subject = _subject(recipe, dense, search)
         run_folder.write(RECIPE, recipes.dump(recipe))
 
@@ -92,7 +92,7 @@ def run(
 
 def _subject(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> Subject:
     """Reads the texts before any work, so that one which is too short is said at once."""
-    family = dense.source.family
+    family = dense.family
     if isinstance(family, BidirectionalEncoder):
         return EncoderSubject(recipe, family, dense, search)
     assert isinstance(family, RotaryDecoder), family

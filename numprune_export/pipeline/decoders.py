@@ -17,10 +17,11 @@ from numprune_export import corpus
 from numprune_export.artifact import Artifact, Device, Exporter, GraphBacked, Tokens
 from numprune_export.benchmark.latency import Workload
 from numprune_export.benchmark.memory import measure_memory
-from numprune_export.corpus import Corpus
+from numprune_export.corpus import Corpus, Windows
 from numprune_export.errors import InputError, RecipeError
 from numprune_export.family import RotaryDecoder
-from numprune_export.metric import Metrics
+from numprune_export.fisher.output_fisher import next_token_fisher
+from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.decoder_latency import measure_latency
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.measured import facts_of, open_artifact, runnable
@@ -29,7 +30,9 @@ from numprune_export.pipeline.subject import Opener, Proof
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
 from numprune_export.run_folder import key_of
+from numprune_export.score.fisher_obs import FisherObs
 from numprune_export.validate import parity
+from numprune_export.validate.model_divergence import model_divergence
 from numprune_export.validate.perplexity import perplexity
 from numprune_export.validate.precision import computing_in, rounding_error
 from numprune_export.validate.reference import TorchRunner
@@ -38,6 +41,9 @@ PROOF_TOKENS = 64
 
 LONGEST_PROMPT = 64
 """Prompt tokens of the parity check; its rows come from the evaluation text."""
+
+DIVERGENCE_SEQUENCES = 4
+"""Calibration sequences that a plan is tried out on."""
 
 DENSE_STEPS = 8
 """Decode steps in the parity check of the dense artifact: it comes from the same code."""
@@ -87,9 +93,12 @@ class DecoderSubject:
         )  # fmt: skip
 
     @property
-    def calibration_key(self) -> None:
+    def calibration_key(self) -> Any:
         """See Subject.calibration_key."""
-        return
+        score = self._recipe.score
+        if not isinstance(score, FisherObs) or score.metric != "fisher":
+            return None
+        return "output fisher", score.sequences
 
     @property
     def evaluation_key(self) -> Any:
@@ -104,6 +113,27 @@ class DecoderSubject:
     def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
         """See Subject.gradients."""
         return {}
+
+    def output_fisher(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
+        """See Subject.output_fisher: of the next token's cross-entropy.
+
+        Raises:
+            NumericalError: a loss or a gradient is not finite.
+        """
+        score = self._recipe.score
+        if not isinstance(score, FisherObs) or score.metric != "fisher":
+            return {}
+        windows = self._first(score.sequences)
+        observer.expect(2 * len(self._family.block_list(model)) * len(windows.tokens))
+        found = next_token_fisher(
+            model, self._family, windows, batch=self.calibration_batch, tick=observer.advance
+        )
+        return {name: one for block in found for name, one in block.items()}
+
+    def divergence(self, dense: PreTrainedModel, pruned: PreTrainedModel) -> Metric:
+        """See Subject.divergence: of next tokens."""
+        windows = self._first(DIVERGENCE_SEQUENCES)
+        return model_divergence(dense, pruned, self._family, windows, batch=1)
 
     def proof(self) -> Proof:
         """See Subject.proof."""
@@ -188,6 +218,9 @@ class DecoderSubject:
             prompt_tokens=measured.prefill,
             decode_steps=measured.decode_steps,
         )
+
+    def _first(self, sequences: int) -> Windows:
+        return self.calibration.rows(np.arange(min(sequences, len(self.calibration.tokens))))
 
     def _steps(self, variant: Variant) -> int:
         steps = self._recipe.parity.steps

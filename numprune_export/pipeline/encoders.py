@@ -28,8 +28,9 @@ from numprune_export.encoder import EncoderRunner, EncoderTarget
 from numprune_export.errors import InputError, RecipeError, UnsupportedModelError
 from numprune_export.fisher.gradients import Loss, unit_gradients
 from numprune_export.fisher.latency_budget import LatencyBudget
+from numprune_export.fisher.output_fisher import output_fisher
 from numprune_export.fisher.own_predictions import OwnPredictions
-from numprune_export.metric import Metrics
+from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.measured import facts_of, runnable
 from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
@@ -38,6 +39,7 @@ from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
 from numprune_export.run_folder import key_of
 from numprune_export.score.fisher import Fisher
+from numprune_export.score.fisher_obs import FisherObs
 from numprune_export.tasks import task_of
 from numprune_export.tasks.evaluate import Run
 from numprune_export.tasks.labelled import LabelledData
@@ -45,10 +47,13 @@ from numprune_export.tasks.task import headline
 from numprune_export.tasks.tokenize import Reading
 from numprune_export.validate import encoder_parity
 from numprune_export.validate.encoder_reference import TorchEncoderRunner
+from numprune_export.validate.model_divergence import model_divergence
 from numprune_export.validate.precision import computing_in, own_error
 
 PROOF_ROWS = 2
 PARITY_ROWS = 3
+DIVERGENCE_EXAMPLES = 128
+"""Calibration examples that a plan is tried out on."""
 
 
 class EncoderSubject:
@@ -81,7 +86,9 @@ class EncoderSubject:
         self._task = task_of(self._head.task, skeleton.config)
         positions = family.encoder(skeleton).max_positions
         reading = Reading.of(tokenizer, skeleton.config, positions)
-        self._needs_gold = isinstance(recipe.score, Fisher) and recipe.score.labels == "gold"
+        score = recipe.score
+        self._needs_gold = isinstance(score, Fisher) and score.labels == "gold"
+        self._needs_gold |= isinstance(score, FisherObs) and score.metric == "fisher"
         self._calibration = self._task.load(calibration, reading, search, labelled=self._needs_gold)
         self._evaluation = self._task.load(evaluation, reading, search)
         self._task.require_varied(self._evaluation)
@@ -92,8 +99,10 @@ class EncoderSubject:
     @property
     def calibration_key(self) -> Any:
         """See Subject.calibration_key."""
-        labels = self._calibration.labels
-        wanted = self._recipe.score.model_dump() if isinstance(self._recipe.score, Fisher) else None
+        labels, score = self._calibration.labels, self._recipe.score
+        wanted = score.model_dump() if isinstance(score, Fisher) else None
+        if isinstance(score, FisherObs):
+            wanted = {"output fisher": score.metric}
         return wanted, None if labels is None else key_of(labels.tolist())
 
     @property
@@ -132,6 +141,30 @@ class EncoderSubject:
             model, self._family, windows, labels, loss,
             batch=self.calibration_batch, per=score.per, tick=observer.advance,
         )  # fmt: skip
+
+    def output_fisher(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
+        """See Subject.output_fisher: of the task's loss on the gold labels, all examples.
+
+        Raises:
+            NumericalError: a loss or a gradient is not finite.
+        """
+        score, windows = self._recipe.score, self.calibration
+        if not isinstance(score, FisherObs) or score.metric != "fisher":
+            return {}
+        assert self._calibration.labels is not None
+        observer.expect(2 * len(self._family.block_list(model)) * len(windows.tokens))
+        found = output_fisher(
+            model, self._family, windows, self._task.loss,
+            torch.from_numpy(self._calibration.labels),
+            batch=self.calibration_batch, tick=observer.advance,
+        )  # fmt: skip
+        return {name: one for block in found for name, one in block.items()}
+
+    def divergence(self, dense: PreTrainedModel, pruned: PreTrainedModel) -> Metric:
+        """See Subject.divergence: of the task's answers."""
+        examples = min(DIVERGENCE_EXAMPLES, len(self.calibration.tokens))
+        windows = self.calibration.rows(np.arange(examples))
+        return model_divergence(dense, pruned, self._family, windows, batch=self.calibration_batch)
 
     def proof(self) -> Proof:
         """See Subject.proof: rows of different lengths, where there are any."""

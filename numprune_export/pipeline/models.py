@@ -18,7 +18,7 @@ from numprune_export.checkpoint.load import (
     skeleton,
 )
 from numprune_export.checkpoint.source import Source
-from numprune_export.family import Family
+from numprune_export.family import Family, RotaryDecoder
 from numprune_export.plan import Plan
 from numprune_export.run_folder import key_of
 
@@ -29,8 +29,11 @@ VARIANTS: tuple[Variant, ...] = ("dense", "pruned")
 class Dense:
     """The model that the recipe names."""
 
-    def __init__(self, source: Source, dtype: str) -> None:
+    def __init__(self, source: Source, dtype: str, *, single_query_heads: bool = False) -> None:
         self.source = source
+        self.family: Family = source.family
+        if single_query_heads and isinstance(self.family, RotaryDecoder):
+            self.family = self.family.with_single_query_heads()
         self.fingerprint = source.fingerprint()
         self.key = key_of(self.fingerprint, dtype)
         self._dtype: torch.dtype = getattr(torch, dtype)
@@ -65,7 +68,7 @@ class Models:
 
     @property
     def family(self) -> Family:
-        return self._dense.source.family
+        return self._dense.family
 
     @property
     def dense(self) -> PreTrainedModel:

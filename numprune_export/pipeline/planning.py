@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
-from numprune_export import statistics_folder
+from numprune_export import curves, prune, statistics_folder
 from numprune_export.allocate import Allocation, allocate
 from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.compensate.closed_form import ClosedForm
+from numprune_export.curves import Curves
 from numprune_export.errors import InputError, RecipeError
 from numprune_export.fisher import budget
 from numprune_export.fisher.budget import Search
 from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.rearrange import rearranged
 from numprune_export.fisher.tuning import assistant_budget
-from numprune_export.metric import Metrics, metrics_from_json, metrics_to_json
+from numprune_export.metric import Metric, Metrics, metrics_from_json, metrics_to_json
 from numprune_export.pipeline import latency_budget
+from numprune_export.pipeline.attention_weight import tuned
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.pricing import price_of
+from numprune_export.pipeline.start import Start
 from numprune_export.pipeline.subject import Subject
 from numprune_export.plan import Plan, Site
+from numprune_export.recipe.schema import Repair
+from numprune_export.removal import Removal
 from numprune_export.run_folder import Stage
 
 SCORES = "scores.safetensors"
+REMOVALS = "removals.safetensors"
 PLAN = "plan.json"
 BUDGET = "budget.json"
 
@@ -39,28 +48,36 @@ class Planning:
 
     context: Context
     subject: Subject
-    dense: Dense
+    start: Start
     calibrated: Stage
     scored: Stage
+    keep: float
+    """Fraction of the dense model that is to be left."""
 
-    def stage(self) -> Stage:
-        """`plan.json`, and for a budget in milliseconds what was predicted."""
-        recipe = self.context.recipe
-        settings, timed = recipe.allocate, self.timed
+    @property
+    def inputs(self) -> list[Any]:
+        """All that the plan depends on, JSON-able."""
+        settings = self.context.recipe.allocate
+        priced = isinstance(settings, Search | Curves) and settings.cost == "macs"
+        length = self.subject.mean_length if priced else None
+        keys = [one.key for one in self.timed]
+        return [self.scored.key, self.keep, settings.model_dump(), length, *self._repair_key, *keys]
 
-        def make(folder: Path) -> None:
-            plan, found = self._plan(recipe.keep)
-            (folder / PLAN).write_text(json.dumps(plan.to_json(), indent=1) + "\n")
-            (folder / BUDGET).write_text(json.dumps(metrics_to_json(found), indent=1) + "\n")
+    def write(self, folder: Path, *, whole: bool) -> None:
+        """`plan.json`, and what was found on the way to it: predictions, divergences.
 
-        length = self.subject.mean_length if isinstance(settings, Search) else None
-        inputs = [self.scored.key, recipe.keep, settings.model_dump(), length]
-        return self.context.stage("allocate", "plan", inputs + [one.key for one in timed], make)
+        Args:
+            whole: Write the plan as one of the dense model, not of what this round starts from.
+        """
+        plan, found = self._plan(self.keep)
+        plan = self.start.whole(plan) if whole else plan
+        (folder / PLAN).write_text(json.dumps(plan.to_json(), indent=1) + "\n")
+        (folder / BUDGET).write_text(json.dumps(metrics_to_json(found), indent=1) + "\n")
 
     def assistant(self) -> Plan:
         """The plan of a teacher between the dense model and the pruned one: found in the same way, at
         the geometric mean of the budget and the whole, before any rearrangement."""
-        return self._plan(assistant_budget(self.context.recipe.keep, 1.0), final=False)[0]
+        return self._plan(assistant_budget(self.keep, 1.0), final=False)[0]
 
     @cached_property
     def timed(self) -> tuple[Stage, ...]:
@@ -69,7 +86,7 @@ class Planning:
         Raises:
             RecipeError: such a budget is for encoders.
         """
-        settings, family = self.context.recipe.allocate, self.dense.source.family
+        settings, family = self.context.recipe.allocate, self.start.family
         if not isinstance(settings, LatencyBudget):
             return ()
         if not isinstance(family, BidirectionalEncoder):
@@ -77,23 +94,33 @@ class Planning:
                 f"`allocate: latency` times encoders, and `{family.model_type}` is none",
                 hint="use `global`, or `search` with a cost of MACs or parameters",
             )
-        encoder = family.encoder(self.dense.model)
-        return (latency_budget.timed(self.context, settings, self.dense, encoder),)
+        encoder = family.encoder(self.start.model)
+        return (latency_budget.timed(self.context, settings, self.start.dense, encoder),)
+
+    @property
+    def _repair_key(self) -> list[Any]:
+        """The repair too, where plans are tried out with it."""
+        recipe = self.context.recipe
+        tries = isinstance(recipe.allocate, Curves) and len(recipe.allocate.candidates) > 1
+        return [interim(recipe.compensate).model_dump()] if tries else []
 
     def _plan(self, keep: float, *, final: bool = True) -> tuple[Plan, Metrics]:
-        settings, found = self.context.recipe.allocate, {}
-        sites = self.dense.loaded.family.sites(self.dense.model)
+        settings, sites, found = self.context.recipe.allocate, self.start.sites, {}
         scores = load_file(self.scored.folder / SCORES)
         if isinstance(settings, Allocation):
-            return allocate(sites, scores, keep, settings), {}
+            whole = sum(site.parameters for site in self._dense_sites)
+            rest = sum(site.parameters for site in sites)
+            return allocate(sites, scores, min(1.0, keep * whole / rest), settings), {}
+        if isinstance(settings, Curves):
+            return self._by_curves(settings, keep)
         if isinstance(settings, LatencyBudget):
             measured = latency_budget.read(self.timed[0])
             limit = latency_budget.budget_ms(settings, measured, keep)
             fast = latency_budget.search(settings, sites, scores, measured, keep)
-            found = latency_budget.budget_metrics(settings, limit, fast.predicted_ms)
+            found = latency_budget.budget_metrics(settings, measured, limit, fast.predicted_ms)
             plan = fast.plan
         else:
-            config, length = self.dense.model.config, self.subject.mean_length
+            config, length = self.start.model.config, self.subject.mean_length
             costs = budget.unit_costs(settings, sites, config, length)
             plan = budget.plan(settings, sites, scores, costs, keep)
         gradients = self._gradients(sites)
@@ -101,12 +128,57 @@ class Planning:
             plan = rearranged(plan, gradients, until_stable=settings.until_stable)
         return plan, found
 
+    def _by_curves(self, settings: Curves, keep: float) -> tuple[Plan, Metrics]:
+        removals = read_removals(self.scored.folder, self.start.sites)
+        price = price_of(settings, self.start.model.config, self.subject.mean_length)
+        whole, rest = (
+            sum(price(site, range(site.units)) for site in sites)
+            for sites in (self._dense_sites, self.start.sites)
+        )
+        left = min(1.0, keep * whole / rest)
+
+        def plan(attention: float) -> Plan:
+            return curves.allocate(
+                self.start.sites, removals, left, settings, attention=attention, price=price
+            )
+
+        self.context.observer.expect(len(settings.candidates))
+        return tuned(plan, settings.candidates, self._divergence)
+
+    def _divergence(self, plan: Plan) -> Metric:
+        """Of the model that a plan leaves, its weights refitted at once, from the dense one."""
+        lookup = partial(statistics_folder.read_site, self.calibrated.folder)
+        repair = interim(self.context.recipe.compensate)
+        small = prune.one_shot(self.start.model, self.start.family, plan, repair, lookup)
+        self.context.observer.advance(1)
+        return self.subject.divergence(self.start.dense.model, small)
+
+    @property
+    def _dense_sites(self) -> tuple[Site, ...]:
+        return self.start.family.sites(self.start.dense.model)
+
     def _gradients(self, sites: tuple[Site, ...]) -> dict[str, Float[Tensor, "rows units"]]:
         found = {
             site.name: statistics_folder.read_gradients(self.calibrated.folder, site)
             for site in sites
         }
         return {name: one for name, one in found.items() if one is not None}
+
+
+def interim(repair: Repair) -> ClosedForm:
+    """How weights are refitted where a plan is only tried out, or another round follows."""
+    if isinstance(repair, ClosedForm):
+        return repair.model_copy(update={"order": "one_shot"})
+    return ClosedForm(affine=True, order="one_shot")
+
+
+def read_removals(folder: Path, sites: Sequence[Site]) -> dict[str, Removal]:
+    """By site name, the order of removal that a score stage found."""
+    found = load_file(folder / REMOVALS)
+    return {
+        site.name: Removal(found[f"{site.name}.order"], found[f"{site.name}.error"])
+        for site in sites
+    }
 
 
 def read_budget(folder: Path) -> Metrics:

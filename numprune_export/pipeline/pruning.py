@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-
-from numprune_export import calibrate, prune, statistics_folder
+from numprune_export import prune, statistics_folder
 from numprune_export.checkpoint.proof import prove_reload
 from numprune_export.checkpoint.save import save
 from numprune_export.compensate.none import Nothing
@@ -23,10 +20,12 @@ from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.metric import Metrics
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.planning import SCORES, Planning, read_budget, read_plan
+from numprune_export.pipeline.planning import read_budget
+from numprune_export.pipeline.rounds import Round, windows_key
+from numprune_export.pipeline.start import Start
 from numprune_export.pipeline.subject import Subject
 from numprune_export.plan import Plan
-from numprune_export.run_folder import Stage, key_of, require_space
+from numprune_export.run_folder import Stage
 
 
 @dataclass(frozen=True)
@@ -37,88 +36,46 @@ class Pruned:
     plan: Plan
     stages: tuple[Stage, ...]
     budget: Metrics
-    """What a budget in milliseconds was and what was predicted, `budget.*`; empty for other budgets."""
+    """What was found on the way to the plan: `budget.*` of one in milliseconds, `allocation.*` of plans
+    that were tried out."""
 
 
 def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Pruned:
-    """Calibrate, score, allocate, compensate and rewrite; each a stage of its own."""
-    calibrated = _calibrate(context, subject, dense)
-    scored = _score(context, dense, calibrated)
-    planning = Planning(context, subject, dense, calibrated, scored)
-    allocated = planning.stage()
-    plan = read_plan(allocated.folder)
-    repaired = partial(_compensated, context, subject, dense, plan, calibrated, planning)
-    checkpoint = _prune(context, subject, dense, allocated, plan, repaired)
-    stages = (calibrated, scored, *planning.timed, allocated, checkpoint)
-    return Pruned(checkpoint, plan, stages, read_budget(allocated.folder))
+    """Calibrate, score and allocate, round by round; then compensate and rewrite."""
+    rounds = list(_rounds(context, subject, dense))
+    last = rounds[-1]
+    repaired = partial(_compensated, context, subject, dense, rounds)
+    checkpoint = _prune(context, subject, dense, rounds, repaired)
+    stages = (*(stage for one in rounds for stage in one.stages), checkpoint)
+    return Pruned(checkpoint, last.plan, stages, read_budget(last.allocated.folder))
 
 
-def windows_key(windows: Windows) -> str:
-    """Hash of the token windows themselves: the calibration hash of a checkpoint."""
-    return key_of(windows.tokens.tolist(), windows.lengths.tolist())
-
-
-def _calibrate(context: Context, subject: Subject, dense: Dense) -> Stage:
-    recipe, windows = context.recipe, subject.calibration
-
-    def make(folder: Path) -> None:
-        model, family = dense.model, dense.loaded.family
-        sites = family.sites(model)
-        size = sum(one.numel() * one.element_size() for one in model.parameters())
-        artifacts = 2 * len(recipe.targets)
-        require_space(
-            context.folder.path, statistics_folder.size_bytes(sites) + (1 + artifacts) * size
-        )
-        batch, tick = subject.calibration_batch, context.observer.advance
-        context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
-        for block, found in enumerate(calibrate.collect(model, family, windows, batch, tick)):
-            statistics_folder.write_block(folder, block, found)
-        statistics_folder.write_gradients(folder, subject.gradients(model, context.observer))
-
-    inputs = [
-        dense.key, windows_key(windows), subject.calibration_batch, subject.calibration_key
-    ]  # fmt: skip
-    return context.stage("calibrate", "statistics", inputs, make)
-
-
-def _score(context: Context, dense: Dense, calibrated: Stage) -> Stage:
-    recipe = context.recipe
-
-    def make(folder: Path) -> None:
-        model, family = dense.model, dense.loaded.family
-        blocks, sites, scores = family.block_list(model), family.sites(model), {}
-        context.observer.expect(len(sites))
-        for index, site in enumerate(sites):
-            generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + index)
-            scores[site.name] = recipe.score(
-                blocks[site.block].get_submodule(site.consumer).weight.detach(),  # type: ignore[operator]
-                statistics_folder.read_site(calibrated.folder, site),
-                keep=recipe.keep,
-                generator=generator,
-            )
-            context.observer.advance(1)
-        save_file(scores, folder / SCORES)
-
-    inputs = [calibrated.key, recipe.score.model_dump(), recipe.keep, recipe.seed]
-    return context.stage("score", "scores", inputs, make)
+def _rounds(context: Context, subject: Subject, dense: Dense) -> Iterator[Round]:
+    """Each starts from what the one before has left, and keeps the same fraction of it."""
+    recipe, start = context.recipe, Start(dense, dense.key)
+    for number in range(1, recipe.rounds + 1):
+        keep, last = recipe.keep ** (number / recipe.rounds), number == recipe.rounds
+        one = Round(context, subject, start, recipe.keep if last else keep, last, number)
+        yield one
+        if not last:
+            start = one.rest()
 
 
 def _prune(
     context: Context,
     subject: Subject,
     dense: Dense,
-    allocated: Stage,
-    plan: Plan,
+    rounds: Sequence[Round],
     repaired: Callable[[], Any],
 ) -> Stage:
-    recipe = context.recipe
+    recipe, last = context.recipe, rounds[-1]
 
     def make(folder: Path) -> None:
         small = repaired()
         save(
             small,
             dense.loaded.tokenizer,
-            dense.loaded.family,
+            dense.family,
             folder,
             _record(context, dense, subject.calibration),
         )
@@ -127,28 +84,22 @@ def _prune(
 
     # The plan itself too: its file may have been edited since it was made.
     inputs = [
-        allocated.key,
-        plan.to_json(),
+        last.allocated.key,
+        last.plan.to_json(),
         recipe.compensate.model_dump(),
         subject.calibration_batch,
     ]
     return context.stage("prune", "model", inputs, make)
 
 
-def _compensated(
-    context: Context,
-    subject: Subject,
-    dense: Dense,
-    plan: Plan,
-    calibrated: Stage,
-    planning: Planning,
-) -> Any:
-    recipe, model, family = context.recipe, dense.model, dense.loaded.family
-    repair = recipe.compensate
+def _compensated(context: Context, subject: Subject, dense: Dense, rounds: Sequence[Round]) -> Any:
+    """The dense model with what the plan keeps; its own statistics are those of the first round."""
+    recipe, model, family = context.recipe, dense.model, dense.family
+    repair, plan, calibrated = recipe.compensate, rounds[-1].plan, rounds[0].calibrated
     if isinstance(repair, ScalarTuning | Refit):
         teacher = dense.model
         if repair.teacher == "assistant":
-            teacher = _cut_only(dense, planning.assistant(), calibrated)
+            teacher = _cut_only(dense, rounds[0].planning.assistant(), calibrated)
         return _tuned(context, subject, _cut_only(dense, plan, calibrated), teacher, family, repair)
     if repair.order == "sequential":
         windows = subject.calibration
@@ -163,7 +114,7 @@ def _compensated(
 def _cut_only(dense: Dense, plan: Plan, calibrated: Stage) -> Any:
     """The dense model really smaller, not repaired."""
     lookup = partial(statistics_folder.read_site, calibrated.folder)
-    return prune.one_shot(dense.model, dense.loaded.family, plan, Nothing(), lookup)
+    return prune.one_shot(dense.model, dense.family, plan, Nothing(), lookup)
 
 
 def _tuned(
@@ -192,6 +143,8 @@ def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, An
     return {
         "method": {
             "keep": recipe.keep,
+            "query_heads": recipe.query_heads,
+            "rounds": recipe.rounds,
             "score": recipe.score.model_dump(),
             "allocate": recipe.allocate.model_dump(),
             "compensate": recipe.compensate.model_dump(),

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from numprune_export.artifact import Artifact, Device, Exporter
 from numprune_export.corpus import Windows
-from numprune_export.metric import Metrics
+from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.models import Models, Variant
 from numprune_export.progress import Observer
@@ -72,6 +72,15 @@ class Subject(Protocol):
 
     def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
         """By site name, gradients of unit masks, (rows, units); empty where the score needs none."""
+        ...
+
+    def output_fisher(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
+        """By site name, the Fisher information of the consumer's output; empty where the score needs
+        none."""
+        ...
+
+    def divergence(self, dense: PreTrainedModel, pruned: PreTrainedModel) -> Metric:
+        """How far a pruned model's answers are from the dense one's on some calibration texts."""
         ...
 
     def proof(self) -> Proof: ...

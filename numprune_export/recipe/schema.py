@@ -23,10 +23,13 @@ from numprune_export.compensate.bias import Bias
 from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Corpus
+from numprune_export.curves import Curves
 from numprune_export.fisher.budget import Search
 from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.recipe.presets import Preset, merged
 from numprune_export.score import Score
+from numprune_export.score.fisher_obs import FisherObs
 from numprune_export.score.wanda import Wanda
 from numprune_export.strict import Strict
 from numprune_export.tasks.labelled import LabelledData
@@ -95,16 +98,18 @@ class Benchmark(Strict):
 
 def _kind_of_allocation(value: Any) -> str:
     method = value.get("method") if isinstance(value, Mapping) else getattr(value, "method", None)
-    return method if method in ("search", "latency") else "threshold"
+    return method if method in ("search", "latency", "curves") else "threshold"
 
 
 Allocate = Annotated[
     Annotated[Allocation, Tag("threshold")]
+    | Annotated[Curves, Tag("curves")]
     | Annotated[Search, Tag("search")]
     | Annotated[LatencyBudget, Tag("latency")],
     Discriminator(_kind_of_allocation),
 ]
-"""Thresholds over all units, the exact search under a budget of cost, or one of milliseconds."""
+"""Thresholds over all units, error curves, the exact search under a budget of cost, or one of
+milliseconds."""
 Repair = Annotated[
     ClosedForm | Bias | Nothing | ScalarTuning | Refit, Field(discriminator="method")
 ]
@@ -139,6 +144,14 @@ class Recipe(Strict):
     """The dense model; a lone string is its `source`."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Fraction of the prunable block parameters that stay (not the fraction removed)."""
+    method: Preset | None = None
+    """A documented composition of what follows, up to `rounds`; a key given as well goes before it.
+    `best`: quality first. `fast`: no gradients, one pass. `paper-numerical`, `paper-fisher`: as
+    published."""
+    query_heads: Literal["grouped", "single"] = "grouped"
+    """Of a decoder. `grouped`: a KV head goes with all of its query heads, and every KV head serves
+    as many as before. `single`: query heads go one by one, which needs a runtime that takes KV heads
+    serving different numbers of them."""
     calibration: Texts
     """What scores and compensation are computed on: plain text for a language model, labelled
     examples (`files`) for a model with a task head."""
@@ -148,6 +161,10 @@ class Recipe(Strict):
     """How the budget is shared among layers."""
     compensate: Annotated[Repair, _named("method")] = ClosedForm()
     """How the kept weights make up for the removed ones."""
+    rounds: PositiveInt = 1
+    """Prune in this many rounds, each keeping the same fraction of the one before and calibrated on
+    what that left; only the choice of units is carried on, the weights are repaired once at the
+    end."""
     targets: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(DEFAULT_TARGETS))
     """Export targets and their settings; `numprune-export targets` lists them."""
     evaluation: Texts
@@ -159,6 +176,21 @@ class Recipe(Strict):
     """For the `random` score; text windows have seeds of their own."""
     threads: PositiveInt | None = None
     """CPU threads of everything but the benchmark; null: all cores."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _composed(cls, content: Any) -> Any:
+        return merged(content) if isinstance(content, dict) else content
+
+    @model_validator(mode="after")
+    def _measurable(self) -> Recipe:
+        if isinstance(self.allocate, Search | LatencyBudget) and self.rounds > 1:
+            raise ValueError("`rounds` above 1 need `allocate: curves` or one of the thresholds")
+        if isinstance(self.score, FisherObs) and isinstance(self.allocate, Search | LatencyBudget):
+            raise ValueError(
+                "`score: fisher_obs` needs `allocate: curves` or one of the thresholds"
+            )
+        return self
 
     @model_validator(mode="after")
     def _full_windows(self) -> Recipe:

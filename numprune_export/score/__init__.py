@@ -1,7 +1,7 @@
 """How much each input of a consumer matters: one method per file, higher is more worth keeping.
 
 A method scores single inputs (columns of `o_proj` or `down_proj`); `allocate` averages them over
-the columns of a unit, as the papers do for heads.
+the columns of a unit, as the papers do for heads. `fisher_obs` gives an order of removal instead.
 """
 
 from typing import Annotated
@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from numprune_export.score.fisher import Fisher
+from numprune_export.score.fisher_obs import FisherObs
 from numprune_export.score.flap import Flap
 from numprune_export.score.magnitude import Magnitude
 from numprune_export.score.numerical import Numerical
@@ -17,8 +18,8 @@ from numprune_export.score.stat import Stat
 from numprune_export.score.wanda import Wanda
 
 Score = Annotated[
-    Numerical | Wanda | Flap | Fisher | Stat | Magnitude | Random,
+    Numerical | Wanda | Flap | Fisher | FisherObs | Stat | Magnitude | Random,
     Field(discriminator="method"),
 ]
 """Any of the methods, told apart by `method`."""
-METHODS = ("numerical", "wanda", "flap", "fisher", "stat", "magnitude", "random")
+METHODS = ("numerical", "wanda", "flap", "fisher", "fisher_obs", "stat", "magnitude", "random")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numprune_export.errors import NumericalError, RecipeError
 from numprune_export.fisher import budget, macs
 from numprune_export.fisher.search import search, smallest_budget
-from numprune_export.fisher.widths import Widths
+from numprune_export.widths import Widths
 from numprune_export.plan import Producer, Site
 
 

@@ -1,0 +1,143 @@
+"""One round of pruning up to its plan: calibrate, score, allocate; each a stage of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from numprune_export import calibrate, prune, statistics_folder
+from numprune_export.calibrate import Statistics
+from numprune_export.corpus import Windows
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.planning import REMOVALS, SCORES, Planning, interim, read_plan
+from numprune_export.pipeline.start import Start
+from numprune_export.pipeline.subject import Subject
+from numprune_export.plan import Plan, Site
+from numprune_export.removal import Removal, additive
+from numprune_export.run_folder import Stage, key_of, require_space
+from numprune_export.score.fisher_obs import FisherObs
+
+
+@dataclass(frozen=True)
+class Round:
+    """From what it starts from to the units that stay of it."""
+
+    context: Context
+    subject: Subject
+    start: Start
+    keep: float
+    """Fraction of the dense model that is left after this round."""
+    last: bool
+    number: int
+
+    @cached_property
+    def calibrated(self) -> Stage:
+        """Statistics of the starting model, and whatever gradients the score needs."""
+        subject, windows = self.subject, self.subject.calibration
+        inputs = [
+            self.start.key, windows_key(windows), subject.calibration_batch, subject.calibration_key
+        ]  # fmt: skip
+        return self._stage("calibrate", "statistics", inputs, self._write_statistics)
+
+    @cached_property
+    def scored(self) -> Stage:
+        """`scores.safetensors`, per input of a consumer; `removals.safetensors`, per site."""
+        recipe = self.context.recipe
+        units = [(site.name, site.units) for site in self.start.sites]
+        inputs = [self.calibrated.key, units, recipe.score.model_dump(), recipe.keep, recipe.seed]
+        return self._stage("score", "scores", inputs, self._write_scores)
+
+    @cached_property
+    def planning(self) -> Planning:
+        return Planning(
+            self.context, self.subject, self.start, self.calibrated, self.scored, self.keep
+        )
+
+    @cached_property
+    def allocated(self) -> Stage:
+        """The plan: of the dense model if this is the last round, else of what it starts from."""
+        planning = self.planning
+        write = partial(planning.write, whole=self.last)
+        return self._stage("allocate", "plan", [*planning.inputs, self.last], write)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Of the dense model."""
+        found = read_plan(self.allocated.folder)
+        return found if self.last else self.start.whole(found)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return self.calibrated, self.scored, *self.planning.timed, self.allocated
+
+    def rest(self) -> Start:
+        """What the next round starts from: this plan carried out, the weights refitted at once."""
+        assert not self.last
+
+        def make() -> Any:
+            inner = read_plan(self.allocated.folder)
+            lookup = partial(statistics_folder.read_site, self.calibrated.folder)
+            repair = interim(self.context.recipe.compensate)
+            return prune.one_shot(self.start.model, self.start.family, inner, repair, lookup)
+
+        repair = interim(self.context.recipe.compensate).model_dump()
+        key = key_of(self.allocated.key, self.plan.to_json(), repair)
+        return Start(self.start.dense, key, self.plan, make)
+
+    def _stage(self, name: str, place: str, inputs: list[Any], make: Any) -> Stage:
+        suffix = "" if self.last else f"-{self.number}"
+        return self.context.stage(f"{name}{suffix}", f"{place}{suffix}", inputs, make)
+
+    def _write_statistics(self, folder: Path) -> None:
+        model, family, sites = self.start.model, self.start.family, self.start.sites
+        windows, observer = self.subject.calibration, self.context.observer
+        size = sum(one.numel() * one.element_size() for one in model.parameters())
+        artifacts = 2 * len(self.context.recipe.targets)
+        needed = statistics_folder.size_bytes(sites) + (1 + artifacts) * size
+        require_space(self.context.folder.path, needed)
+        batch, tick = self.subject.calibration_batch, observer.advance
+        observer.expect(len(family.block_list(model)) * len(windows.tokens))
+        for block, found in enumerate(calibrate.collect(model, family, windows, batch, tick)):
+            statistics_folder.write_block(folder, block, found)
+        statistics_folder.write_gradients(folder, self.subject.gradients(model, observer))
+        statistics_folder.write_output_fisher(folder, self.subject.output_fisher(model, observer))
+
+    def _write_scores(self, folder: Path) -> None:
+        model, family = self.start.model, self.start.family
+        blocks, observer = family.block_list(model), self.context.observer
+        observer.expect(len(self.start.sites))
+        scores: dict[str, Tensor] = {}
+        removals: dict[str, Tensor] = {}
+        for index, site in enumerate(self.start.sites):
+            weight: Any = blocks[site.block].get_submodule(site.consumer).weight
+            columns, found = self._scored(index, site, weight.detach())
+            scores[site.name] = columns
+            removals[f"{site.name}.order"], removals[f"{site.name}.error"] = (
+                found.order,
+                found.error,
+            )
+            observer.advance(1)
+        save_file(scores, folder / SCORES)
+        save_file(removals, folder / REMOVALS)
+
+    def _scored(self, index: int, site: Site, weight: Tensor) -> tuple[Tensor, Removal]:
+        """A score per input of the consumer, and the order in which the site's units go."""
+        recipe = self.context.recipe
+        statistics: Statistics = statistics_folder.read_site(self.calibrated.folder, site)
+        if isinstance(recipe.score, FisherObs):
+            found = recipe.score.removal(weight, statistics, site)
+            return found.scores().repeat_interleave(site.consumer_width), found
+        generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + index)
+        columns = recipe.score(weight, statistics, keep=recipe.keep, generator=generator)
+        return columns, additive(columns.double().reshape(site.units, -1).mean(1))
+
+
+def windows_key(windows: Windows) -> str:
+    """Hash of the token windows themselves: the calibration hash of a checkpoint."""
+    return key_of(windows.tokens.tolist(), windows.lengths.tolist())

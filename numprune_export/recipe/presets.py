@@ -1,0 +1,76 @@
+"""Named compositions of score, allocation, compensation and rounds: a recipe can name an intent.
+
+What each part brought when it was measured is in docs/methods.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+Preset = Literal["best", "fast", "paper-numerical", "paper-fisher"]
+
+TWO_ROUNDS_BELOW = 0.65
+"""Above this fraction kept, a second round costs its time and brings nothing."""
+
+
+def composition(name: str, keep: float) -> dict[str, Any]:
+    """What a preset puts in the place of the sections that a recipe leaves out; nothing for a name
+    that is none."""
+    return _COMPOSITIONS[name](keep) if name in _COMPOSITIONS else {}
+
+
+def merged(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's content over its preset. A section that names no method of its own changes single
+    settings of the preset's."""
+    keep = content.get("keep", 0.8)
+    found = composition(str(content.get("method")), keep if isinstance(keep, float) else 0.8)
+    for key, value in content.items():
+        base = found.get(key)
+        if isinstance(base, dict) and isinstance(value, dict) and "method" not in value:
+            found[key] = {**base, **value}
+        else:
+            found[key] = value
+    return found
+
+
+def _best(keep: float) -> dict[str, Any]:
+    return {
+        "query_heads": "single",
+        "score": {"method": "fisher_obs"},
+        "allocate": {"method": "curves", "attention": (1.0, 1.5, 2.0, 3.0)},
+        "compensate": {"method": "closed_form", "affine": True, "order": "sequential"},
+        "rounds": 2 if keep < TWO_ROUNDS_BELOW else 1,
+    }
+
+
+def _fast(keep: float) -> dict[str, Any]:
+    return {
+        "score": {"method": "wanda"},
+        "allocate": {"method": "global"},
+        "compensate": {"method": "closed_form", "affine": True, "order": "one_shot"},
+    }
+
+
+def _paper_numerical(keep: float) -> dict[str, Any]:
+    return {
+        "score": {"method": "numerical"},
+        "allocate": {"method": "global", "standardise": False},
+        "compensate": {"method": "closed_form", "order": "sequential"},
+    }
+
+
+def _paper_fisher(keep: float) -> dict[str, Any]:
+    return {
+        "score": {"method": "fisher"},
+        "allocate": {"method": "search"},
+        "compensate": {"method": "scalar"},
+    }
+
+
+_COMPOSITIONS: Mapping[str, Callable[[float], dict[str, Any]]] = {
+    "best": _best,
+    "fast": _fast,
+    "paper-numerical": _paper_numerical,
+    "paper-fisher": _paper_fisher,
+}
