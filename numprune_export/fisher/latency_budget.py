@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from numprune_export.fisher.widths import Widths
+from numprune_export.widths import Widths
 
 
 class LatencyBudget(Widths):

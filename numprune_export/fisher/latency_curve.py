@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from numprune_export.fisher.latency_table import LatencyTable
 from numprune_export.plan import Kind, Site
 
 
@@ -32,6 +33,9 @@ class Polyline:
 
     def __call__(self, units: int) -> float:
         return float(np.interp(units, self.widths, self.milliseconds)) if units else 0.0
+
+    def scaled(self, factor: float) -> Polyline:
+        return Polyline(self.widths, tuple(factor * one for one in self.milliseconds))
 
 
 def fit_polyline(column: Mapping[int, float]) -> Polyline:
@@ -59,13 +63,17 @@ def predict(sites: Sequence[Site], counts: Sequence[int], curves: Curves) -> flo
     return sum(curves[site.kind](count) for site, count in zip(sites, counts, strict=True))
 
 
-def outside(sites: Sequence[Site], curves: Curves, dense_ms: float) -> float:
-    """What of a measured dense run the curves leave unexplained: embeddings, head, overhead.
+def fitted(sites: Sequence[Site], table: LatencyTable) -> Curves:
+    """Polylines through the table's columns, scaled so that the dense model is predicted exactly.
 
-    Negative where sublayers timed alone take longer than together. As the `fixed_ms` of a search it
-    makes the prediction for the dense model exact.
+    A sublayer timed alone finds its weights in a cache that those of the whole model do not fit, so
+    what the columns leave unexplained grows with the width. It is spread over the sublayers; what
+    the model takes without any of them is `empty_ms`, the `fixed_ms` of a search.
     """
-    return dense_ms - predict(sites, [site.units for site in sites], curves)
+    curves = {kind: fit_polyline(column) for kind, column in table.milliseconds.items()}
+    alone = predict(sites, [site.units for site in sites], curves)
+    factor = (table.dense_ms - table.empty_ms) / alone
+    return {kind: curve.scaled(factor) for kind, curve in curves.items()}
 
 
 def _columns(column: Mapping[int, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

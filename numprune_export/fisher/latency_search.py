@@ -24,8 +24,8 @@ from torch import Tensor
 from numprune_export.errors import RecipeError
 from numprune_export.fisher.latency_curve import Curves, predict
 from numprune_export.fisher.search import plan_of, ranked
-from numprune_export.fisher.widths import Widths
 from numprune_export.plan import Plan, Site
+from numprune_export.widths import Widths
 
 GRID = 20_000
 """Steps that a budget is divided into. Times are rounded up to them, so at most one step for each

@@ -1,7 +1,8 @@
 """Timing the sublayers of an encoder on a target, for a budget in milliseconds.
 
-A model of a few equal blocks, in which one kind of sublayer has some width and the other has no
-units, is exported and run; what the same model takes with both empty is the frame, which is taken off.
+Models of a few equal blocks are exported and run; see `latency_table` for which. A table that an
+earlier run made for the same device, runtime and model shape is used again, at the speed that the
+dense model has now.
 """
 
 from __future__ import annotations
@@ -25,18 +26,20 @@ from numprune_export.artifact import Exporter, Projection, Tokens
 from numprune_export.encoder import Encoder, EncoderLayer, EncoderRunner, EncoderTarget
 from numprune_export.errors import RecipeError
 from numprune_export.fisher.latency_budget import LatencyBudget
-from numprune_export.fisher.latency_curve import fit_polyline, outside
+from numprune_export.fisher.latency_curve import fitted
 from numprune_export.fisher.latency_search import LatencyPlan, search_curves
-from numprune_export.fisher.latency_table import LatencyTable, measure
+from numprune_export.fisher.latency_table import Blocks, LatencyTable, measure
 from numprune_export.metric import Metric, Metrics
+from numprune_export.pipeline import latency_cache
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
 from numprune_export.plan import Kind, Site
-from numprune_export.report.environment import cpu_model
+from numprune_export.report.environment import describe
 from numprune_export.run_folder import Stage
+from numprune_export.version import __version__
 
-COPIES = 2
-"""Blocks in a timed model."""
+REPEATS = 3
+"""Runs of a model at every visit; the fastest counts, which was disturbed least."""
 TABLE = "latency.json"
 
 
@@ -45,12 +48,12 @@ class Measured:
     """What was timed."""
 
     table: LatencyTable
-    dense_ms: float
-    """The whole dense model."""
+    age_s: float | None
+    """Of a table that was found; None: this run measured it."""
 
 
 def timed(context: Context, settings: LatencyBudget, dense: Dense, encoder: Encoder) -> Stage:
-    """The table as a stage of the run, made again for another processor or runtime.
+    """The table as a stage of the run, made again for another device or runtime.
 
     Raises:
         RecipeError: the target is not among the recipe's.
@@ -63,24 +66,46 @@ def timed(context: Context, settings: LatencyBudget, dense: Dense, encoder: Enco
         )
     exporter = targets.find(settings.target)
     chosen = targets.settings_for(exporter, recipe.targets[settings.target])
-    here = targets.require_ready(exporter)
-    threads = recipe.benchmark.threads
+    here, threads = targets.require_ready(exporter), recipe.benchmark.threads
+    machine = describe()
+    key = {
+        "target": [settings.target, chosen.model_dump(mode="json"), here.detail],
+        "device": [machine.cpu, [gpu.model_dump(mode="json") for gpu in machine.gpus], threads],
+        "version": __version__,
+        "timing": settings.model_dump(include={"batch", "length", "points", "rounds"}),
+        "shape": _shape(encoder),
+    }
 
     def make(folder: Path) -> None:
         with _Timer(exporter, chosen, encoder, settings, threads) as timer:
-            table = measure(timer, _widths(encoder, settings.points), rounds=settings.rounds)
-            whole = median(timer.dense() for _ in range(settings.rounds))
-        content = {"table": table.to_json(), "dense_ms": whole}
+            measured = _found_or_measured(context, key, timer, settings, encoder)
+        content = {"table": measured.table.to_json(), "age_s": measured.age_s}
         (folder / TABLE).write_text(json.dumps(content, indent=1) + "\n")
 
-    asked = settings.model_dump(include={"batch", "length", "points", "rounds"})
-    inputs = [dense.key, asked, chosen.model_dump(), here.detail, cpu_model(), threads]
-    return context.stage("time-sublayers", "latency", inputs, make)
+    return context.stage("time-sublayers", "latency", [dense.key, key], make)
+
+
+def _found_or_measured(
+    context: Context,
+    key: dict[str, Any],
+    timer: _Timer,
+    settings: LatencyBudget,
+    encoder: Encoder,
+) -> Measured:
+    dense = tuple((one.heads, one.neurons) for one in encoder.layers)
+    if (kept := latency_cache.read(key)) is not None:
+        now = median(timer(dense) for _ in range(settings.rounds))
+        context.folder.log(f"latency table: found, {kept.age_s / 3600:.2f} h old, not measured")
+        return Measured(kept.table.at(now), kept.age_s)
+    table = measure(timer, dense, _widths(encoder, settings.points), rounds=settings.rounds)
+    if (problem := latency_cache.write(key, table)) is not None:
+        context.folder.log(f"latency table: measured, not kept for other runs: {problem}")
+    return Measured(table, None)
 
 
 def read(stage: Stage) -> Measured:
     content = json.loads((stage.folder / TABLE).read_text())
-    return Measured(LatencyTable.from_json(content["table"]), float(content["dense_ms"]))
+    return Measured(LatencyTable.from_json(content["table"]), content["age_s"])
 
 
 def search(
@@ -99,27 +124,51 @@ def search(
         site.name: scores[site.name].double().reshape(site.units, site.consumer_width).mean(1)
         for site in sites
     }
-    curves = {kind: fit_polyline(one) for kind, one in measured.table.milliseconds.items()}
-    fixed = outside(sites, curves, measured.dense_ms)
-    budget = budget_ms(settings, measured, keep)
-    return search_curves(sites, importance, curves, budget, fixed_ms=fixed, widths=settings)
+    budget, table = budget_ms(settings, measured, keep), measured.table
+    curves = fitted(sites, table)
+    return search_curves(
+        sites, importance, curves, budget, fixed_ms=table.empty_ms, widths=settings
+    )
 
 
 def budget_ms(settings: LatencyBudget, measured: Measured, keep: float) -> float:
-    return settings.milliseconds or keep * measured.dense_ms
+    return settings.milliseconds or keep * measured.table.dense_ms
 
 
-def budget_metrics(settings: LatencyBudget, budget: float, predicted: float) -> Metrics:
-    """`budget.<target>.<bucket>.{limit_ms,predicted_ms}`."""
+def budget_metrics(
+    settings: LatencyBudget, measured: Measured, budget: float, predicted: float
+) -> Metrics:
+    """`budget.<target>.<bucket>.{limit_ms,dense_ms,predicted_ms,predicted_ratio}`."""
     name = f"budget.{settings.target}.b{settings.batch}.l{settings.length}"
+    age = measured.age_s
+    under = {"table": "measured" if age is None else f"found, {age / 3600:.2f} h old"}
+    dense_ms = measured.table.dense_ms
     return {
         f"{name}.limit_ms": Metric(budget, "ms", 1),
-        f"{name}.predicted_ms": Metric(predicted, "ms", settings.rounds),
+        f"{name}.dense_ms": Metric(dense_ms, "ms", settings.rounds, conditions=under),
+        f"{name}.predicted_ms": Metric(predicted, "ms", settings.rounds, conditions=under),
+        f"{name}.predicted_ratio": Metric(
+            predicted / dense_ms, "of the dense model's time", settings.rounds, conditions=under
+        ),
+    }
+
+
+def _shape(encoder: Encoder) -> dict[str, Any]:
+    """All that a time depends on but the weights' values."""
+    return {
+        "layers": [(one.heads, one.neurons) for one in encoder.layers],
+        "head_dim": encoder.head_dim,
+        "hidden": encoder.hidden,
+        "activation": encoder.activation,
+        "dtype": str(encoder.embedding.dtype),
+        "embeddings": [encoder.vocabulary, encoder.max_positions, encoder.type_embedding is None],
+        "head": [encoder.head.task, encoder.head.activation, encoder.classes],
     }
 
 
 def _widths(encoder: Encoder, points: int) -> dict[Kind, list[int]]:
-    heads, neurons = encoder.layers[0].heads, encoder.layers[0].neurons
+    heads = max(one.heads for one in encoder.layers)
+    neurons = max(one.neurons for one in encoder.layers)
     spaced = np.unique(np.linspace(neurons / points, neurons, points).round().astype(int))
     return {"attention": list(range(1, heads + 1)), "mlp": [int(one) for one in spaced if one]}
 
@@ -141,7 +190,7 @@ class _Timer:
         alone = exporter.device == "cpu" and threads == 1
         self._clock = process_time if alone else perf_counter
         self._tokens: Tokens = np.zeros((settings.batch, settings.length), np.int64)
-        self._open: dict[tuple[int, int] | None, EncoderRunner] = {}
+        self._open: dict[Blocks, EncoderRunner] = {}
 
     def __enter__(self) -> _Timer:
         self._folder = Path(self._stack.enter_context(TemporaryDirectory()))
@@ -151,30 +200,18 @@ class _Timer:
         self._open.clear()
         self._stack.close()
 
-    def __call__(self, kind: Kind, units: int) -> float:
-        """Milliseconds of one sublayer."""
-        shape = (units, 0) if kind == "attention" else (0, units)
-        frame = self._run(self._runner((0, 0)))
-        taken = self._run(self._runner(shape))
-        # A frame that a disturbance made slower than the whole: nothing is not a time.
-        return max((taken - frame) / COPIES, 1e-4)
-
-    def dense(self) -> float:
-        """Milliseconds of the whole dense model."""
-        return self._run(self._runner(None))
-
-    def _run(self, runner: EncoderRunner) -> float:
-        times = []
-        for _ in range(3):
+    def __call__(self, blocks: Blocks) -> float:
+        """Milliseconds of one run of a model with these widths."""
+        runner, times = self._runner(blocks), []
+        for _ in range(REPEATS):
             started = self._clock()
             runner.forward(self._tokens)
             times.append(1000 * (self._clock() - started))
-        return median(times)
+        return min(times)
 
-    def _runner(self, shape: tuple[int, int] | None) -> EncoderRunner:
-        if shape not in self._open:
-            layer = self._encoder.layers[0]
-            layers = self._encoder.layers if shape is None else (_cut(layer, *shape),) * COPIES
+    def _runner(self, blocks: Blocks) -> EncoderRunner:
+        if blocks not in self._open:
+            layers = tuple(_layer(self._encoder, *one) for one in enumerate(blocks))
             folder = self._folder / str(len(self._open))
             folder.mkdir()
             assert isinstance(self._exporter, EncoderTarget), self._exporter.name
@@ -182,14 +219,29 @@ class _Timer:
                 replace(self._encoder, layers=layers), folder, self._chosen
             )
             opened = self._exporter.open_encoder(artifact, threads=self._threads)
-            self._open[shape] = self._stack.enter_context(opened)
-            self._run(self._open[shape])
-        return self._open[shape]
+            self._open[blocks] = self._stack.enter_context(opened)
+            self._open[blocks].forward(self._tokens)  # warm
+        return self._open[blocks]
+
+
+def _layer(encoder: Encoder, index: int, widths: tuple[int, int]) -> EncoderLayer:
+    """The first units of the encoder's own layer, or of the widest where that has not as many.
+
+    Each layer its own: weights that layers share would stay in a cache that real ones do not fit.
+    """
+    own, (heads, neurons) = encoder.layers[index], widths
+    if own.heads < heads:
+        most = max(encoder.layers, key=lambda one: one.heads)
+        own = replace(most, up=own.up, down=own.down)
+    if own.neurons < neurons:
+        most = max(encoder.layers, key=lambda one: one.neurons)
+        own = replace(own, up=most.up, down=most.down)
+    return _cut(own, heads, neurons)
 
 
 def _cut(layer: EncoderLayer, heads: int, neurons: int) -> EncoderLayer:
     """The first units of a layer."""
-    rows = heads * (int(layer.query.weight.shape[0]) // layer.heads)
+    rows = heads * (int(layer.query.weight.shape[0]) // max(1, layer.heads))
     query, key, value = (_rows(one, rows) for one in (layer.query, layer.key, layer.value))
     return replace(
         layer,

@@ -106,14 +106,30 @@ def budget(metrics: Measurements) -> str:
         if not (name.startswith("budget.") and name.endswith(".limit_ms")):
             continue
         _, target, *bucket, _ = name.split(".")
-        predicted = metrics[name.replace("limit_ms", "predicted_ms")]
-        found = _median(metrics, f"latency.{target}.forward.{'.'.join(bucket)}.pruned")
-        off = _ABSENT if found is None else percent(found.value / predicted.value - 1)
+        predicted, ratio = (
+            metrics[name.replace("limit_ms", one)] for one in ("predicted_ms", "predicted_ratio")
+        )
+        forward = f"latency.{target}.forward.{'.'.join(bucket)}"
+        dense, found = (_median(metrics, f"{forward}.{one}") for one in ("dense", "pruned"))
         told = [number(limit.value), number(predicted.value)]
-        told += [_ABSENT if found is None else number(found.value), off]
+        told.append(_ABSENT if found is None else number(found.value))
+        told.append(percent(ratio.value))
+        if dense is None or found is None:
+            told += [_ABSENT, _ABSENT]
+        else:
+            reached = found.value / dense.value
+            told += [percent(reached), percent(reached / ratio.value - 1)]
+        told.append(str(ratio.conditions["table"]))
         rows.append([f"{target}, {' '.join(bucket)}", *told])
-    header = ["", "budget ms", "predicted ms", "measured ms", "off the prediction"]
-    return table(header, rows) if rows else ""
+    header = [
+        "", "budget ms", "predicted ms", "measured ms", "predicted of dense", "measured of dense",
+        "off the prediction", "table",
+    ]  # fmt: skip
+    note = (
+        "Off the prediction: by the fractions of the dense model's time, which was taken in the same"
+        " rounds; milliseconds also follow what else the machine does at the moment."
+    )
+    return f"{table(header, rows)}\n\n{note}" if rows else ""
 
 
 def _median(metrics: Measurements, variant: str) -> Measurement | None:

@@ -15,12 +15,12 @@ from numprune_export.errors import NumericalError, RecipeError
 from numprune_export.fisher.latency_curve import (
     Polyline,
     fit_polyline,
-    outside,
+    fitted,
     predict,
 )
 from numprune_export.fisher.latency_search import GRID, search_curves
 from numprune_export.fisher.latency_table import LatencyTable, measure
-from numprune_export.fisher.widths import Widths
+from numprune_export.widths import Widths
 
 
 def ramp(base, threshold, slope):
@@ -40,28 +40,83 @@ ANY_CURVE = st.one_of(
 )
 
 
-def test_each_width_is_timed_once_a_round_and_its_median_kept():
-    calls, noise = [], itertools.count()
+DENSE = ((2, 8), (2, 8), (2, 6))
+WIDTHS = {"attention": [2, 1], "mlp": [8, 4, 8]}
 
-    def timer(kind, width):
-        calls.append((kind, width))
-        return width + (100 if next(noise) < 4 else 0)  # the whole first round is disturbed
 
-    table = measure(timer, {"attention": [2, 1], "mlp": [8, 4, 8]}, rounds=3)
-    assert table.milliseconds == {"attention": {1: 1, 2: 2}, "mlp": {4: 4, 8: 8}}
-    assert calls[:4] == [("attention", 1), ("attention", 2), ("mlp", 4), ("mlp", 8)]
-    assert calls == calls[:4] * 3
+def of_blocks(blocks, head=3.0, neuron=0.5, block=0.25, rest=2.0):
+    """What a model of these blocks would take if nothing disturbed it."""
+    return rest + sum(head * h + neuron * n + block for h, n in blocks)
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_sublayer_is_what_its_models_take_more_than_the_frame(rounds):
+    calls = []
+
+    def timer(blocks):
+        calls.append(blocks)
+        return of_blocks(blocks)
+
+    table = measure(timer, DENSE, WIDTHS, rounds=rounds)
+    assert table.milliseconds["attention"] == pytest.approx({1: 3.0, 2: 6.0})
+    assert table.milliseconds["mlp"] == pytest.approx({4: 2.0, 8: 4.0})
+    assert (table.dense_ms, table.empty_ms) == pytest.approx((of_blocks(DENSE), 2.75))
+    anchor = ((2, 8),) * 2
+    assert calls[::2] == [anchor] * (7 * rounds + 1)
+    assert {calls.count(one) for one in (((1, 0),) * 2, ((0, 4),) * 2, DENSE)} == {rounds}
+
+
+def test_a_machine_that_is_slowed_down_for_a_while_changes_no_ratio():
+    """Twice as slow from the third call to far beyond the middle; the last rounds are quiet."""
+    number = itertools.count()
+
+    def timer(blocks):
+        return of_blocks(blocks) * (2 if 3 <= next(number) < 60 else 1)
+
+    quiet = measure(of_blocks, DENSE, WIDTHS, rounds=9)
+    loaded = measure(timer, DENSE, WIDTHS, rounds=9)
+    again = loaded.at(quiet.dense_ms)
+    assert loaded.dense_ms / quiet.dense_ms in (pytest.approx(1.0), pytest.approx(2.0))
+    for kind, column in quiet.milliseconds.items():
+        assert again.milliseconds[kind] == pytest.approx(column)
+    assert again.empty_ms == pytest.approx(quiet.empty_ms)
 
 
 @pytest.mark.parametrize("time", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_time_that_is_none_is_refused(time):
-    with pytest.raises(NumericalError, match="latency of mlp with 8 units"):
-        measure(lambda *_: time, {"mlp": [8]})
+    with pytest.raises(NumericalError, match="latency of blocks of 0"):
+        measure(lambda blocks: 1.0 if any(map(any, blocks)) else time, DENSE, {"mlp": [8]})
+
+
+def test_units_that_take_no_time_are_refused():
+    with pytest.raises(NumericalError, match="without any head or neuron"):
+        measure(lambda blocks: of_blocks(blocks, head=-0.1, neuron=0), DENSE, WIDTHS)
+
+
+def test_a_width_measured_as_faster_than_nothing_still_takes_time():
+    def timer(blocks):
+        return of_blocks(blocks) * (0.2 if blocks == ((1, 0),) * 2 else 1)
+
+    assert 0 < measure(timer, DENSE, WIDTHS).milliseconds["attention"][1] < 0.01
+
+
+def table_of(**columns):
+    return LatencyTable(columns, dense_ms=40.0, empty_ms=4.0)
 
 
 def test_a_table_survives_json():
-    table = LatencyTable({"attention": {1: 0.5, 12: 2.0}, "mlp": {64: 0.25}})
+    table = table_of(attention={1: 0.5, 12: 2.0}, mlp={64: 0.25})
     assert LatencyTable.from_json(json.loads(json.dumps(table.to_json()))) == table
+
+
+def test_the_curves_leave_nothing_of_the_dense_model_unexplained():
+    found = sites(heads=[3, 2], neurons=[5, 4])
+    table = table_of(attention={1: 1.0, 2: 2.5, 3: 2.0}, mlp={1: 1.0, 5: 4.0})
+    by_kind = fitted(found, table)
+    whole = [site.units for site in found]
+    assert predict(found, whole, by_kind) + table.empty_ms == pytest.approx(table.dense_ms)
+    assert by_kind["attention"](1) / by_kind["mlp"](5) == pytest.approx(1.0 / 4.0)
+    assert by_kind["attention"](2) == by_kind["attention"](3)  # never falling
 
 
 @given(st.lists(st.floats(0.1, 9), min_size=1, max_size=12))
@@ -154,11 +209,12 @@ def test_a_budget_below_what_is_never_pruned_names_the_smallest():
     assert got.predicted_ms == 2.5
 
 
-def test_what_the_curves_leave_out_makes_the_dense_prediction_exact():
+def test_a_budget_of_the_whole_keeps_everything():
     found = sites()
-    curves = {"attention": ramp(1.0, 1, 0.5), "mlp": ramp(1.0, 2, 0.5)}
-    fixed = outside(found, curves, dense_ms=20.0)
+    table = table_of(attention={1: 1.0, 3: 2.5}, mlp={1: 1.0, 4: 4.0})
     importance = random_importance(found, 1)
-    whole = search_curves(found, importance, curves, 20.0 + 1e-6, fixed_ms=fixed)
+    whole = search_curves(
+        found, importance, fitted(found, table), 40.0 + 1e-6, fixed_ms=table.empty_ms
+    )
     assert whole.plan.keep == 1
-    assert whole.predicted_ms == pytest.approx(20.0)
+    assert whole.predicted_ms == pytest.approx(40.0)

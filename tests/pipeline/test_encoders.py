@@ -130,20 +130,33 @@ def test_the_artifact_alone_gives_the_reported_accuracy(finished, report):
 def test_a_budget_in_milliseconds_is_predicted_and_then_measured(tmp_path):
     settings = {"method": "latency", "batch": 4, "length": 32, "points": 4, "rounds": 3}
     path = recipe(tmp_path, allocate=settings, keep=0.7)
-    result = command("run", str(path), "--out", "out", cwd=tmp_path)
+    cache = {"NUMPRUNE_EXPORT_CACHE": str(tmp_path / "cache")}
+    result = command("run", str(path), "--out", "out", cwd=tmp_path, **cache)
     assert result.code == 0, result.err
-    table = json.loads((tmp_path / "out" / "latency" / "latency.json").read_text())
-    assert list(table["table"]["attention"]) == [str(n) for n in range(1, 5)]
-    assert max(map(int, table["table"]["mlp"])) == 256
+    table = json.loads((tmp_path / "out" / "latency" / "latency.json").read_text())["table"]
+    assert list(table["milliseconds"]["attention"]) == [str(n) for n in range(1, 5)]
+    assert max(map(int, table["milliseconds"]["mlp"])) == 256
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     limit = report["metrics"]["budget.onnx.b4.l32.limit_ms"]["value"]
     assert limit == pytest.approx(0.7 * table["dense_ms"])
-    assert 0 < report["metrics"]["budget.onnx.b4.l32.predicted_ms"]["value"] <= limit * 1.0001
+    predicted = report["metrics"]["budget.onnx.b4.l32.predicted_ms"]
+    assert 0 < predicted["value"] <= limit * 1.0001
+    assert predicted["conditions"]["table"] == "measured"
     assert report["metrics"]["latency.onnx.forward.b4.l32.pruned.cpu_ms"]["value"] > 0
     assert report["metrics"]["size.parameters.ratio"]["value"] < 1
     page = (tmp_path / "out" / "report.md").read_text()
     assert "## Latency budget" in page
     assert "| onnx, b4 l32 |" in page
+
+    # Another run folder, other weights' scores: the table is there, at the speed of the day.
+    path = recipe(tmp_path, allocate=settings, keep=0.6)
+    result = command("run", str(path), "--out", "other", cwd=tmp_path, **cache)
+    assert result.code == 0, result.err
+    again = json.loads((tmp_path / "other" / "latency" / "latency.json").read_text())
+    factor = again["table"]["dense_ms"] / table["dense_ms"]
+    wanted = {n: factor * ms for n, ms in table["milliseconds"]["mlp"].items()}
+    assert again["table"]["milliseconds"]["mlp"] == pytest.approx(wanted)
+    assert "| found, 0.0" in (tmp_path / "other" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
