@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +55,7 @@ class _FusedAttention:
         self._lengths = (seqlens, total)
         self._pasts = list(_caches(g, decoder, "past_key_values"))
         self._presents = list(_caches(g, decoder, "present"))
-        self.inputs = (*self._lengths, *parts.flat([one for each in self._pasts for one in each]))
+        self.inputs = (*self._lengths, *parts.flat([*chain.from_iterable(self._pasts)]))
         self._rotation = _rotation(g, decoder)
 
     def norm(self, name: str, x: ir.Value, weight: Tensor) -> ir.Value:
@@ -63,25 +64,19 @@ class _FusedAttention:
 
     def outputs(self) -> list[ir.Value]:
         """See Flavour.outputs."""
-        return parts.flat([one for each in self._presents for one in each])
+        return parts.flat([*chain.from_iterable(self._presents)])
 
     def mix(self, index: int, layer: DecoderLayer, x: ir.Value) -> ir.Value:
         """See Flavour.mix."""
-        g, runs = self._g, query_groups.single_runs(layer, self._decoder.head_dim)
-        packed = parts.query_key_value(g, x, *runs)
-        widths = [(one.query_heads + 2 * one.kv_heads) * self._decoder.head_dim for one in runs]
+        g, dim = self._g, self._decoder.head_dim
+        runs = query_groups.single_runs(layer, dim)
+        widths = [(run.query_heads + 2 * run.kv_heads) * dim for run in runs]
+        packed = query_groups.split(g, parts.query_key_value(g, x, *runs), widths, axis=-1)
+        ports = zip(packed, self._pasts[index], self._presents[index], strict=True)
         mixed = []
-        for number, (run, part, past, present) in enumerate(
-            zip(
-                runs,
-                query_groups.split(g, packed, widths, axis=-1),
-                self._pasts[index],
-                self._presents[index],
-                strict=True,
-            )
-        ):
+        for number, (run, own) in enumerate(zip(runs, ports, strict=True)):
             with g.scope(f"runs.{number}") if len(runs) > 1 else nullcontext():
-                mixed.append(self._attended(run, part, past, present))
+                mixed.append(self._attended(run, *own))
         return query_groups.joined(g, mixed)
 
     def _attended(
@@ -91,6 +86,7 @@ class _FusedAttention:
         past: parts.CachePair,
         present: parts.CachePair,
     ) -> ir.Value:
+        """Packed q, k, v of a layer of equal groups to (batch, sequence, query heads * head_dim)."""
         mixed, *updated = self._g.ops(
             "GroupQueryAttention",
             *self._operands(layer, packed),

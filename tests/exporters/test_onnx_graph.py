@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from tiny import uneven
+from tiny import single_query_heads, uneven
 
 from numprune_export.artifact import Artifact, sha256_of
 
@@ -39,6 +39,37 @@ def test_gqa_graph_has_one_fused_attention_per_layer_and_five_matmuls(export):
         assert not census.keys() & {*COPIES_OF_KV, "Pad", "Reshape", "Transpose", "Concat"}
 
 
+def test_gqa_graph_has_a_fused_attention_for_each_run_of_equal_groups(export):
+    graph = loaded(export(single_query_heads("llama", head_dim=16))).graph
+    for layer, runs in enumerate(([(2, 4), (1, 1)], [(1, 2), (2, 2)], [(2, 2)])):
+        nodes = [n for n in graph.node if n.name.startswith(f"layers.{layer}/")]
+        found = [attributes(n) for n in nodes if n.op_type == "GroupQueryAttention"]
+        assert [(one["kv_num_heads"], one["num_heads"]) for one in found] == runs
+        census = operators(graph, layer)
+        assert census["MatMul"] == 5
+        assert census["Split"] == census["Concat"] == (len(runs) > 1)
+        assert not census.keys() & {*COPIES_OF_KV, "Pad", "Reshape", "Transpose"}
+
+
+def test_gqa_graph_keeps_a_cache_for_each_run(export):
+    graph = loaded(export(single_query_heads("qwen3", head_dim=16))).graph
+    heads = {"0.0": 2, "0.1": 1, "1.0": 1, "1.1": 2, "2": 2}
+    for ports, name in ((graph.input, "past_key_values"), (graph.output, "present")):
+        found = {one.name: _shape(one) for one in ports if one.name.startswith(name)}
+        assert found == {
+            f"{name}.{run}.{part}": ["batch", count, "capacity", 16]
+            for run, count in heads.items()
+            for part in ("key", "value")
+        }
+    norms = [one.name for one in graph.initializer if one.name.endswith("query_norm")]
+    layers = [f"layers.{run}" for run in ("0/runs.0", "0/runs.1", "1/runs.0", "1/runs.1", "2")]
+    assert norms == [f"{one}/attention.query_norm" for one in layers]
+
+
+def attributes(node):
+    return {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+
+
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_onnx_runtime_fuses_every_norm_and_activation(export, tmp_path, graph):
     artifact = export(uneven("llama"), graph)
@@ -63,6 +94,18 @@ def test_standard_graph_is_standard_and_never_repeats_keys(export):
         census = operators(model.graph, layer)
         assert census["MatMul"] == 7
         assert census["Softmax"] == 1
+        assert not census.keys() & COPIES_OF_KV
+
+
+def test_standard_graph_of_uneven_groups_attends_run_by_run_over_one_cache(export):
+    graph = loaded(export(single_query_heads("llama"), "standard")).graph
+    ports = {one.name: _shape(one) for one in (*graph.input, *graph.output)}
+    for layer, (kv_heads, runs) in enumerate(((3, 2), (3, 2), (2, 1))):
+        assert ports[f"past_key_values.{layer}.key"] == ["batch", kv_heads, "past", 8]
+        assert ports[f"present.{layer}.value"] == ["batch", kv_heads, "total", 8]
+        census = operators(graph, layer)
+        assert census["MatMul"] == 5 + 2 * runs
+        assert census["Softmax"] == runs
         assert not census.keys() & COPIES_OF_KV
 
 

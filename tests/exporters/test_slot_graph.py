@@ -177,6 +177,24 @@ def test_census_of_the_decomposed_graph(written):
         assert readers == {"Transpose", "MatMul"}
 
 
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_census_of_uneven_groups(written, graph):
+    path = written(single_query_heads("llama"), graph)
+    found = onnx.load(path, load_external_data=False).graph
+    ports = {one.name: one.type.tensor_type.shape.dim[0].dim_value for one in found.input}
+    for layer, (kv_heads, runs) in enumerate(((3, 2), (3, 2), (2, 1))):
+        assert ports[f"past_key_values.{layer}.key"] == kv_heads  # one cache, its runs cut from it
+        census = Counter(n.op_type for n in found.node if n.name.startswith(f"layers.{layer}/"))
+        if graph == "fused":
+            assert census["Attention"] == runs
+            assert census["RotaryEmbedding"] == 2
+            assert census["MatMul"] == 5
+        else:
+            assert census["Softmax"] == runs
+            assert census["MatMul"] == 5 + 4 * runs
+        assert not census["Expand"] + census["Tile"] + census["Gather"]
+
+
 def test_weight_too_large_for_half_precision_is_refused(written):
     model = uneven("llama")
     with torch.no_grad():

@@ -8,7 +8,7 @@ import onnx_ir
 import pytest
 from onnx import TensorProto, helper
 from shaped import SMOLLM2, SMOLLM2_DENSE, SMOLLM2_PRUNED, block_bytes, shaped
-from tiny import MODEL_TYPES, tiny, uneven
+from tiny import MODEL_TYPES, single_query_heads, tiny, uneven
 
 from numprune_export.artifact import Artifact, sha256_of
 from numprune_export.errors import (
@@ -92,6 +92,17 @@ def test_layers_of_uneven_widths_become_an_engine(built, graph):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("graph", GRAPHS)
+def test_kv_heads_with_different_numbers_of_query_heads_become_an_engine(built, graph, dtype):
+    artifact = built(first_layer_of(single_query_heads()), graph=graph, dtype=dtype)
+    assert artifact.facts["graph_choice"] == [{"graph": graph, "outcome": "built", "reason": ""}]
+    assert artifact.facts["precision"]["checked"] == "network"
+    caches = [name for name in artifact.facts["inputs"] if name.startswith("past")]
+    assert caches == ["past_key_values.0.key", "past_key_values.0.value"]
+    assert artifact.facts["inputs"]["past_key_values.0.key"]["shape"][0] == 3
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_networks_compute_in_the_asked_dtype(parsed, model_type, graph, dtype):
     network = parsed(decoder_of(uneven(model_type)), graph, dtype)[0].network
@@ -106,6 +117,22 @@ def test_networks_compute_in_the_asked_dtype(parsed, model_type, graph, dtype):
     else:
         assert census["SOFTMAX"] == {"FLOAT": 3}
         assert census["MATRIX_MULTIPLY"] == {name: 3 * 9 + 1}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_networks_of_uneven_groups_attend_once_for_each_run(parsed, graph, dtype):
+    decoder = decoder_of(single_query_heads("qwen3"))
+    runs = sum(len(layer.runs) for layer in decoder.layers)
+    assert runs == 2 + 2 + 1
+    census = precision.check_network(parsed(decoder, graph, dtype)[0].network, dtype)
+    name = precision.TYPES[dtype]
+    if graph == "fused":
+        assert census["ATTENTION_OUTPUT"] == {name: runs}
+        assert census["ROTARY_EMBEDDING"] == {name: 6}  # before the heads are told apart
+    else:
+        assert census["SOFTMAX"] == {"FLOAT": runs}
+        assert census["MATRIX_MULTIPLY"] == {name: 3 * 5 + 4 * runs + 1}
 
 
 def test_bindings_are_those_of_the_graph(parsed):

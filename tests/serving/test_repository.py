@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from google.protobuf import text_format
-from tiny import uneven
+from tiny import single_query_heads, uneven
 from tritonclient.grpc import model_config_pb2
 
 import numprune_export
@@ -30,16 +30,20 @@ HEADS = (3, 1, 2)
 
 @pytest.fixture(scope="module", params=["gqa", "standard"])
 def packaged(request, tmp_path_factory):
-    """Graph flavour, artifact and package of a model whose layers keep 3, 1 and 2 KV heads."""
+    """Graph flavour, artifact and package of a model whose layers keep 3, 1 and 2 KV heads.
+
+    With `uneven groups` after the flavour: 3, 3 and 2, which serve different numbers of query heads.
+    """
     artifact_folder = tmp_path_factory.mktemp("artifact")
-    decoder = FAMILIES["llama"].decoder(uneven())
-    settings = OnnxSettings(graph=request.param)
+    graph, _, groups = request.param.partition(" ")
+    decoder = FAMILIES["llama"].decoder(single_query_heads() if groups else uneven())
+    settings = OnnxSettings(graph=graph)
     artifact = OnnxExporter().export(decoder, artifact_folder, settings)
     folder = tmp_path_factory.mktemp("package")
     TritonPackager().package(
         artifact, builtin_dir() / "tiny-llama", folder, TritonSettings(name="tiny")
     )
-    return request.param, artifact, folder
+    return graph, artifact, folder
 
 
 def config_of(path):
@@ -125,7 +129,21 @@ def _warm_up_runs(config, model):
     assert np.isfinite(session.run(["logits"], feeds)[0]).all()
 
 
-@pytest.mark.parametrize("packaged", ["standard"], indirect=True)
+@pytest.mark.parametrize("packaged", ["gqa uneven groups"], indirect=True)
+def test_the_bare_graph_takes_a_cache_for_each_run_of_equal_query_groups(packaged):
+    config = config_of(packaged[2] / CONFIGS[1])
+    heads = {"0.0": 2, "0.1": 1, "1.0": 1, "1.1": 2, "2": 2}
+    dims = ports(config)
+    for name in ("past_key_values", "present"):
+        assert {one: size for one, size in dims.items() if one.startswith(name)} == {
+            f"{name}.{run}.{part}": [-1, count, -1, 16]
+            for run, count in heads.items()
+            for part in KV
+        }
+    _warm_up_runs(config, packaged[2] / "native" / "tiny_graph")
+
+
+@pytest.mark.parametrize("packaged", ["standard", "standard uneven groups"], indirect=True)
 def test_the_state_as_configured_gives_the_models_own_tokens(packaged):
     """Plays the server: initial states as configured, each output state the next input state."""
     _, artifact, folder = packaged
@@ -202,6 +220,11 @@ print([m for m in ("torch", "pydantic", "transformers", "onnx", "onnx_ir") if m 
 """
 
 
+@pytest.mark.parametrize(
+    "packaged",
+    ["gqa", "standard", "gqa uneven groups"],
+    indirect=True,
+)
 def test_the_copied_code_runs_alone(packaged):
     """Without site-packages' own numprune_export, and without torch, pydantic or onnx."""
     version = packaged[2] / "repository" / "tiny" / "1"
