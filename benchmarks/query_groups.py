@@ -1,6 +1,6 @@
 """What KV heads with different numbers of query heads cost in latency, at equal parameters: one table.
 
-    python benchmarks/query_groups.py --out benchmarks/results/query_groups.md
+    python benchmarks/query_groups.py --rounds 60
 
 Decoders with random weights, run by the target `onnx` on one thread: dense, with uneven groups, and
 with as many parameters left in equal groups. One query head (its rows of q, columns of o) has as
