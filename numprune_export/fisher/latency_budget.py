@@ -23,7 +23,7 @@ class LatencyBudget(Widths):
     """The budget itself, in place of `keep` times the dense model's time."""
     points: Annotated[int, Field(ge=2)] = 12
     """Widths of the MLP that are timed; heads are timed at every number."""
-    rounds: Annotated[int, Field(ge=3)] = 7
+    rounds: Annotated[int, Field(ge=3)] = 15
     """Times that every width is timed; the median counts."""
     rearrange: bool = True
     """With `score: fisher`: swap units within a layer by its whole Fisher information, §4.2."""

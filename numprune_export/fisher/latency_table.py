@@ -93,8 +93,9 @@ def measure(
         (kind, width): _alone(kind, width) for kind, column in widths.items() for width in column
     }
     frame, empty = ((0, 0),) * COPIES, ((0, 0),) * len(dense)
-    anchor = (tuple(max(one) for one in zip(*dense, strict=True)),) * COPIES
-    ratios, anchor_ms = _ratios(timer, anchor, [*rows.values(), frame, empty, dense], rounds)
+    ratios, anchor_ms = _ratios(
+        timer, _anchor(dense), [*rows.values(), frame, empty, dense], rounds
+    )
     found = {blocks: median(values) * anchor_ms for blocks, values in ratios.items()}
     columns: dict[Kind, dict[int, float]] = {
         kind: {
@@ -111,6 +112,15 @@ def measure(
             hint="give a longer `length` or a larger `batch`, or more `rounds`",
         )
     return LatencyTable(columns, found[dense], found[empty])
+
+
+def alone(timer: Timer, dense: Blocks, *, rounds: int = 5) -> float:
+    """Milliseconds of the dense model as `measure` times it, the anchor before every run."""
+    times = []
+    for _ in range(rounds):
+        _time(timer, _anchor(dense))
+        times.append(_time(timer, dense))
+    return median(times)
 
 
 def checked(value: float, what: str) -> float:
@@ -144,6 +154,11 @@ def _ratios(
 
 def _time(timer: Timer, blocks: Blocks) -> float:
     return checked(timer(blocks), f"blocks of {' '.join(f'{h}+{n}' for h, n in blocks)} units")
+
+
+def _anchor(dense: Blocks) -> Blocks:
+    heads, neurons = (max(column) for column in zip(*dense, strict=True))
+    return ((heads, neurons),) * COPIES
 
 
 def _alone(kind: Kind, width: int) -> Blocks:

@@ -11,7 +11,6 @@ import json
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
@@ -28,7 +27,7 @@ from numprune_export.errors import RecipeError
 from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.latency_curve import fitted
 from numprune_export.fisher.latency_search import LatencyPlan, search_curves
-from numprune_export.fisher.latency_table import Blocks, LatencyTable, measure
+from numprune_export.fisher.latency_table import Blocks, LatencyTable, alone, measure
 from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline import latency_cache
 from numprune_export.pipeline.context import Context
@@ -38,8 +37,6 @@ from numprune_export.report.environment import describe
 from numprune_export.run_folder import Stage
 from numprune_export.version import __version__
 
-REPEATS = 3
-"""Runs of a model at every visit; the fastest counts, which was disturbed least."""
 TABLE = "latency.json"
 
 
@@ -94,9 +91,9 @@ def _found_or_measured(
 ) -> Measured:
     dense = tuple((one.heads, one.neurons) for one in encoder.layers)
     if (kept := latency_cache.read(key)) is not None:
-        now = median(timer(dense) for _ in range(settings.rounds))
+        dense_ms = alone(timer, dense, rounds=settings.rounds)
         context.folder.log(f"latency table: found, {kept.age_s / 3600:.2f} h old, not measured")
-        return Measured(kept.table.at(now), kept.age_s)
+        return Measured(kept.table.at(dense_ms), kept.age_s)
     table = measure(timer, dense, _widths(encoder, settings.points), rounds=settings.rounds)
     if (problem := latency_cache.write(key, table)) is not None:
         context.folder.log(f"latency table: measured, not kept for other runs: {problem}")
@@ -201,13 +198,15 @@ class _Timer:
         self._stack.close()
 
     def __call__(self, blocks: Blocks) -> float:
-        """Milliseconds of one run of a model with these widths."""
-        runner, times = self._runner(blocks), []
-        for _ in range(REPEATS):
-            started = self._clock()
-            runner.forward(self._tokens)
-            times.append(1000 * (self._clock() - started))
-        return min(times)
+        """Milliseconds of one run of a model with these widths.
+
+        One, after a run of another model, as in the benchmark: a second would find its weights in the
+        cache, which shortens a small model's time more than a large one's.
+        """
+        runner = self._runner(blocks)
+        started = self._clock()
+        runner.forward(self._tokens)
+        return 1000 * (self._clock() - started)
 
     def _runner(self, blocks: Blocks) -> EncoderRunner:
         if blocks not in self._open:

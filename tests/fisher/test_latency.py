@@ -19,7 +19,7 @@ from numprune_export.fisher.latency_curve import (
     predict,
 )
 from numprune_export.fisher.latency_search import GRID, search_curves
-from numprune_export.fisher.latency_table import LatencyTable, measure
+from numprune_export.fisher.latency_table import LatencyTable, alone, measure
 from numprune_export.widths import Widths
 
 
@@ -80,6 +80,17 @@ def test_a_machine_that_is_slowed_down_for_a_while_changes_no_ratio():
     for kind, column in quiet.milliseconds.items():
         assert again.milliseconds[kind] == pytest.approx(column)
     assert again.empty_ms == pytest.approx(quiet.empty_ms)
+
+
+def test_the_dense_model_alone_is_timed_after_its_anchor_as_in_a_table():
+    calls, times = [], iter([1.0, 5.0, 1.0, 9.0, 1.0, 6.0])
+
+    def timer(blocks):
+        calls.append(blocks)
+        return next(times)
+
+    assert alone(timer, DENSE, rounds=3) == 6.0
+    assert calls == [((2, 8),) * 2, DENSE] * 3
 
 
 @pytest.mark.parametrize("time", [0.0, -1.0, float("nan"), float("inf")])

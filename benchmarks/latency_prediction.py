@@ -1,0 +1,143 @@
+"""How far a latency budget's prediction is from the measurement: one table, a row for every run.
+
+    python benchmarks/latency_prediction.py distilbert-tagger-macs50 smoke-bert \
+        --out benchmarks/results/latency_prediction.md
+
+Every run measures a table anew, searches for the plan that keeps half of the dense model's time, and
+times that plan beside the dense model. Units are drawn as important by chance, by the run's number,
+so that every run has another plan; a time does not depend on which units stay, only on how many.
+"""
+
+import os
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import torch
+import typer
+
+from numprune_export import prune, recipe, targets
+from numprune_export.benchmark.encoder_latency import (
+    Bucket,
+    EncoderPair,
+    EncoderWorkload,
+    measure_encoders,
+)
+from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.checkpoint.source import resolve
+from numprune_export.compensate.none import Nothing
+from numprune_export.encoder import Encoder, EncoderRunner, EncoderTarget
+from numprune_export.fisher.latency_budget import LatencyBudget
+from numprune_export.pipeline import latency_budget, latency_cache
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.models import Dense
+from numprune_export.progress import Silent
+from numprune_export.recipe import Recipe
+from numprune_export.run_folder import open_folder
+
+HEADER = """\
+| model | batch, length | load average | dense ms | budget ms | predicted ms | measured ms | predicted of \
+dense | measured of dense | off the prediction |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"""
+
+
+def of_run(name: str, bucket: Bucket, keep: float, seed: int, samples: int) -> str:
+    path = recipe.locate(name)
+    settings = LatencyBudget(batch=bucket.batch, length=bucket.length)
+    chosen = recipe.load(path, ["allocate.method=latency"])
+    source = resolve(
+        chosen.model.source, revision=chosen.model.revision, search=[path.parent, Path.cwd()]
+    )
+    dense, family = Dense(source, chosen.model.dtype), source.family
+    assert isinstance(family, BidirectionalEncoder)
+    encoder = family.encoder(dense.model)
+    load = os.getloadavg()[0]
+    with TemporaryDirectory() as folder:
+        # A cache folder of its own, still empty: the table is part of what is measured.
+        os.environ[latency_cache.VARIABLE] = str(Path(folder) / "cache")
+        with open_folder(Path(folder) / "run") as run:
+            context = Context(chosen, run, Silent())
+            table = latency_budget.read(latency_budget.timed(context, settings, dense, encoder))
+        sites = family.sites(dense.model)
+        generator = torch.Generator().manual_seed(seed)
+        scores = {
+            site.name: torch.rand(site.units, generator=generator)
+            .repeat_interleave(site.consumer_width)
+            .pow(4)
+            for site in sites
+        }
+        plan = latency_budget.search(settings, sites, scores, table, keep)
+        small = prune.one_shot(dense.model, family, plan.plan, Nothing(), lambda _: None)
+        found = timed_pair(
+            chosen, encoder, family.encoder(small), bucket, samples, seed, Path(folder)
+        )
+    ratio, reached = plan.predicted_ms / table.table.dense_ms, found[1] / found[0]
+    return (
+        f"| {name} | {bucket.batch}, {bucket.length} | {load:.1f} | {found[0]:.2f}"
+        f" | {keep * table.table.dense_ms:.2f} | {plan.predicted_ms:.2f} | {found[1]:.2f}"
+        f" | {ratio:.1%} | {reached:.1%} | {reached / ratio - 1:+.1%} |"
+    )
+
+
+def timed_pair(
+    chosen: Recipe,
+    dense: Encoder,
+    pruned: Encoder,
+    bucket: Bucket,
+    samples: int,
+    seed: int,
+    folder: Path,
+) -> tuple[float, float]:
+    """Milliseconds of the dense and the pruned model, in the same rounds."""
+    exporter, threads = targets.find("onnx"), chosen.benchmark.threads
+    assert isinstance(exporter, EncoderTarget)
+    made = targets.settings_for(exporter, chosen.targets["onnx"])
+
+    def opened(encoder: Encoder, name: str) -> EncoderRunner:
+        (folder / name).mkdir()
+        artifact = exporter.export_encoder(encoder, folder / name, made)
+        return exporter.open_encoder(artifact, threads=threads)
+
+    tokens = torch.randint(0, dense.vocabulary, (bucket.batch, bucket.length)).numpy()
+    with opened(dense, "dense") as first, opened(pruned, "pruned") as second:
+        found = measure_encoders(
+            {"onnx": EncoderPair(first, second)},
+            EncoderWorkload(tokens, (bucket,), warmup=2, samples=samples),
+            ideal=lambda _: 1.0,
+            conditions={"onnx": {}},
+            seed=seed,
+        )
+    # As the report compares them: by processor time where one thread works.
+    clock = "cpu_ms" if threads == 1 else "p50_ms"
+    dense_ms, pruned_ms = (
+        found[f"latency.onnx.forward.{bucket.name}.{one}.{clock}"].value
+        for one in ("dense", "pruned")
+    )
+    return dense_ms, pruned_ms
+
+
+def main(
+    names: Annotated[list[str], typer.Argument(help="Recipes of encoders.")],
+    out: Annotated[Path, typer.Option(help="Markdown file to write.")],
+    batch: Annotated[int, typer.Option()] = 1,
+    length: Annotated[int, typer.Option()] = 128,
+    keep: Annotated[float, typer.Option(help="Of the dense model's time.")] = 0.5,
+    runs: Annotated[int, typer.Option()] = 3,
+    samples: Annotated[int, typer.Option()] = 20,
+) -> None:
+    run = partial(of_run, bucket=Bucket(batch, length), keep=keep, samples=samples)
+    rows = []
+    for name in names:
+        for seed in range(runs):
+            rows.append(run(name, seed=seed))
+            typer.echo(rows[-1])
+    text = (
+        f"`python benchmarks/latency_prediction.py {' '.join(names)} --batch {batch} --length"
+        f" {length} --keep {keep} --runs {runs} --samples {samples}`, {os.cpu_count()} cores\n"
+    )
+    out.write_text("\n".join([text, HEADER, *rows]) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
