@@ -42,15 +42,15 @@ class Pruned:
 
 def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Pruned:
     """Calibrate, score and allocate, round by round; then compensate and rewrite."""
-    rounds = list(_rounds(context, subject, dense))
+    rounds = list(rounds_of(context, subject, dense))
     last = rounds[-1]
-    repaired = partial(_compensated, context, subject, dense, rounds)
+    repaired = partial(compensated, context, subject, dense, rounds)
     checkpoint = _prune(context, subject, dense, rounds, repaired)
     stages = (*(stage for one in rounds for stage in one.stages), checkpoint)
     return Pruned(checkpoint, last.plan, stages, read_budget(last.allocated.folder))
 
 
-def _rounds(context: Context, subject: Subject, dense: Dense) -> Iterator[Round]:
+def rounds_of(context: Context, subject: Subject, dense: Dense) -> Iterator[Round]:
     """Each starts from what the one before has left, and keeps the same fraction of it."""
     recipe, start = context.recipe, Start(dense, dense.key)
     for number in range(1, recipe.rounds + 1):
@@ -92,7 +92,7 @@ def _prune(
     return context.stage("prune", "model", inputs, make)
 
 
-def _compensated(context: Context, subject: Subject, dense: Dense, rounds: Sequence[Round]) -> Any:
+def compensated(context: Context, subject: Subject, dense: Dense, rounds: Sequence[Round]) -> Any:
     """The dense model with what the plan keeps; its own statistics are those of the first round."""
     recipe, model, family = context.recipe, dense.model, dense.family
     repair, plan, calibrated = recipe.compensate, rounds[-1].plan, rounds[0].calibrated

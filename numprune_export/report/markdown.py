@@ -22,6 +22,7 @@ def render(report: Report) -> str:
         "Size": sections.sides(metrics, "size"),
         "Not run here": _not_run(report),
         "Parity with PyTorch": sections.parity(metrics),
+        "Allocation": sections.allocation(metrics),
         "Latency budget": sections.budget(metrics),
         "Speed-up": sections.speedup(metrics),
         "Latency": sections.latency(metrics),

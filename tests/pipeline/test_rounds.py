@@ -1,0 +1,114 @@
+"""Recipes of error curves, single query heads and several rounds, through the whole chain."""
+
+import json
+
+import pytest
+from command import command
+from small import small_recipe
+
+import numprune_export
+from numprune_export.errors import RecipeError
+from numprune_export.plan import Plan
+from numprune_export.recipe import load
+
+CURVES = {
+    "keep": 0.5,
+    "query_heads": "single",
+    "score": {"method": "fisher_obs", "sequences": 8},
+    "allocate": {"method": "curves", "attention": [1, 2], "align_to": 4},
+    "compensate": {"method": "closed_form", "affine": True},
+    "rounds": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    place = tmp_path_factory.mktemp("rounds")
+    recipe = small_recipe(place, **CURVES)
+    done = command("run", recipe, "--out", place / "run")
+    assert done.exit_code == 0, done.output
+    return place
+
+
+def plan_of(folder):
+    return Plan.from_json(json.loads((folder / "plan.json").read_text()))
+
+
+def test_the_plan_is_of_the_dense_model_and_meets_the_budget(run):
+    plan, first = plan_of(run / "run" / "plan"), plan_of(run / "run" / "plan-1")
+    assert plan.sites == first.sites
+    assert 0.48 < plan.keep <= 0.5
+    assert 0.69 < first.keep <= 0.5**0.5
+    assert all(set(plan.kept[one.name]) <= set(first.kept[one.name]) for one in plan.sites)
+    widths = [len(plan.kept[one.name]) for one in plan.sites if one.kind == "mlp"]
+    assert all(width % 4 == 0 for width in widths)
+
+
+def test_the_second_round_is_calibrated_on_what_the_first_left(run):
+    key = "layers.1.attention.tokens"
+    both = [run / "run" / name / "block_001.safetensors" for name in ("statistics-1", "statistics")]
+    from safetensors.torch import load_file
+
+    first, second = (load_file(one) for one in both)
+    assert first[key] == second[key]
+    size = first["layers.1.mlp.gram"].shape[0], second["layers.1.mlp.gram"].shape[0]
+    assert size[1] < size[0]
+
+
+def test_the_saved_model_has_the_groups_of_the_plan(run):
+    model, plan = numprune_export.load(run / "run" / "model"), plan_of(run / "run" / "plan")
+    for block, site in zip(
+        model.model.layers, (one for one in plan.sites if one.kind == "attention"), strict=True
+    ):
+        sizes = [len(units) for _, units in site.members(plan.kept[site.name])]
+        assert block.self_attn.k_proj.out_features == len(sizes) * block.self_attn.head_dim
+        assert block.self_attn.q_proj.out_features == sum(sizes) * block.self_attn.head_dim
+    assert model.model.layers[0].mlp.down_proj.bias is not None
+
+
+def test_the_report_has_every_divergence_and_takes_the_least(run):
+    metrics = json.loads((run / "run" / "report.json").read_text())["metrics"]
+    tried = {
+        weight: metrics[f"allocation.divergence.attention_{weight}x"]["value"] for weight in (1, 2)
+    }
+    assert metrics["allocation.attention_weight"]["value"] == min(tried, key=tried.get)
+    assert all(0 < value < 5 for value in tried.values())
+    report = (run / "run" / "report.md").read_text()
+    assert "## Allocation" in report
+    assert f"{tried[1]:.4g}" in report
+
+
+def test_the_same_command_finds_every_stage(run):
+    again = command("run", run / "small.yaml", "--out", run / "run")
+    assert again.exit_code == 0, again.output
+    log = (run / "run" / "log").read_text()
+    assert "calibrate-1: found" in log
+    assert "prune: found" in log
+
+
+def test_another_repair_redoes_no_calibration(run):
+    again = command(
+        "run", run / "small.yaml", "--out", run / "run", "--set", "compensate.damping=0.02",
+        "--set", "allocate.attention=1",
+    )  # fmt: skip
+    assert again.exit_code == 0, again.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"allocate": "search", "rounds": 2}, "`rounds` above 1 need"),
+        ({"allocate": "search", "score": "fisher_obs"}, "`score: fisher_obs` needs"),
+        ({"method": "bests"}, "`method`: input should be 'best', 'fast'"),
+    ],
+)
+def test_what_does_not_go_together_is_said(changes, what, tmp_path):
+    with pytest.raises(RecipeError, match=what):
+        load(small_recipe(tmp_path, **changes))
+
+
+def test_the_exact_search_refuses_single_query_heads(tmp_path):
+    recipe = small_recipe(tmp_path, query_heads="single", allocate="search", score="wanda")
+    done = command("run", recipe, "--out", tmp_path / "run")
+    assert done.exit_code == 3, done.output
+    assert "query_heads: grouped" in done.output

@@ -1,0 +1,69 @@
+"""A preset is what it says, and anything a recipe says goes before it."""
+
+import pytest
+import yaml
+
+from numprune_export.recipe import dump, load, parse
+
+MINIMAL = {
+    "version": 1,
+    "model": "some/model",
+    "calibration": {"texts": ["a.txt"]},
+    "evaluation": {"texts": ["b.txt"]},
+}
+METHODS = {
+    "best": ("fisher_obs", "curves", "closed_form"),
+    "fast": ("wanda", "global", "closed_form"),
+    "paper-numerical": ("numerical", "global", "closed_form"),
+    "paper-fisher": ("fisher", "search", "scalar"),
+}
+
+
+def recipe(**changes):
+    return parse(MINIMAL | changes, "r")
+
+
+def methods(found):
+    return found.score.method, found.allocate.method, found.compensate.method
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_preset_fills_what_the_recipe_leaves_out(name):
+    assert methods(recipe(method=name)) == METHODS[name]
+
+
+def test_without_a_preset_the_defaults_stand():
+    assert methods(recipe()) == methods(parse(dict(MINIMAL), "r"))
+
+
+def test_a_section_of_the_recipe_goes_before_the_preset():
+    found = recipe(method="best", score="flap", rounds=3)
+    assert methods(found) == ("flap", "curves", "closed_form")
+    assert found.rounds == 3
+
+
+def test_a_setting_of_the_recipe_changes_that_setting_alone():
+    found = recipe(method="best", allocate={"attention": 2.0}, score={"damping": 0.1})
+    assert (found.allocate.attention, found.score.damping) == (2.0, 0.1)
+    assert methods(found) == METHODS["best"]
+    assert found.compensate.affine
+
+
+def test_two_rounds_where_much_is_removed():
+    assert [recipe(method="best", keep=keep).rounds for keep in (0.8, 0.5)] == [1, 2]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_resolved_recipe_is_the_same_recipe(name, tmp_path):
+    found = recipe(method=name, keep=0.5)
+    path = tmp_path / "resolved.yaml"
+    path.write_text(dump(found))
+    assert load(path) == found
+
+
+def test_set_reaches_into_a_preset(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL | {"method": "best"}))
+    found = load(path, ["score.step=8", "allocate.align_to=16"])
+    assert (found.score.step, found.allocate.align_to) == (8, 16)
+    assert methods(found) == METHODS["best"]
