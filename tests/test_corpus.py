@@ -182,3 +182,12 @@ def test_an_unreachable_data_set_is_a_hub_error(tokenizer, tmp_path):
     pytest.importorskip("datasets", reason="the [datasets] extra is not installed")
     with pytest.raises(HubError, match="no-such-org/no-such-set"):
         draw(Corpus(dataset=Dataset(id="no-such-org/no-such-set")), tokenizer, [tmp_path])
+
+
+def test_positions_are_cut_out_of_every_window():
+    tokens = np.arange(12).reshape(2, 6)
+    windows = Windows(tokens, np.array([6, 3]), tokens % 2).positions(2, 5)
+    assert windows.tokens.tolist() == [[2, 3, 4], [8, 9, 10]]
+    assert windows.lengths.tolist() == [3, 1]
+    assert windows.types.tolist() == [[0, 1, 0], [0, 1, 0]]
+    assert Windows(tokens, np.array([6, 3])).positions(4, 6).lengths.tolist() == [2, 0]

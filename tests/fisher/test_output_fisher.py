@@ -20,7 +20,7 @@ from numprune_export.fisher.next_token import next_token_loss, next_tokens
 from numprune_export.fisher.own_predictions import OwnPredictions
 from numprune_export.statistics_folder import read_site, write_block, write_output_fisher
 
-LENGTHS = np.array([9, 4, 7, 2, 8, 5])
+LENGTHS = np.array([9, 4, 7, 2, 9, 5])
 
 
 def texts(pad=0, length=9, lengths=LENGTHS):
@@ -272,8 +272,8 @@ def test_blocks_come_from_the_last_to_the_first_and_may_be_left_early():
 
 
 def test_weights_are_never_differentiated():
-    """Their gradients would double the cost: nothing of a weight's shape is computed."""
-    family, model = DECODERS["llama"], tiny()
+    """Their gradients would double the cost: no graph, of a block or of the head, leads to one."""
+    family, model, windows = DECODERS["llama"], tiny(), texts()
     nodes = set()
 
     def walk(node):
@@ -282,14 +282,17 @@ def test_weights_are_never_differentiated():
             for following, _ in node.next_functions:
                 walk(following)
 
+    def loss(outputs, labels):
+        losses = next_token_loss(outputs, labels)
+        walk(losses.grad_fn)
+        return losses
+
     model.model.layers[1].register_forward_hook(
         lambda _module, _inputs, output: walk(output.grad_fn)
     )
-    gather_decoder(model, family, texts())
+    gather(model, family, windows, loss, next_tokens(windows), batch=6)
     variables = [one.variable for one in nodes if type(one).__name__ == "AccumulateGrad"]
-    assert variables
-    assert {one.shape[-1] for one in variables} == {64}
-    assert not {id(one) for one in variables} & {id(one) for one in model.parameters()}
+    assert [one.shape for one in variables] == [(6, 9, 64)] * 2
 
 
 def test_half_precision_weights_give_the_same_within_their_rounding():
@@ -297,6 +300,15 @@ def test_half_precision_weights_give_the_same_within_their_rounding():
     model = tiny().bfloat16().float()
     exact = gather_decoder(model, family, windows)
     assert_same(gather_decoder(model.bfloat16(), family, windows), exact, relative=0.1)
+
+
+def test_half_precision_gradients_are_multiplied_in_single_precision():
+    rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    site = DECODERS["llama"].sites(tiny())[0]
+    sums = output_fisher._Sum(8)
+    sums.add(rows)
+    wide = rows.double()
+    torch.testing.assert_close(sums.mean(site), wide.T @ wide / 50, rtol=1e-5, atol=1e-6)
 
 
 def test_infinite_weights_are_named():
@@ -338,6 +350,14 @@ def test_next_token_loss_is_a_sum_in_nats():
     following = torch.tensor([[4, 5, -100], [6, -100, -100]])
     found = next_token_loss(SimpleNamespace(logits=logits), following)
     torch.testing.assert_close(found, np.log(97) * torch.tensor([2.0, 1.0]))
+
+
+def test_next_token_loss_of_half_precision_logits_is_computed_in_single_precision():
+    logits = torch.randn(1, 3, 97, generator=torch.Generator().manual_seed(0)).bfloat16()
+    following = torch.tensor([[4, 5, 6]])
+    found = next_token_loss(SimpleNamespace(logits=logits), following)
+    exact = -logits[0].double().log_softmax(1)[range(3), following[0]].sum()
+    torch.testing.assert_close(found, exact[None].float(), rtol=1e-6, atol=0)
 
 
 def test_the_folder_keeps_it_bit_by_bit(tmp_path):
