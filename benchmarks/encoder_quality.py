@@ -11,7 +11,6 @@ scores order units within a layer and compare heads with neurons only by the mea
 so they are shown under `threshold` too: one limit on scores standardised by site.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 import typer
 from encoder_quality_page import Page, Point
 
-from numprune_export import calibrate, prune, recipe
+from numprune_export import calibrate, heap, prune, recipe
 from numprune_export.allocate import Allocation, allocate
 from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.calibrate import Statistics
@@ -52,8 +51,6 @@ from numprune_export.tasks.tokenize import Reading
 from numprune_export.validate.encoder_reference import TorchEncoderRunner
 
 OTHERS: dict[str, Any] = {"stat": Stat(), "numerical": Numerical(), "magnitude": Magnitude()}
-FIRST = 0.5
-"""A run that is stopped early should have the middle of the curve."""
 
 
 class Silent:
@@ -211,7 +208,6 @@ def points(
 ) -> Iterator[Point]:
     """Without and with repair, from the same plans."""
     draws = bench.draws[:seeds]
-    start = time.perf_counter()
     plans = [bench.plan(draw, contender, keep) for draw in draws]
     models = [bench.cut(plan, draw) for plan, draw in zip(plans, draws, strict=True)]
     for repair in ("none", bench.repair.method):
@@ -234,9 +230,7 @@ def points(
             macs=fmean(kept_cost(bench, plan) for plan in plans),
             heads=widths(plans[0], "attention"),
             neurons=widths(plans[0], "mlp"),
-            seconds=(time.perf_counter() - start) / seeds,
         )
-        start = time.perf_counter()
 
 
 def kept_cost(bench: Bench, plan: Plan) -> float:
@@ -272,8 +266,8 @@ def main(
     name: Annotated[str, typer.Argument(help="A recipe of an encoder with a task head.")],
     out: Annotated[Path, typer.Option(help="Markdown file to write; its .json goes beside it.")],
     keeps: Annotated[
-        str, typer.Option(help="Budgets, as fractions of MACs.")
-    ] = "0.9,0.8,0.7,0.6,0.5,0.4,0.3",
+        str, typer.Option(help="Budgets, as fractions of MACs, in the order they are run in.")
+    ] = "0.5,0.7,0.3,0.9,0.6,0.4,0.8",
     seeds: Annotated[int, typer.Option(help="Calibration draws.")] = 3,
     seeds_at: Annotated[
         str | None, typer.Option(help="Budgets that get all the draws, the others one.")
@@ -305,7 +299,7 @@ def main(
         },
     )
     full = numbers(keeps if seeds_at is None else seeds_at)
-    for keep in sorted(numbers(keeps), key=lambda one: abs(one - FIRST)):
+    for keep in numbers(keeps):
         count = seeds if keep in full else 1
         for contender in contenders(scores.split(","), searched=keep in numbers(search_at)):
             if page.has(keep, contender.score, contender.allocation, bench.repair.method, count):
@@ -313,6 +307,7 @@ def main(
             for point in points(bench, dense, contender, keep, count):
                 page.add(point)
                 typer.echo(point.line(measure.value))
+            heap.release()
 
 
 if __name__ == "__main__":

@@ -31,8 +31,6 @@ class Point:
     heads: tuple[int, ...]
     """Kept per block, in the first draw."""
     neurons: tuple[int, ...]
-    seconds: float
-    """Of one draw."""
 
     @property
     def name(self) -> str:
@@ -44,8 +42,7 @@ class Point:
         return (
             f"| {self.keep:g} | {self.name} | {self.macs:.3f} | {' '.join(map(str, self.heads))}"
             f" | {' '.join(map(str, self.neurons))} | {len(self.values)} | {100 * fmean(self.values):.1f}"
-            f" | {lowest:.1f} to {highest:.1f} | {change:+.1f} | {low:+.1f} to {high:+.1f}"
-            f" | {self.seconds:.0f} |"
+            f" | {lowest:.1f} to {highest:.1f} | {change:+.1f} | {low:+.1f} to {high:+.1f} |"
         )
 
     @property
@@ -116,11 +113,11 @@ class Page:
                 "",
                 "Each point: MACs kept, heads and neurons kept per block (first draw), the metric over draws,"
                 " the change of its mean from dense in points with its 95 % interval (bootstrap over paired"
-                " examples), seconds of a draw on a shared machine.",
+                " examples).",
                 "",
                 "| keep | score | allocation | repair | MACs | heads | neurons | draws | mean"
-                " | over draws | change | interval | s |",
-                "|---:|---|---|---|---:|---|---|---:|---:|---|---:|---|---:|",
+                " | over draws | change | interval |",
+                "|---:|---|---|---|---:|---|---|---:|---:|---|---:|---|",
                 *(one.line(dense) for one in self._sorted()),
                 "",
             ]

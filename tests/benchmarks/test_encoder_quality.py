@@ -27,7 +27,7 @@ def run(monkeypatch, tmp_path, capsys):
             "scores": "fisher,magnitude",
             "sequences": 64,
             "rows": 64,
-            "change": None,
+            "change": ["calibration.max_length=32", "evaluation.max_length=32"],
         }
         encoder_quality.main(**{**wanted, **options})
         told = capsys.readouterr().out.splitlines()
@@ -77,7 +77,7 @@ def test_a_loss_of_more_than_one_point_ends_the_usable_budgets(run, tmp_path):
 
     page = Page.open(tmp_path / "of.md", {})
     row = [
-        Point(keep, "a", "search", "none", (0.9,), (change, -1.0, 1.0), keep, (), (), 0.0)
+        Point(keep, "a", "search", "none", (0.9,), (change, -1.0, 1.0), keep, (), ())
         for keep, change in ((0.9, 0.0), (0.7, -0.01), (0.5, -0.011), (0.3, 0.0))
     ]
     page.about = {"dense": 0.9, "set": [], "recipe": "r", "metric": "f1", "dtype": "float32"} | {
