@@ -219,6 +219,5 @@ def _best_offer(curve: _Curve, now: int, left: float) -> tuple[float, int]:
         return 0.0, now
     dearer = curve.costs[first:now] - curve.costs[now]
     rates = (curve.errors[now] - curve.errors[first:now]) / dearer
-    # The last of equals: the smallest purchase, which leaves the most for others.
-    best = now - first - 1 - int(np.argmax(rates[::-1]))
+    best = int(np.argmax(rates))
     return float(rates[best]), first + best

@@ -32,8 +32,8 @@ def activations(inputs, seed, mean=3.0):
     return normal(seed, 400, inputs) @ normal(seed + 1, inputs, inputs) + mean
 
 
-def statistics(x, width=1, fisher=None):
-    return Statistics((x.T @ x).float(), x.sum(0), len(x), width, output_fisher=fisher)
+def statistics(x, width=1, fisher=None, dtype=torch.float32):
+    return Statistics((x.T @ x).to(dtype), x.sum(0), len(x), width, output_fisher=fisher)
 
 
 def fisher_of(outputs, seed):
@@ -71,14 +71,14 @@ def test_errors_are_those_of_ridge_regression_on_the_tokens(inputs, seed, dampin
         fisher_of(4, seed + 3),
     )
     score = FisherObs(damping=damping, centred=centred, step=1)
-    found = score.removal(weight, statistics(x, fisher=fisher), mlp(inputs))
+    seen = statistics(x, fisher=fisher, dtype=torch.float64)
+    found = score.removal(weight, seen, mlp(inputs))
     expected = [
         damped_residual(x, weight, fisher, list(found.kept(inputs - k)), damping, centred=centred)
         for k in range(inputs + 1)
     ]
-    # The Gram matrix is kept in fp32, with a mean that is not small.
     torch.testing.assert_close(
-        found.error, torch.tensor(expected).double(), rtol=2e-3, atol=1e-4 * expected[-1]
+        found.error, torch.tensor(expected).double(), rtol=1e-6, atol=1e-8 * expected[-1]
     )
 
 
@@ -109,6 +109,22 @@ def test_units_that_do_not_vary_go_first_and_cost_nothing(width, site):
     assert found.order[:2].tolist() == [2, 4]
     assert found.error[2] == 0
     assert found.error[3] > 0
+
+
+def test_rounding_of_large_constants_is_not_taken_for_variance():
+    """Massive activations that never change: in fp32 their second moment hides the others'."""
+    x, weight, fisher = activations(12, 2), normal(3, 4, 12), fisher_of(4, 4)
+    x[:, :2] = torch.tensor([1234.567, 98.7654]).double()
+    x[:, 10:] = torch.tensor([3456.789, 777.777]).double()
+    seen = statistics(x, fisher=fisher)
+    found = FisherObs(damping=2e-3, step=1).removal(weight, seen, mlp(12))
+    assert sorted(found.order[:4].tolist()) == [0, 1, 10, 11]
+    assert not found.error[:5].any()
+    rest = Statistics(seen.gram[2:10, 2:10], seen.total[2:10], seen.tokens, output_fisher=fisher)
+    # The same damping of a mean over fewer inputs.
+    alone = FisherObs(damping=2e-3 * 8 / 12, step=1).removal(weight[:, 2:10], rest, mlp(8))
+    assert torch.equal(found.order[4:], alone.order + 2)
+    torch.testing.assert_close(found.error[4:], alone.error, rtol=1e-9, atol=0)
 
 
 def test_without_a_bias_what_is_constant_costs_something():
