@@ -2,7 +2,8 @@
 
 Replacing the weight W by V changes a quadratic model of the loss by tr((W − V)ᵀ·F·(W − V)·A), with A
 the curvature of the inputs and F the metric of the outputs. Of all V with nothing in a unit's columns
-p the best one, and what it costs, follow from H = A⁻¹ (Hassibi & Stork 1993, Eq. 5, by columns):
+p the best one, and what it costs, follow from H = A⁻¹ (Hassibi & Stork 1993, Eq. 5, for one weight;
+for whole units ZipLM, Kurtic et al. 2023, arXiv:2302.04089):
 
     V = W − W_p·H_pp⁻¹·H_p:        cost = tr(W_pᵀ·F·W_p·H_pp⁻¹)        H ← H − H_:p·H_pp⁻¹·H_p:
 

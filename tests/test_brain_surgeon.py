@@ -153,3 +153,17 @@ def test_a_curvature_that_is_not_positive_definite_is_refused():
     weight, curvature, root = problem(3, 4, seed=7)
     with pytest.raises(torch.linalg.LinAlgError):
         brain_surgeon.remove(weight, curvature - 100 * torch.eye(4), root @ root.T)
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_order():
+    weight, curvature, root = problem(16, 300, seed=8)
+    metric = root @ root.T
+    for width, step in ((1, 16), (20, 1)):
+        here = brain_surgeon.remove(weight, curvature, metric, width=width, step=step)
+        there = brain_surgeon.remove(
+            weight.cuda(), curvature.cuda(), metric.cuda(), width=width, step=step
+        )
+        assert there.order.device.type == "cuda"
+        assert torch.equal(here.order, there.order.cpu())
+        torch.testing.assert_close(here.error, there.error.cpu(), rtol=1e-8, atol=0)
