@@ -5,31 +5,45 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 
 ROOT = Path(__file__).parents[2]
+SMOKE = ROOT / "recipes" / "smoke-bert.yaml"
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path, capsys):
-    """The script in this process; the JSON beside its page, and the points it told of."""
+def script(monkeypatch):
+    """It imports its page as a file of the same folder."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import encoder_quality
 
+    return encoder_quality
+
+
+@pytest.fixture
+def run(script, tmp_path, capsys):
+    """The script in this process; the JSON beside its page, and the points it told of."""
+
     def once(**options):
         wanted = {
-            "name": str(ROOT / "recipes" / "smoke-bert.yaml"),
+            "name": str(SMOKE),
             "out": tmp_path / "page.md",
             "keeps": "0.5",
             "seeds": 2,
             "seeds_at": "0.5",
-            "search_at": "0.5",
-            "scores": "fisher,magnitude",
+            "search_at": "0",
+            "scores": "fisher,magnitude,stat",
             "sequences": 64,
             "rows": 64,
-            "change": ["calibration.max_length=32", "evaluation.max_length=32"],
+            # At this length heads cost a multiple of what their parameters would say.
+            "change": [
+                "calibration.max_length=32",
+                "evaluation.max_length=32",
+                "allocate.length=400",
+            ],
         }
-        encoder_quality.main(**{**wanted, **options})
+        script.main(**{**wanted, **options})
         told = capsys.readouterr().out.splitlines()
         return json.loads((tmp_path / "page.json").read_text()), told
 
@@ -40,7 +54,7 @@ def test_contenders_cost_the_same_and_a_stopped_run_goes_on(run, tmp_path):
     content, told = run()
     points = content["points"]
     names = [(one["score"], one["allocation"], one["repair"]) for one in points]
-    pairs = [("fisher", "search"), ("magnitude", "search"), ("magnitude", "threshold")]
+    pairs = [("fisher", "search"), ("magnitude", "threshold"), ("stat", "threshold")]
     assert names == [(*pair, repair) for pair in pairs for repair in ("none", "refit")]
     assert len(told) == 6
     assert all(0.47 < one["macs"] <= 0.5 for one in points)
@@ -49,8 +63,11 @@ def test_contenders_cost_the_same_and_a_stopped_run_goes_on(run, tmp_path):
         change, low, high = one["change"]
         assert change == pytest.approx(np.mean(one["values"]) - content["about"]["dense"])
         assert low <= change <= high
-    # Magnitude sees no calibration data, the Fisher score does.
+    # Magnitude sees no calibration data.
     assert points[2]["values"][0] == points[2]["values"][1]
+    # Of the same plan, repaired.
+    assert points[2]["heads"] == points[3]["heads"]
+    assert points[2]["values"] != points[3]["values"]
     assert len(points[0]["heads"]) == len(points[0]["neurons"]) == 4
 
     again, told = run(keeps="0.7,0.5", scores="fisher")
@@ -64,6 +81,16 @@ def test_contenders_cost_the_same_and_a_stopped_run_goes_on(run, tmp_path):
         run(sequences=96)
 
 
+def test_draws_are_of_different_examples_and_say_different_things(script):
+    short = ["calibration.max_length=16", "evaluation.max_length=16"]
+    chosen = script.chosen_recipe(SMOKE, short, sequences=32, rows=32)
+    first, second = script.prepare(chosen, [SMOKE.parent], seeds=2).draws
+    assert first.windows.tokens.tolist() != second.windows.tokens.tolist()
+    for name, one in first.statistics.items():
+        assert not torch.equal(one.gram, second.statistics[name].gram)
+        assert not torch.equal(one.unit_gradients, second.statistics[name].unit_gradients)
+
+
 def test_where_nothing_is_pruned_nothing_changes(run):
     content, _ = run(keeps="1", seeds=1, scores="fisher", search_at="1")
     bare, refitted = content["points"]
@@ -72,7 +99,7 @@ def test_where_nothing_is_pruned_nothing_changes(run):
     assert refitted["change"] == [0, 0, 0]
 
 
-def test_a_loss_of_more_than_one_point_ends_the_usable_budgets(run, tmp_path):
+def test_a_loss_of_more_than_one_point_ends_the_usable_budgets(script, tmp_path):
     from encoder_quality_page import Page, Point
 
     page = Page.open(tmp_path / "of.md", {})
