@@ -136,8 +136,11 @@ def _multiplied(site: Site, found: dict[str, Tensor]) -> Callable[..., tuple[Ten
         # Weights are frozen, so up to the first consumer nothing asks for gradients yet.
         activation = inputs[0] if inputs[0].requires_grad else inputs[0].detach().requires_grad_()
 
+        # A hook that held its own tensor would keep it alive after the pass.
+        values = [activation.detach()]
+
         def keep(gradient: Tensor) -> None:
-            product = gradient.float() * activation.detach().float()
+            product = gradient.float() * values.pop().float()
             found[site.name] = product.reshape(
                 len(product), -1, site.units, site.consumer_width
             ).sum((1, 3))

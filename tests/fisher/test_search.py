@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numprune_export.errors import NumericalError, RecipeError
 from numprune_export.fisher import budget, macs
 from numprune_export.fisher.search import search, smallest_budget
-from numprune_export.widths import Widths
 from numprune_export.plan import Producer, Site
+from numprune_export.widths import Widths
 
 
 @settings(deadline=None, max_examples=40)
