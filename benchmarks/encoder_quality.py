@@ -150,7 +150,7 @@ class Bench:
             return self.task.evaluate(runner, self.evaluation)
 
     def _scores(self, draw: Draw, contender: Contender, keep: float) -> dict[str, torch.Tensor]:
-        score = OTHERS.get(contender.score) or self.recipe.score
+        score: Any = OTHERS.get(contender.score) or self.recipe.score
         blocks, found = self.family.block_list(self.dense.model), {}
         for site in self.family.sites(self.dense.model):
             weight: Any = blocks[site.block].get_submodule(site.consumer).weight
