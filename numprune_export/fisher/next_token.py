@@ -12,8 +12,8 @@ from torch.nn import functional
 from numprune_export.corpus import Windows
 from numprune_export.tasks.encoded import UNSCORED
 
-LOGITS_AT_ONCE = 1 << 25
-"""Logits that are alive at once: 128 MiB in fp32, and up to four times that while their gradient is
+LOGITS_AT_ONCE = 1 << 24
+"""Logits that are alive at once: 64 MiB in fp32, and up to four times that while their gradient is
 taken."""
 
 
