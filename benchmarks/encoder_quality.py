@@ -280,6 +280,7 @@ def main(
     rows: Annotated[int | None, typer.Option(help="Evaluation examples.")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
 ) -> None:
+    torch.set_float32_matmul_precision("medium")  # as recipes do while they prune
     path = recipe.locate(name)
     chosen = chosen_recipe(path, change or [], sequences, rows)
     bench = prepare(chosen, [path.parent, Path.cwd()], seeds)

@@ -35,6 +35,7 @@ from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.pruning import compensated, rounds_of
+from numprune_export.products import products
 from numprune_export.progress import Silent
 from numprune_export.recipe import Recipe, load, locate
 from numprune_export.run_folder import open_folder
@@ -157,7 +158,8 @@ class Bench:
         with open_folder(self.folder / f"seed{seed}") as run_folder, peak_memory() as peak:
             context = Context(recipe, run_folder, Silent())
             rounds = list(rounds_of(context, subject, dense))
-            small = compensated(context, subject, dense, rounds)
+            with products(recipe.products):
+                small = compensated(context, subject, dense, rounds)
             seconds = time.perf_counter() - wall, time.process_time() - used
             plan, stages = rounds[-1].plan, [stage for one in rounds for stage in one.stages]
             found = any(stage.resumed for stage in stages)
@@ -215,9 +217,13 @@ def main(
     seeds: Annotated[str, typer.Option(help="Calibration samples.")] = "1,2",
     only: Annotated[str, typer.Option(help="Methods, by comma; all if empty.")] = "",
     ablation: Annotated[bool, typer.Option(help="Variants of `best` instead of methods.")] = False,
+    matmul: Annotated[
+        str, typer.Option(help="PyTorch's float32 products: highest, medium.")
+    ] = "medium",
     change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
 ) -> None:
     """Write the table and the plot, row by row."""
+    torch.set_float32_matmul_precision(matmul)
     methods = METHODS
     if ablation:
         methods = {"best": METHODS["best"]} | {
@@ -232,6 +238,7 @@ def main(
         dense = bench.perplexities(Dense(source, recipe.model.dtype).model)
         command = f"python benchmarks/quality.py {name}" + (" --ablation" if ablation else "")
         sample = f"{recipe.calibration.sequences} x {recipe.calibration.tokens_per_sequence} tokens"
+        sample += f", products of precision `{matmul}`"
         kept = numbers(keeps)
         for done in rows(bench, methods, kept, [int(one) for one in numbers(seeds)], out):
             if done:

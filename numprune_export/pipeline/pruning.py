@@ -25,6 +25,7 @@ from numprune_export.pipeline.rounds import Round, windows_key
 from numprune_export.pipeline.start import Start
 from numprune_export.pipeline.subject import Subject
 from numprune_export.plan import Plan
+from numprune_export.products import products
 from numprune_export.run_folder import Stage
 
 
@@ -71,7 +72,8 @@ def _prune(
     recipe, last = context.recipe, rounds[-1]
 
     def make(folder: Path) -> None:
-        small = repaired()
+        with products(recipe.products):
+            small = repaired()
         save(
             small,
             dense.loaded.tokenizer,
@@ -87,6 +89,7 @@ def _prune(
         last.allocated.key,
         last.plan.to_json(),
         recipe.compensate.model_dump(),
+        recipe.products,
         subject.calibration_batch,
     ]
     return context.stage("prune", "model", inputs, make)

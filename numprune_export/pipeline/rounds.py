@@ -19,6 +19,7 @@ from numprune_export.pipeline.planning import REMOVALS, SCORES, Planning, interi
 from numprune_export.pipeline.start import Start
 from numprune_export.pipeline.subject import Subject
 from numprune_export.plan import Plan, Site
+from numprune_export.products import products
 from numprune_export.removal import Removal, additive
 from numprune_export.run_folder import Stage, key_of, require_space
 from numprune_export.score.fisher_obs import FisherObs
@@ -91,8 +92,15 @@ class Round:
         return Start(self.start.dense, key, self.plan, make)
 
     def _stage(self, name: str, place: str, inputs: list[Any], make: Any) -> Stage:
-        suffix = "" if self.last else f"-{self.number}"
-        return self.context.stage(f"{name}{suffix}", f"{place}{suffix}", inputs, make)
+        suffix, precision = "" if self.last else f"-{self.number}", self.context.recipe.products
+
+        def quickly(folder: Path) -> None:
+            with products(precision):
+                make(folder)
+
+        return self.context.stage(
+            f"{name}{suffix}", f"{place}{suffix}", [*inputs, precision], quickly
+        )
 
     def _write_statistics(self, folder: Path) -> None:
         model, family, sites = self.start.model, self.start.family, self.start.sites

@@ -27,6 +27,7 @@ from numprune_export.curves import Curves
 from numprune_export.fisher.budget import Search
 from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.products import Precision
 from numprune_export.recipe.presets import Preset, merged
 from numprune_export.score import Score
 from numprune_export.score.fisher_obs import FisherObs
@@ -176,6 +177,10 @@ class Recipe(Strict):
     """For the `random` score; text windows have seeds of their own."""
     threads: PositiveInt | None = None
     """CPU threads of everything but the benchmark; null: all cores."""
+    products: Precision = "medium"
+    """fp32 matrix products while pruning: calibration, gradients, refits. `medium` is up to twice as
+    fast on processors and GPUs with instructions for bfloat16 or TF32, and rounds statistics a
+    little; `highest` is plain fp32. What is evaluated, compared and timed is always plain."""
 
     @model_validator(mode="before")
     @classmethod

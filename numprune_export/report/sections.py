@@ -132,6 +132,22 @@ def budget(metrics: Measurements) -> str:
     return f"{table(header, rows)}\n\n{note}" if rows else ""
 
 
+def allocation(metrics: Measurements) -> str:
+    """Weights of attention that were tried out, and the one that was taken."""
+    prefix = "allocation.divergence.attention_"
+    rows = [
+        [name.removeprefix(prefix), number(one.value), str(one.samples)]
+        for name, one in metrics.items()
+        if name.startswith(prefix)
+    ]
+    if not rows:
+        return ""
+    taken = metrics["allocation.attention_weight"].value
+    header = ["attention counts", "KL from dense, nats", "answers"]
+    note = f"On calibration text, the weights refitted at once. Taken: {taken:g}x."
+    return f"{table(header, rows)}\n\n{note}"
+
+
 def _median(metrics: Measurements, variant: str) -> Measurement | None:
     """As the table behind a budget was timed: by processor time where one thread works."""
     wall = metrics.get(f"{variant}.p50_ms")
