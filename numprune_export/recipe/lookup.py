@@ -42,8 +42,7 @@ def named(name: str, changes: Sequence[str] = ()) -> Named:
     """
     if not Path(name).is_file() and name in glue.table():
         content = _from_table(glue.entry(name))
-        for change in changes:
-            apply(content, change)
+        apply(content, changes)
         return Named(parse(content, name), name, Path.cwd())
     path = locate(name)
     return Named(load(path, changes), path.stem, path.parent)

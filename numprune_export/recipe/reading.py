@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from numprune_export.errors import RecipeError
+from numprune_export.recipe.presets import FILLED
 from numprune_export.recipe.schema import UNIONS, Recipe
 
 
@@ -43,8 +44,7 @@ def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
         raise RecipeError(
             f"`{path}` is not a recipe", hint="it must be a mapping with `version: 1`"
         )
-    for change in changes:
-        apply(content, change)
+    apply(content, changes)
     return parse(content, path.name)
 
 
@@ -60,7 +60,21 @@ def parse(content: dict[str, Any], name: str) -> Recipe:
         raise _explain(error, name) from None
 
 
-def apply(content: dict[str, Any], change: str) -> None:
+def apply(content: dict[str, Any], changes: Sequence[str]) -> None:
+    """Change a recipe's content by `key=value` each. A preset named so takes the place of what the
+    recipe says of the same, wherever it stands among the changes.
+
+    Raises:
+        RecipeError: a change is not of that form.
+    """
+    if any(change.partition("=")[0] == "method" for change in changes):
+        for key in FILLED:
+            content.pop(key, None)
+    for change in changes:
+        _apply_one(content, change)
+
+
+def _apply_one(content: dict[str, Any], change: str) -> None:
     key, equals, value = change.partition("=")
     if not equals or not key:
         raise RecipeError(

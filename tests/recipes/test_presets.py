@@ -67,3 +67,13 @@ def test_set_reaches_into_a_preset(tmp_path):
     found = load(path, ["score.step=8", "allocate.align_to=16"])
     assert (found.score.step, found.allocate.align_to) == (8, 16)
     assert methods(found) == METHODS["best"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_preset_that_is_set_takes_the_place_of_the_recipes_own_sections(tmp_path, first):
+    path = tmp_path / "r.yaml"
+    path.write_text(dump(recipe(score="fisher", allocate="search", compensate="refit", rounds=1)))
+    changes = ["allocate.cost=macs", "keep=0.5"]
+    found = load(path, ["method=best", *changes] if first else [*changes, "method=best"])
+    assert methods(found) == METHODS["best"]
+    assert (found.allocate.cost, found.rounds, found.query_heads) == ("macs", 2, "single")
