@@ -63,13 +63,17 @@ class Source:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def resolve(reference: str, *, revision: str | None, search: Sequence[Path]) -> Source:
+def resolve(
+    reference: str, *, revision: str | None, search: Sequence[Path], weights: bool = True
+) -> Source:
     """Find a model and its family; weights are not read.
 
     Args:
         reference: See the module docstring.
         revision: Branch, tag or commit of a hub model.
         search: Folders that a relative path is looked up in, in order.
+        weights: False: weights in safetensors are not fetched and may be missing; of what is found
+            then only the shapes can be had.
 
     Raises:
         InputError: nothing is there, a path climbs out, or a file is missing or damaged.
@@ -80,7 +84,7 @@ def resolve(reference: str, *, revision: str | None, search: Sequence[Path]) -> 
     """
     path = locate(reference, search)
     if path is None and hub.is_hub_id(reference):
-        return _from_hub(reference, revision)
+        return _from_hub(reference, revision, weights=weights)
     if path is None:
         raise InputError(
             f"there is no model at `{reference}`",
@@ -92,19 +96,25 @@ def resolve(reference: str, *, revision: str | None, search: Sequence[Path]) -> 
             f"`{reference}` is a local model and has no revision `{revision}`",
             hint="remove `revision`: it selects a version of a hub model",
         )
-    return _from_gguf(reference, path) if path.is_file() else _from_folder(reference, path)
+    if path.is_file():
+        return _from_gguf(reference, path)
+    return _from_folder(reference, path, weights=weights)
 
 
-def _from_hub(reference: str, revision: str | None) -> Source:
-    _family_of_config(hub.config_folder(reference, revision))
-    folder = hub.model_folder(reference, revision)
-    return _from_folder(reference, folder, folder.name)
+def _from_hub(reference: str, revision: str | None, *, weights: bool) -> Source:
+    folder = hub.config_folder(reference, revision)
+    if weights:
+        _family_of_config(folder)
+        folder = hub.model_folder(reference, revision)
+    return _from_folder(reference, folder, folder.name, weights=weights)
 
 
-def _from_folder(reference: str, folder: Path, commit: str | None = None) -> Source:
+def _from_folder(
+    reference: str, folder: Path, commit: str | None = None, *, weights: bool
+) -> Source:
     model_type, architectures, family = _family_of_config(folder)
-    weights = weight_files(folder)
-    return Source(reference, commit, "folder", folder, model_type, architectures, family, weights)
+    files = weight_files(folder) if weights else ()
+    return Source(reference, commit, "folder", folder, model_type, architectures, family, files)
 
 
 def _family_of_config(folder: Path) -> tuple[str, tuple[str, ...], Family]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,17 +14,55 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="A model folder, .gguf file, hub id or package:…")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model folder, .gguf file, hub id or package:…; with --plan, a recipe.",
+            metavar="MODEL",
+        ),
+    ],
     revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Estimate time, memory and disk of a recipe's pruning."),
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="With --plan, change the recipe: `--set keep=0.7`."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a model's prunable sites, their widths and parameters, and what can go."""
     from numprune_export import inspection
 
+    if plan:
+        _estimate(model, set_ or (), revision, as_json=as_json)
+        return
+    if set_:
+        raise typer.BadParameter("it changes a recipe: give --plan too", param_hint="--set")
     climbs = ".." in Path(model).parts and Path(model).exists()
     reference = str(Path(model).resolve()) if climbs else model
     found = inspection.look(reference, revision=revision, search=(Path.cwd(),))
     typer.echo(json.dumps(found.to_json(), indent=2) if as_json else inspection.render(found))
+
+
+def _estimate(name: str, changes: Sequence[str], revision: str | None, *, as_json: bool) -> None:
+    from numprune_export import recipe
+    from numprune_export.errors import RecipeError
+    from numprune_export.estimate import estimate, table
+
+    if revision is not None:
+        raise typer.BadParameter(
+            "a recipe says it: --set model.revision=…", param_hint="--revision"
+        )
+    if Path(name).is_dir() or Path(name).suffix == ".gguf" or name.startswith("package:"):
+        raise RecipeError(
+            f"`{name}` is a model, and how long it takes depends on the recipe",
+            hint="give a recipe's name or file; `inspect` without `--plan` takes models",
+        )
+    named = recipe.named(name, changes)
+    found = estimate(named.recipe, search=(named.folder, Path.cwd()))
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else table.render(found))
 
 
 def recipes() -> None:

@@ -1,0 +1,171 @@
+"""What `inspect --plan` says of a recipe's pruning, beside what pruning then takes.
+
+    python benchmarks/estimate_accuracy.py smoke
+    python benchmarks/estimate_accuracy.py smoke-bert
+    python benchmarks/estimate_accuracy.py smollm2-keep80 --set method=best --set calibration.sequences=16
+
+One recipe per call, for both sides begin with a fresh process. Times are those of the processor, all
+threads and the process of the reload proof included, for a machine that does other work has no other
+that can be compared; wall time stands beside them. Rows of earlier calls stay in the table.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import psutil
+import torch
+import typer
+
+from numprune_export import heap, recipe
+from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.checkpoint.source import resolve
+from numprune_export.estimate import Estimate, estimate
+from numprune_export.estimate.clock import PROCESSOR, WALL
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.decoders import DecoderSubject
+from numprune_export.pipeline.encoders import EncoderSubject
+from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.pruning import pruned_checkpoint
+from numprune_export.recipe import Recipe
+from numprune_export.run_folder import open_folder
+
+OUT = Path(__file__).parent / "results" / "estimate_accuracy"
+MiB = 2**20
+
+
+class Taken:
+    """An Observer that keeps processor seconds, wall seconds and peak memory of each stage."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, dict[str, float]] = {}
+        self._peak, self._stop = 0.0, threading.Event()
+        self._start = self._now()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Sample resident memory every 20 ms."""
+        process = psutil.Process()
+
+        def watch() -> None:
+            while not self._stop.wait(0.02):
+                self._peak = max(self._peak, process.memory_info().rss / MiB)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def begin(self, stage: str) -> None:
+        self._peak, self._start = 0.0, self._now()
+
+    def expect(self, steps: int) -> None: ...
+
+    def advance(self, steps: int) -> None: ...
+
+    def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
+        cpu, wall = (now - then for now, then in zip(self._now(), self._start, strict=True))
+        self.stages[stage] = {"processor_s": cpu, "wall_s": wall, "memory_MiB": self._peak}
+
+    def _now(self) -> tuple[float, float]:
+        return sum(os.times()[:4]), time.perf_counter()
+
+
+def prune(chosen: Recipe, search: list[Path]) -> dict[str, dict[str, float]]:
+    """Every stage up to the saved and proven checkpoint."""
+    taken = Taken()
+    with TemporaryDirectory() as folder, open_folder(Path(folder)) as run, taken.watching():
+        taken.begin("read")
+        source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
+        dense = Dense(source, chosen.model.dtype, single_query_heads=chosen.query_heads == "single")
+        dense.model  # noqa: B018  (read now: a stage of its own)
+        heap.release()
+        taken.end("read", 0.0, resumed=False)
+        subject: Any = (
+            EncoderSubject(chosen, dense.family, dense, search)
+            if isinstance(dense.family, BidirectionalEncoder)
+            else DecoderSubject(chosen, dense.family, dense, search)  # type: ignore[arg-type]
+        )
+        pruned_checkpoint(Context(chosen, run, taken), subject, dense)
+    return taken.stages
+
+
+def row(
+    label: str, found: dict[str, Estimate], taken: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    stages = {
+        cpu.name: {
+            "processor_s": [cpu.seconds, taken[cpu.name]["processor_s"]],
+            "wall_s": [wall.seconds, taken[cpu.name]["wall_s"]],
+            "memory_MiB": [cpu.memory_bytes / MiB, taken[cpu.name]["memory_MiB"]],
+        }
+        for cpu, wall in zip(found["processor"].stages, found["wall"].stages, strict=True)
+    }
+    both = [list(one) for one in zip(*(one["memory_MiB"] for one in stages.values()), strict=True)]
+    total: dict[str, Any] = {"memory_MiB": [max(one) for one in both]}
+    for clock in ("processor_s", "wall_s"):
+        sides = zip(*(one[clock] for one in stages.values()), strict=True)
+        total[clock] = [sum(side) for side in sides]
+    load = os.getloadavg()[0]
+    return {"label": label, "threads": torch.get_num_threads(), "load": load, "stages": stages, "total": total}  # fmt: skip
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "`python benchmarks/estimate_accuracy.py RECIPE`: estimated before, taken by the run after it;"
+        " processor seconds, wall seconds, peak resident memory in MiB",
+    ]
+    for one in rows:
+        lines += [
+            "",
+            f"## {one['label']}",
+            "",
+            f"{one['threads']} threads, load average {one['load']:.1f}",
+            "",
+            "| stage | processor s, estimated | taken | ratio | wall s, estimated | taken"
+            " | MiB, estimated | taken | ratio |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        ]
+        for name, values in [*one["stages"].items(), ("total", one["total"])]:
+            (a, b), (c, d), (e, f) = (
+                values[key] for key in ("processor_s", "wall_s", "memory_MiB")
+            )
+            lines.append(
+                f"| {name} | {a:.1f} | {b:.1f} | {a / b if b else 0:.2f} | {c:.1f} | {d:.1f}"
+                f" | {e:.0f} | {f:.0f} | {e / f:.2f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="A recipe.")],
+    out: Annotated[Path, typer.Option(help="OUT.md and OUT.json are written.")] = OUT,
+    change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
+) -> None:
+    """Estimate, prune, compare."""
+    named = recipe.named(name, change or ())
+    search = [named.folder, Path.cwd()]
+    clocks = {"processor": PROCESSOR, "wall": WALL}
+    found = {key: estimate(named.recipe, search=search, clock=one) for key, one in clocks.items()}
+    heap.release()
+    label = " ".join([name, *(f"--set {one}" for one in change or ())])
+    path = out.with_suffix(".json")
+    rows = json.loads(path.read_text()) if path.exists() else []
+    new = row(label, found, prune(named.recipe, search))
+    rows = [one for one in rows if one["label"] != label] + [new]
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+    out.with_suffix(".md").write_text(page(rows))
+    typer.echo(page([new]))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,101 @@
+"""What a recipe's pruning will take on this machine, before it starts: time, memory, disk.
+
+shapes, texts   what there is to work on, from configuration and recipe: no weights, no tokenizer
+passes, solves  what one block, one site takes: operations and bytes by kind
+stages          the stages of `pipeline.pruning`, each a sum of those
+rates           seconds per unit of each kind, sampled here in about two seconds
+memory          what is resident at each stage's peak
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import torch
+
+from numprune_export import heap
+from numprune_export.checkpoint.load import skeleton
+from numprune_export.checkpoint.source import Source, resolve
+from numprune_export.estimate.clock import WALL, Clock
+from numprune_export.estimate.estimated import Estimate, StageEstimate
+from numprune_export.estimate.rates import measure
+from numprune_export.estimate.shapes import shapes_of
+from numprune_export.estimate.stages import Job
+from numprune_export.estimate.texts import texts_of
+from numprune_export.family import Family, RotaryDecoder
+from numprune_export.fisher.latency_budget import LatencyBudget
+from numprune_export.products import products
+from numprune_export.recipe import Recipe
+
+
+def job_of(recipe: Recipe, search: Sequence[Path]) -> tuple[Job, Source]:
+    """What there is to do, and on which model; no weights are read or fetched.
+
+    Raises:
+        NumpruneError: as `checkpoint.source.resolve`, `checkpoint.load.skeleton` and `texts_of`.
+    """
+    model = recipe.model
+    source = resolve(model.source, revision=model.revision, search=search, weights=False)
+    family: Family = source.family
+    if recipe.query_heads == "single" and isinstance(family, RotaryDecoder):
+        family = family.with_single_query_heads()
+    itemsize = getattr(torch, model.dtype).itemsize
+    shapes = shapes_of(skeleton(source), family, itemsize)
+    texts = texts_of(recipe.calibration, search)
+    return Job(recipe, shapes, texts, source.kind == "gguf"), source
+
+
+def estimate(recipe: Recipe, *, search: Sequence[Path], clock: Clock = WALL) -> Estimate:
+    """Time, memory and disk of a recipe's pruning. PyTorch's threads are set as the recipe says.
+
+    Args:
+        recipe: What would be done.
+        search: Folders that relative paths in the recipe are looked up in, in order.
+        clock: In what time. This process should have done nothing else yet: its age and its memory
+            stand for those of a run that has just started.
+
+    Raises:
+        NumpruneError: as `job_of`.
+    """
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    started = clock.started()
+    job, _ = job_of(recipe, search)
+    with products(recipe.products):
+        rates = measure(job.shapes, job.texts, clock, started=started, gguf=job.gguf)
+    heap.release()
+    runtime = float(psutil.Process().memory_info().rss)
+    stages = tuple(
+        StageEstimate(one.name, one.work.seconds(rates), runtime + one.memory)
+        for one in job.steps()
+    )
+    return Estimate(recipe.model.source, stages, _disk(job), _assumptions(job))
+
+
+def _disk(job: Job) -> dict[str, float]:
+    shapes, recipe = job.shapes, job.recipe
+    rounds = [
+        shapes.shrunk(recipe.keep ** (one / recipe.rounds)) for one in range(1, recipe.rounds)
+    ]
+    statistics = sum(sum(4.0 * site.width**2 for site in one.sites) for one in (shapes, *rounds))
+    small = shapes.shrunk(recipe.keep)
+    artifacts = len(recipe.targets) * float(shapes.bytes + small.bytes)
+    return {"statistics": statistics, "model": float(small.bytes), "artifacts": artifacts}
+
+
+def _assumptions(job: Job) -> tuple[str, ...]:
+    texts, recipe = job.texts, job.recipe
+    found = [
+        f"{texts.sequences} calibration sequences, {texts.assumption}",
+        "every site keeps the same fraction of its units",
+        f"{torch.get_num_threads()} threads, `products: {recipe.products}`, and a machine as busy as now",
+        "the run folder is on a disk as fast as the folder for temporary files",
+        "reading the text, and what comes after pruning, is not in it",
+    ]
+    if isinstance(recipe.allocate, LatencyBudget):
+        found.append(
+            "`allocate: latency` times the model's parts before it plans: that is not in it"
+        )
+    return tuple(found)

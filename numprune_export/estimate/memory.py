@@ -1,0 +1,69 @@
+"""Resident bytes that a stage needs beside the runtime and the model."""
+
+from __future__ import annotations
+
+from numprune_export.estimate.shapes import Shapes
+from numprune_export.estimate.texts import Texts
+from numprune_export.fisher.moments import CHUNK
+from numprune_export.fisher.next_token import LOGITS_AT_ONCE
+from numprune_export.validate.model_divergence import ROWS_AT_ONCE
+
+SQUARES = 7
+"""fp64 matrices of the widest site's inputs that are alive at once in a score or a refit."""
+LOGIT_COPIES = 4
+"""Copies of logits in fp32 while their loss or its gradient is taken."""
+
+
+def hidden_states(shapes: Shapes, texts: Texts) -> float:
+    """Of all calibration texts."""
+    return texts.tokens * shapes.hidden * shapes.itemsize
+
+
+def activations(shapes: Shapes, texts: Texts, *, graph: bool = False) -> float:
+    """Of one batch in one block: the widest values at once; or all that a backward pass needs."""
+    widest = max(one.width for one in shapes.sites)
+    values = 5 * shapes.hidden + 4 * widest
+    if graph:
+        values = 16 * shapes.hidden + sum(
+            (8 if one.kind == "attention" else 6) * one.width
+            for one in max(shapes.blocks, key=lambda block: sum(each.width for each in block))
+        )
+    return texts.batch_tokens * values * shapes.itemsize
+
+
+def grams(shapes: Shapes) -> float:
+    """Of one block: the sums, mirrored, and as bytes on their way to a file."""
+    return max(sum(4 * 4.0 * one.width**2 for one in block) for block in shapes.blocks)
+
+
+def fisher(shapes: Shapes, texts: Texts) -> float:
+    """All sums of outputs, the inputs of every block for a batch, one block's graph, some logits."""
+    sums = sum(8.0 * one.inputs**2 for one in shapes.sites)
+    streams = len(shapes.blocks) * texts.batch_tokens * shapes.hidden * shapes.itemsize
+    logits = min(LOGITS_AT_ONCE, texts.batch_tokens * shapes.head)
+    graph = activations(shapes, texts, graph=True)
+    return sums + streams + max(graph, LOGIT_COPIES * 4.0 * logits)
+
+
+def gradients(shapes: Shapes, texts: Texts) -> float:
+    """The whole model's graph of one batch."""
+    return len(shapes.blocks) * activations(shapes, texts, graph=True)
+
+
+def solving(shapes: Shapes) -> float:
+    """Equations of the widest site, fp64, and its statistics."""
+    return max(8.0 * (SQUARES * one.width**2 + 3 * one.inputs**2) for one in shapes.sites)
+
+
+def divergence(shapes: Shapes, texts: Texts) -> float:
+    """Logits of both models for one batch, the real ones copied; some of them as distributions."""
+    logits = 4.0 * texts.batch_tokens * shapes.head
+    few = min(ROWS_AT_ONCE, texts.batch_tokens) * shapes.head * 4.0
+    return 3 * logits + 6 * few
+
+
+def moments(shapes: Shapes, texts: Texts) -> float:
+    """Targets of a block for all texts; tokens that wait to be multiplied; sums in fp64."""
+    widest = max(one.width for one in shapes.sites)
+    waiting = (CHUNK + texts.batch_tokens) * (widest + shapes.hidden) * 4.0
+    return 2 * hidden_states(shapes, texts) + 2 * waiting + solving(shapes)

@@ -1,0 +1,195 @@
+"""The stages of pruning as a recipe has them, each with its work and its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from numprune_export.compensate.closed_form import ClosedForm
+from numprune_export.curves import Curves
+from numprune_export.estimate import memory, passes, solves
+from numprune_export.estimate.shapes import Shapes
+from numprune_export.estimate.texts import Texts
+from numprune_export.estimate.work import Work, total
+from numprune_export.fisher.budget import Search
+from numprune_export.fisher.latency_budget import LatencyBudget
+from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.pipeline.decoders import DIVERGENCE_SEQUENCES, PROOF_TOKENS
+from numprune_export.pipeline.encoders import DIVERGENCE_EXAMPLES
+from numprune_export.recipe import Recipe
+from numprune_export.score.fisher import Fisher
+from numprune_export.score.fisher_obs import FisherObs
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage."""
+
+    name: str
+    """As in the log and the report of a run, or `read` for the model, which the first stage reads."""
+    work: Work
+    memory: float
+    """Bytes at its peak, the runtime left out."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the stages follow from."""
+
+    recipe: Recipe
+    shapes: Shapes
+    texts: Texts
+    gguf: bool
+
+    def steps(self) -> tuple[Step, ...]:
+        """In the order of a run."""
+        found = [self._read()]
+        for number in range(1, self.recipe.rounds + 1):
+            found += self._round(number)
+        return (*found, self._prune())
+
+    def _read(self) -> Step:
+        size = float(self.shapes.bytes)
+        work = Work({"files": 2 * size, "hashes": size})
+        if self.gguf:
+            work = Work({"files": size, "dequantise": float(self.shapes.parameters)})
+        return Step("read", work, size * (2 if self.gguf else 1))
+
+    def _round(self, number: int) -> Iterator[Step]:
+        recipe, last = self.recipe, number == self.recipe.rounds
+        suffix = "" if last else f"-{number}"
+        before = recipe.keep ** ((number - 1) / recipe.rounds)
+        after = recipe.keep ** (1 / recipe.rounds)
+        start = self.shapes.shrunk(before) if number > 1 else self.shapes
+        made = self._one_shot(self.shapes, after) if number > 1 else Work({})
+        held = float(self.shapes.bytes) + (start.bytes if number > 1 else 0)
+        calibrate = self._calibrate(start)
+        yield Step(f"calibrate{suffix}", calibrate.work + made, held + calibrate.memory)
+        yield Step(f"score{suffix}", self._score(start), held + memory.solving(start))
+        allocate = self._allocate(start, after)
+        yield Step(f"allocate{suffix}", allocate.work, held + allocate.memory)
+
+    def _calibrate(self, start: Shapes) -> Step:
+        texts, score = self.texts, self.recipe.score
+        work = total(passes.forward(start, block, texts) for block in start.blocks)
+        work += total(passes.gram(one, texts) for one in start.sites)
+        fisher = isinstance(score, FisherObs) and score.metric == "fisher"
+        work += Work(
+            {"files": sum(solves.statistics_bytes(one, fisher=fisher) for one in start.sites)}
+        )
+        hidden = memory.hidden_states(start, texts)
+        needs = [hidden + memory.activations(start, texts) + memory.grams(start)]
+        if isinstance(score, FisherObs) and fisher:
+            few = texts.first(score.sequences) if start.causal else texts
+            work += _output_fisher(start, few)
+            needs.append(memory.fisher(start, few))
+        if isinstance(score, Fisher):
+            both = (passes.forward, passes.backward)
+            work += total(step(start, block, texts) for block in start.blocks for step in both)
+            needs.append(memory.gradients(start, texts))
+        return Step("", work, max(needs))
+
+    def _score(self, start: Shapes) -> Work:
+        return total(solves.score(one, self.recipe.score) for one in start.sites)
+
+    def _allocate(self, start: Shapes, keep: float) -> Step:
+        settings = self.recipe.allocate
+        if isinstance(settings, Curves) and len(settings.candidates) > 1:
+            texts = self._tried()
+            tried = self._one_shot(start, keep) + _divergence(self.shapes, texts)
+            tried += _divergence(start.shrunk(keep), texts)
+            rest = float(start.shrunk(keep).prunable * start.itemsize)
+            need = max(memory.solving(start), memory.divergence(start, texts))
+            return Step("", tried.times(len(settings.candidates)), rest + need)
+        if isinstance(settings, Search | LatencyBudget) and isinstance(self.recipe.score, Fisher):
+            units = [one.width // one.unit for one in start.sites]
+            swaps = keep * sum(8.0 * 6 * one**2 for one in units)
+            return Step("", Work({"memory64": swaps, "calls": 6.0 * sum(units)}), 0.0)
+        return Step("", Work({"calls": 4.0 * sum(one.width for one in start.sites)}), 0.0)
+
+    def _tried(self) -> Texts:
+        if self.shapes.causal:
+            return self.texts.first(DIVERGENCE_SEQUENCES, batch=1)
+        return self.texts.first(DIVERGENCE_EXAMPLES)
+
+    def _one_shot(self, start: Shapes, keep: float) -> Work:
+        """Every site refitted from statistics on disk."""
+        score = self.recipe.score
+        fisher = isinstance(score, FisherObs) and score.metric == "fisher"
+        return total(
+            Work({"files": solves.statistics_bytes(one, fisher=fisher)})
+            + solves.closed_form(one, keep)
+            for one in start.sites
+        )
+
+    def _prune(self) -> Step:
+        small = self.shapes.shrunk(self.recipe.keep)
+        repaired, rest = self._repair(small), float(small.prunable * small.itemsize)
+        size = float(small.bytes)
+        short = Texts(2, float(PROOF_TOKENS), 2, "")
+        proof = _divergence(small, short).times(1.5)
+        saved = Work({"files": 3 * size, "hashes": size, "processes": 1.0}) + proof
+        need = max(repaired.memory, size)
+        return Step("prune", repaired.work + saved, self.shapes.bytes + rest + need)
+
+    def _repair(self, small: Shapes) -> Step:
+        repair, dense, texts = self.recipe.compensate, self.shapes, self.texts
+        hidden = memory.hidden_states(dense, texts) + memory.activations(dense, texts)
+        if isinstance(repair, ScalarTuning | Refit):
+            work = _tuning(dense, small, texts, repair)
+            return Step("", work, hidden + memory.moments(small, texts))
+        if not isinstance(repair, ClosedForm):
+            reads = Work({"files": sum(4.0 * one.width**2 for one in dense.sites)})
+            return Step("", reads, memory.solving(dense) / 4)
+        if repair.order == "one_shot":
+            return Step("", self._one_shot(dense, self.recipe.keep), memory.solving(dense))
+        work = _sequential(dense, small, texts)
+        work += total(solves.closed_form(one, self.recipe.keep) for one in dense.sites)
+        return Step("", work, hidden + max(memory.solving(dense), memory.grams(dense)))
+
+
+def _output_fisher(shapes: Shapes, texts: Texts) -> Work:
+    """Forth, the head, and back with each block run again; sums of g·gᵀ."""
+    blocks = total(
+        passes.forward(shapes, block, texts).times(2) + passes.backward(shapes, block, texts)
+        for block in shapes.blocks
+    )
+    sums = total(
+        Work(
+            {
+                "grams": 2 * passes.SUMMED * texts.tokens * one.inputs**2,
+                "memory64": 20.0 * texts.batches * one.inputs**2,
+            }
+        )
+        for one in shapes.sites
+    )
+    return blocks + sums + passes.head(shapes, texts).times(2)
+
+
+def _divergence(shapes: Shapes, texts: Texts) -> Work:
+    """Answers of one model."""
+    blocks = total(passes.forward(shapes, block, texts) for block in shapes.blocks)
+    return blocks + passes.head(shapes, texts)
+
+
+def _sequential(dense: Shapes, small: Shapes, texts: Texts) -> Work:
+    """Statistics of each site behind the sites that are cut already; then the block that is left."""
+    parts = []
+    for block, rest in zip(dense.blocks, small.blocks, strict=True):
+        for index, one in enumerate(block):
+            parts += [passes.producing(dense, one, texts), passes.gram(one, texts)]
+            parts += [passes.forward(dense, rest[:index], texts)]
+        parts.append(passes.forward(small, rest, texts))
+    return total(parts)
+
+
+def _tuning(dense: Shapes, small: Shapes, texts: Texts, settings: ScalarTuning | Refit) -> Work:
+    """A pass of the teacher, each sublayer of the student run once more than its pass, and the fits."""
+    parts = []
+    for block, rest in zip(dense.blocks, small.blocks, strict=True):
+        parts += [passes.forward(dense, block, texts), passes.forward(small, rest, texts)]
+        for index, one in enumerate(rest):
+            parts += [passes.forward(small, rest[: index + 1], texts), passes.gram(one, texts)]
+            cross = 2 * texts.tokens * one.inputs * one.width
+            parts += [Work({"products": cross}), solves.tuning(one, settings)]
+    return total(parts)
