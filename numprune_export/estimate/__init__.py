@@ -17,7 +17,7 @@ import torch
 
 from numprune_export import heap
 from numprune_export.checkpoint.load import skeleton
-from numprune_export.checkpoint.source import Source, resolve
+from numprune_export.checkpoint.source import resolve
 from numprune_export.estimate.clock import WALL, Clock
 from numprune_export.estimate.estimated import Estimate, StageEstimate
 from numprune_export.estimate.rates import measure
@@ -30,21 +30,24 @@ from numprune_export.products import products
 from numprune_export.recipe import Recipe
 
 
-def job_of(recipe: Recipe, search: Sequence[Path]) -> tuple[Job, Source]:
-    """What there is to do, and on which model; no weights are read or fetched.
+def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple[Job, float]:
+    """What there is to do, and the seconds that building the model took; no weights are read or
+    fetched.
 
     Raises:
         NumpruneError: as `checkpoint.source.resolve`, `checkpoint.load.skeleton` and `texts_of`.
     """
-    model = recipe.model
-    source = resolve(model.source, revision=model.revision, search=search, weights=False)
+    wanted = recipe.model
+    source = resolve(wanted.source, revision=wanted.revision, search=search, weights=False)
     family: Family = source.family
     if recipe.query_heads == "single" and isinstance(family, RotaryDecoder):
         family = family.with_single_query_heads()
-    itemsize = getattr(torch, model.dtype).itemsize
-    shapes = shapes_of(skeleton(source), family, itemsize)
+    itemsize = getattr(torch, wanted.dtype).itemsize
+    start = clock.now()
+    model = skeleton(source)
+    built = clock.now() - start
     texts = texts_of(recipe.calibration, search)
-    return Job(recipe, shapes, texts, source.kind == "gguf"), source
+    return Job(recipe, shapes_of(model, family, itemsize), texts, source.kind == "gguf"), built
 
 
 def estimate(recipe: Recipe, *, search: Sequence[Path], clock: Clock = WALL) -> Estimate:
@@ -62,9 +65,10 @@ def estimate(recipe: Recipe, *, search: Sequence[Path], clock: Clock = WALL) -> 
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     started = clock.started()
-    job, _ = job_of(recipe, search)
+    job, built = job_of(recipe, search, clock)
     with products(recipe.products):
-        rates = measure(job.shapes, job.texts, clock, started=started, gguf=job.gguf)
+        rates = measure(job.shapes, job.texts, clock, gguf=job.gguf)
+    rates |= {"processes": started, "headers": built}
     heap.release()
     runtime = float(psutil.Process().memory_info().rss)
     stages = tuple(

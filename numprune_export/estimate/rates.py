@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.activations import ACT2FN
 
-from numprune_export import brain_surgeon
+from numprune_export import brain_surgeon, heap
 from numprune_export.calibrate import Gathering
 from numprune_export.estimate import solves
 from numprune_export.estimate.clock import Clock
 from numprune_export.estimate.passes import SUMMED
 from numprune_export.estimate.shapes import Shapes
 from numprune_export.estimate.texts import Texts
-from numprune_export.estimate.work import Kind, Rates
+from numprune_export.estimate.work import Kind
 from numprune_export.optional import require
 
 SIDE = 2048
@@ -36,17 +36,16 @@ BYTES = 1 << 24
 CALLS = 500
 
 
-def measure(shapes: Shapes, texts: Texts, clock: Clock, *, started: float, gguf: bool) -> Rates:
-    """Seconds per unit of every kind; takes about two seconds on one core.
+def measure(shapes: Shapes, texts: Texts, clock: Clock, *, gguf: bool) -> dict[Kind, float]:
+    """Seconds per unit of kinds of work; takes about two seconds on one core.
 
     Call it in `products(...)` of the recipe.
 
     Args:
-        started: What starting a process that imports this package takes.
         gguf: Whether the model is a GGUF file, whose weights are de-quantised.
     """
     return {
-        "processes": started,
+        "stages": _per_unit(clock, heap.release, 1.0, 1),
         **_dense(shapes, texts, clock),
         **_attention(shapes, texts, clock),
         **_elementwise(shapes, texts, clock),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.curves import Curves
@@ -19,6 +19,10 @@ from numprune_export.pipeline.encoders import DIVERGENCE_EXAMPLES
 from numprune_export.recipe import Recipe
 from numprune_export.score.fisher import Fisher
 from numprune_export.score.fisher_obs import FisherObs
+
+GGUF_HEADERS = 3.0
+"""Times that the header of a GGUF file, with its vocabulary, is taken apart: twice for the model, once
+for the tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,15 @@ class Job:
         found = [self._read()]
         for number in range(1, self.recipe.rounds + 1):
             found += self._round(number)
-        return (*found, self._prune())
+        ended = Work({"stages": 1.0})
+        return tuple(replace(one, work=one.work + ended) for one in (*found, self._prune()))
 
     def _read(self) -> Step:
         size = float(self.shapes.bytes)
-        work = Work({"files": 2 * size, "hashes": size})
+        work = Work({"files": 2 * size, "hashes": size, "headers": 1.0})
         if self.gguf:
-            work = Work({"files": size, "dequantise": float(self.shapes.parameters)})
+            weights = float(self.shapes.parameters)
+            work = Work({"files": 3 * size, "dequantise": weights, "headers": GGUF_HEADERS})
         return Step("read", work, size * (2 if self.gguf else 1))
 
     def _round(self, number: int) -> Iterator[Step]:
@@ -81,7 +87,7 @@ class Job:
         needs = [hidden + memory.activations(start, texts) + memory.grams(start)]
         if isinstance(score, FisherObs) and fisher:
             few = texts.first(score.sequences) if start.causal else texts
-            work += _output_fisher(start, few)
+            work += output_fisher(start, few)
             needs.append(memory.fisher(start, few))
         if isinstance(score, Fisher):
             both = (passes.forward, passes.backward)
@@ -96,8 +102,8 @@ class Job:
         settings = self.recipe.allocate
         if isinstance(settings, Curves) and len(settings.candidates) > 1:
             texts = self._tried()
-            tried = self._one_shot(start, keep) + _divergence(self.shapes, texts)
-            tried += _divergence(start.shrunk(keep), texts)
+            tried = self._one_shot(start, keep) + divergence(self.shapes, texts)
+            tried += divergence(start.shrunk(keep), texts)
             rest = float(start.shrunk(keep).prunable * start.itemsize)
             need = max(memory.solving(start), memory.divergence(start, texts))
             return Step("", tried.times(len(settings.candidates)), rest + need)
@@ -105,7 +111,7 @@ class Job:
             units = [one.width // one.unit for one in start.sites]
             swaps = keep * sum(8.0 * 6 * one**2 for one in units)
             return Step("", Work({"memory64": swaps, "calls": 6.0 * sum(units)}), 0.0)
-        return Step("", Work({"calls": 4.0 * sum(one.width for one in start.sites)}), 0.0)
+        return Step("", Work({"calls": 0.3 * sum(one.width for one in start.sites)}), 0.0)
 
     def _tried(self) -> Texts:
         if self.shapes.causal:
@@ -127,10 +133,11 @@ class Job:
         repaired, rest = self._repair(small), float(small.prunable * small.itemsize)
         size = float(small.bytes)
         short = Texts(2, float(PROOF_TOKENS), 2, "")
-        proof = _divergence(small, short).times(1.5)
+        proof = divergence(small, short).times(1.5)
         saved = Work({"files": 3 * size, "hashes": size, "processes": 1.0}) + proof
-        need = max(repaired.memory, size)
-        return Step("prune", repaired.work + saved, self.shapes.bytes + rest + need)
+        if not self.gguf:  # the saved folder is built twice in the process of the proof
+            saved += Work({"headers": 2.0})
+        return Step("prune", repaired.work + saved, self.shapes.bytes + rest + repaired.memory)
 
     def _repair(self, small: Shapes) -> Step:
         repair, dense, texts = self.recipe.compensate, self.shapes, self.texts
@@ -143,12 +150,12 @@ class Job:
             return Step("", reads, memory.solving(dense) / 4)
         if repair.order == "one_shot":
             return Step("", self._one_shot(dense, self.recipe.keep), memory.solving(dense))
-        work = _sequential(dense, small, texts)
+        work = sequential(dense, small, texts)
         work += total(solves.closed_form(one, self.recipe.keep) for one in dense.sites)
         return Step("", work, hidden + max(memory.solving(dense), memory.grams(dense)))
 
 
-def _output_fisher(shapes: Shapes, texts: Texts) -> Work:
+def output_fisher(shapes: Shapes, texts: Texts) -> Work:
     """Forth, the head, and back with each block run again; sums of g·gᵀ."""
     blocks = total(
         passes.forward(shapes, block, texts).times(2) + passes.backward(shapes, block, texts)
@@ -166,13 +173,13 @@ def _output_fisher(shapes: Shapes, texts: Texts) -> Work:
     return blocks + sums + passes.head(shapes, texts).times(2)
 
 
-def _divergence(shapes: Shapes, texts: Texts) -> Work:
+def divergence(shapes: Shapes, texts: Texts) -> Work:
     """Answers of one model."""
     blocks = total(passes.forward(shapes, block, texts) for block in shapes.blocks)
     return blocks + passes.head(shapes, texts)
 
 
-def _sequential(dense: Shapes, small: Shapes, texts: Texts) -> Work:
+def sequential(dense: Shapes, small: Shapes, texts: Texts) -> Work:
     """Statistics of each site behind the sites that are cut already; then the block that is left."""
     parts = []
     for block, rest in zip(dense.blocks, small.blocks, strict=True):

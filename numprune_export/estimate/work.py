@@ -23,11 +23,14 @@ Kind = Literal[
     "hashes",
     "dequantise",
     "processes",
+    "headers",
+    "stages",
 ]
 """Floating-point operations of fp32 products, of sums of x·xᵀ, of attention forward and backward
 (counted as those forward), of fp64 products, Cholesky factors with their solves, eigenvectors (n³ each)
 and the elimination of inputs; elements of an activation function; bytes that elementwise work in fp32
-and in fp64 moves, of files, of hashes; weights de-quantised; calls of an operator; processes started."""
+and in fp64 moves, of files, of hashes; weights de-quantised; calls of an operator; processes started; models built from what a configuration
+or a file's header says; stages ended."""
 
 Rates = Mapping[Kind, float]
 """Seconds per unit of each kind."""

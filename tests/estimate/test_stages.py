@@ -1,0 +1,112 @@
+"""How an estimate changes with what it is asked about."""
+
+import pytest
+
+from numprune_export.estimate.work import Work
+
+RATES = {
+    "products": 1e-11, "grams": 1e-11, "attention": 2e-11, "attention_back": 4e-11,
+    "activation": 1e-9, "elementwise": 1e-10, "calls": 1e-5, "products64": 4e-11,
+    "cholesky": 5e-11, "eigen": 1e-9, "elimination": 1e-10, "memory64": 1e-10, "files": 1e-9,
+    "hashes": 1e-9, "dequantise": 1e-8, "processes": 5.0, "headers": 0.3, "stages": 0.2,
+}  # fmt: skip
+"""Those of some machine."""
+
+
+def seconds(job):
+    return {one.name: one.work.seconds(RATES) for one in job.steps()}
+
+
+def memory(job):
+    return {one.name: one.memory for one in job.steps()}
+
+
+PRESETS = ("best", "fast", "paper-numerical")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_twice_the_text_takes_calibration_twice_as_long(job, preset):
+    score = {"score": {"method": "fisher_obs", "sequences": 1024}} if preset == "best" else {}
+    few, many = (job(method=preset, sequences=count, **score).steps() for count in (400, 800))
+    for one, two in zip(few, many, strict=True):
+        if one.name != "calibrate":
+            continue
+        for kind in ("products", "grams", "attention", "activation", "elementwise"):
+            assert two.work.amounts[kind] == pytest.approx(2 * one.work.amounts[kind])
+        assert two.work.amounts["files"] == one.work.amounts["files"]
+
+
+def test_twice_the_text_of_an_encoder_takes_its_gradients_twice_as_long(encoder_job):
+    few, many = (
+        encoder_job(method="paper-fisher", sequences=count).steps()[1] for count in (64, 128)
+    )
+    assert few.name == "calibrate"
+    for kind in ("products", "attention_back", "elementwise"):
+        assert many.work.amounts[kind] == pytest.approx(2 * few.work.amounts[kind])
+
+
+def test_fast_is_cheaper_than_best_in_every_stage(job):
+    fast, best = seconds(job(method="fast")), seconds(job(method="best"))
+    assert fast.keys() == best.keys()
+    assert all(fast[name] <= best[name] for name in fast)
+    assert sum(fast.values()) < sum(best.values())
+    assert max(memory(job(method="fast")).values()) < max(memory(job(method="best")).values())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_more_layers_take_more_of_everything(job, preset):
+    few, many = job(method=preset, layers=2), job(method=preset, layers=4)
+    for find in (seconds, memory):
+        assert all(find(few)[name] < find(many)[name] for name in find(few))
+
+
+@pytest.mark.parametrize("repair", ["scalar", "refit", "closed_form", "bias", "none"])
+def test_every_repair_of_an_encoder_has_its_cost(encoder_job, repair):
+    plain = encoder_job(score="fisher", allocate="search", compensate="none")
+    found = encoder_job(score="fisher", allocate="search", compensate=repair)
+    least, taken = seconds(plain)["prune"], seconds(found)["prune"]
+    assert taken == least if repair in ("none", "bias") else taken > least
+
+
+@pytest.mark.parametrize(
+    "score", ["numerical", "wanda", "flap", "fisher_obs", "stat", "magnitude", "random"]
+)
+def test_every_score_has_its_cost(job, score):
+    allocate = {"allocate": "curves"} if score == "fisher_obs" else {}
+    least, taken = seconds(job(score="magnitude")), seconds(job(score=score, **allocate))
+    dear = score in ("numerical", "fisher_obs")
+    assert (taken["score"] > least["score"]) == dear
+    assert (taken["calibrate"] > least["calibrate"]) == (score == "fisher_obs")
+
+
+def test_a_second_round_has_stages_of_its_own_and_works_on_less(job):
+    found = seconds(job(method="best", rounds=2, keep=0.5))
+    names = [
+        "read",
+        "calibrate-1",
+        "score-1",
+        "allocate-1",
+        "calibrate",
+        "score",
+        "allocate",
+        "prune",
+    ]
+    assert [*found] == names
+    assert found["score"] < found["score-1"]
+    assert sum(found.values()) > sum(seconds(job(method="best", rounds=1, keep=0.5)).values())
+
+
+def test_candidates_that_are_tried_out_count_each(job):
+    def allocation(*candidates):
+        settings = {"method": "curves", "attention": candidates}
+        return seconds(job(score="fisher_obs", allocate=settings))["allocate"]
+
+    one, two, four = allocation(1.0), allocation(1.0, 2.0), allocation(1.0, 2.0, 3.0, 4.0)
+    floor = Work({"stages": 1.0}).seconds(RATES)
+    assert one < two
+    assert four - floor == pytest.approx(2 * (two - floor))
+
+
+def test_all_hidden_states_are_in_memory(job):
+    few, many = memory(job(sequences=1000)), memory(job(sequences=3000))
+    assert many["calibrate"] - few["calibrate"] == 2000 * 16 * 64 * 4
