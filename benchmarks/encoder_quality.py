@@ -8,7 +8,9 @@ JSON, which a run that was stopped goes on from.
 
 The Fisher score estimates a loss that sums over units, which is what `search` maximises. The other
 scores order units within a layer and compare heads with neurons only by the mean over their columns,
-so they are shown under `threshold` too: one limit on scores standardised by site.
+so they are shown under `threshold` too: one limit on scores standardised by site. `fisher_obs`,
+`fisher_obs-256` (gradients of 256 examples) and `obs` (no gradients) have error curves instead:
+`curves` as they are, `tuned` with the weight of attention chosen by divergence, `rounds` twice.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,6 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from encoder_curves import ALLOCATIONS, SCORES, CurvePlans
 from encoder_quality_page import Page, Point
 
 from numprune_export import calibrate, heap, prune, recipe
@@ -27,8 +30,10 @@ from numprune_export.allocate import Allocation, allocate
 from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.calibrate import Statistics
 from numprune_export.checkpoint.source import resolve
+from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Windows
+from numprune_export.curves import Curves
 from numprune_export.fisher import budget, macs
 from numprune_export.fisher.budget import Search
 from numprune_export.fisher.rearrange import rearranged
@@ -51,6 +56,11 @@ from numprune_export.tasks.tokenize import Reading
 from numprune_export.validate.encoder_reference import TorchEncoderRunner
 
 OTHERS: dict[str, Any] = {"stat": Stat(), "numerical": Numerical(), "magnitude": Magnitude()}
+CLOSED: dict[str, ClosedForm] = {
+    "one_shot": ClosedForm(affine=True, order="one_shot"),
+    "sequential": ClosedForm(affine=True, order="sequential"),
+}
+"""Repairs beside the recipe's own, by their names in the table."""
 
 
 class Silent:
@@ -73,6 +83,7 @@ class Draw:
     batch: int
     statistics: Mapping[str, Statistics]
     """By site name, gradients of unit masks included."""
+    curves: CurvePlans
 
 
 @dataclass(frozen=True)
@@ -100,13 +111,11 @@ class Bench:
 
     @property
     def search(self) -> Search:
-        settings = self.recipe.allocate
-        return settings if isinstance(settings, Search) else Search()
+        return own_search(self.recipe)
 
     @property
     def repair(self) -> Refit | ScalarTuning:
-        found = self.recipe.compensate
-        return found if isinstance(found, Refit | ScalarTuning) else Refit()
+        return own_repair(self.recipe)
 
     @property
     def costs(self) -> macs.UnitCosts:
@@ -116,6 +125,8 @@ class Bench:
 
     def plan(self, draw: Draw, contender: Contender, keep: float, *, final: bool = True) -> Plan:
         """Its cost is at most `keep` of the whole; `final`: rearranged where the score allows."""
+        if contender.score in SCORES:
+            return draw.curves.plan(contender.score, contender.allocation, keep)
         sites, scores = self.family.sites(self.dense.model), self._scores(draw, contender, keep)
         if contender.allocation == "threshold":
             priced = tuple(replace(one, unit_cost=self.costs[one.name]) for one in sites)
@@ -135,7 +146,22 @@ class Bench:
             self.dense.model, self.family, plan, Nothing(), lambda site: lookup[site.name]
         )
 
-    def repaired(self, small: Any, draw: Draw, contender: Contender, keep: float) -> Any:
+    def made(self, plan: Plan, draw: Draw, contender: Contender, keep: float, repair: str) -> Any:
+        """The smaller model, with the repair of that name."""
+        if repair == "none":
+            return self.cut(plan, draw)
+        if repair not in CLOSED:
+            return self.tuned(self.cut(plan, draw), draw, contender, keep)
+        dense, family, closed = self.dense.model, self.family, CLOSED[repair]
+        if closed.order == "one_shot":
+            return prune.one_shot(
+                dense, family, plan, closed, lambda one: draw.statistics[one.name]
+            )
+        return prune.sequential(
+            dense, family, plan, closed, draw.windows, draw.batch, lambda _: None
+        )
+
+    def tuned(self, small: Any, draw: Draw, contender: Contender, keep: float) -> Any:
         teacher = self.dense.model
         if self.repair.teacher == "assistant":
             middle = self.plan(draw, contender, assistant_budget(keep, 1.0), final=False)
@@ -158,6 +184,15 @@ class Bench:
                 weight.detach(), draw.statistics[site.name], keep=keep, generator=torch.Generator()
             )
         return found
+
+
+def own_search(chosen: Recipe) -> Search:
+    return chosen.allocate if isinstance(chosen.allocate, Search) else Search()
+
+
+def own_repair(chosen: Recipe) -> Refit | ScalarTuning:
+    found = chosen.compensate
+    return found if isinstance(found, Refit | ScalarTuning) else Refit()
 
 
 def prepare(chosen: Recipe, search: list[Path], seeds: int) -> Bench:
@@ -188,7 +223,10 @@ def drawn(
     windows, batch = subject.calibration, subject.calibration_batch
     for one in calibrate.collect(dense.model, family, windows, batch, lambda _: None):
         found |= {name: replace(sums, unit_gradients=gradients[name]) for name, sums in one.items()}
-    return Draw(windows, batch, found)
+    settings = own_search(chosen)
+    priced = Curves(cost=settings.cost, length=settings.length)
+    curves = CurvePlans(own, family, dense, search, priced, found, Silent())
+    return Draw(windows, batch, found, curves)
 
 
 def mean_of(evaluations: list[Evaluation], metric: str) -> Evaluation:
@@ -204,19 +242,21 @@ def mean_of(evaluations: list[Evaluation], metric: str) -> Evaluation:
 
 
 def points(
-    bench: Bench, dense: Evaluation, contender: Contender, keep: float, seeds: int
+    bench: Bench,
+    dense: Evaluation,
+    contender: Contender,
+    keep: float,
+    seeds: int,
+    repairs: list[str],
 ) -> Iterator[Point]:
-    """Without and with repair, from the same plans."""
+    """With each repair, from the same plans."""
     draws = bench.draws[:seeds]
     plans = [bench.plan(draw, contender, keep) for draw in draws]
-    models = [bench.cut(plan, draw) for plan, draw in zip(plans, draws, strict=True)]
-    for repair in ("none", bench.repair.method):
-        if repair != "none":
-            models = [
-                bench.repaired(model, draw, contender, keep)
-                for model, draw in zip(models, draws, strict=True)
-            ]
-        scored = [bench.evaluate(model) for model in models]
+    for repair in repairs:
+        scored = [
+            bench.evaluate(bench.made(plan, draw, contender, keep, repair))
+            for plan, draw in zip(plans, draws, strict=True)
+        ]
         change = mean_of(scored, bench.metric).change_from(dense)[bench.metric]
         assert change.low is not None
         assert change.high is not None
@@ -230,6 +270,7 @@ def points(
             macs=fmean(kept_cost(bench, plan) for plan in plans),
             heads=widths(plans[0], "attention"),
             neurons=widths(plans[0], "mlp"),
+            loss=tuple(one.measures["loss"].value for one in scored if "loss" in one.measures),
         )
 
 
@@ -241,8 +282,11 @@ def widths(plan: Plan, kind: str) -> tuple[int, ...]:
     return tuple(len(plan.kept[site.name]) for site in plan.sites if site.kind == kind)
 
 
-def contenders(scores: list[str], *, searched: bool) -> Iterator[Contender]:
+def contenders(scores: list[str], allocations: list[str], *, searched: bool) -> Iterator[Contender]:
     for score in scores:
+        if score in SCORES:
+            yield from (Contender(score, one) for one in allocations)
+            continue
         if score == "fisher" or searched:
             yield Contender(score, "search")
         if score != "fisher":
@@ -276,6 +320,16 @@ def main(
     search_at: Annotated[
         str, typer.Option(help="Budgets at which scores other than fisher have `search` too.")
     ] = "0.5",
+    allocations: Annotated[
+        str, typer.Option(help=f"Of error curves: {', '.join(ALLOCATIONS)}.")
+    ] = "curves",
+    repairs: Annotated[
+        str | None,
+        typer.Option(
+            help=f"none, {', '.join(CLOSED)}, or the recipe's own. [default: none and that]",
+            show_default=False,
+        ),
+    ] = None,
     sequences: Annotated[int | None, typer.Option(help="Calibration examples of a draw.")] = None,
     rows: Annotated[int | None, typer.Option(help="Evaluation examples.")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
@@ -300,12 +354,18 @@ def main(
         },
     )
     full = numbers(keeps if seeds_at is None else seeds_at)
+    wanted = ["none", bench.repair.method] if repairs is None else repairs.split(",")
     for keep in numbers(keeps):
-        count = seeds if keep in full else 1
-        for contender in contenders(scores.split(","), searched=keep in numbers(search_at)):
-            if page.has(keep, contender.score, contender.allocation, bench.repair.method, count):
+        count, searched = (seeds if keep in full else 1), keep in numbers(search_at)
+        for one in contenders(scores.split(","), allocations.split(","), searched=searched):
+            missing = [
+                name
+                for name in wanted
+                if not page.has(keep, one.score, one.allocation, name, count)
+            ]
+            if not missing:
                 continue
-            for point in points(bench, dense, contender, keep, count):
+            for point in points(bench, dense, one, keep, count, missing):
                 page.add(point)
                 typer.echo(point.line(measure.value))
             heap.release()

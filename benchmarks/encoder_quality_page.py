@@ -31,6 +31,8 @@ class Point:
     heads: tuple[int, ...]
     """Kept per block, in the first draw."""
     neurons: tuple[int, ...]
+    loss: tuple[float, ...] = ()
+    """The task's, one value per draw, where it has one."""
 
     @property
     def name(self) -> str:
@@ -42,7 +44,8 @@ class Point:
         return (
             f"| {self.keep:g} | {self.name} | {self.macs:.3f} | {' '.join(map(str, self.heads))}"
             f" | {' '.join(map(str, self.neurons))} | {len(self.values)} | {100 * fmean(self.values):.1f}"
-            f" | {lowest:.1f} to {highest:.1f} | {change:+.1f} | {low:+.1f} to {high:+.1f} |"
+            f" | {lowest:.1f} to {highest:.1f} | {change:+.1f} | {low:+.1f} to {high:+.1f}"
+            f" | {f'{fmean(self.loss):.3f}' if self.loss else ''} |"
         )
 
     @property
@@ -103,7 +106,8 @@ class Page:
                 f" measured in PyTorch ({about['dtype']}), dense {100 * dense:.1f}. Each draw is"
                 f" {about['calibration examples']} calibration examples. `keep`: fraction of the encoder's"
                 " multiply-accumulates. Allocation `search`: the exact search on raw scores; `threshold`: one"
-                " limit on scores standardised by site, with the same MACs.",
+                " limit on scores standardised by site, with the same MACs; `curves`, `tuned`, `rounds`: error"
+                " curves, with the weight of attention chosen by divergence, and in two rounds.",
                 "",
                 "Mean over calibration draws ± half the distance of the highest from the lowest (no ±: one"
                 f" draw); last, the smallest keep from which on no more than {100 * ALLOWED_LOSS:g} point is"
@@ -113,11 +117,11 @@ class Page:
                 "",
                 "Each point: MACs kept, heads and neurons kept per block (first draw), the metric over draws,"
                 " the change of its mean from dense in points with its 95 % interval (bootstrap over paired"
-                " examples).",
+                " examples), the task's mean loss.",
                 "",
                 "| keep | score | allocation | repair | MACs | heads | neurons | draws | mean"
-                " | over draws | change | interval |",
-                "|---:|---|---|---|---:|---|---|---:|---:|---|---:|---|",
+                " | over draws | change | interval | loss |",
+                "|---:|---|---|---|---:|---|---|---:|---:|---|---:|---|---:|",
                 *(one.line(dense) for one in self._sorted()),
                 "",
             ]

@@ -81,6 +81,41 @@ def test_contenders_cost_the_same_and_a_stopped_run_goes_on(run, tmp_path):
         run(sequences=96)
 
 
+def test_error_curves_are_priced_as_the_search_and_every_repair_has_its_row(run):
+    repairs = ["none", "one_shot", "sequential", "refit"]
+    content, _ = run(
+        scores="fisher_obs", allocations="curves,rounds", repairs=",".join(repairs), seeds=1
+    )
+    points = content["points"]
+    assert [(one["allocation"], one["repair"]) for one in points] == [
+        (way, repair) for way in ("curves", "rounds") for repair in repairs
+    ]
+    assert all(0.47 < one["macs"] <= 0.5 for one in points)
+    # Repairs of one plan; in two rounds it is another.
+    kept = [(one["heads"], one["neurons"]) for one in points]
+    assert kept == [kept[0]] * 4 + [kept[4]] * 4
+    assert kept[0] != kept[4]
+    for plan in (points[:4], points[4:]):
+        assert len({one["loss"][0] for one in plan}) == 4
+    again, _ = run(scores="fisher_obs,obs", repairs="one_shot", keeps="0.5", seeds=1)
+    assert len(again["points"]) == 9
+    assert (again["points"][8]["heads"], again["points"][8]["neurons"]) != kept[0]
+
+
+def rows_of(windows):
+    return zip(windows.tokens, windows.lengths, strict=True)
+
+
+def test_gradients_of_some_examples_are_of_a_part_of_the_draw(script):
+    short = ["calibration.max_length=16", "evaluation.max_length=16"]
+    chosen = script.chosen_recipe(SMOKE, short, sequences=300, rows=32)
+    (draw,) = script.prepare(chosen, [SMOKE.parent], seeds=1).draws
+    some = draw.curves._subject("fisher_obs-256", 256).calibration
+    assert len(some.tokens) == 256
+    whole = {tuple(row[:length]) for row, length in rows_of(draw.windows)}
+    assert {tuple(row[:length]) for row, length in rows_of(some)} <= whole
+
+
 def test_draws_are_of_different_examples_and_say_different_things(script):
     short = ["calibration.max_length=16", "evaluation.max_length=16"]
     chosen = script.chosen_recipe(SMOKE, short, sequences=32, rows=32)

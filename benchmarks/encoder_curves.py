@@ -1,0 +1,128 @@
+"""Plans by error curves for `encoder_quality.py`: what `method: best` does, and its parts one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from numprune_export import calibrate, curves, prune
+from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.calibrate import Statistics
+from numprune_export.compensate.closed_form import ClosedForm
+from numprune_export.curves import Curves
+from numprune_export.pipeline.attention_weight import tuned
+from numprune_export.pipeline.encoders import EncoderSubject
+from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.pricing import price_of
+from numprune_export.plan import Plan
+from numprune_export.progress import Observer
+from numprune_export.recipe import Recipe
+from numprune_export.removal import Removal
+from numprune_export.score.fisher_obs import FisherObs
+
+SCORES: Mapping[str, tuple[FisherObs, int | None]] = {
+    "fisher_obs": (FisherObs(), None),
+    "fisher_obs-256": (FisherObs(), 256),
+    "obs": (FisherObs(metric="identity"), None),
+}
+"""With how many of the draw's examples gradients are taken on; None: all."""
+ALLOCATIONS: Mapping[str, tuple[tuple[float, ...], int]] = {
+    "curves": ((1.0,), 1),
+    "tuned": (Curves().candidates, 1),
+    "rounds": (Curves().candidates, 2),
+}
+"""Weights of attention to choose from, and rounds."""
+QUICK = ClosedForm(affine=True, order="one_shot")
+"""How plans are tried out, and what a second round starts from."""
+
+
+@dataclass
+class CurvePlans:
+    """Plans from one draw of calibration examples."""
+
+    recipe: Recipe
+    """With the draw's seed."""
+    family: BidirectionalEncoder
+    dense: Dense
+    search: list[Path]
+    settings: Curves
+    statistics: Mapping[str, Statistics]
+    """Of the dense model, by site name."""
+    observer: Observer
+    _found: dict[str, dict[str, Removal]] = field(default_factory=dict)
+
+    def plan(self, score: str, allocation: str, keep: float) -> Plan:
+        """The units that stay of the dense model, at a cost of at most `keep` of its."""
+        candidates, rounds = ALLOCATIONS[allocation]
+        plan = self._plan(score, candidates, keep ** (1 / rounds))
+        for number in range(2, rounds + 1):
+            plan = self._again(plan, score, candidates, keep ** (number / rounds))
+        return plan
+
+    def _plan(self, score: str, candidates: tuple[float, ...], keep: float) -> Plan:
+        model = self.dense.model
+        if score not in self._found:
+            self._found[score] = self._removals(model, score, self.statistics)
+        return self._chosen(model, self.statistics, self._found[score], candidates, keep)
+
+    def _again(self, plan: Plan, score: str, candidates: tuple[float, ...], keep: float) -> Plan:
+        """One more round, on what a plan leaves."""
+        small = self._cut(self.dense.model, plan, self.statistics)
+        subject, statistics = self._subject(score), dict[str, Statistics]()
+        batch = subject.calibration_batch
+        for one in calibrate.collect(
+            small, self.family, subject.calibration, batch, lambda _: None
+        ):
+            statistics |= one
+        removals = self._removals(small, score, statistics)
+        return plan.refined(self._chosen(small, statistics, removals, candidates, keep))
+
+    def _chosen(
+        self,
+        model: Any,
+        statistics: Mapping[str, Statistics],
+        removals: Mapping[str, Removal],
+        candidates: tuple[float, ...],
+        keep: float,
+    ) -> Plan:
+        subject, dense = self._subject("obs"), self.dense.model
+        price = price_of(self.settings, dense.config, subject.mean_length)
+        whole, rest = (
+            sum(price(site, range(site.units)) for site in self.family.sites(one))
+            for one in (dense, model)
+        )
+
+        def planned(weight: float) -> Plan:
+            return curves.allocate(
+                self.family.sites(model), removals, min(1.0, keep * whole / rest), self.settings,
+                attention=weight, price=price,
+            )  # fmt: skip
+
+        def divergence(plan: Plan) -> Any:
+            return subject.divergence(dense, self._cut(model, plan, statistics))
+
+        return tuned(planned, candidates, divergence)[0]
+
+    def _removals(
+        self, model: Any, score: str, statistics: Mapping[str, Statistics]
+    ) -> dict[str, Removal]:
+        settings, examples = SCORES[score]
+        fishers = self._subject(score, examples).output_fisher(model, self.observer)
+        blocks, found = self.family.block_list(model), {}
+        for site in self.family.sites(model):
+            weight: Any = blocks[site.block].get_submodule(site.consumer).weight
+            known = replace(statistics[site.name], output_fisher=fishers.get(site.name))
+            found[site.name] = settings.removal(weight.detach(), known, site)
+        return found
+
+    def _cut(self, model: Any, plan: Plan, statistics: Mapping[str, Statistics]) -> Any:
+        return prune.one_shot(model, self.family, plan, QUICK, lambda site: statistics[site.name])
+
+    def _subject(self, score: str, examples: int | None = None) -> EncoderSubject:
+        calibration = self.recipe.calibration
+        if examples is not None:  # the first ones of the draw's order: a part of it
+            calibration = calibration.model_copy(update={"sequences": examples})
+        own = self.recipe.model_copy(update={"score": SCORES[score][0], "calibration": calibration})
+        return EncoderSubject(own, self.family, self.dense, self.search)
