@@ -79,11 +79,16 @@ def uneven(model_type: str = "llama", seed: int = 0, **overrides) -> PreTrainedM
     )
 
 
-def single_query_heads(model_type: str = "llama", seed: int = 0, **overrides) -> PreTrainedModel:
+QUERY_HEADS = ((0, 1, 2, 6, 7), (0, 4, 5, 7), (3, 5))
+"""What three layers keep of eight query heads on four KV heads: of no KV head all, of some none."""
+
+
+def single_query_heads(
+    model_type: str = "llama", seed: int = 0, kept=QUERY_HEADS, **overrides
+) -> PreTrainedModel:
     """A tiny model whose KV heads have lost some query heads, each its own number, and one all."""
     model = tiny(model_type, seed, **overrides)
     family = DECODERS[model_type].with_single_query_heads()
-    kept = [(0, 1, 2, 6, 7), (0, 4, 5, 7), (3, 5)]
     sites = family.sites(model)
     plan = Plan(
         sites,

@@ -69,6 +69,15 @@ def test_uneven_query_groups_reload_bit_equal(model_type, saved, logits):
         assert torch.equal(logits(reloaded), logits(model))
 
 
+def test_equal_widths_of_uneven_groups_are_no_stock_config(saved, logits):
+    """Every layer has six query heads on two KV heads, but four and two: not what a config says."""
+    model = single_query_heads(kept=[(0, 1, 2, 3, 4, 5)] * 3, num_key_value_heads=2)
+    assert [one.self_attn.query_groups for one in model.model.layers] == [(4, 2)] * 3
+    folder = saved(model)
+    assert config_of(folder)["numprune"]["layout"] == "per-layer"
+    assert torch.equal(logits(load(folder)), logits(model))
+
+
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_equal_widths_load_with_no_code_of_ours(model_type, saved, logits):
     model = uniform(model_type, groups=2)
