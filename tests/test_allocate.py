@@ -1,5 +1,7 @@
 """Allocation: the budget is met, floors and alignment hold, the best units stay."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -165,3 +167,20 @@ def test_a_plan_survives_its_json():
     again = Plan.from_json(plan.to_json())
     assert again.sites == plan.sites
     assert again.kept == dict(plan.kept)
+
+
+@settings(deadline=None)
+@given(keep=st.floats(0.3, 1.0), seed=st.integers(0, 99))
+def test_what_query_heads_share_is_counted_once_a_group(keep, seed):
+    """The budget is met with what is really left, and nearly spent."""
+    sites = []
+    for attention, mlp in (block(index, groups=8) for index in range(3)):
+        key = Producer("self_attn.k_proj", 8, shared=True)
+        grouped = replace(
+            attention, producers=(*attention.producers, key), groups=(4, 2, 2), shared_cost=256
+        )
+        sites += [grouped, mlp]
+    settings_ = Allocation(align_to=1, min_keep=0)
+    plan = allocate(sites, random_scores(sites, seed), keep, settings_)
+    left = keep * plan.prunable_parameters - plan.kept_parameters
+    assert 0 <= left <= 512 + 256
