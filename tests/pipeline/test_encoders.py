@@ -83,8 +83,12 @@ def test_every_promised_metric_is_there(report):
     assert "over 2 shapes" in report["summary"] or "and forward" in report["summary"]
 
 
-def test_the_plan_takes_half_of_the_macs_and_no_more(finished, report):
-    """Counted anew from the widths of the written model."""
+def test_the_plan_takes_half_of_the_macs_and_no_more(finished):
+    assert 0.45 < kept_macs(finished) <= 0.5
+
+
+def kept_macs(finished):
+    """Fraction of the dense model's, counted anew from the widths of the written model."""
     model = AutoModelForSequenceClassification.from_pretrained(
         finished / "model", trust_remote_code=True
     )
@@ -95,7 +99,28 @@ def test_the_plan_takes_half_of_the_macs_and_no_more(finished, report):
         macs.whole(sites, macs.unit_macs(sites, dense.config.hidden_size, length))
         for sites in (family.sites(dense), family.sites(model))
     )
-    assert 0.45 < kept / whole <= 0.5
+    return kept / whole
+
+
+def test_the_best_preset_takes_the_place_of_a_recipes_sections_and_may_empty_sublayers(tmp_path):
+    changes = ["method=best", "allocate.cost=macs", "keep=0.1", "allocate.attention=[1.0, 3.0]"]
+    given = [part for change in changes for part in ("--set", change)]
+    result = command("run", str(recipe(tmp_path)), "--out", "out", *given, cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert 0.05 < kept_macs(tmp_path / "out") <= 0.1
+    plan = json.loads((tmp_path / "out" / "plan" / "plan.json").read_text())
+    assert [] in [site["kept"] for site in plan["sites"]]
+    made = json.loads((tmp_path / "out" / "model" / "config.json").read_text())["numprune"][
+        "method"
+    ]
+    assert (made["score"]["method"], made["allocate"]["method"]) == ("fisher_obs", "curves")
+    assert (made["compensate"]["affine"], made["rounds"]) == (True, 2)
+    metrics = json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
+    tried = [metrics[f"allocation.divergence.attention_{one}x"]["value"] for one in (1, 3)]
+    chosen = metrics["allocation.attention_weight"]["value"]
+    assert min(tried) == metrics[f"allocation.divergence.attention_{chosen:g}x"]["value"] > 0
+    accuracy = [metrics[f"quality.accuracy.{stage}"]["value"] for stage in ("pruned", "onnx")]
+    assert accuracy[0] == accuracy[1] > 0.6
 
 
 def examples():
