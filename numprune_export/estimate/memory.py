@@ -1,4 +1,7 @@
-"""Resident bytes that a stage needs beside the runtime and the model."""
+"""Resident bytes that a stage needs beside the runtime and the model.
+
+What a stage needs one after the other is added up: freed memory goes back to the system at its end.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,18 @@ from numprune_export.estimate.shapes import Shapes
 from numprune_export.estimate.texts import Texts
 from numprune_export.fisher.moments import CHUNK
 from numprune_export.fisher.next_token import LOGITS_AT_ONCE
+from numprune_export.products import Precision
 from numprune_export.validate.model_divergence import ROWS_AT_ONCE
 
 SQUARES = 7
 """fp64 matrices of the widest site's inputs that are alive at once in a score or a refit."""
+KERNEL = 0.65 * 2**20
+"""Of the code that is compiled and kept for each shape of a product of shorter numbers, measured with
+oneDNN 3.12; a matrix's size does not matter."""
+KERNELS = 1024
+"""Of them are kept at most."""
+TEXT = 100.0
+"""Per byte of plain text that a tokenizer has read and cut, all of it at once."""
 LOGIT_COPIES = 4
 """Copies of logits in fp32 while their loss or its gradient is taken."""
 
@@ -67,3 +78,8 @@ def moments(shapes: Shapes, texts: Texts) -> float:
     widest = max(one.width for one in shapes.sites)
     waiting = (CHUNK + texts.batch_tokens) * (widest + shapes.hidden) * 4.0
     return 2 * hidden_states(shapes, texts) + 2 * waiting + solving(shapes)
+
+
+def kernels(shapes: int, products: Precision) -> float:
+    """Compiled for so many shapes of products; those of plain fp32 take next to nothing."""
+    return 0.0 if products == "highest" else KERNEL * min(shapes, KERNELS)

@@ -27,7 +27,7 @@ def producing(shapes: Shapes, sublayer: Sublayer, texts: Texts) -> Work:
     work: dict[str, float] = {"products": 2 * tokens * sublayer.inputs * sublayer.produced}
     norm = 7 * shapes.hidden if shapes.causal else 0
     if sublayer.kind == "attention":
-        work["attention"] = 4 * tokens * texts.length * width
+        work["attention"] = 4 * texts.pairs * width
         between = (16 if shapes.causal else 4) * width
     else:
         work["activation"] = tokens * width

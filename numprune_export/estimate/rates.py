@@ -95,22 +95,28 @@ def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
 
 
 def _attention(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
-    length = max(1, min(SIDE, round(texts.length)))
-    heads = max([one.width for one in shapes.sites if one.kind == "attention"], default=0)
-    heads = max(1, heads // shapes.head_dim)
+    """Of some sequences, with a mask over padding if the model is an encoder."""
+    length = max(1, min(SIDE, round((texts.pairs / texts.sequences) ** 0.5)))
+    widest = max([one.width for one in shapes.sites if one.kind == "attention"], default=0)
+    heads = max(1, widest // shapes.head_dim)
     each = 4.0 * length**2 * shapes.head_dim
-    pairs = max(1, min(heads * texts.batch, round(OPERATIONS / 8 / each)))
+    count = max(1, min(texts.batch, round(OPERATIONS / 8 / (each * heads))))
+    heads = max(1, min(heads, round(OPERATIONS / 8 / each)))
     query, key, value = (
-        torch.randn(1, pairs, length, shapes.head_dim, requires_grad=True) for _ in range(3)
+        torch.randn(count, heads, length, shapes.head_dim, requires_grad=True) for _ in range(3)
     )
+    mask = None if shapes.causal else torch.ones(count, 1, length, length, dtype=torch.bool)
 
     def attend() -> Tensor:
-        return functional.scaled_dot_product_attention(query, key, value, is_causal=shapes.causal)
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=shapes.causal
+        )
 
+    operations = count * heads * each
     with torch.no_grad():
-        forth = _per_unit(clock, attend, pairs * each)
-    whole = _per_unit(clock, lambda: torch.autograd.grad(attend().sum(), query), pairs * each)
-    return {"attention": forth, "attention_back": max(whole - forth, forth)}
+        forth = _per_unit(clock, attend, operations)
+    both = _per_unit(clock, lambda: torch.autograd.grad(attend().sum(), query), operations)
+    return {"attention": forth, "attention_back": max(both - forth, forth)}
 
 
 def _elementwise(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
+from numprune_export.calibrate import STRIPES
 from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.curves import Curves
 from numprune_export.estimate import memory, passes, solves
@@ -20,6 +22,8 @@ from numprune_export.recipe import Recipe
 from numprune_export.score.fisher import Fisher
 from numprune_export.score.fisher_obs import FisherObs
 
+SHAPES = 4
+"""Different shapes of a block's weights."""
 GGUF_HEADERS = 3.0
 """Times that the header of a GGUF file, with its vocabulary, is taken apart: twice for the model, once
 for the tokenizer."""
@@ -34,6 +38,8 @@ class Step:
     work: Work
     memory: float
     """Bytes at its peak, the runtime left out."""
+    kernels: int = 0
+    """Shapes of products that no stage before it has."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,16 @@ class Job:
 
     def steps(self) -> tuple[Step, ...]:
         """In the order of a run."""
-        found = [self._read()]
+        found: list[Step] = [self._read()]
         for number in range(1, self.recipe.rounds + 1):
             found += self._round(number)
-        ended = Work({"stages": 1.0})
-        return tuple(replace(one, work=one.work + ended) for one in (*found, self._prune()))
+        found.append(self._prune())
+        ended, kept = Work({"stages": 1.0}), self.recipe.products
+        compiled = accumulate(one.kernels for one in found)
+        return tuple(
+            replace(one, work=one.work + ended, memory=one.memory + memory.kernels(shapes, kept))
+            for one, shapes in zip(found, compiled, strict=True)
+        )
 
     def _read(self) -> Step:
         size = float(self.shapes.bytes)
@@ -70,10 +81,16 @@ class Job:
         made = self._one_shot(self.shapes, after) if number > 1 else Work({})
         held = float(self.shapes.bytes) + (start.bytes if number > 1 else 0)
         calibrate = self._calibrate(start)
-        yield Step(f"calibrate{suffix}", calibrate.work + made, held + calibrate.memory)
+        text = memory.TEXT * self.texts.bytes if number == 1 else 0.0
+        yield Step(
+            f"calibrate{suffix}",
+            calibrate.work + made,
+            held + text + calibrate.memory,
+            calibrate.kernels,
+        )
         yield Step(f"score{suffix}", self._score(start), held + memory.solving(start))
         allocate = self._allocate(start, after)
-        yield Step(f"allocate{suffix}", allocate.work, held + allocate.memory)
+        yield Step(f"allocate{suffix}", allocate.work, held + allocate.memory, allocate.kernels)
 
     def _calibrate(self, start: Shapes) -> Step:
         texts, score = self.texts, self.recipe.score
@@ -93,7 +110,8 @@ class Job:
             both = (passes.forward, passes.backward)
             work += total(step(start, block, texts) for block in start.blocks for step in both)
             needs.append(memory.gradients(start, texts))
-        return Step("", work, max(needs))
+        shapes = (SHAPES if len(needs) == 1 else 2 * SHAPES) + 2 * STRIPES
+        return Step("", work, sum(needs), shapes * texts.widths)
 
     def _score(self, start: Shapes) -> Work:
         return total(solves.score(one, self.recipe.score) for one in start.sites)
@@ -105,8 +123,10 @@ class Job:
             tried = self._one_shot(start, keep) + divergence(self.shapes, texts)
             tried += divergence(start.shrunk(keep), texts)
             rest = float(start.shrunk(keep).prunable * start.itemsize)
-            need = max(memory.solving(start), memory.divergence(start, texts))
-            return Step("", tried.times(len(settings.candidates)), rest + need)
+            need = memory.solving(start) + memory.divergence(start, texts)
+            count = len(settings.candidates)
+            shapes = count * SHAPES * len(start.blocks) * texts.widths
+            return Step("", tried.times(count), rest + need, shapes)
         if isinstance(settings, Search | LatencyBudget) and isinstance(self.recipe.score, Fisher):
             units = [one.width // one.unit for one in start.sites]
             swaps = keep * sum(8.0 * 6 * one**2 for one in units)
@@ -137,14 +157,20 @@ class Job:
         saved = Work({"files": 3 * size, "hashes": size, "processes": 1.0}) + proof
         if not self.gguf:  # the saved folder is built twice in the process of the proof
             saved += Work({"headers": 2.0})
-        return Step("prune", repaired.work + saved, self.shapes.bytes + rest + repaired.memory)
+        return Step(
+            "prune",
+            repaired.work + saved,
+            self.shapes.bytes + rest + repaired.memory,
+            repaired.kernels,
+        )
 
     def _repair(self, small: Shapes) -> Step:
         repair, dense, texts = self.recipe.compensate, self.shapes, self.texts
         hidden = memory.hidden_states(dense, texts) + memory.activations(dense, texts)
         if isinstance(repair, ScalarTuning | Refit):
             work = _tuning(dense, small, texts, repair)
-            return Step("", work, hidden + memory.moments(small, texts))
+            shapes = (SHAPES * texts.widths + 2 * STRIPES) * len(small.blocks)
+            return Step("", work, hidden + memory.moments(small, texts), shapes)
         if not isinstance(repair, ClosedForm):
             reads = Work({"files": sum(4.0 * one.width**2 for one in dense.sites)})
             return Step("", reads, memory.solving(dense) / 4)
@@ -152,7 +178,8 @@ class Job:
             return Step("", self._one_shot(dense, self.recipe.keep), memory.solving(dense))
         work = sequential(dense, small, texts)
         work += total(solves.closed_form(one, self.recipe.keep) for one in dense.sites)
-        return Step("", work, hidden + max(memory.solving(dense), memory.grams(dense)))
+        shapes = SHAPES * texts.widths * len(small.blocks)
+        return Step("", work, hidden + memory.solving(dense) + memory.grams(dense), shapes)
 
 
 def output_fisher(shapes: Shapes, texts: Texts) -> Work:

@@ -9,6 +9,7 @@ from typing import Any
 
 from numprune_export.corpus import Corpus
 from numprune_export.errors import RecipeError
+from numprune_export.place import find
 from numprune_export.tasks import rows
 from numprune_export.tasks.labelled import LabelledData
 
@@ -29,10 +30,24 @@ class Texts:
     batch: int
     assumption: str
     """Where the length is from, for people."""
+    square: float | None = None
+    """Mean of the squared lengths; None: all are alike."""
+    bytes: int = 0
+    """Of the text that the sequences are cut from, where it is here."""
 
     @property
     def tokens(self) -> float:
         return self.sequences * self.length
+
+    @property
+    def widths(self) -> int:
+        """Different lengths of batches."""
+        return 1 if self.square is None else self.batches
+
+    @property
+    def pairs(self) -> float:
+        """Of tokens that see each other."""
+        return self.sequences * (self.length**2 if self.square is None else self.square)
 
     @property
     def batches(self) -> int:
@@ -61,16 +76,24 @@ def texts_of(calibration: Corpus | LabelledData, search: Sequence[Path]) -> Text
             "full windows" if calibration.windows == "packed" else "windows, none of them shorter"
         )
         length = float(calibration.tokens_per_sequence)
-        return Texts(
-            calibration.sequences, length, calibration.batch, f"{what} of {length:.0f} tokens"
-        )
+        told = f"{what} of {length:.0f} tokens"
+        places = [find(name, search) for name in calibration.texts or ()]
+        size = sum(one.stat().st_size for one in places if one is not None)
+        return Texts(calibration.sequences, length, calibration.batch, told, bytes=size)
     if calibration.dataset is not None:
         return _of_dataset(calibration)
     found = rows.read(calibration, search)
-    words = sum(_words(one.fields, calibration.fields) for one in found) / len(found)
-    length = min(SPECIAL_TOKENS + TOKENS_PER_WORD * words, float(calibration.max_length))
-    told = f"{words:.0f} words a text on average, {TOKENS_PER_WORD} tokens a word"
-    return Texts(len(found), length, calibration.batch, told)
+    lengths = [
+        min(
+            SPECIAL_TOKENS + TOKENS_PER_WORD * _words(one.fields, calibration.fields),
+            float(calibration.max_length),
+        )
+        for one in found
+    ]
+    length = sum(lengths) / len(lengths)
+    told = f"{length:.0f} tokens each on average, at {TOKENS_PER_WORD} a word"
+    square = sum(one**2 for one in lengths) / len(lengths)
+    return Texts(len(lengths), length, calibration.batch, told, square)
 
 
 def _of_dataset(data: LabelledData) -> Texts:

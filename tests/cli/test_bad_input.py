@@ -195,3 +195,31 @@ def test_options_that_are_not_known_exit_2(cli):
     code, _, err = cli("run", "smoke", "--bogus")
     assert code == 2
     assert "--bogus" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["recipes/tiny-llama", "--plan"], 2, "neither a file nor a shipped recipe"),
+        ([str(TINY), "--plan"], 2, "is a model"),
+        (["model.gguf", "--plan"], 2, "is a model"),
+        (["qwen2.5-0.5b", "--plan"], 7, "Qwen/Qwen2.5-0.5B"),
+        (["mnli", "--plan"], 2, "no recipe `mnli`"),
+    ],
+)
+def test_what_cannot_be_estimated_is_refused(cli, arguments, code, message):
+    got, out, err = cli("inspect", *arguments)
+    assert (got, out) == (code, "")
+    first, second = err.strip().splitlines()
+    assert first.startswith("error: ")
+    assert message in first
+    assert second.startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--set", "keep=0.5"], ["--plan", "--revision", "main"]], ids=["set", "revision"]
+)
+def test_options_that_belong_to_the_other_kind_of_inspect_are_refused(cli, arguments):
+    code, out, err = cli("inspect", str(TINY), *arguments)
+    assert (code, out) == (2, "")
+    assert arguments[-2] in err

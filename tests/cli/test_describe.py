@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from small import small_recipe
 
 from numprune_export import recipe, targets
 from numprune_export.artifact import Availability
@@ -31,6 +32,17 @@ def test_inspect_reads_no_weights(printed, tmp_path):
     header = 8 + int.from_bytes(content[:8], "little")
     weights.write_bytes(content[:header] + b"\xff" * (len(content) - header))  # all NaN
     assert "0.9 M parameters" in printed("inspect", str(model))
+
+
+def test_inspect_plan_estimates_a_recipe(printed, tmp_path):
+    path = str(small_recipe(tmp_path))
+    found = json.loads(printed("inspect", path, "--plan", "--json"))
+    names = [one["name"] for one in found["stages"]]
+    assert names == ["read", "calibrate", "score", "allocate", "prune"]
+    assert found["memory_bytes"] == max(one["memory_bytes"] for one in found["stages"])
+    assert sorted(found["disk_bytes"]) == ["artifacts", "model", "statistics"]
+    lines = printed("inspect", path, "--plan", "--set", "calibration.sequences=7").splitlines()
+    assert "- 7 calibration sequences, full windows of 64 tokens" in lines
 
 
 def test_recipes_lists_every_shipped_recipe_with_its_purpose(printed):
