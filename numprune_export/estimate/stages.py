@@ -22,6 +22,9 @@ from numprune_export.recipe import Recipe
 from numprune_export.score.fisher import Fisher
 from numprune_export.score.fisher_obs import FisherObs
 
+PROOF_STARTS = 1.2
+"""What the process of the proof takes, by the start of one: transformers sets itself up once more when
+it reads its first model."""
 SHAPES = 4
 """Different shapes of a block's weights."""
 GGUF_HEADERS = 3.0
@@ -154,7 +157,7 @@ class Job:
         size = float(small.bytes)
         short = Texts(2, float(PROOF_TOKENS), 2, "")
         proof = divergence(small, short).times(1.5)
-        saved = Work({"files": 3 * size, "hashes": size, "processes": 1.0}) + proof
+        saved = Work({"files": 3 * size, "hashes": size, "processes": PROOF_STARTS}) + proof
         if not self.gguf:  # the saved folder is built twice in the process of the proof
             saved += Work({"headers": 2.0})
         return Step(
