@@ -42,6 +42,7 @@ from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.pipeline.encoders import EncoderSubject
 from numprune_export.pipeline.models import Dense
 from numprune_export.plan import Plan
+from numprune_export.products import products
 from numprune_export.recipe import Recipe
 from numprune_export.score.fisher import Fisher
 from numprune_export.score.magnitude import Magnitude
@@ -306,6 +307,7 @@ def chosen_recipe(path: Path, change: list[str], sequences: int | None, rows: in
     )
 
 
+@products("medium")  # as recipes do while they prune
 def main(
     name: Annotated[str, typer.Argument(help="A recipe of an encoder with a task head.")],
     out: Annotated[Path, typer.Option(help="Markdown file to write; its .json goes beside it.")],
@@ -334,7 +336,6 @@ def main(
     rows: Annotated[int | None, typer.Option(help="Evaluation examples.")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
 ) -> None:
-    torch.set_float32_matmul_precision("medium")  # as recipes do while they prune
     path = recipe.locate(name)
     chosen = chosen_recipe(path, change or [], sequences, rows)
     bench = prepare(chosen, [path.parent, Path.cwd()], seeds)

@@ -39,5 +39,6 @@ class Removal:
 def additive(scores: Float[Tensor, " units"]) -> Removal:
     """Units by rising score, as if what they cost added up: all that a plain score can say. Where
     scores are negative, all are raised until the lowest is 0."""
-    rising = torch.sort(scores.double() - scores.double().min().clamp_max(0), stable=True)
-    return Removal(rising.indices, torch.cat([rising.values.new_zeros(1), rising.values.cumsum(0)]))
+    rising = torch.sort(scores.double(), stable=True)
+    costs = rising.values - rising.values[:1].clamp_max(0)
+    return Removal(rising.indices, torch.cat([costs.new_zeros(1), costs.cumsum(0)]))

@@ -134,6 +134,7 @@ def test_a_config_keeps_the_dense_values_and_lists_what_is_left(saved):
         "linears": {"ffn.lin1": [24, 32, True], "ffn.lin2": [32, 24, True]},
         "attributes": {},
         "emptied": {"attention": {"kind": "attention", "consumer": "attention.out_lin"}},
+        "groups": {},
     }
     assert layers[1]["attributes"] == {"attention.n_heads": 2, "attention.dim": 16}
     assert layers[2]["linears"] == {}
