@@ -10,4 +10,3 @@ from numprune_export.compensate.none import Nothing
 
 Compensation = Annotated[ClosedForm | Bias | Nothing, Field(discriminator="method")]
 """Any of the repairs, told apart by `method`."""
-METHODS = ("closed_form", "bias", "none")

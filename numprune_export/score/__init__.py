@@ -22,4 +22,3 @@ Score = Annotated[
     Field(discriminator="method"),
 ]
 """Any of the methods, told apart by `method`."""
-METHODS = ("numerical", "wanda", "flap", "fisher", "fisher_obs", "stat", "magnitude", "random")
