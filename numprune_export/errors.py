@@ -2,6 +2,7 @@
 
 NumpruneError             base: one line of what, one line of how to fix       exit 1
 ├── ParityError           a saved or exported model disagrees with PyTorch     exit 1
+├── IntegrityError        a file is not what its manifest says                 exit 1
 ├── RecipeError           the recipe or an option is wrong: fix the YAML       exit 2
 ├── UnsupportedModelError no family describes this architecture                exit 2
 ├── MissingExtraError     an optional dependency is not installed              exit 3
@@ -27,6 +28,10 @@ class NumpruneError(Exception):
 
 
 class ParityError(NumpruneError):
+    exit_code = 1
+
+
+class IntegrityError(NumpruneError):
     exit_code = 1
 
 

@@ -1,85 +1,169 @@
-"""manifest.json: the sha256 and size of every file in a pruned folder."""
+"""manifest.json: the sha256 and size of every file in a folder, and how the folder was made."""
 
+import hashlib
 import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, ValidationError
 
 from numprune_export.artifact import sha256_of
 from numprune_export.checkpoint.weights import read_json
 from numprune_export.errors import InputError
+from numprune_export.run_folder import STAGE
 
 NAME = "manifest.json"
 
+_NOT_OURS = (".gitattributes", ".cache")
+"""What the Hugging Face hub and its client put into a folder that passes through them."""
 
-class _Entry(BaseModel):
+
+class Entry(BaseModel):
+    """One file."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     sha256: str
     bytes: NonNegativeInt
 
 
-class _Manifest(BaseModel):
+class Manifest(BaseModel):
+    """See the module docstring."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format_version: int
-    files: dict[str, _Entry]
+    format_version: Literal[1] = 1
+    provenance: dict[str, JsonValue] | None = None
+    """How the folder was made; None before its run has told."""
+    files: dict[str, Entry]
+    sha256: str | None = None
+    """Of all the rest of this manifest: tells a slip of the hand, not a forger."""
+
+    def sealed(self) -> "Manifest":
+        return self.model_copy(update={"sha256": self._digest()})
+
+    @property
+    def as_written(self) -> bool:
+        return self.sha256 is None or self.sha256 == self._digest()
+
+    def text(self) -> str:
+        return json.dumps(self.model_dump(exclude_none=True), indent=2, ensure_ascii=False) + "\n"
+
+    def _digest(self) -> str:
+        content = self.model_dump(exclude={"sha256"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A file that is not as the manifest says."""
+
+    name: str
+    how: str
+    """Words that follow the name: `is missing`."""
+
+
+def describing(
+    folder: Path,
+    provenance: Mapping[str, Any] | None = None,
+    *,
+    known: Mapping[str, str] | None = None,
+) -> Manifest:
+    """The manifest that a folder should have now.
+
+    Args:
+        provenance: How it was made, JSON values.
+        known: Name to sha256 of files that need not be read again.
+    """
+    known = known or {}
+    files = {
+        name: Entry(sha256=known.get(name) or sha256_of(path), bytes=path.stat().st_size)
+        for name, path in _files(folder)
+    }
+    told = None if provenance is None else dict(provenance)
+    return Manifest(provenance=told, files=files).sealed()
 
 
 def write(folder: Path) -> None:
     """Hash every file in the folder, the manifest itself excepted."""
-    files = {
-        path.relative_to(folder).as_posix(): {
-            "sha256": sha256_of(path),
-            "bytes": path.stat().st_size,
-        }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != NAME
-    }
-    content: dict[str, Any] = {"format_version": 1, "files": files}
-    (folder / NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (folder / NAME).write_text(describing(folder).text(), encoding="utf-8")
 
 
-def verify(folder: Path, *, hashes: bool = True) -> None:
-    """Compare a folder with its manifest: every size, and every sha256 unless `hashes` is off.
+def read(folder: Path) -> Manifest:
+    """The manifest of a folder.
 
     Raises:
-        InputError: a file is missing or changed, or the manifest is missing, damaged or names a
-            file outside the folder.
+        InputError: there is none, it is damaged, edited or newer, or it names a file outside.
     """
-    for name, entry in _read(folder).files.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise InputError(
-                f"the manifest of `{folder}` names `{name}`, which is outside the folder",
-                hint="do not use this folder: prune the model again",
-            )
-        if not path.is_file():
-            raise InputError(f"`{path}` is missing", hint="copy the whole folder again")
-        if path.stat().st_size != entry.bytes:
-            raise InputError(
-                f"`{path}` has {path.stat().st_size} bytes, the manifest says {entry.bytes}",
-                hint="copy the whole folder again",
-            )
-        if hashes and sha256_of(path) != entry.sha256:
-            raise InputError(
-                f"`{path}` is not the file that was written: its sha256 differs",
-                hint="copy the whole folder again",
-            )
-
-
-def _read(folder: Path) -> _Manifest:
+    content = read_json(folder / NAME)
+    version = content.get("format_version")
+    if isinstance(version, int) and version != 1:
+        raise InputError(
+            f"`{folder / NAME}` has format version {version}, not 1",
+            hint="upgrade numprune-export",
+        )
     try:
-        manifest = _Manifest.model_validate(read_json(folder / NAME))
+        manifest = Manifest.model_validate(content)
     except ValidationError as error:
         raise InputError(
             f"`{folder / NAME}` is not a manifest: {error.errors()[0]['msg'].lower()}",
             hint="copy the whole folder again",
         ) from None
-    if manifest.format_version != 1:
-        raise InputError(
-            f"`{folder / NAME}` has format version {manifest.format_version}, not 1",
-            hint="upgrade numprune-export",
-        )
+    for name in manifest.files:
+        # By name only: in the hub's cache the files themselves are links to somewhere else.
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name:
+            raise InputError(
+                f"the manifest of `{folder}` names `{name}`, which is outside the folder",
+                hint="do not use this folder: prune the model again",
+            )
     return manifest
+
+
+def differences(folder: Path, manifest: Manifest, *, hashes: bool = True) -> Iterator[Difference]:
+    """Every file that is missing, changed, or not in the manifest."""
+    if not manifest.as_written:
+        yield Difference(NAME, "was edited: its own sha256 differs")
+    for name, entry in manifest.files.items():
+        how = _how_it_differs(folder / name, entry, hashes=hashes)
+        if how is not None:
+            yield Difference(name, how)
+    for name, _ in _files(folder):
+        if name not in manifest.files and PurePosixPath(name).parts[0] not in _NOT_OURS:
+            yield Difference(name, "is extra: the manifest does not name it")
+
+
+def verify(folder: Path, *, hashes: bool = True) -> None:
+    """Compare a folder with its manifest: every size, and every sha256 unless `hashes` is off.
+
+    Files that the manifest does not name are let be.
+
+    Raises:
+        InputError: a file is missing or changed, or the manifest is missing, damaged or names a
+            file outside the folder.
+    """
+    for name, entry in read(folder).files.items():
+        how = _how_it_differs(folder / name, entry, hashes=hashes)
+        if how is not None:
+            raise InputError(f"`{folder / name}` {how}", hint="copy the whole folder again")
+
+
+def _how_it_differs(path: Path, entry: Entry, *, hashes: bool) -> str | None:
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    if size != entry.bytes:
+        return f"has {size} bytes, the manifest says {entry.bytes}"
+    if hashes and sha256_of(path) != entry.sha256:
+        return "is not the file that was written: its sha256 differs"
+    return None
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Name and path, in order; without the manifest and the run's own note beside it."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in (NAME, STAGE):
+            yield name, path

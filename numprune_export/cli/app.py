@@ -12,8 +12,8 @@ from numprune_export.errors import NumpruneError
 from numprune_export.version import __version__
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 an exported model disagrees with PyTorch; 2 a mistake in the recipe, an"
-    " option, or an unsupported architecture; 3 an optional dependency is missing; 4 a model or text"
+    "Exit codes: 0 done; 1 an exported model disagrees with PyTorch, or a file with its manifest; 2 a"
+    " mistake in the recipe, an option, or an unsupported architecture; 3 an optional dependency is missing; 4 a model or text"
     " is missing or unusable; 5 NaN or infinity in weights or activations; 6 the output folder is"
     " foreign, busy or full; 7 the hub cannot be reached; 8 the GPU or its driver is missing, too old or"
     " full; 130 interrupted."
