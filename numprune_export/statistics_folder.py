@@ -59,16 +59,22 @@ def read_output_fisher(folder: Path, site: Site) -> Tensor | None:
     return found
 
 
-def read_site(folder: Path, site: Site) -> Statistics:
-    """The statistics of one site; nothing else is read."""
+def read_site(folder: Path, site: Site, gradients: Path | None = None) -> Statistics:
+    """The statistics of one site; nothing else is read.
+
+    Args:
+        folder: Holds the files of `write_block`.
+        site: Which one.
+        gradients: Holds the files of `write_gradients` and `write_output_fisher`.
+    """
     with safe_open(_file(folder, site.block), framework="pt") as file:
         return Statistics(
             file.get_tensor(f"{site.name}.gram"),
             file.get_tensor(f"{site.name}.total"),
             int(file.get_tensor(f"{site.name}.tokens")),
             site.consumer_width,
-            read_gradients(folder, site),
-            read_output_fisher(folder, site),
+            None if gradients is None else read_gradients(gradients, site),
+            None if gradients is None else read_output_fisher(gradients, site),
         )
 
 

@@ -77,7 +77,7 @@ class Job:
 
     def _round(self, number: int) -> Iterator[Step]:
         recipe, last = self.recipe, number == self.recipe.rounds
-        suffix = "" if last else f"-{number}"
+        suffix = "" if number == 1 else f"-{number}"
         before = recipe.keep ** ((number - 1) / recipe.rounds)
         after = recipe.keep ** (1 / recipe.rounds)
         start = self.shapes.shrunk(before) if number > 1 else self.shapes
@@ -91,30 +91,39 @@ class Job:
             held + text + calibrate.memory,
             calibrate.kernels,
         )
+        gradients = self._gradients(start)
+        if gradients is not None:
+            held_too = held + gradients.memory
+            yield Step(f"gradients{suffix}", gradients.work, held_too, gradients.kernels)
         yield Step(f"score{suffix}", self._score(start), held + memory.solving(start))
-        allocate = self._allocate(start, after)
+        suffix, allocate = "" if last else f"-{number}", self._allocate(start, after)
         yield Step(f"allocate{suffix}", allocate.work, held + allocate.memory, allocate.kernels)
 
     def _calibrate(self, start: Shapes) -> Step:
-        texts, score = self.texts, self.recipe.score
+        texts = self.texts
         work = total(passes.forward(start, block, texts) for block in start.blocks)
         work += total(passes.gram(one, texts) for one in start.sites)
-        fisher = isinstance(score, FisherObs) and score.metric == "fisher"
-        work += Work(
-            {"files": sum(solves.statistics_bytes(one, fisher=fisher) for one in start.sites)}
-        )
+        written = sum(solves.statistics_bytes(one, fisher=False) for one in start.sites)
+        work += Work({"files": written})
         hidden = memory.hidden_states(start, texts)
-        needs = [hidden + memory.activations(start, texts) + memory.grams(start)]
-        if isinstance(score, FisherObs) and fisher:
+        need = hidden + memory.activations(start, texts) + memory.grams(start)
+        return Step("", work, need, (SHAPES + 2 * STRIPES) * texts.widths)
+
+    def _gradients(self, start: Shapes) -> Step | None:
+        """None: the score needs none."""
+        texts, score = self.texts, self.recipe.score
+        if isinstance(score, FisherObs) and score.metric == "fisher":
             few = texts.first(score.sequences) if start.causal else texts
-            work += output_fisher(start, few)
-            needs.append(memory.fisher(start, few))
-        if isinstance(score, Fisher):
+            written = sum(8.0 * one.inputs**2 for one in start.sites)
+            work = output_fisher(start, few) + Work({"files": written})
+            need = memory.fisher(start, few)
+        elif isinstance(score, Fisher):
             both = (passes.forward, passes.backward)
-            work += total(step(start, block, texts) for block in start.blocks for step in both)
-            needs.append(memory.gradients(start, texts))
-        shapes = (SHAPES if len(needs) == 1 else 2 * SHAPES) + 2 * STRIPES
-        return Step("", work, sum(needs), shapes * texts.widths)
+            work = total(step(start, block, texts) for block in start.blocks for step in both)
+            need = memory.gradients(start, texts)
+        else:
+            return None
+        return Step("", work, need, SHAPES * texts.widths)
 
     def _score(self, start: Shapes) -> Work:
         return total(solves.score(one, self.recipe.score) for one in start.sites)

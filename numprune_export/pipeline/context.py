@@ -21,6 +21,8 @@ class Context:
     recipe: Recipe
     folder: RunFolder
     observer: Observer
+    shared: RunFolder | None = None
+    """Where recipes that differ in nothing that matters find each other's stages."""
 
     def stage(
         self,
@@ -28,6 +30,8 @@ class Context:
         place: str,
         inputs: Sequence[Any],
         make: Callable[[Path], None],
+        *,
+        shared: bool = False,
     ) -> Stage:
         """Make or find a stage, and show it.
 
@@ -36,9 +40,13 @@ class Context:
             place: Its folder in the run.
             inputs: All it depends on, JSON-able; the package version is added.
             make: Fills an empty folder.
+            shared: Make it, under a name with its key, in the folder that runs share, if there is one.
         """
         self.observer.begin(name)
-        stage = self.folder.stage(name, place, key_of(__version__, place, *inputs), make)
+        folder, key = self.folder, key_of(__version__, place, *inputs)
+        if shared and self.shared is not None:
+            folder, place = self.shared, f"{place}-{key[:16]}"
+        stage = folder.stage(name, place, key, make)
         done = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
         self.folder.log(f"{name}: {done}, key {stage.key[:12]}")
         heap.release()

@@ -93,8 +93,8 @@ class DecoderSubject:
         )  # fmt: skip
 
     @property
-    def calibration_key(self) -> Any:
-        """See Subject.calibration_key."""
+    def gradients_key(self) -> Any:
+        """See Subject.gradients_key."""
         score = self._recipe.score
         if not isinstance(score, FisherObs) or score.metric != "fisher":
             return None

@@ -98,12 +98,16 @@ class EncoderSubject:
         self.calibration_batch = calibration.batch
 
     @property
-    def calibration_key(self) -> Any:
-        """See Subject.calibration_key."""
+    def gradients_key(self) -> Any:
+        """See Subject.gradients_key."""
         labels, score = self._calibration.labels, self._recipe.score
-        wanted = score.model_dump() if isinstance(score, Fisher) else None
-        if isinstance(score, FisherObs):
-            wanted = {"output fisher": score.metric}
+        wanted: Any = None
+        if isinstance(score, Fisher):
+            wanted = score.model_dump()
+        elif isinstance(score, FisherObs) and score.metric == "fisher":
+            wanted = "output fisher"
+        if wanted is None:
+            return None
         return wanted, None if labels is None else key_of(labels.tolist())
 
     @property

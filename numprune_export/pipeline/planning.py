@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
-from numprune_export import curves, prune, statistics_folder
+from numprune_export import curves, prune
 from numprune_export.allocate import Allocation, allocate
 from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.compensate.closed_form import ClosedForm
@@ -27,6 +27,7 @@ from numprune_export.fisher.tuning import assistant_budget
 from numprune_export.metric import Metric, Metrics, metrics_from_json, metrics_to_json
 from numprune_export.pipeline import latency_budget
 from numprune_export.pipeline.attention_weight import tuned
+from numprune_export.pipeline.calibrated import Calibrated
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.pricing import price_of
 from numprune_export.pipeline.start import Start
@@ -49,7 +50,7 @@ class Planning:
     context: Context
     subject: Subject
     start: Start
-    calibrated: Stage
+    calibrated: Calibrated
     scored: Stage
     keep: float
     """Fraction of the dense model that is to be left."""
@@ -147,9 +148,10 @@ class Planning:
 
     def _divergence(self, plan: Plan) -> Metric:
         """Of the model that a plan leaves, its weights refitted at once, from the dense one."""
-        lookup = partial(statistics_folder.read_site, self.calibrated.folder)
         repair = interim(self.context.recipe.compensate)
-        small = prune.one_shot(self.start.model, self.start.family, plan, repair, lookup)
+        small = prune.one_shot(
+            self.start.model, self.start.family, plan, repair, self.calibrated.read
+        )
         self.context.observer.advance(1)
         return self.subject.divergence(self.start.dense.model, small)
 
@@ -158,10 +160,7 @@ class Planning:
         return self.start.family.sites(self.start.dense.model)
 
     def _gradients(self, sites: tuple[Site, ...]) -> dict[str, Float[Tensor, "rows units"]]:
-        found = {
-            site.name: statistics_folder.read_gradients(self.calibrated.folder, site)
-            for site in sites
-        }
+        found = {site.name: self.calibrated.unit_gradients(site) for site in sites}
         return {name: one for name, one in found.items() if one is not None}
 
 

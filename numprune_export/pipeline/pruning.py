@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from numprune_export import prune, statistics_folder
+from numprune_export import prune
 from numprune_export.checkpoint.proof import prove_reload
 from numprune_export.checkpoint.save import save
 from numprune_export.compensate.none import Nothing
@@ -18,6 +18,7 @@ from numprune_export.family import Family
 from numprune_export.fisher.tuning import tune
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.metric import Metrics
+from numprune_export.pipeline.calibrated import Calibrated
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.planning import read_budget
@@ -110,14 +111,12 @@ def compensated(context: Context, subject: Subject, dense: Dense, rounds: Sequen
         context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
         return prune.sequential(model, family, plan, repair, windows, batch, tick)
 
-    lookup = partial(statistics_folder.read_site, calibrated.folder)
-    return prune.one_shot(model, family, plan, repair, lookup)
+    return prune.one_shot(model, family, plan, repair, calibrated.read)
 
 
-def _cut_only(dense: Dense, plan: Plan, calibrated: Stage) -> Any:
+def _cut_only(dense: Dense, plan: Plan, calibrated: Calibrated) -> Any:
     """The dense model really smaller, not repaired."""
-    lookup = partial(statistics_folder.read_site, calibrated.folder)
-    return prune.one_shot(dense.model, dense.family, plan, Nothing(), lookup)
+    return prune.one_shot(dense.model, dense.family, plan, Nothing(), calibrated.read)
 
 
 def _tuned(

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from numprune_export import calibrate, prune, statistics_folder
-from numprune_export.calibrate import Statistics
 from numprune_export.corpus import Windows
+from numprune_export.pipeline.calibrated import Calibrated
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.planning import REMOVALS, SCORES, Planning, interim, read_plan
 from numprune_export.pipeline.start import Start
@@ -23,6 +23,7 @@ from numprune_export.products import products
 from numprune_export.removal import Removal, additive
 from numprune_export.run_folder import Stage, key_of, require_space
 from numprune_export.score.fisher_obs import FisherObs
+from numprune_export.score.numerical import Numerical
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,27 @@ class Round:
     number: int
 
     @cached_property
-    def calibrated(self) -> Stage:
+    def calibrated(self) -> Calibrated:
         """Statistics of the starting model, and whatever gradients the score needs."""
         subject, windows = self.subject, self.subject.calibration
-        inputs = [
-            self.start.key, windows_key(windows), subject.calibration_batch, subject.calibration_key
-        ]  # fmt: skip
-        return self._stage("calibrate", "statistics", inputs, self._write_statistics)
+        inputs = [self.start.key, windows_key(windows), subject.calibration_batch]
+        statistics = self._learned("calibrate", "statistics", inputs, self._write_statistics)
+        if subject.gradients_key is None:
+            return Calibrated(statistics, None)
+        inputs.append(subject.gradients_key)
+        return Calibrated(
+            statistics, self._learned("gradients", "gradients", inputs, self._write_gradients)
+        )
 
     @cached_property
     def scored(self) -> Stage:
         """`scores.safetensors`, per input of a consumer; `removals.safetensors`, per site."""
         recipe = self.context.recipe
         units = [(site.name, site.units) for site in self.start.sites]
-        inputs = [self.calibrated.key, units, recipe.score.model_dump(), recipe.keep, recipe.seed]
-        return self._stage("score", "scores", inputs, self._write_scores)
+        inputs = [self.calibrated.key, units, recipe.score.model_dump(), recipe.seed]
+        if isinstance(recipe.score, Numerical):  # the only one that asks how much will stay
+            inputs.append(recipe.keep)
+        return self._learned("score", "scores", inputs, self._write_scores)
 
     @cached_property
     def planning(self) -> Planning:
@@ -65,7 +72,9 @@ class Round:
         """The plan: of the dense model if this is the last round, else of what it starts from."""
         planning = self.planning
         write = partial(planning.write, whole=self.last)
-        return self._stage("allocate", "plan", [*planning.inputs, self.last], write)
+        suffix = "" if self.last else f"-{self.number}"
+        inputs = [*planning.inputs, self.last]
+        return self._stage(f"allocate{suffix}", f"plan{suffix}", inputs, write)
 
     @cached_property
     def plan(self) -> Plan:
@@ -75,7 +84,7 @@ class Round:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        return self.calibrated, self.scored, *self.planning.timed, self.allocated
+        return *self.calibrated.stages, self.scored, *self.planning.timed, self.allocated
 
     def rest(self) -> Start:
         """What the next round starts from: this plan carried out, the weights refitted at once."""
@@ -83,24 +92,31 @@ class Round:
 
         def make() -> Any:
             inner = read_plan(self.allocated.folder)
-            lookup = partial(statistics_folder.read_site, self.calibrated.folder)
             repair = interim(self.context.recipe.compensate)
-            return prune.one_shot(self.start.model, self.start.family, inner, repair, lookup)
+            return prune.one_shot(
+                self.start.model, self.start.family, inner, repair, self.calibrated.read
+            )
 
         repair = interim(self.context.recipe.compensate).model_dump()
         key = key_of(self.allocated.key, self.plan.to_json(), repair)
         return Start(self.start.dense, key, self.plan, make)
 
-    def _stage(self, name: str, place: str, inputs: list[Any], make: Any) -> Stage:
-        suffix, precision = "" if self.last else f"-{self.number}", self.context.recipe.products
+    def _learned(self, name: str, place: str, inputs: list[Any], make: Any) -> Stage:
+        """A stage that says nothing of the budget; that of the dense model serves other recipes."""
+        suffix = "" if self.number == 1 else f"-{self.number}"
+        shared = self.number == 1
+        return self._stage(f"{name}{suffix}", f"{place}{suffix}", inputs, make, shared=shared)
+
+    def _stage(
+        self, name: str, place: str, inputs: list[Any], make: Any, *, shared: bool = False
+    ) -> Stage:
+        precision = self.context.recipe.products
 
         def quickly(folder: Path) -> None:
             with products(precision):
                 make(folder)
 
-        return self.context.stage(
-            f"{name}{suffix}", f"{place}{suffix}", [*inputs, precision], quickly
-        )
+        return self.context.stage(name, place, [*inputs, precision], quickly, shared=shared)
 
     def _write_statistics(self, folder: Path) -> None:
         model, family, sites = self.start.model, self.start.family, self.start.sites
@@ -113,6 +129,9 @@ class Round:
         observer.expect(len(family.block_list(model)) * len(windows.tokens))
         for block, found in enumerate(calibrate.collect(model, family, windows, batch, tick)):
             statistics_folder.write_block(folder, block, found)
+
+    def _write_gradients(self, folder: Path) -> None:
+        model, observer = self.start.model, self.context.observer
         statistics_folder.write_gradients(folder, self.subject.gradients(model, observer))
         statistics_folder.write_output_fisher(folder, self.subject.output_fisher(model, observer))
 
@@ -137,7 +156,7 @@ class Round:
     def _scored(self, index: int, site: Site, weight: Tensor) -> tuple[Tensor, Removal]:
         """A score per input of the consumer, and the order in which the site's units go."""
         recipe = self.context.recipe
-        statistics: Statistics = statistics_folder.read_site(self.calibrated.folder, site)
+        statistics = self.calibrated.read(site)
         if isinstance(recipe.score, FisherObs):
             found = recipe.score.removal(weight, statistics, site)
             return found.scores().repeat_interleave(site.consumer_width), found

@@ -56,8 +56,9 @@ class Subject(Protocol):
         ...
 
     @property
-    def calibration_key(self) -> Any:
-        """What calibration depends on beside the windows, JSON-able: labels, for example."""
+    def gradients_key(self) -> Any:
+        """What gradients depend on beside the windows, JSON-able: labels, for example; None if the
+        score needs none."""
         ...
 
     @property

@@ -38,16 +38,16 @@ def test_twice_the_text_takes_calibration_twice_as_long(job, preset):
 
 def test_twice_the_text_of_an_encoder_takes_its_gradients_twice_as_long(encoder_job):
     few, many = (
-        encoder_job(method="paper-fisher", sequences=count).steps()[1] for count in (64, 128)
+        encoder_job(method="paper-fisher", sequences=count).steps()[2] for count in (64, 128)
     )
-    assert few.name == "calibrate"
+    assert few.name == "gradients"
     for kind in ("products", "attention_back", "elementwise"):
         assert many.work.amounts[kind] == pytest.approx(2 * few.work.amounts[kind])
 
 
 def test_fast_is_cheaper_than_best_in_every_stage(job):
     fast, best = seconds(job(method="fast")), seconds(job(method="best"))
-    assert fast.keys() == best.keys()
+    assert best.keys() - fast.keys() == {"gradients"}
     assert all(fast[name] <= best[name] for name in fast)
     assert sum(fast.values()) < sum(best.values())
     assert max(memory(job(method="fast")).values()) < max(memory(job(method="best")).values())
@@ -76,23 +76,26 @@ def test_every_score_has_its_cost(job, score):
     least, taken = seconds(job(score="magnitude")), seconds(job(score=score, **allocate))
     dear = score in ("numerical", "fisher_obs")
     assert (taken["score"] > least["score"]) == dear
-    assert (taken["calibrate"] > least["calibrate"]) == (score == "fisher_obs")
+    assert taken["calibrate"] == least["calibrate"]
+    assert ("gradients" in taken) == (score == "fisher_obs")
 
 
 def test_a_second_round_has_stages_of_its_own_and_works_on_less(job):
     found = seconds(job(method="best", rounds=2, keep=0.5))
     names = [
         "read",
-        "calibrate-1",
-        "score-1",
-        "allocate-1",
         "calibrate",
+        "gradients",
         "score",
+        "allocate-1",
+        "calibrate-2",
+        "gradients-2",
+        "score-2",
         "allocate",
         "prune",
     ]
     assert [*found] == names
-    assert found["score"] < found["score-1"]
+    assert found["score-2"] < found["score"]
     assert sum(found.values()) > sum(seconds(job(method="best", rounds=1, keep=0.5)).values())
 
 

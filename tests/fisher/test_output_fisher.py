@@ -367,6 +367,6 @@ def test_the_folder_keeps_it_bit_by_bit(tmp_path):
     wide = site.units * site.consumer_width
     statistics = Statistics(torch.eye(wide), torch.zeros(wide).double(), 5)
     write_block(tmp_path, site.block, {site.name: statistics})
-    assert read_site(tmp_path, site).output_fisher is None
+    assert read_site(tmp_path, site, tmp_path).output_fisher is None
     write_output_fisher(tmp_path, fisher)
-    assert torch.equal(read_site(tmp_path, site).output_fisher, fisher[site.name])
+    assert torch.equal(read_site(tmp_path, site, tmp_path).output_fisher, fisher[site.name])

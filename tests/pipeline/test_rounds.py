@@ -46,7 +46,7 @@ def test_the_plan_is_of_the_dense_model_and_meets_the_budget(run):
 
 def test_the_second_round_is_calibrated_on_what_the_first_left(run):
     key = "layers.1.attention.tokens"
-    both = [run / "run" / name / "block_001.safetensors" for name in ("statistics-1", "statistics")]
+    both = [run / "run" / name / "block_001.safetensors" for name in ("statistics", "statistics-2")]
     from safetensors.torch import load_file
 
     first, second = (load_file(one) for one in both)
@@ -82,8 +82,17 @@ def test_the_same_command_finds_every_stage(run):
     again = command("run", run / "small.yaml", "--out", run / "run")
     assert again.code == 0, again.err
     log = (run / "run" / "log").read_text()
-    assert "calibrate-1: found" in log
+    assert "calibrate-2: found" in log
     assert "prune: found" in log
+
+
+def test_what_was_learned_of_the_dense_model_serves_any_budget(run):
+    done = command("run", run / "small.yaml", "--out", run / "run", "--set", "keep=0.6",
+        "--set", "rounds=1")  # fmt: skip
+    assert done.code == 0, done.err
+    log = (run / "run" / "log").read_text().split("prune: found")[-1]
+    assert all(f" {name}: found" in log for name in ("calibrate", "gradients", "score"))
+    assert " allocate: made" in log
 
 
 def test_another_repair_redoes_no_calibration(run):
@@ -92,6 +101,8 @@ def test_another_repair_redoes_no_calibration(run):
         "--set", "allocate.attention=1",
     )  # fmt: skip
     assert again.code == 0, again.err
+    log = (run / "run" / "log").read_text().split("allocate: made")[-3:]
+    assert "calibrate: made" not in "".join(log)
 
 
 @pytest.mark.parametrize(
