@@ -10,7 +10,10 @@ NumpruneError             base: one line of what, one line of how to fix       e
 ├── NumericalError        NaN or infinity in weights or activations            exit 5
 ├── OutputError           the output folder is foreign, busy or full           exit 6
 ├── HubError              the hub could not be reached or refused the name     exit 7
-└── DeviceError           the GPU or its driver is missing, too old or full    exit 8
+├── DeviceError           the GPU or its driver is missing, too old or full    exit 8
+├── RegressionError       a gate found a regression or a broken limit          exit 9
+└── IncomparableError     two reports differ in device, runtime, protocol      exit 10
+                          or model, so that one says nothing of the other
 
 Exit 130 is an interrupt (Ctrl-C). A bug in this package is never a NumpruneError: it is an
 ordinary exception with a traceback.
@@ -65,3 +68,11 @@ class HubError(NumpruneError):
 
 class DeviceError(NumpruneError):
     exit_code = 8
+
+
+class RegressionError(NumpruneError):
+    exit_code = 9
+
+
+class IncomparableError(NumpruneError):
+    exit_code = 10

@@ -16,7 +16,8 @@ EXIT_CODES = (
     " mistake in the recipe, an option, or an unsupported architecture; 3 an optional dependency is missing; 4 a model or text"
     " is missing or unusable; 5 NaN or infinity in weights or activations; 6 the output folder is"
     " foreign, busy or full; 7 the hub cannot be reached; 8 the GPU or its driver is missing, too old or"
-    " full; 130 interrupted."
+    " full; 9 a gate found a regression or a broken limit; 10 two reports cannot be compared; 130"
+    " interrupted."
 )
 
 app = typer.Typer(

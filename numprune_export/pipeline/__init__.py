@@ -84,7 +84,13 @@ def run(
         metrics = read_metrics(validated) | pruned.budget | read_metrics(measured)
         metrics |= time_metrics(stages)
         report = _report(recipe, name, run_folder, pruned, exported, metrics)
-        report = report.model_copy(update={"warnings": read_warnings(measured)})
+        report = report.model_copy(
+            update={
+                "warnings": read_warnings(measured),
+                "dense_sha256": dense.fingerprint,
+                "evaluation_sha256": subject.evaluation_key[0],
+            }
+        )
         run_folder.write("report.json", to_json(report))
         run_folder.write("report.md", render(report))
     return report

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 
-from numprune_export.artifact import Artifact
-from numprune_export.metric import Metric
-from numprune_export.plan import Plan
 from numprune_export.strict import Strict
+
+if TYPE_CHECKING:  # a report is read without numpy and torch
+    from pathlib import Path
+
+    from numprune_export.artifact import Artifact
+    from numprune_export.metric import Metric
+    from numprune_export.plan import Plan
 
 FORMAT_VERSION = 1
 
@@ -112,6 +115,10 @@ class Report(Strict):
     behind an engine, `<target>-graph`."""
     plan: tuple[SiteWidth, ...]
     recipe: dict[str, JsonValue]
+    dense_sha256: str | None = None
+    """Over the dense model's configuration, weights and tokenizer; older reports do not have it."""
+    evaluation_sha256: str | None = None
+    """Over the tokens (and labels) that quality was measured on; older reports do not have it."""
     environment: Environment
     artifacts: dict[str, ArtifactSummary]
     """By `<target>.<variant>`."""

@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from numprune_export.errors import InputError
 from numprune_export.report.schema import FORMAT_VERSION, Report
+from numprune_export.report.seal import KEY, Seal, seal_of, sealed
 
 
 def to_json(report: Report) -> str:
-    """The text of report.json."""
-    return report.model_dump_json(indent=2) + "\n"
+    """The text of report.json, with a hash over its content."""
+    content = json.loads(report.model_dump_json())
+    return json.dumps(sealed(content), indent=2, ensure_ascii=False) + "\n"
 
 
 def read(path: Path) -> Report:
@@ -20,20 +23,49 @@ def read(path: Path) -> Report:
     Raises:
         InputError: not there, not whole, not a report, or written by a newer version.
     """
+    return read_sealed(path)[0]
+
+
+def read_sealed(path: Path) -> tuple[Report, Seal]:
+    """A report, and whether it is as it was written. Raises as `read` does."""
+    content = read_content(path)
+    return parse(content, path), seal_of(content)
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        InputError: not there, not whole, or something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(
             f"cannot read the report `{path}`: {error}", hint="make the run again"
         ) from None
-    version = content.get("format_version") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"`{path}` is not a report: it holds no JSON object",
+            hint="give a report.json that numprune-export wrote",
+        )
+    return content
+
+
+def parse(content: dict[str, Any], path: Path) -> Report:
+    """The report that a file's content is.
+
+    Raises:
+        InputError: it is none, or was written by a newer version.
+    """
+    version = content.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise InputError(
             f"`{path}` has report format `{version}`, this version reads up to {FORMAT_VERSION}",
             hint="update numprune-export",
         )
     try:
-        return Report.model_validate(content)
+        return Report.model_validate({key: one for key, one in content.items() if key != KEY})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
