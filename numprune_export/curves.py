@@ -18,12 +18,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from numprune_export.errors import NumericalError, RecipeError
 from numprune_export.hull import lower_hull
 from numprune_export.plan import Plan, Site
 from numprune_export.removal import Removal
+from numprune_export.timing import Timing
 from numprune_export.widths import Widths
 
 Price = Callable[[Site, Sequence[int]], float]
@@ -35,8 +36,11 @@ class Curves(Widths):
     """Every sublayer is cut where that costs the least error, by the score's own error curves."""
 
     method: Literal["curves"] = "curves"
-    cost: Literal["parameters", "macs", "bytes"] = "parameters"
-    """What `keep` is a fraction of. A fraction in bytes is that in parameters."""
+    cost: Literal["parameters", "macs", "bytes", "milliseconds"] = "parameters"
+    """What `keep` is a fraction of. A fraction in bytes is that in parameters. `milliseconds`: of an
+    encoder, on a target of the run, see `timing`."""
+    timing: Timing = Timing()
+    """With `cost: milliseconds`: where, at which shape, and the budget itself."""
     length: PositiveFloat | None = None
     """Tokens of a text that multiply-accumulates are counted at; null: as many as are evaluated."""
     attention: PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
@@ -53,6 +57,17 @@ class Curves(Widths):
     cheap ones behind it."""
     align_to: PositiveInt = 8
     """MLP widths are multiples of this, or the full width, or nothing."""
+
+    @model_validator(mode="after")
+    def _timing_counts(self) -> Curves:
+        if self.cost != "milliseconds" and self.timing != Timing():
+            raise ValueError("`timing` needs `cost: milliseconds`")
+        return self
+
+    @property
+    def timed(self) -> Timing | None:
+        """Where milliseconds are the cost: how they are measured."""
+        return self.timing if self.cost == "milliseconds" else None
 
     @property
     def candidates(self) -> tuple[float, ...]:

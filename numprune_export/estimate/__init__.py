@@ -25,9 +25,9 @@ from numprune_export.estimate.shapes import shapes_of
 from numprune_export.estimate.stages import Job
 from numprune_export.estimate.texts import texts_of
 from numprune_export.family import Family, RotaryDecoder
-from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.products import products
 from numprune_export.recipe import Recipe
+from numprune_export.recipe.schema import timing_of
 
 
 def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple[Job, float]:
@@ -98,8 +98,8 @@ def _assumptions(job: Job) -> tuple[str, ...]:
         "the run folder is on a disk as fast as the folder for temporary files",
         "reading the text, and what comes after pruning, is not in it",
     ]
-    if isinstance(recipe.allocate, LatencyBudget):
+    if timing_of(recipe.allocate) is not None:
         found.append(
-            "`allocate: latency` times the model's parts before it plans: that is not in it"
+            "a budget in milliseconds times the model's parts before it plans: that is not in it"
         )
     return tuple(found)

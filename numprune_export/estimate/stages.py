@@ -20,7 +20,7 @@ from numprune_export.pipeline.decoders import DIVERGENCE_SEQUENCES, PROOF_TOKENS
 from numprune_export.pipeline.encoders import DIVERGENCE_EXAMPLES
 from numprune_export.recipe import Recipe
 from numprune_export.score.fisher import Fisher
-from numprune_export.score.fisher_obs import FisherObs
+from numprune_export.score.fisher_obs import WINDOWS, FisherObs
 
 PROOF_STARTS = 1.2
 """What the process of the proof takes, by the start of one: transformers sets itself up once more when
@@ -113,7 +113,8 @@ class Job:
         """None: the score needs none."""
         texts, score = self.texts, self.recipe.score
         if isinstance(score, FisherObs) and score.metric == "fisher":
-            few = texts.first(score.sequences) if start.causal else texts
+            count = score.sequences or (WINDOWS if start.causal else texts.sequences)
+            few = texts.first(count)
             written = sum(8.0 * one.inputs**2 for one in start.sites)
             work = output_fisher(start, few) + Work({"files": written})
             need = memory.fisher(start, few)

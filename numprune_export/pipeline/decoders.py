@@ -30,7 +30,7 @@ from numprune_export.pipeline.subject import Opener, Proof
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
 from numprune_export.run_folder import key_of
-from numprune_export.score.fisher_obs import FisherObs
+from numprune_export.score.fisher_obs import WINDOWS, FisherObs
 from numprune_export.validate import parity
 from numprune_export.validate.model_divergence import model_divergence
 from numprune_export.validate.perplexity import perplexity
@@ -98,7 +98,7 @@ class DecoderSubject:
         score = self._recipe.score
         if not isinstance(score, FisherObs) or score.metric != "fisher":
             return None
-        return "output fisher", score.sequences
+        return "output fisher", score.sequences or WINDOWS
 
     @property
     def evaluation_key(self) -> Any:
@@ -123,7 +123,7 @@ class DecoderSubject:
         score = self._recipe.score
         if not isinstance(score, FisherObs) or score.metric != "fisher":
             return {}
-        windows = self._first(score.sequences)
+        windows = self._first(score.sequences or WINDOWS)
         observer.expect(2 * len(self._family.block_list(model)) * len(windows.tokens))
         found = next_token_fisher(
             model, self._family, windows, batch=self.calibration_batch, tick=observer.advance

@@ -27,7 +27,6 @@ from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.encoder import EncoderRunner, EncoderTarget
 from numprune_export.errors import InputError, RecipeError, UnsupportedModelError
 from numprune_export.fisher.gradients import Loss, unit_gradients
-from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.output_fisher import output_fisher
 from numprune_export.fisher.own_predictions import OwnPredictions
 from numprune_export.metric import Metric, Metrics
@@ -37,6 +36,7 @@ from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
 from numprune_export.pipeline.subject import Opener, Proof
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
+from numprune_export.recipe.schema import timing_of
 from numprune_export.run_folder import key_of
 from numprune_export.score.fisher import Fisher
 from numprune_export.score.fisher_obs import FisherObs
@@ -105,7 +105,7 @@ class EncoderSubject:
         if isinstance(score, Fisher):
             wanted = score.model_dump()
         elif isinstance(score, FisherObs) and score.metric == "fisher":
-            wanted = "output fisher"
+            wanted = "output fisher", score.sequences
         if wanted is None:
             return None
         return wanted, None if labels is None else key_of(labels.tolist())
@@ -148,19 +148,22 @@ class EncoderSubject:
         )  # fmt: skip
 
     def output_fisher(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
-        """See Subject.output_fisher: of the task's loss on the gold labels, all examples.
+        """See Subject.output_fisher: of the task's loss on the gold labels.
 
         Raises:
             NumericalError: a loss or a gradient is not finite.
         """
-        score, windows = self._recipe.score, self.calibration
+        score, labels = self._recipe.score, self._calibration.labels
         if not isinstance(score, FisherObs) or score.metric != "fisher":
             return {}
-        assert self._calibration.labels is not None
+        assert labels is not None
+        every = len(self.calibration.tokens)
+        few = np.arange(min(score.sequences or every, every))
+        windows = self.calibration.rows(few)
         observer.expect(2 * len(self._family.block_list(model)) * len(windows.tokens))
         found = output_fisher(
             model, self._family, windows, self._task.loss,
-            torch.from_numpy(self._calibration.labels),
+            torch.from_numpy(labels[few]),
             batch=self.calibration_batch, tick=observer.advance,
         )  # fmt: skip
         return {name: one for block in found for name, one in block.items()}
@@ -248,8 +251,8 @@ class EncoderSubject:
         buckets = tuple(
             Bucket(batch, length) for batch in settings.batches for length in settings.lengths
         )
-        wanted = self._recipe.allocate
-        if isinstance(wanted, LatencyBudget):
+        wanted = timing_of(self._recipe.allocate)
+        if wanted is not None:
             buckets = tuple(dict.fromkeys((*buckets, Bucket(wanted.batch, wanted.length))))
         longest = self._family.encoder(models.dense).max_positions
         buckets = tuple(one for one in buckets if one.length <= longest)

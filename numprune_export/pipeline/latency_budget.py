@@ -8,6 +8,7 @@ dense model has now.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,19 +23,21 @@ from torch import Tensor
 
 from numprune_export import targets
 from numprune_export.artifact import Exporter, Projection, Tokens
+from numprune_export.curves import Curves, Price
 from numprune_export.encoder import Encoder, EncoderLayer, EncoderRunner, EncoderTarget
 from numprune_export.errors import RecipeError
 from numprune_export.fisher.latency_budget import LatencyBudget
-from numprune_export.fisher.latency_curve import fitted
-from numprune_export.fisher.latency_search import LatencyPlan, search_curves
+from numprune_export.fisher.latency_curve import fitted, predict
+from numprune_export.fisher.latency_search import LatencyPlan, check_budget, search_curves
 from numprune_export.fisher.latency_table import Blocks, LatencyTable, alone, measure
 from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline import latency_cache
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
-from numprune_export.plan import Kind, Site
+from numprune_export.plan import Kind, Plan, Site
 from numprune_export.report.environment import describe
 from numprune_export.run_folder import Stage
+from numprune_export.timing import Timing
 from numprune_export.version import __version__
 
 TABLE = "latency.json"
@@ -49,7 +52,7 @@ class Measured:
     """Of a table that was found; None: this run measured it."""
 
 
-def timed(context: Context, settings: LatencyBudget, dense: Dense, encoder: Encoder) -> Stage:
+def timed(context: Context, settings: Timing, dense: Dense, encoder: Encoder) -> Stage:
     """The table as a stage of the run, made again for another device or runtime.
 
     Raises:
@@ -86,7 +89,7 @@ def _found_or_measured(
     context: Context,
     key: dict[str, Any],
     timer: _Timer,
-    settings: LatencyBudget,
+    settings: Timing,
     encoder: Encoder,
 ) -> Measured:
     dense = tuple((one.heads, one.neurons) for one in encoder.layers)
@@ -128,12 +131,39 @@ def search(
     )
 
 
-def budget_ms(settings: LatencyBudget, measured: Measured, keep: float) -> float:
+def curve_budget(
+    settings: Curves, sites: tuple[Site, ...], measured: Measured, keep: float
+) -> tuple[Price, float]:
+    """What units take on the target, and the fraction of it that sublayers may take.
+
+    Raises:
+        RecipeError: no plan is that fast; the message says the fastest.
+    """
+    table, times = measured.table, fitted(sites, measured.table)
+    limit = budget_ms(settings.timing, measured, keep)
+    least = predict(sites, [settings.counts(site)[0] for site in sites], times)
+    check_budget(least + table.empty_ms, limit, settings)
+    left = (limit - table.empty_ms) / (table.dense_ms - table.empty_ms)
+
+    def price(site: Site, kept: Sequence[int]) -> float:
+        return times[site.kind](len(kept))
+
+    return price, min(1.0, left)
+
+
+def predicted_ms(plan: Plan, measured: Measured) -> float:
+    """Of the whole model."""
+    counts = [len(plan.kept[site.name]) for site in plan.sites]
+    times = fitted(plan.sites, measured.table)
+    return predict(plan.sites, counts, times) + measured.table.empty_ms
+
+
+def budget_ms(settings: Timing, measured: Measured, keep: float) -> float:
     return settings.milliseconds or keep * measured.table.dense_ms
 
 
 def budget_metrics(
-    settings: LatencyBudget, measured: Measured, budget: float, predicted: float
+    settings: Timing, measured: Measured, budget: float, predicted: float
 ) -> Metrics:
     """`budget.<target>.<bucket>.{limit_ms,dense_ms,predicted_ms,predicted_ratio}`."""
     name = f"budget.{settings.target}.b{settings.batch}.l{settings.length}"
@@ -178,7 +208,7 @@ class _Timer:
         exporter: Exporter,
         chosen: BaseModel,
         encoder: Encoder,
-        settings: LatencyBudget,
+        settings: Timing,
         threads: int,
     ) -> None:
         self._exporter, self._chosen, self._threads = exporter, chosen, threads

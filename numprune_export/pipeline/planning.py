@@ -33,7 +33,7 @@ from numprune_export.pipeline.pricing import price_of
 from numprune_export.pipeline.start import Start
 from numprune_export.pipeline.subject import Subject
 from numprune_export.plan import Plan, Site
-from numprune_export.recipe.schema import Repair
+from numprune_export.recipe.schema import Repair, timing_of
 from numprune_export.removal import Removal
 from numprune_export.run_folder import Stage
 
@@ -87,13 +87,13 @@ class Planning:
         Raises:
             RecipeError: such a budget is for encoders.
         """
-        settings, family = self.context.recipe.allocate, self.start.family
-        if not isinstance(settings, LatencyBudget):
+        settings, family = timing_of(self.context.recipe.allocate), self.start.family
+        if settings is None:
             return ()
         if not isinstance(family, BidirectionalEncoder):
             raise RecipeError(
-                f"`allocate: latency` times encoders, and `{family.model_type}` is none",
-                hint="use `global`, or `search` with a cost of MACs or parameters",
+                f"a budget in milliseconds is for encoders, and `{family.model_type}` is none",
+                hint="give one in parameters or MACs: `allocate: {method: curves, cost: macs}`",
             )
         encoder = family.encoder(self.start.model)
         return (latency_budget.timed(self.context, settings, self.start.dense, encoder),)
@@ -131,12 +131,16 @@ class Planning:
 
     def _by_curves(self, settings: Curves, keep: float) -> tuple[Plan, Metrics]:
         removals = read_removals(self.scored.folder, self.start.sites)
-        price = price_of(settings, self.start.model.config, self.subject.mean_length)
-        whole, rest = (
-            sum(price(site, range(site.units)) for site in sites)
-            for sites in (self._dense_sites, self.start.sites)
-        )
-        left = min(1.0, keep * whole / rest)
+        if settings.timed is not None:
+            measured = latency_budget.read(self.timed[0])
+            price, left = latency_budget.curve_budget(settings, self.start.sites, measured, keep)
+        else:
+            price = price_of(settings, self.start.model.config, self.subject.mean_length)
+            whole, rest = (
+                sum(price(site, range(site.units)) for site in sites)
+                for sites in (self._dense_sites, self.start.sites)
+            )
+            left = min(1.0, keep * whole / rest)
 
         def plan(attention: float) -> Plan:
             return curves.allocate(
@@ -144,7 +148,12 @@ class Planning:
             )
 
         self.context.observer.expect(len(settings.candidates))
-        return tuned(plan, settings.candidates, self._divergence)
+        found, metrics = tuned(plan, settings.candidates, self._divergence)
+        if settings.timed is not None:
+            limit = latency_budget.budget_ms(settings.timed, measured, keep)
+            fast = latency_budget.predicted_ms(found, measured)
+            metrics |= latency_budget.budget_metrics(settings.timed, measured, limit, fast)
+        return found, metrics
 
     def _divergence(self, plan: Plan) -> Metric:
         """Of the model that a plan leaves, its weights refitted at once, from the dense one."""

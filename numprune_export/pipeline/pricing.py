@@ -17,7 +17,7 @@ def price_of(settings: Curves, config: Any, length: float) -> Price:
         config: The model's; its hidden size and whether attention is causal count.
         length: Tokens of a text, unless the settings say.
     """
-    if settings.cost != "macs":
+    if settings.cost in ("parameters", "bytes"):
         return Site.cost
     hidden, causal = int(config.hidden_size), macs.is_causal(config)
 

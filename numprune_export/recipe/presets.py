@@ -16,17 +16,27 @@ TWO_ROUNDS_BELOW = 0.65
 """Above this fraction kept, a second round costs its time and brings nothing."""
 
 
-def composition(name: str, keep: float) -> dict[str, Any]:
+def composition(name: str, keep: float, *, labelled: bool) -> dict[str, Any]:
     """What a preset puts in the place of the sections that a recipe leaves out; nothing for a name
-    that is none."""
+    that is none.
+
+    Args:
+        name: The preset.
+        keep: Fraction kept.
+        labelled: The model has a task head, which labelled examples measure.
+    """
+    if labelled and name == "best":
+        return _best_of_encoders()
     return _COMPOSITIONS[name](keep) if name in _COMPOSITIONS else {}
 
 
-def merged(content: Mapping[str, Any]) -> dict[str, Any]:
+def merged(content: Mapping[str, Any], *, labelled: bool) -> dict[str, Any]:
     """A recipe's content over its preset. A section that names no method of its own changes single
     settings of the preset's."""
     keep = content.get("keep", 0.8)
-    found = composition(str(content.get("method")), keep if isinstance(keep, float) else 0.8)
+    found = composition(
+        str(content.get("method")), keep if isinstance(keep, float) else 0.8, labelled=labelled
+    )
     for key, value in content.items():
         base = found.get(key)
         if isinstance(base, dict) and isinstance(value, dict) and "method" not in value:
@@ -43,6 +53,15 @@ def _best(keep: float) -> dict[str, Any]:
         "allocate": {"method": "curves", "attention": (1.0, 1.5, 2.0, 3.0)},
         "compensate": {"method": "closed_form", "affine": True, "order": "sequential"},
         "rounds": 2 if keep < TWO_ROUNDS_BELOW else 1,
+    }
+
+
+def _best_of_encoders() -> dict[str, Any]:
+    """A second round, more weight on attention and a sequential refit brought nothing there."""
+    return {
+        "score": {"method": "fisher_obs"},
+        "allocate": {"method": "curves", "cost": "macs", "attention": 1.0},
+        "compensate": {"method": "closed_form", "affine": True, "order": "one_shot"},
     }
 
 

@@ -27,6 +27,7 @@ from numprune_export.curves import Curves
 from numprune_export.fisher.budget import Search
 from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.gate.limits import Gate
 from numprune_export.products import Precision
 from numprune_export.recipe.presets import Preset, merged
 from numprune_export.score import Score
@@ -34,6 +35,7 @@ from numprune_export.score.fisher_obs import FisherObs
 from numprune_export.score.wanda import Wanda
 from numprune_export.strict import Strict
 from numprune_export.tasks.labelled import LabelledData
+from numprune_export.timing import Timing
 
 DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
 
@@ -111,6 +113,15 @@ Allocate = Annotated[
 ]
 """Thresholds over all units, error curves, the exact search under a budget of cost, or one of
 milliseconds."""
+
+
+def timing_of(settings: Allocate) -> Timing | None:
+    """How sublayers are timed, where the budget is in milliseconds."""
+    if isinstance(settings, LatencyBudget):
+        return settings
+    return settings.timed if isinstance(settings, Curves) else None
+
+
 Repair = Annotated[
     ClosedForm | Bias | Nothing | ScalarTuning | Refit, Field(discriminator="method")
 ]
@@ -173,6 +184,8 @@ class Recipe(Strict):
     own scores."""
     parity: Parity = Parity()
     benchmark: Benchmark = Benchmark()
+    gate: Gate = Gate()
+    """What `numprune-export check` asks of the run's report."""
     seed: Annotated[int, Field(ge=0)] = 0
     """For the `random` score; text windows have seeds of their own."""
     threads: PositiveInt | None = None
@@ -185,12 +198,16 @@ class Recipe(Strict):
     @model_validator(mode="before")
     @classmethod
     def _composed(cls, content: Any) -> Any:
-        return merged(content) if isinstance(content, dict) else content
+        if not isinstance(content, dict):
+            return content
+        return merged(content, labelled=_kind_of_texts(content.get("calibration")) == "labelled")
 
     @model_validator(mode="after")
     def _measurable(self) -> Recipe:
         if isinstance(self.allocate, Search | LatencyBudget) and self.rounds > 1:
             raise ValueError("`rounds` above 1 need `allocate: curves` or one of the thresholds")
+        if timing_of(self.allocate) is not None and self.rounds > 1:
+            raise ValueError("a budget in milliseconds is met in one round: give `rounds: 1`")
         if isinstance(self.score, FisherObs) and isinstance(self.allocate, Search | LatencyBudget):
             raise ValueError(
                 "`score: fisher_obs` needs `allocate: curves` or one of the thresholds"

@@ -32,6 +32,11 @@ ROUNDING = torch.finfo(torch.float32).eps
 """Gram matrices are sums in fp32: a variance below this part of the second moment is not one."""
 
 
+WINDOWS = 16
+"""Windows of plain text that gradients are taken on, where a recipe does not say: of 512 tokens, more
+brought nothing."""
+
+
 class FisherObs(Strict):
     """Structured optimal brain surgeon in the Fisher metric of a sublayer's output."""
 
@@ -46,8 +51,9 @@ class FisherObs(Strict):
     without."""
     step: PositiveInt = 16
     """MLP channels removed at once, at their exact joint cost; query heads go one by one."""
-    sequences: PositiveInt = 16
-    """Calibration sequences that gradients are taken on."""
+    sequences: PositiveInt | None = None
+    """Calibration sequences that gradients are taken on, the first ones. Null: 16 windows of plain
+    text, or every labelled example."""
 
     def removal(
         self, weight: Float[Tensor, "out n"], statistics: Statistics, site: Site

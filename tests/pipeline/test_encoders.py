@@ -103,7 +103,7 @@ def kept_macs(finished):
 
 
 def test_the_best_preset_takes_the_place_of_a_recipes_sections_and_may_empty_sublayers(tmp_path):
-    changes = ["method=best", "allocate.cost=macs", "keep=0.1", "allocate.attention=[1.0, 3.0]"]
+    changes = ["method=best", "keep=0.1", "rounds=2", "allocate.attention=[1.0, 3.0]"]
     given = [part for change in changes for part in ("--set", change)]
     result = command("run", str(recipe(tmp_path)), "--out", "out", *given, cwd=tmp_path)
     assert result.code == 0, result.err
@@ -184,9 +184,38 @@ def test_a_budget_in_milliseconds_is_predicted_and_then_measured(tmp_path):
     assert "| found, 0.0" in (tmp_path / "other" / "report.md").read_text()
 
 
+def test_error_curves_meet_a_budget_in_milliseconds(tmp_path):
+    timing = {"batch": 4, "length": 32, "points": 4, "rounds": 3}
+    settings = {"method": "curves", "cost": "milliseconds", "timing": timing, "align_to": 1,
+        "attention": 1.0}  # fmt: skip
+    path = recipe(tmp_path, score="fisher_obs", allocate=settings, keep=0.6, compensate="none")
+    result = command("run", str(path), "--out", "out", cwd=tmp_path)
+    assert result.code == 0, result.err
+    metrics = json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
+    limit, predicted = (
+        metrics[f"budget.onnx.b4.l32.{name}"]["value"] for name in ("limit_ms", "predicted_ms")
+    )
+    dense = metrics["budget.onnx.b4.l32.dense_ms"]["value"]
+    assert limit == pytest.approx(0.6 * dense)
+    # Less than the dearest single unit stays unspent.
+    assert 0.5 * dense < predicted <= limit * 1.0001
+    assert metrics["latency.onnx.forward.b4.l32.pruned.cpu_ms"]["value"] > 0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {
+                "score": "fisher_obs",
+                "allocate": {
+                    "method": "curves",
+                    "cost": "milliseconds",
+                    "timing": {"milliseconds": 1e-6, "points": 2, "rounds": 3},
+                },
+            },
+            "the smallest that can is",
+        ),
         (
             {"allocate": {"method": "latency", "target": "trt"}},
             "is not one of the recipe's targets",
@@ -206,7 +235,7 @@ def test_a_budget_in_milliseconds_that_cannot_be_is_said(tmp_path, changes, mess
 def test_running_again_does_nothing(finished):
     again = command("run", "encoder.yaml", "--out", "out", cwd=finished.parent)
     assert again.code == 0, again.err
-    assert again.err.count("as before") == 8
+    assert again.err.count("as before") == 9
 
 
 def test_a_language_models_text_is_refused_for_an_encoder(tmp_path):

@@ -111,12 +111,29 @@ def test_another_repair_redoes_no_calibration(run):
     [
         ({"allocate": "search", "rounds": 2}, "`rounds` above 1 need"),
         ({"allocate": "search", "score": "fisher_obs"}, "`score: fisher_obs` needs"),
+        (
+            {"allocate": {"method": "curves", "cost": "milliseconds"}, "rounds": 2},
+            "is met in one round",
+        ),
+        (
+            {"allocate": {"method": "curves", "timing": {"batch": 8}}},
+            "`timing` needs `cost: milliseconds`",
+        ),
         ({"method": "bests"}, "`method`: input should be 'best', 'fast'"),
     ],
 )
 def test_what_does_not_go_together_is_said(changes, what, tmp_path):
     with pytest.raises(RecipeError, match=what):
         load(small_recipe(tmp_path, **changes))
+
+
+def test_milliseconds_of_a_language_model_are_refused(tmp_path):
+    recipe = small_recipe(
+        tmp_path, score="fisher_obs", allocate={"method": "curves", "cost": "milliseconds"}
+    )
+    done = command("run", recipe, "--out", tmp_path / "run")
+    assert done.code == 2, done.err
+    assert "is for encoders" in done.err
 
 
 def test_the_exact_search_refuses_single_query_heads(tmp_path):

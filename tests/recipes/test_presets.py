@@ -49,6 +49,15 @@ def test_a_setting_of_the_recipe_changes_that_setting_alone():
     assert found.compensate.affine
 
 
+def test_labelled_examples_choose_what_is_best_for_encoders():
+    texts = {"calibration": {"files": ["a.jsonl"]}, "evaluation": {"files": ["b.jsonl"]}}
+    found = recipe(method="best", keep=0.5, **texts)
+    assert methods(found) == METHODS["best"]
+    assert (found.allocate.cost, found.allocate.candidates) == ("macs", (1.0,))
+    assert (found.compensate.order, found.compensate.affine, found.rounds) == ("one_shot", True, 1)
+    assert recipe(method="paper-fisher", **texts).compensate.method == "scalar"
+
+
 def test_two_rounds_where_much_is_removed():
     assert [recipe(method="best", keep=keep).rounds for keep in (0.8, 0.5)] == [1, 2]
 

@@ -1,0 +1,110 @@
+"""How each metric is judged, by its name and unit: which way is worse, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from numprune_export.gate.limits import Gate
+from numprune_export.report.schema import Measurement
+
+Kind = Literal["ratio", "time", "memory", "size", "quality", "parity", "told"]
+"""`told`: compared in nothing but being there, finite and measured alike: readings of a machine, what
+follows from other metrics, and what is unknown."""
+Better = Literal["higher", "lower", "same"]
+
+MEASURED_ON_THE_MACHINE: tuple[Kind, ...] = ("ratio", "time", "memory", "told")
+"""Kinds that say how a machine did, besides how the model does."""
+
+_TIMES = ("p50_ms", "cpu_ms", "tokens_per_s")
+_LOWER_SCORES = (
+    "perplexity", "loss", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter"
+)  # fmt: skip
+_HIGHER_SCORES = (
+    "accuracy", "acc", "acc_norm", "exact_match", "f1", "matthews", "mcc", "pearson", "spearman", "precision",
+    "recall", "bleu", "chrf", "rouge1", "rouge2", "rougeL", "pass@1",
+)  # fmt: skip
+_MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one metric is judged against its baseline."""
+
+    kind: Kind
+    better: Better = "same"
+    tolerance: float = 0.0
+    """Fraction of the baseline by which it may be worse."""
+    floor: float = 0.0
+    """In the metric's own unit: a smaller difference never counts."""
+    same_examples: bool = False
+    """Whether both values are of the same examples, so that their intervals are no noise."""
+
+
+def rule_of(name: str, one: Measurement, gate: Gate) -> Rule:
+    """The rule for a metric of this name, with this baseline."""
+    kind, _, rest = name.partition(".")
+    last = name.rpartition(".")[2]
+    tolerance = gate.tolerance
+    if kind == "latency" and last in ("speedup", "cpu_speedup"):
+        return Rule("ratio", "higher", tolerance.ratios, floor=0.01)
+    if kind == "latency" and last == "ideal":
+        return Rule("size", "same", 1e-6)
+    if kind == "latency" and last in _TIMES:
+        better: Better = "higher" if last == "tokens_per_s" else "lower"
+        return Rule("time", better, tolerance.times, floor=0.05 if better == "lower" else 0.0)
+    if kind == "memory":
+        return Rule("memory", "lower", tolerance.memory, floor=8 * _MEBIBYTE)
+    if kind == "size":
+        return _size(rest, gate)
+    if kind == "quality":
+        return _quality(name, one, gate)
+    if kind == "parity":
+        return _parity(last, one, gate)
+    return Rule("told")
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a metric's name fits one of these, `*` standing for anything."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _size(rest: str, gate: Gate) -> Rule:
+    what, _, variant = rest.rpartition(".")
+    artifact = what.endswith(".bytes")  # `onnx.bytes`; the weights' own are plain `bytes`
+    tolerance = gate.tolerance.files if artifact else gate.tolerance.size
+    return Rule("size", "same" if variant == "dense" else "lower", tolerance)
+
+
+def _quality(name: str, one: Measurement, gate: Gate) -> Rule:
+    floor = 1 / max(one.samples, 1) if one.unit == "fraction" else 0.0
+    return Rule(
+        "quality", _direction(name, gate), gate.tolerance.quality, floor=floor, same_examples=True
+    )
+
+
+def _direction(name: str, gate: Gate) -> Better:
+    if matches(name, gate.lower_is_better):
+        return "lower"
+    if matches(name, gate.higher_is_better):
+        return "higher"
+    score = name.rpartition(".")[0].rpartition(".")[2].partition(",")[0]
+    if score in _LOWER_SCORES:
+        return "lower"
+    return "higher" if score in _HIGHER_SCORES else "same"
+
+
+def _parity(last: str, one: Measurement, gate: Gate) -> Rule:
+    if last in ("max_abs_error", "mean_abs_error"):
+        # Any error within what the run allowed is rounding, and rounding differs between builds.
+        allowed = one.conditions.get("tolerance")
+        known = isinstance(allowed, int | float) and not isinstance(allowed, bool)
+        room = max(float(allowed) - one.value, 0.0) if known else 0.0  # type: ignore[arg-type]
+        return Rule("parity", "lower", 3.0, floor=room)
+    if last == "kl_mean":
+        return Rule("parity", "lower", 9.0, floor=1e-6)
+    if one.unit == "fraction":
+        return Rule("parity", "higher", gate.tolerance.agreement)
+    return Rule("told")
