@@ -6,7 +6,9 @@ A baseline file is one of these, so that a repository keeps a few kilobytes and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ KIND = "numprune-export baseline"
 FORMAT_VERSION = 1
 REPORT = "report.json"
 
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _SHAPE_FACTS = ("graph", "dtype", "opsets", "inputs", "outputs")
 
 
@@ -72,7 +75,11 @@ def read(path: Path) -> tuple[Evidence, Seal]:
 def to_json(evidence: Evidence) -> str:
     """The text of a baseline file: keys in a fixed order and one metric a line, so that two of them
     compare line by line."""
-    content = json.loads(evidence.model_dump_json(exclude_none=True))
+    content = json.loads(evidence.model_dump_json())
+    for one in content["metrics"].values():
+        for bound in ("low", "high"):
+            if one[bound] is None:
+                del one[bound]
     lines = [f" {_text(key)}: {_block(one)}" for key, one in sealed(content).items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -105,13 +112,23 @@ def _shapes(report: Report) -> dict[str, str]:
 
 
 def _parts(name: str, fact: JsonValue) -> dict[str, str]:
-    """One entry per tensor, or one for a plain fact."""
+    """One entry for a plain fact; of tensors, one for those whose names differ by a number only."""
     if not isinstance(fact, dict):
         return {name: str(fact)}
-    return {
-        f"{name}.{key}": _tensor(one) if isinstance(one, dict) else str(one)
-        for key, one in fact.items()
-    }
+    alike: dict[str, list[str]] = {}
+    for key, one in fact.items():
+        said = _tensor(one) if isinstance(one, dict) else str(one)
+        alike.setdefault(_NUMBER.sub("*", key), []).append(said)
+    return {f"{name}.{key}": _runs(said) for key, said in alike.items()}
+
+
+def _runs(said: Sequence[str]) -> str:
+    """
+    >>> _runs(["a", "a", "b", "a"])
+    'a x2, b, a'
+    """
+    runs = [(one, len(list(same))) for one, same in groupby(said)]
+    return ", ".join(one if count == 1 else f"{one} x{count}" for one, count in runs)
 
 
 def _tensor(one: Mapping[str, JsonValue]) -> str:

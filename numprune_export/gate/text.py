@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from numprune_export.gate.verdict import Finding, Verdict
+from numprune_export.report.quantity import number
 
 _HEADLINES = ("ratio", "quality", "limit")
 _NAME, _VALUE, _SHORT = 46, 15, 8
@@ -50,7 +52,7 @@ def _lines(verdict: Verdict, *, everything: bool) -> Iterator[str]:
     if listed:
         yield _row("metric", "baseline", "report", "change", "allowed", "")
     for one in listed:
-        values = one.said("baseline"), one.said("report")
+        values = _short(one, "baseline"), _short(one, "report")
         yield _row(one.name, *values, change_of(one), allowed_of(one), one.status)
         if one.detail and (one.failed or everything):
             yield f"    {one.detail}"
@@ -61,6 +63,13 @@ def _differences(title: str, said: Sequence[str]) -> Iterator[str]:
     if said:
         yield title
         yield from (f"  {one}" for one in said)
+
+
+def _short(one: Finding, side: Literal["baseline", "report"]) -> str:
+    """The value in a column: without its unit where that is a phrase."""
+    value = one.baseline if side == "baseline" else one.report
+    long = isinstance(value, float) and " " in one.unit
+    return number(value) if long and isinstance(value, float) else one.said(side)
 
 
 def _row(name: str, baseline: str, report: str, change: str, allowed: str, status: str) -> str:

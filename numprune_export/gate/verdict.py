@@ -74,8 +74,9 @@ class Verdict:
     def summary(self) -> str:
         """One sentence."""
         if self.refused:
-            sides = ", ".join(dict.fromkeys(one.what for one in self.refused))
-            return f"not comparable with the baseline: they differ in {sides}"
+            first = ", ".join(one.what for one in self.refused[:3])
+            more = f" and {len(self.refused) - 3} more" if len(self.refused) > 3 else ""
+            return f"not comparable with the baseline: they differ in {first}{more}"
         counted = Counter(one.status for one in self.findings)
         told = ", ".join(
             f"{counted[status]} {_WORDS[status]}" for status in _WORDS if counted[status]

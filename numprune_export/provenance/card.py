@@ -1,0 +1,178 @@
+"""The model card: README.md of a pruned folder, as the Hugging Face hub shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from numprune_export.provenance.metadata import metadata, pipeline_tag, texts
+from numprune_export.report import sections
+from numprune_export.report.quantity import percent
+from numprune_export.report.schema import Report
+from numprune_export.report.table import table
+from numprune_export.report.verdict import scores
+
+NAME = "README.md"
+
+_USE = {
+    "text-generation": (
+        "AutoModelForCausalLM",
+        'inputs = tokenizer("Once upon a time", return_tensors="pt")\n'
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))",
+    ),
+    "text-classification": (
+        "AutoModelForSequenceClassification",
+        'inputs = tokenizer("A text to classify", return_tensors="pt")\n'
+        "print(model(**inputs).logits)",
+    ),
+    "token-classification": (
+        "AutoModelForTokenClassification",
+        'inputs = tokenizer("A text to label", return_tensors="pt")\nprint(model(**inputs).logits)',
+    ),
+    "question-answering": (
+        "AutoModelForQuestionAnswering",
+        'inputs = tokenizer("A question?", "A text with the answer", return_tensors="pt")\n'
+        "print(model(**inputs).start_logits)",
+    ),
+}
+
+
+def render(report: Report, config: Mapping[str, Any], licence: Mapping[str, str]) -> str:
+    """The card of a pruned folder.
+
+    The text follows from the arguments alone: the same run has the same card.
+
+    Args:
+        report: Of the run; only its numbers are quoted.
+        config: config.json of the folder.
+        licence: See `licence_of`.
+    """
+    head = metadata(report, config, licence).to_yaml()
+    parts = {
+        "Load it": _loading(config),
+        "Measured": _measured(report),
+        "What was removed": _removed(report),
+        "How it was made": _making(report, config),
+        "Limits": "\n".join(f"- {one}" for one in _limits(report, config, licence)),
+    }
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
+    return f"---\n{head}\n---\n\n# {report.recipe_name}\n\n{_what(config)}\n\n**{report.summary}**\n\n{body}\n"
+
+
+def read_config(model: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _what(config: Mapping[str, Any]) -> str:
+    return (
+        f"{_parent(config)}, pruned after training by numprune-export. Attention heads and MLP"
+        " channels are physically gone: the tensors are smaller, nothing is masked and no sparse"
+        " kernel is needed. The kept weights were refitted in closed form, if at all, and never by"
+        " gradient steps."
+    )
+
+
+def _parent(config: Mapping[str, Any]) -> str:
+    """The dense model's name, with no folder of the machine that pruned it."""
+    parent = config["numprune"]["parent"]
+    if parent["revision"] is not None:
+        return f"[{parent['reference']}](https://huggingface.co/{parent['reference']})"
+    return f"`{Path(parent['reference']).name}`"
+
+
+def _loading(config: Mapping[str, Any]) -> str:
+    name, use = _USE[pipeline_tag(config["architectures"][0])]
+    own = "auto_map" in config
+    trust = ", trust_remote_code=True" if own else ""
+    why = (
+        "Its layers have widths of their own, which no stock config can say: `trust_remote_code=True`"
+        " runs `modeling_numprune.py` from this folder. `numprune_export.load(folder)` needs no code"
+        " from it."
+        if own
+        else "A stock checkpoint: it needs no code beside transformers."
+    )
+    lines = [
+        f"from transformers import {name}, AutoTokenizer",
+        "",
+        'folder = "."  # this folder, or its name on the hub',
+        f"model = {name}.from_pretrained(folder{trust})",
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        use,
+    ]
+    return "```python\n" + "\n".join(lines) + f"\n```\n\n{why}"
+
+
+def _measured(report: Report) -> str:
+    metrics, machine = report.metrics, report.environment
+    found = [
+        sections.quality(metrics),
+        sections.sides(metrics, "size"),
+        sections.speedup(metrics),
+    ]
+    where = f"On {machine.cpu}, {machine.usable_cores} usable cores, {machine.system}"
+    if machine.gpus:
+        where += f", {', '.join(gpu.name for gpu in machine.gpus)}"
+    text = texts(report.recipe, "evaluation")
+    return "\n\n".join([*(one for one in found if one), f"{where}. Quality on: {text}."])
+
+
+def _removed(report: Report) -> str:
+    """Per layer; kept of all."""
+    layers: dict[str, dict[str, str]] = {}
+    for one in report.plan:
+        layer, _, kind = one.site.rpartition(".")
+        gone = 1 - one.kept / one.units
+        layers.setdefault(layer, {})[kind] = (
+            f"{one.units - one.kept} of {one.units} ({percent(gone)})"
+        )
+    rows = [[layer, by.get("attention", "-"), by.get("mlp", "-")] for layer, by in layers.items()]
+    return table(["layer", "attention units removed", "MLP channels removed"], rows)
+
+
+def _making(report: Report, config: Mapping[str, Any]) -> str:
+    section, recipe = config["numprune"], report.recipe
+    method = section["method"]
+    versions = ", ".join(f"{name} {one}" for name, one in section["versions"].items() if one)
+    told = {
+        "kept": f"{method['keep']:g} of the budget that the recipe names",
+        "score": _settings(method["score"]),
+        "allocation": _settings(method["allocate"]),
+        "compensation": _settings(method["compensate"]),
+        "calibration": f"{texts(recipe, 'calibration')}; windows sha256 `{section['calibration_sha256']}`",
+        "parent": f"sha256 `{section['parent']['sha256']}`, revision {section['parent']['revision']}",
+        "versions": versions,
+    }
+    lines = "\n".join(f"- {name}: {value}" for name, value in told.items())
+    return (
+        f"{lines}\n\n`manifest.json` holds the whole recipe, the code, the machine and the sha256 of"
+        " every file; `numprune-export verify .` checks them."
+    )
+
+
+def _settings(section: Mapping[str, Any]) -> str:
+    """A section as `method (key value, ...)`, without keys that hold nothing."""
+    rest = ", ".join(
+        f"{key} {value}" for key, value in section.items() if key != "method" and value is not None
+    )
+    name = section.get("method", "threshold")
+    return f"`{name}` ({rest})" if rest else f"`{name}`"
+
+
+def _limits(report: Report, config: Mapping[str, Any], licence: Mapping[str, str]) -> Iterator[str]:
+    measured = ", ".join(scores(report.metrics))
+    yield (
+        f"Quality was measured as {measured or 'nothing'} on {texts(report.recipe, 'evaluation')} and on"
+        " nothing else: other languages, domains and tasks can lose more. Measure on yours."
+    )
+    if texts(report.recipe, "evaluation") == texts(report.recipe, "calibration"):
+        yield "Calibration and evaluation draw from the same text, so the scores flatter the model."
+    if "auto_map" in config:
+        yield "Servers that assume one width for all layers cannot load this folder."
+    for name, why in report.not_run.items():
+        yield f"`{name}` was built but not run where this was made: {why}."
+    yield "Limits and biases of the dense model remain; pruning was not tested for its effect on them."
+    if not licence:
+        yield "The files of the dense model do not say its licence, which applies here too."
