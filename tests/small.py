@@ -4,7 +4,10 @@ from pathlib import Path
 
 import yaml
 
+from numprune_export import recipe as recipes
+from numprune_export.progress import Observer, Silent
 from numprune_export.recipe import builtin_dir
+from numprune_export.report.schema import Report
 
 
 def small_recipe(folder: Path, **changes) -> Path:
@@ -32,3 +35,17 @@ def small_recipe(folder: Path, **changes) -> Path:
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump({**content, **changes}))
     return path
+
+
+def small_run(folder: Path, observer: Observer | None = None, **changes) -> Report:
+    """Run it in this process, into `folder/out`."""
+    from numprune_export import pipeline  # tests of the command line alone need not wait for it
+
+    named = recipes.named(str(small_recipe(folder, **changes)), ())
+    return pipeline.run(
+        named.recipe,
+        name=named.name,
+        folder=folder / "out",
+        search=(folder,),
+        observer=observer or Silent(),
+    )

@@ -46,9 +46,10 @@ def load(runtime: Any, path: Path | bytes, options: Any, providers: Sequence[Any
         InputError: the file is not a graph that this version reads.
     """
     state = runtime.capi.onnxruntime_pybind11_state
+    not_a_graph = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf)
     try:
         return runtime.InferenceSession(path, options, providers=providers, enable_fallback=0)
-    except (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented) as error:
+    except (*not_a_graph, state.NotImplemented) as error:
         reason = str(error).splitlines()[0]
         name = path if isinstance(path, Path) else "a graph in memory"
         raise InputError(

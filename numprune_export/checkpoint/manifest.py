@@ -28,6 +28,11 @@ class Entry(BaseModel):
     sha256: str
     bytes: NonNegativeInt
 
+    @classmethod
+    def of(cls, path: Path, sha256: str | None = None) -> "Entry":
+        """Of a file; its content is read unless its hash is known."""
+        return cls(sha256=sha256 or sha256_of(path), bytes=path.stat().st_size)
+
 
 class Manifest(BaseModel):
     """See the module docstring."""
@@ -78,10 +83,7 @@ def describing(
         known: Name to sha256 of files that need not be read again.
     """
     known = known or {}
-    files = {
-        name: Entry(sha256=known.get(name) or sha256_of(path), bytes=path.stat().st_size)
-        for name, path in _files(folder)
-    }
+    files = {name: Entry.of(path, known.get(name)) for name, path in _files(folder)}
     told = None if provenance is None else dict(provenance)
     return Manifest(provenance=told, files=files).sealed()
 
@@ -97,6 +99,11 @@ def read(folder: Path) -> Manifest:
     Raises:
         InputError: there is none, it is damaged, edited or newer, or it names a file outside.
     """
+    if not (folder / NAME).is_file():
+        raise InputError(
+            f"`{folder}` has no `{NAME}`",
+            hint="copy the whole folder again, or give the same `run` command again: it writes one",
+        )
     content = read_json(folder / NAME)
     version = content.get("format_version")
     if isinstance(version, int) and version != 1:

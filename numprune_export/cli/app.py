@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli import describe, doctor, package, run
+from numprune_export.cli import check, describe, doctor, package, run, verify
 from numprune_export.errors import NumpruneError
 from numprune_export.version import __version__
 
@@ -46,7 +46,10 @@ def _root(
 
 
 app.command()(run.run)
+app.command()(check.check)
+app.command()(check.baseline)
 app.command()(package.package)
+app.command()(verify.verify)
 app.command("inspect")(describe.inspect)
 app.command()(describe.recipes)
 app.command()(describe.targets)

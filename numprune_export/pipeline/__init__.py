@@ -26,12 +26,16 @@ from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.encoders import EncoderSubject
 from numprune_export.pipeline.exporting import Exported, chosen_targets, export
 from numprune_export.pipeline.measured import read_metrics, read_warnings
-from numprune_export.pipeline.models import Dense, Models
+from numprune_export.pipeline.models import VARIANTS, Dense, Models
 from numprune_export.pipeline.pruning import Pruned, pruned_checkpoint
 from numprune_export.pipeline.sizes import time_metrics
 from numprune_export.pipeline.subject import Subject
 from numprune_export.pipeline.validating import validate
 from numprune_export.progress import Observer
+from numprune_export.provenance.code import running
+from numprune_export.provenance.licence import licence_of
+from numprune_export.provenance.publishing import publish_card
+from numprune_export.provenance.record import Making
 from numprune_export.recipe import Recipe
 from numprune_export.report.environment import describe
 from numprune_export.report.markdown import render
@@ -69,9 +73,16 @@ def run(
         subject = _subject(recipe, dense, search)
         run_folder.write(RECIPE, recipes.dump(recipe))
 
+        resolved = json.loads(recipe.model_dump_json())
+        making = Making(run_folder, resolved, running(), describe())
         pruned = pruned_checkpoint(context, subject, dense)
+        making.model(pruned.checkpoint)
         models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan)
-        exported = [export(context, target, models, subject.export) for target in targets]
+        exported = []
+        for target in targets:
+            exported.append(export(context, target, models, subject.export))
+            for variant, stage in zip(VARIANTS, exported[-1].stages, strict=True):
+                making.artifact(stage, variant)
         validated = validate(context, subject, models, exported)
         measured = benchmark(context, subject, models, exported)
 
@@ -91,6 +102,7 @@ def run(
                 "evaluation_sha256": subject.evaluation_key[0],
             }
         )
+        publish_card(run_folder, report, licence_of(source))
         run_folder.write("report.json", to_json(report))
         run_folder.write("report.md", render(report))
     return report
