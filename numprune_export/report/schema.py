@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # a report is read without numpy and torch
 
     from numprune_export.artifact import Artifact
     from numprune_export.metric import Metric
-    from numprune_export.plan import Plan
+    from numprune_export.plan import Plan, Site
 
 FORMAT_VERSION = 1
 
@@ -41,11 +41,32 @@ class Measurement(Strict):
 
 
 class SiteWidth(Strict):
-    """How much of one site stays: KV groups of an attention, channels of an MLP."""
+    """How much of one site stays: heads or KV groups of an attention, channels of an MLP."""
 
     site: str
     kept: int
     units: int
+    heads_per_unit: int | None = None
+    """Query heads that go with a unit of an attention; None: no attention, or an older report."""
+    kept_units: tuple[int, ...] | None = None
+    """Which units of an attention stay; None as above."""
+    groups: tuple[int, ...] = ()
+    """Sizes of the groups of neighbouring units that share a key/value head; empty: none shares."""
+
+
+QUANTILES = (0, 5, 25, 50, 75, 95, 100)
+"""Percent."""
+
+
+class SiteScores(Strict):
+    """How the scores of what stays and of what goes lie in one site of the dense model."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
+
+    kept: tuple[Number, ...]
+    """At `QUANTILES`; empty where nothing stays."""
+    removed: tuple[Number, ...]
+    """At `QUANTILES`; empty where nothing goes."""
 
 
 class ArtifactSummary(Strict):
@@ -114,6 +135,12 @@ class Report(Strict):
     """What was made but could not be run where the report was made, and why: a target, or the graph
     behind an engine, `<target>-graph`."""
     plan: tuple[SiteWidth, ...]
+    scores: dict[str, SiteScores] = Field(default_factory=dict)
+    """By site; older reports do not have them."""
+    latency_samples: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """Wall times in ms in the order of the rounds, by what the names of the metrics begin with,
+    `latency.onnx.decode.pruned`: index i of two of one phase is one round. Older reports do not
+    have them."""
     recipe: dict[str, JsonValue]
     dense_sha256: str | None = None
     """Over the dense model's configuration, weights and tokenizer; older reports do not have it."""
@@ -129,7 +156,23 @@ def measurements(metrics: Mapping[str, Metric]) -> dict[str, Measurement]:
 
 
 def widths(plan: Plan) -> tuple[SiteWidth, ...]:
-    return tuple(
-        SiteWidth(site=site.name, kept=len(plan.kept[site.name]), units=site.units)
-        for site in plan.sites
+    return tuple(_width(site, plan.kept[site.name]) for site in plan.sites)
+
+
+def _width(site: Site, kept: Sequence[int]) -> SiteWidth:
+    found = SiteWidth(site=site.name, kept=len(kept), units=site.units)
+    if site.kind != "attention":
+        return found
+    return found.model_copy(
+        update={
+            "heads_per_unit": _heads_per_unit(site),
+            "kept_units": tuple(kept),
+            "groups": site.groups,
+        }
     )
+
+
+def _heads_per_unit(site: Site) -> int:
+    """By the rows that a unit has in the query and in the key."""
+    query, key = site.producers[:2]
+    return 1 if key.shared else query.width // key.width

@@ -11,7 +11,7 @@ from report import sample
 from numprune_export.artifact import Artifact
 from numprune_export.errors import InputError
 from numprune_export.metric import Metric
-from numprune_export.plan import Plan, Site
+from numprune_export.plan import Plan, Producer, Site
 from numprune_export.report.schema import ArtifactSummary, Measurement, measurements, widths
 from numprune_export.report.store import read, to_json
 
@@ -99,14 +99,44 @@ def test_json_that_is_no_report_is_refused(tmp_path, text):
         read(path)
 
 
-def test_widths_count_what_a_plan_keeps():
-    sites = (
-        Site(0, "attention", 4, (), "o", 8, 10),
-        Site(0, "mlp", 96, (), "d", 1, 3),
+def attention(*rows, shared=False, groups=()):
+    producers = tuple(
+        Producer(name, width, shared and name != "q")
+        for name, width in zip("qkv", rows, strict=True)
     )
+    return Site(0, "attention", 4, producers, "o", rows[0], 10, groups=groups)
+
+
+def test_widths_count_what_a_plan_keeps_and_name_the_heads():
+    up = (Producer("up", 1),)
+    sites = (attention(24, 8, 8), Site(0, "mlp", 96, up, "d", 1, 3))
     plan = Plan(sites, {"layers.0.attention": (0, 3), "layers.0.mlp": tuple(range(50))})
-    found = [(one.site, one.kept, one.units) for one in widths(plan)]
-    assert found == [("layers.0.attention", 2, 4), ("layers.0.mlp", 50, 96)]
+    heads, channels = widths(plan)
+    assert (heads.site, heads.kept, heads.units) == ("layers.0.attention", 2, 4)
+    assert (heads.heads_per_unit, heads.kept_units, heads.groups) == (3, (0, 3), ())
+    assert (channels.kept, channels.units, channels.kept_units) == (50, 96, None)
+
+
+@pytest.mark.parametrize(
+    ("site", "groups"),
+    [(attention(8, 8, 8), ()), (attention(8, 8, 8, shared=True, groups=(2, 2)), (2, 2))],
+)
+def test_a_unit_is_one_head_where_each_has_its_own_key_or_goes_alone(site, groups):
+    (found,) = widths(Plan((site,), {site.name: (1,)}))
+    assert (found.heads_per_unit, found.groups) == (1, groups)
+
+
+def test_a_report_of_before_has_no_scores_nor_samples_nor_units(tmp_path):
+    content = json.loads(to_json(sample.report()))
+    for key in ("scores", "latency_samples", "sha256"):
+        content.pop(key)
+    for one in content["plan"]:
+        for key in ("heads_per_unit", "kept_units", "groups"):
+            one.pop(key)
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(content))
+    found = read(path)
+    assert (found.scores, found.latency_samples, found.plan[0].kept_units) == ({}, {}, None)
 
 
 def test_artifacts_are_named_from_the_run_folder(tmp_path):
