@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from numprune_export.artifact import Tokens
-from numprune_export.benchmark.interleave import Contender, paired
+from numprune_export.benchmark.interleave import Contender, Keep, keep_none, paired
 from numprune_export.benchmark.timed import speedup, times
 from numprune_export.encoder import EncoderRunner
 from numprune_export.errors import InputError
@@ -74,6 +74,7 @@ def measure_encoders(
     clock: Callable[[], int] = perf_counter_ns,
     cpu_clock: Callable[[], int] = process_time_ns,
     progress: Callable[[int], None] | None = None,
+    keep: Keep = keep_none,
 ) -> Metrics:
     """Time a forward pass of every target at every bucket, all targets in the same rounds.
 
@@ -85,6 +86,7 @@ def measure_encoders(
         conditions: Per target, what else holds: dtype, threads, device, runtime version.
         seed: Of the bootstrap.
         progress: Called with 1 after every round; there are buckets * (warmup + samples).
+        keep: Told the samples of every target's dense and pruned model at every bucket.
 
     Returns:
         `latency.<target>.forward.<bucket>.{dense,pruned}.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}`
@@ -118,6 +120,8 @@ def measure_encoders(
             }
             dense, pruned = timings[f"{target}.dense"], timings[f"{target}.pruned"]
             name = f"latency.{target}.forward.{bucket.name}"
+            keep(f"{name}.dense", dense)
+            keep(f"{name}.pruned", pruned)
             found |= times(f"{name}.dense", dense, tokens, under)
             found |= times(f"{name}.pruned", pruned, tokens, under)
             found |= speedup(name, dense, pruned, ideal=ideal(bucket), under=under, seed=seed)

@@ -37,6 +37,13 @@ class Samples:
     below it where the machine was taken away."""
 
 
+Keep = Callable[[str, Samples], None]
+"""Told the name of a row of timings, `latency.onnx.decode.pruned`, and its samples."""
+
+
+def keep_none(_name: str, _samples: Samples) -> None: ...
+
+
 def paired(
     contenders: Mapping[str, Contender | Callable[[], None]],
     *,

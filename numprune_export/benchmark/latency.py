@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from numprune_export.artifact import DecoderRunner, Tokens
-from numprune_export.benchmark.interleave import Contender, Samples, paired
+from numprune_export.benchmark.interleave import Contender, Keep, Samples, keep_none, paired
 from numprune_export.benchmark.statistics import percentile
 from numprune_export.benchmark.timed import speedup, times
 from numprune_export.errors import InputError
@@ -83,6 +83,7 @@ def measure_decoders(
     clock: Callable[[], int] = perf_counter_ns,
     cpu_clock: Callable[[], int] = process_time_ns,
     progress: Callable[[int], None] | None = None,
+    keep: Keep = keep_none,
 ) -> Metrics:
     """Time to first token and time per output token of every target, all in the same rounds.
 
@@ -93,6 +94,7 @@ def measure_decoders(
         rebuilds: Per target, further builds of its pruned model, timed in the same rounds.
         seed: Of the bootstrap.
         progress: Called with 1 after every round; there are 2 * (warmup + samples).
+        keep: Told the samples of every target's dense and pruned model, as times per token.
 
     Returns:
         `latency.<target>.<phase>.{dense,pruned}.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}` and
@@ -128,6 +130,8 @@ def measure_decoders(
             dense = _per_token(timings[f"{target}.dense"], phase, workload)
             pruned = _per_token(timings[f"{target}.pruned"], phase, workload)
             name = f"latency.{target}.{phase}"
+            keep(f"{name}.dense", dense)
+            keep(f"{name}.pruned", pruned)
             found |= times(f"{name}.dense", dense, workload.timed_tokens(phase), under)
             found |= times(f"{name}.pruned", pruned, workload.timed_tokens(phase), under)
             found |= speedup(name, dense, pruned, ideal=ideal[phase], under=under, seed=seed)

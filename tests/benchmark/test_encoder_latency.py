@@ -11,6 +11,7 @@ from numprune_export.benchmark.encoder_latency import (
     EncoderWorkload,
     measure_encoders,
 )
+from numprune_export.benchmark.interleave import keep_none
 from numprune_export.errors import InputError, RecipeError
 from numprune_export.validate.encoder_reference import TorchEncoderRunner
 
@@ -37,7 +38,7 @@ def workload(*buckets, **overrides):
     return EncoderWorkload(**(settings | overrides))
 
 
-def timed(targets, work, now, under=None):
+def timed(targets, work, now, under=None, keep=keep_none):
     return measure_encoders(
         targets,
         work,
@@ -45,7 +46,20 @@ def timed(targets, work, now, under=None):
         conditions={name: {"dtype": "float32", "threads": 1, **(under or {})} for name in targets},
         clock=lambda: now[0],
         cpu_clock=lambda: 3 * now[0],
+        keep=keep,
     )
+
+
+def test_samples_of_every_bucket_are_told():
+    now, kept = [0], {}
+    pair = EncoderPair(Clockwork(now, 3), Clockwork(now, 2))
+    timed({"onnx": pair}, workload(Bucket(1, 4), Bucket(2, 8)), now, keep=kept.__setitem__)
+    assert {name: one.wall_ms.tolist() for name, one in kept.items()} == {
+        "latency.onnx.forward.b1.l4.dense": [12] * 6,
+        "latency.onnx.forward.b1.l4.pruned": [8] * 6,
+        "latency.onnx.forward.b2.l8.dense": [48] * 6,
+        "latency.onnx.forward.b2.l8.pruned": [32] * 6,
+    }
 
 
 def test_metrics_are_times_per_bucket_with_ideal_beside():

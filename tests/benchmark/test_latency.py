@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tiny import tiny, uneven
 
+from numprune_export.benchmark.interleave import keep_none
 from numprune_export.benchmark.latency import Pair, Workload, measure_decoders
 from numprune_export.errors import InputError
 from numprune_export.validate.reference import TorchRunner
@@ -45,7 +46,7 @@ def workload(batch=2, **overrides):
     return Workload(**(settings | overrides))
 
 
-def timed(targets, now, rebuilds=None, under=None, **overrides):
+def timed(targets, now, rebuilds=None, under=None, keep=keep_none, **overrides):
     return measure_decoders(
         targets,
         workload(**overrides),
@@ -54,7 +55,28 @@ def timed(targets, now, rebuilds=None, under=None, **overrides):
         rebuilds=rebuilds,
         clock=lambda: now[0],
         cpu_clock=lambda: 3 * now[0],
+        keep=keep,
     )
+
+
+def test_samples_are_told_per_token_in_round_order():
+    now, kept = [0], {}
+    dense = Clockwork(now, 4, 30)
+    slower = iter(range(1000))
+    dense.decode = lambda tokens: (
+        now.__setitem__(0, now[0] + next(slower) * MS) or Clockwork.decode(dense, tokens)
+    )
+    pair = Pair(dense, Clockwork(now, 2, 20))
+    timed({"onnx": pair}, now, keep=kept.__setitem__, rebuilds={"onnx": [Clockwork(now, 1, 9)]})
+    assert list(kept) == [
+        f"latency.onnx.{phase}.{variant}"
+        for phase in ("prefill", "decode")
+        for variant in ("dense", "pruned")
+    ]
+    # Four steps make a sample, the first one is the warm-up: 4 to 7, 8 to 11, ... on top of 30.
+    later = [30 + 4 * number + 1.5 for number in range(1, 7)]
+    assert kept["latency.onnx.decode.dense"].wall_ms.tolist() == later
+    assert kept["latency.onnx.prefill.pruned"].wall_ms.tolist() == [20] * 6
 
 
 def test_metrics_are_times_per_prompt_and_per_token_with_ideal_beside():
