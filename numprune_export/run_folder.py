@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,15 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def stage(self, name: str, where: str, key: str, make: Callable[[Path], None]) -> Stage:
+    def stage(
+        self,
+        name: str,
+        where: str,
+        key: str,
+        make: Callable[[Path], None],
+        *,
+        seconds: float | None = None,
+    ) -> Stage:
         """A finished stage: the one on disk if its key matches, else made by `make`.
 
         Args:
@@ -65,11 +73,11 @@ class RunFolder:
             where: Its folder relative to the run, for example `artifacts/onnx/dense`.
             key: From `key_of`, over all inputs, earlier stages' keys included.
             make: Fills an empty folder; what it raises leaves no trace of the stage.
+            seconds: What it is said to have taken; None: what `make` takes.
         """
         place = self.path / where
-        found = _read_stage(place)
-        if found is not None and found["key"] == key:
-            return Stage(name, key, place, found["seconds"], resumed=True)
+        if (found := self.find(name, where, key)) is not None:
+            return found
         partial = place.with_name(f".{place.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         start = time.perf_counter()
@@ -77,7 +85,7 @@ class RunFolder:
             partial.mkdir(parents=True)
             try:
                 make(partial)
-                seconds = time.perf_counter() - start
+                seconds = time.perf_counter() - start if seconds is None else seconds
                 content = json.dumps({"key": key, "seconds": seconds}) + "\n"
                 (partial / STAGE).write_text(content)
             except BaseException:
@@ -86,6 +94,26 @@ class RunFolder:
             shutil.rmtree(place, ignore_errors=True)
             partial.rename(place)
         return Stage(name, key, place, seconds, resumed=False)
+
+    def find(self, name: str, where: str, key: str) -> Stage | None:
+        """A finished stage with this key, None if there is none."""
+        found = _read_stage(self.path / where)
+        if found is None or found["key"] != key:
+            return None
+        return Stage(name, key, self.path / where, found["seconds"], resumed=True)
+
+    def adopt(self, where: str, other: Stage) -> Stage:
+        """A stage of another folder as one of this one too; its files are linked where the disk can.
+
+        Its time stays what it took when it was made.
+        """
+
+        def link(folder: Path) -> None:
+            shutil.copytree(other.folder, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
+            (folder / STAGE).unlink()  # linked too: written to, it would change there as well
+
+        own = self.stage(other.name, where, other.key, link, seconds=other.seconds)
+        return replace(own, resumed=other.resumed)
 
     def write(self, name: str, text: str) -> Path:
         """Write one text file, whole or not at all."""
@@ -109,9 +137,20 @@ class RunFolder:
             file.write(f"{now} {line}\n")
 
 
+def _link_or_copy(source: str, destination: str) -> None:
+    try:
+        os.link(source, destination)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, destination)
+
+
 @contextmanager
-def open_folder(path: Path) -> Iterator[RunFolder]:
+def open_folder(path: Path, marker: str = MARKER) -> Iterator[RunFolder]:
     """Own `path` for the time of a `with`: create it, or go on with an earlier run in it.
+
+    Args:
+        path: The folder.
+        marker: The file in it that says what kind of folder it is; locked meanwhile.
 
     Raises:
         OutputError: it holds something that is not a run, another process works in it, or it
@@ -119,28 +158,28 @@ def open_folder(path: Path) -> Iterator[RunFolder]:
     """
     if path.exists() and not path.is_dir():
         raise OutputError(f"`{path}` is not a folder", hint="choose another `--out`")
-    if path.is_dir() and not (path / MARKER).exists() and any(path.iterdir()):
+    if path.is_dir() and not (path / marker).exists() and any(path.iterdir()):
         raise OutputError(
             f"`{path}` is not empty and not a run of this tool",
             hint="choose another `--out`, or empty the folder yourself",
         )
     created = [one for one in (path, *path.parents) if not one.exists()]
-    fresh = not (path / MARKER).exists()
+    fresh = not (path / marker).exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        marker = (path / MARKER).open("a")
+        opened = (path / marker).open("a")
     except OSError as error:
         raise OutputError(
             f"cannot write to `{path}`: {error.strerror}", hint="choose another `--out`"
         ) from None
-    with marker:
-        _lock(marker.fileno(), path)
+    with opened:
+        _lock(opened.fileno(), path)
         folder = RunFolder(path)
         try:
             yield folder
         finally:
             if fresh and not any(one.is_dir() for one in path.iterdir()):
-                _remove(path, created)
+                _remove(path, created, marker)
 
 
 @contextmanager
@@ -165,9 +204,9 @@ def finished(path: Path) -> Iterator[None]:
         yield
 
 
-def _remove(path: Path, created: Sequence[Path]) -> None:
+def _remove(path: Path, created: Sequence[Path], marker: str) -> None:
     """Leave nothing of a new run that finished no stage, nor folders that were made for it."""
-    for name in (MARKER, RECIPE, LOG):
+    for name in (marker, RECIPE, LOG):
         (path / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         for folder in created:

@@ -43,10 +43,17 @@ from numprune_export.report.schema import ArtifactSummary, Report, measurements,
 from numprune_export.report.store import to_json
 from numprune_export.report.verdict import summarize
 from numprune_export.run_folder import RECIPE, RunFolder, open_folder
+from numprune_export.shared_folder import SharedFolder
 
 
 def run(
-    recipe: Recipe, *, name: str, folder: Path, search: Sequence[Path], observer: Observer
+    recipe: Recipe,
+    *,
+    name: str,
+    folder: Path,
+    search: Sequence[Path],
+    observer: Observer,
+    shared: Path | None = None,
 ) -> Report:
     """Do the whole job, or what is left of it.
 
@@ -56,6 +63,7 @@ def run(
         folder: The run folder: new, empty, or an earlier run's.
         search: Folders that relative paths in the recipe are looked up in, in order.
         observer: Told of progress.
+        shared: A folder for the stages that say nothing of the budget; other runs find them there.
 
     Returns:
         The report, also written as report.json and report.md.
@@ -68,7 +76,8 @@ def run(
         torch.set_num_threads(recipe.threads)
     source = resolve(recipe.model.source, revision=recipe.model.revision, search=search)
     with open_folder(folder) as run_folder:
-        context = Context(recipe, run_folder, observer)
+        lent = None if shared is None else SharedFolder(shared)
+        context = Context(recipe, run_folder, observer, lent)
         dense = Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
         subject = _subject(recipe, dense, search)
         run_folder.write(RECIPE, recipes.dump(recipe))
@@ -89,10 +98,13 @@ def run(
         stages = [
             *pruned.stages,
             *(one for each in exported for one in each.stages),
-            validated,
+            *validated,
             measured,
         ]
-        metrics = read_metrics(validated) | pruned.budget | read_metrics(measured)
+        metrics: Metrics = {}
+        for stage in validated:
+            metrics |= read_metrics(stage)
+        metrics |= pruned.budget | read_metrics(measured)
         metrics |= time_metrics(stages)
         report = _report(recipe, name, run_folder, pruned, exported, metrics)
         report = report.model_copy(

@@ -19,7 +19,7 @@ from numprune_export.errors import ParityError
 from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.measured import facts_of
-from numprune_export.pipeline.models import VARIANTS, Models, Variant
+from numprune_export.pipeline.models import Models, Variant
 from numprune_export.pipeline.subject import Found, Opener, Subject
 from numprune_export.recipe import Parity as Limits
 from numprune_export.validate import parity
@@ -28,21 +28,25 @@ from numprune_export.validate.precision import computing_in
 
 
 def agree(
-    limits: Limits, subject: Subject, models: Models, exported: Exported, device: Device
+    limits: Limits,
+    subject: Subject,
+    models: Models,
+    exported: Exported,
+    variant: Variant,
+    device: Device,
 ) -> Metrics:
-    """Compare both variants of a target, as graph and as artifact, as far as they can run here.
+    """Compare one variant of a target, as graph and as artifact, as far as they can run here.
 
     Raises:
         ParityError: one disagrees with PyTorch; the message names the first wrong layer.
     """
     found: Metrics = {}
     missing = unchecked(exported)
-    for variant in VARIANTS:
-        for name, opener in subject.openers(exported).items():
-            if name not in missing:
-                heap.release()
-                check = _Check(limits, subject, models, exported, variant, name, opener, device)
-                found |= check.metrics()
+    for name, opener in subject.openers(exported).items():
+        if name not in missing:
+            heap.release()
+            check = _Check(limits, subject, models, exported, variant, name, opener, device)
+            found |= check.metrics()
     return found
 
 

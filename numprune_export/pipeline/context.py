@@ -11,6 +11,7 @@ from numprune_export import heap
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
 from numprune_export.run_folder import RunFolder, Stage, key_of
+from numprune_export.shared_folder import SharedFolder
 from numprune_export.version import __version__
 
 
@@ -21,7 +22,7 @@ class Context:
     recipe: Recipe
     folder: RunFolder
     observer: Observer
-    shared: RunFolder | None = None
+    shared: SharedFolder | None = None
     """Where recipes that differ in nothing that matters find each other's stages."""
 
     def stage(
@@ -32,6 +33,7 @@ class Context:
         make: Callable[[Path], None],
         *,
         shared: bool = False,
+        apart: str = "",
     ) -> Stage:
         """Make or find a stage, and show it.
 
@@ -40,13 +42,18 @@ class Context:
             place: Its folder in the run.
             inputs: All it depends on, JSON-able; the package version is added.
             make: Fills an empty folder.
-            shared: Make it, under a name with its key, in the folder that runs share, if there is one.
+            shared: Make it in the folder that runs share, if there is one, and link it into this one.
+            apart: See SharedFolder.stage.
         """
         self.observer.begin(name)
-        folder, key = self.folder, key_of(__version__, place, *inputs)
+        key = key_of(__version__, place, *inputs)
         if shared and self.shared is not None:
-            folder, place = self.shared, f"{place}-{key[:16]}"
-        stage = folder.stage(name, place, key, make)
+            found = self.folder.find(name, place, key)
+            stage = found or self.folder.adopt(
+                place, self.shared.stage(name, place, key, make, apart=apart)
+            )
+        else:
+            stage = self.folder.stage(name, place, key, make)
         done = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
         self.folder.log(f"{name}: {done}, key {stage.key[:12]}")
         heap.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from numprune_export import corpus
-from numprune_export.artifact import Artifact, Device, Exporter, GraphBacked, Tokens
+from numprune_export.artifact import Artifact, Exporter, GraphBacked, Tokens
 from numprune_export.benchmark.latency import Workload
 from numprune_export.benchmark.memory import measure_memory
 from numprune_export.corpus import Corpus, Windows
@@ -24,7 +25,6 @@ from numprune_export.fisher.output_fisher import next_token_fisher
 from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.decoder_latency import measure_latency
 from numprune_export.pipeline.exporting import Exported
-from numprune_export.pipeline.measured import facts_of, open_artifact, runnable
 from numprune_export.pipeline.models import Dense, Models, Variant
 from numprune_export.pipeline.subject import Opener, Proof
 from numprune_export.progress import Observer
@@ -34,7 +34,7 @@ from numprune_export.score.fisher_obs import WINDOWS, FisherObs
 from numprune_export.validate import parity
 from numprune_export.validate.model_divergence import model_divergence
 from numprune_export.validate.perplexity import perplexity
-from numprune_export.validate.precision import computing_in, rounding_error
+from numprune_export.validate.precision import rounding_error
 from numprune_export.validate.reference import TorchRunner
 
 PROOF_TOKENS = 64
@@ -145,33 +145,27 @@ class DecoderSubject:
         """See Subject.export."""
         return exporter.export(self._family.decoder(model), folder, settings)
 
-    def quality(
-        self, models: Models, exported: Sequence[Exported], device: Device, observer: Observer
-    ) -> Metrics:
-        """`quality.perplexity.*`, in the order from the dense model to each artifact."""
-        here, windows = runnable(exported), self._evaluation.tokens
-        observer.expect((3 + len(here)) * len(windows))
-        found: Metrics = {}
-        for name in ("dense", "masked", "pruned"):
-            model = models.masked() if name == "masked" else getattr(models, name)
-            under = {"runtime": f"torch {torch.__version__}", "device": device}
-            with (
-                computing_in(model, device=device) as placed,
-                TorchRunner(placed, threads=None) as runner,
-            ):
-                found[f"quality.perplexity.{name}"] = perplexity(
-                    runner, windows, batch=self._batch, conditions=under, progress=observer.advance
-                )
-        for one in here:
-            with open_artifact(one, "pruned", windows.shape[1]) as runner:
-                found[f"quality.perplexity.{one.target.name}"] = perplexity(
-                    runner,
-                    windows,
-                    batch=self._batch,
-                    conditions=facts_of(one),
-                    progress=observer.advance,
-                )
-        return found
+    @property
+    def evaluated(self) -> int:
+        """See Subject.evaluated."""
+        return len(self._evaluation.tokens)
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
+        """See Subject.scores: `perplexity`."""
+        windows, tick = self._evaluation.tokens, observer.advance
+        found = perplexity(runner, windows, batch=self._batch, conditions=under, progress=tick)
+        return {"perplexity": found}
+
+    def reference(
+        self, model: PreTrainedModel, threads: int | None = None
+    ) -> AbstractContextManager[Any]:
+        """See Subject.reference."""
+        return TorchRunner(model, threads=threads)
+
+    def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
+        """See Subject.opened."""
+        longest = self._evaluation.tokens.shape[1]
+        return exporter.open(artifact, threads=torch.get_num_threads(), capacity=longest)
 
     def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
         """See Subject.own_error."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from numprune_export.artifact import Artifact, Device, Exporter, Logits, Tokens
+from numprune_export.artifact import Artifact, Exporter, Logits, Tokens
 from numprune_export.benchmark.encoder_cost import encoder_cost, ideal_speedup
 from numprune_export.benchmark.encoder_latency import (
     Bucket,
@@ -31,7 +31,7 @@ from numprune_export.fisher.output_fisher import output_fisher
 from numprune_export.fisher.own_predictions import OwnPredictions
 from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.exporting import Exported
-from numprune_export.pipeline.measured import facts_of, runnable
+from numprune_export.pipeline.measured import facts_of
 from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
 from numprune_export.pipeline.subject import Opener, Proof
 from numprune_export.progress import Observer
@@ -48,7 +48,7 @@ from numprune_export.tasks.tokenize import Reading
 from numprune_export.validate import encoder_parity
 from numprune_export.validate.encoder_reference import TorchEncoderRunner
 from numprune_export.validate.model_divergence import model_divergence
-from numprune_export.validate.precision import computing_in, own_error
+from numprune_export.validate.precision import own_error
 
 PROOF_ROWS = 2
 PARITY_ROWS = 3
@@ -195,28 +195,27 @@ class EncoderSubject:
         target = _encoder_target(exporter)
         return target.export_encoder(self._family.encoder(model), folder, settings)
 
-    def quality(
-        self, models: Models, exported: Sequence[Exported], device: Device, observer: Observer
-    ) -> Metrics:
-        """`quality.<score>.*`, the score that counts first, from the dense model to each artifact."""
-        here = runnable(exported)
-        observer.expect((3 + len(here)) * len(self._evaluation))
-        found: dict[str, Metrics] = {}
-        for name in ("dense", "masked", "pruned"):
-            model = models.masked() if name == "masked" else getattr(models, name)
-            under = {"runtime": f"torch {torch.__version__}", "device": device}
-            with computing_in(model, device=device) as placed, self._torch(placed) as runner:
-                found[name] = self._scores(runner, under, observer)
-        for one in here:
-            target = _encoder_target(one.target.exporter)
-            artifact, threads = one.artifacts["pruned"], torch.get_num_threads()
-            with target.open_encoder(artifact, threads=threads) as runner:
-                found[one.target.name] = self._scores(runner, facts_of(one), observer)
-        scores = list(found["dense"])
-        scores.sort(key=lambda score: score != self._headline)
-        return {
-            f"quality.{score}.{name}": one[score] for score in scores for name, one in found.items()
-        }
+    @property
+    def evaluated(self) -> int:
+        """See Subject.evaluated."""
+        return len(self._evaluation)
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
+        """See Subject.scores: of the task."""
+        run = Run(conditions=under, progress=observer.advance)
+        found = self._task.evaluate(runner, self._evaluation, run)
+        metrics = found.metrics(seed=self._recipe.benchmark.seed)
+        return dict(sorted(metrics.items(), key=lambda one: one[0] != self._headline))
+
+    def reference(
+        self, model: PreTrainedModel, threads: int | None = None
+    ) -> AbstractContextManager[Any]:
+        """See Subject.reference."""
+        return self._torch(model, threads)
+
+    def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
+        """See Subject.opened."""
+        return _encoder_target(exporter).open_encoder(artifact, threads=torch.get_num_threads())
 
     def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
         """See Subject.own_error."""
@@ -313,14 +312,6 @@ class EncoderSubject:
             for variant in VARIANTS
         ]
         return ideal_speedup(*costs)
-
-    def _scores(
-        self, runner: EncoderRunner, under: Mapping[str, Any], observer: Observer
-    ) -> Metrics:
-        run = Run(conditions=under, progress=observer.advance)
-        return self._task.evaluate(runner, self._evaluation, run).metrics(
-            seed=self._recipe.benchmark.seed
-        )
 
     def _torch(self, model: PreTrainedModel, threads: int | None = None) -> TorchEncoderRunner:
         return TorchEncoderRunner(model, self._family, threads=threads)

@@ -14,7 +14,8 @@ from numprune_export.artifact import Artifact, Exporter
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import VARIANTS, Models, Variant
 from numprune_export.recipe import Recipe
-from numprune_export.run_folder import Stage
+from numprune_export.report.environment import describe
+from numprune_export.run_folder import Stage, key_of
 
 
 @dataclass(frozen=True)
@@ -79,5 +80,17 @@ def _export_one(
 
     inputs = [models.key(variant), target.settings.model_dump()]
     return context.stage(
-        f"export.{target.name}.{variant}", f"artifacts/{target.name}/{variant}", inputs, make
+        f"export.{target.name}.{variant}",
+        f"artifacts/{target.name}/{variant}",
+        inputs,
+        make,
+        shared=variant == "dense",
+        apart=_device(target),
     )
+
+
+def _device(target: Target) -> str:
+    """The GPU that an engine is built for; a graph runs on any processor."""
+    if target.exporter.device == "cpu":
+        return ""
+    return key_of(*(gpu.model_dump() for gpu in describe().gpus))

@@ -59,6 +59,11 @@ def reference_device(exported: Sequence[Exported]) -> Device:
     return "cuda" if gpu and torch.cuda.is_available() else "cpu"
 
 
+def dense_keys(exported: Sequence[Exported]) -> list[Any]:
+    """What the dense artifacts' numbers depend on."""
+    return [[one.stages[0].key, one.target.cannot_run] for one in exported]
+
+
 def keys(models: Models, exported: Sequence[Exported]) -> list[Any]:
     """What the numbers of a stage depend on: the models, the artifacts, and which of them can run."""
     own = [models.key(variant) for variant in VARIANTS]

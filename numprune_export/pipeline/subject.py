@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from numprune_export.artifact import Artifact, Device, Exporter
+from numprune_export.artifact import Artifact, Exporter
 from numprune_export.corpus import Windows
 from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.exporting import Exported
@@ -96,10 +97,33 @@ class Subject(Protocol):
         """
         ...
 
-    def quality(
-        self, models: Models, exported: Sequence[Exported], device: Device, observer: Observer
-    ) -> Metrics:
-        """`quality.*` of the dense, the masked and the pruned model, and of every artifact."""
+    @property
+    def evaluated(self) -> int:
+        """How many texts `scores` runs: its steps of progress."""
+        ...
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
+        """How good an open model is on the evaluation texts, by score, the one that counts first.
+
+        Args:
+            runner: Of a model of this subject's kind.
+            under: What else the numbers hold under: runtime, device.
+            observer: Told of texts done.
+        """
+        ...
+
+    def reference(
+        self, model: PreTrainedModel, threads: int | None = None
+    ) -> AbstractContextManager[Any]:
+        """PyTorch as a runner; `threads` None: as many as torch uses now."""
+        ...
+
+    def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
+        """An artifact, open for the evaluation texts.
+
+        Raises:
+            UnsupportedModelError: this target does not take such a model.
+        """
         ...
 
     def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:

@@ -5,32 +5,80 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from numprune_export.artifact import Device
+from numprune_export.metric import Metrics
 from numprune_export.pipeline import agreement
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exporting import Exported
-from numprune_export.pipeline.measured import keys, reference_device, write_metrics
+from numprune_export.pipeline.measured import (
+    dense_keys,
+    keys,
+    reference_device,
+    write_metrics,
+)
 from numprune_export.pipeline.models import Models
+from numprune_export.pipeline.quality import quality
 from numprune_export.pipeline.sizes import size_metrics
 from numprune_export.pipeline.subject import Subject
+from numprune_export.progress import Observer
+from numprune_export.recipe import Parity
 from numprune_export.run_folder import Stage
 
 
 def validate(
     context: Context, subject: Subject, models: Models, exported: Sequence[Exported]
-) -> Stage:
-    """Everything about quality and exactness that this machine can measure.
+) -> tuple[Stage, Stage]:
+    """Everything about quality and exactness that this machine can measure: first what is the same
+    for every budget, then the rest.
 
     Raises:
         ParityError: an artifact differs from PyTorch by more than the recipe's tolerance.
     """
-    limits, device = context.recipe.parity, reference_device(exported)
+    limits, device, observer = context.recipe.parity, reference_device(exported), context.observer
+    settings = [subject.evaluation_key, limits.model_dump(), device]
+
+    def make_dense(folder: Path) -> None:
+        write_metrics(folder, of_dense(limits, subject, models, exported, device, observer))
 
     def make(folder: Path) -> None:
         metrics = size_metrics(models, exported)
-        metrics |= subject.quality(models, exported, device, context.observer)
-        for one in exported:
-            metrics |= agreement.agree(limits, subject, models, one, device)
+        metrics |= of_pruned(limits, subject, models, exported, device, observer)
         write_metrics(folder, metrics)
 
-    inputs = [*keys(models, exported), subject.evaluation_key, limits.model_dump(), device]
-    return context.stage("validate", "validate", inputs, make)
+    dense = [models.key("dense"), *dense_keys(exported), *settings]
+    return (
+        context.stage("validate.dense", "validate-dense", dense, make_dense, shared=True),
+        context.stage("validate", "validate", [*keys(models, exported), *settings], make),
+    )
+
+
+def of_dense(
+    limits: Parity,
+    subject: Subject,
+    models: Models,
+    exported: Sequence[Exported],
+    device: Device,
+    observer: Observer,
+) -> Metrics:
+    """`quality.*.dense`, `parity.*.dense.*`. Raises as `validate` does."""
+    metrics = quality(subject, models, ["dense"], [], device, observer)
+    for one in exported:
+        metrics |= agreement.agree(limits, subject, models, one, "dense", device)
+    return metrics
+
+
+def of_pruned(
+    limits: Parity,
+    subject: Subject,
+    models: Models,
+    exported: Sequence[Exported],
+    device: Device,
+    observer: Observer,
+    names: Sequence[str] = ("masked", "pruned"),
+) -> Metrics:
+    """`quality.*` of the masked and the pruned model and of its artifacts, and `parity.*` of these.
+    Raises as `validate` does."""
+    metrics = quality(subject, models, names, exported, device, observer)
+    for one in exported:
+        metrics |= agreement.agree(limits, subject, models, one, "pruned", device)
+    return metrics

@@ -14,6 +14,7 @@ STAGES = (
     "prune",
     "export.onnx.dense",
     "export.onnx.pruned",
+    "validate.dense",
     "validate",
     "benchmark",
 )

@@ -149,17 +149,18 @@ def test_the_checkpoint_says_where_it_came_from(finished):
 
 def test_the_log_tells_every_stage_once(finished):
     lines = (finished[0] / "log").read_text().splitlines()
-    assert [line.split()[1] for line in lines[:8]] == [
+    assert [line.split()[1] for line in lines[:9]] == [
         "calibrate:",
         "score:",
         "allocate:",
         "prune:",
         "export.onnx.dense:",
         "export.onnx.pruned:",
+        "validate.dense:",
         "validate:",
         "benchmark:",
     ]
-    assert all("made in" in line for line in lines[:8])
+    assert all("made in" in line for line in lines[:9])
 
 
 def test_running_again_does_nothing_and_reports_the_same(finished, report):
@@ -167,7 +168,7 @@ def test_running_again_does_nothing_and_reports_the_same(finished, report):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("stage.json")}
     again = command("run", "small.yaml", "--out", "out", cwd=folder.parent)
     assert again.code == 0, again.err
-    assert again.err.count("as before") == 8
+    assert again.err.count("as before") == 9
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("stage.json")} == before
     assert json.loads((folder / "report.json").read_text())["metrics"] == report["metrics"]
 
@@ -177,12 +178,12 @@ def test_running_again_does_nothing_and_reports_the_same(finished, report):
     [
         (
             "compensate=bias",
-            ("statistics", "scores", "plan", "artifacts/onnx/dense"),
+            ("statistics", "scores", "plan", "artifacts/onnx/dense", "validate-dense"),
             ("model", "artifacts/onnx/pruned", "validate", "benchmark"),
         ),
         (
             "calibration.seed=7",
-            ("artifacts/onnx/dense",),
+            ("artifacts/onnx/dense", "validate-dense"),
             (
                 "statistics",
                 "scores",
