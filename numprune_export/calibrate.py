@@ -37,6 +37,13 @@ class Statistics:
     """(1 / tokens)·Σ g gᵀ, fp64, over tokens, g the gradient of the summed loss with respect to the
     consumer's output, where a method asked for it."""
 
+    @classmethod
+    def of_nothing(cls, site: Site) -> Statistics:
+        """Sums over no tokens: where nothing reads moments, none are gathered."""
+        width = site.units * site.consumer_width
+        none = torch.zeros(1, 1, dtype=torch.float32).expand(width, width)
+        return cls(none, none[0].double(), 0, site.consumer_width)
+
     @property
     def mean(self) -> Float[Tensor, " n"]:
         return self.total / self.tokens

@@ -25,9 +25,11 @@ from numprune_export.estimate.shapes import shapes_of
 from numprune_export.estimate.stages import Job
 from numprune_export.estimate.texts import texts_of
 from numprune_export.family import Family, RotaryDecoder
+from numprune_export.pipeline.calibrated import reads_moments
 from numprune_export.products import products
 from numprune_export.recipe import Recipe
 from numprune_export.recipe.schema import timing_of
+from numprune_export.score.fisher_obs import FisherObs
 
 
 def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple[Job, float]:
@@ -83,7 +85,11 @@ def _disk(job: Job) -> dict[str, float]:
     rounds = [
         shapes.shrunk(recipe.keep ** (one / recipe.rounds)) for one in range(1, recipe.rounds)
     ]
-    statistics = sum(sum(4.0 * site.width**2 for site in one.sites) for one in (shapes, *rounds))
+    squares = [8.0 * one.inputs**2 for each in (shapes, *rounds) for one in each.sites]
+    fisher = isinstance(recipe.score, FisherObs) and recipe.score.metric == "fisher"
+    statistics = sum(squares) if fisher else 0.0
+    if reads_moments(recipe):
+        statistics += sum(4.0 * site.width**2 for one in (shapes, *rounds) for site in one.sites)
     small = shapes.shrunk(recipe.keep)
     artifacts = len(recipe.targets) * float(shapes.bytes + small.bytes)
     return {"statistics": statistics, "model": float(small.bytes), "artifacts": artifacts}

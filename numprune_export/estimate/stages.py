@@ -16,6 +16,7 @@ from numprune_export.estimate.work import Work, total
 from numprune_export.fisher.budget import Search
 from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.pipeline.calibrated import reads_moments
 from numprune_export.pipeline.decoders import DIVERGENCE_SEQUENCES, PROOF_TOKENS
 from numprune_export.pipeline.encoders import DIVERGENCE_EXAMPLES
 from numprune_export.recipe import Recipe
@@ -83,23 +84,21 @@ class Job:
         start = self.shapes.shrunk(before) if number > 1 else self.shapes
         made = self._one_shot(self.shapes, after) if number > 1 else Work({})
         held = float(self.shapes.bytes) + (start.bytes if number > 1 else 0)
-        calibrate = self._calibrate(start)
         text = memory.TEXT * self.texts.bytes if number == 1 else 0.0
-        yield Step(
-            f"calibrate{suffix}",
-            calibrate.work + made,
-            held + text + calibrate.memory,
-            calibrate.kernels,
-        )
-        gradients = self._gradients(start)
-        if gradients is not None:
-            held_too = held + gradients.memory
-            yield Step(f"gradients{suffix}", gradients.work, held_too, gradients.kernels)
+        learned = (("calibrate", self._calibrate(start)), ("gradients", self._gradients(start)))
+        for name, one in learned:
+            if one is not None:
+                need = held + text + one.memory
+                yield Step(f"{name}{suffix}", one.work + made, need, one.kernels)
+                made, text = Work({}), 0.0
         yield Step(f"score{suffix}", self._score(start), held + memory.solving(start))
         suffix, allocate = "" if last else f"-{number}", self._allocate(start, after)
         yield Step(f"allocate{suffix}", allocate.work, held + allocate.memory, allocate.kernels)
 
-    def _calibrate(self, start: Shapes) -> Step:
+    def _calibrate(self, start: Shapes) -> Step | None:
+        """None: nothing reads moments."""
+        if not reads_moments(self.recipe):
+            return None
         texts = self.texts
         work = total(passes.forward(start, block, texts) for block in start.blocks)
         work += total(passes.gram(one, texts) for one in start.sites)

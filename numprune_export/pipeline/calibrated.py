@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
 
 from numprune_export import statistics_folder
 from numprune_export.calibrate import Statistics
+from numprune_export.compensate.bias import Bias
+from numprune_export.compensate.closed_form import ClosedForm
+from numprune_export.curves import Curves
 from numprune_export.plan import Site
+from numprune_export.recipe import Recipe
 from numprune_export.run_folder import Stage, key_of
+from numprune_export.score.fisher import Fisher
+from numprune_export.score.magnitude import Magnitude
+from numprune_export.score.random import Random
+
+
+def reads_moments(recipe: Recipe) -> bool:
+    """Whether any step asks for moments of the starting model's activations."""
+    repair, settings = recipe.compensate, recipe.allocate
+    return (
+        not isinstance(recipe.score, Fisher | Magnitude | Random)
+        or (isinstance(repair, ClosedForm | Bias) and repair.order == "one_shot")
+        or (isinstance(settings, Curves) and len(settings.candidates) > 1)
+        or recipe.rounds > 1
+    )
 
 
 @dataclass(frozen=True)
 class Calibrated:
     """Finished stages, read site by site."""
 
-    statistics: Stage
-    """Moments of the consumers' inputs: the same for every score and repair."""
+    statistics: Stage | None
+    """Moments of the consumers' inputs: the same for every score and repair. None: nothing reads
+    them."""
     gradients: Stage | None
     """None: the score needs none."""
 
@@ -32,6 +51,8 @@ class Calibrated:
 
     def read(self, site: Site) -> Statistics:
         """All that is known of one site."""
+        if self.statistics is None:
+            return replace(Statistics.of_nothing(site), unit_gradients=self.unit_gradients(site))
         gradients = None if self.gradients is None else self.gradients.folder
         return statistics_folder.read_site(self.statistics.folder, site, gradients)
 

@@ -88,6 +88,7 @@ def _prune(
     # The plan itself too: its file may have been edited since it was made.
     inputs = [
         last.allocated.key,
+        windows_key(subject.calibration),
         last.plan.to_json(),
         recipe.compensate.model_dump(),
         recipe.products,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from numprune_export import calibrate, prune, statistics_folder
 from numprune_export.corpus import Windows
-from numprune_export.pipeline.calibrated import Calibrated
+from numprune_export.pipeline.calibrated import Calibrated, reads_moments
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.planning import REMOVALS, SCORES, Planning, interim, read_plan
 from numprune_export.pipeline.start import Start
@@ -40,10 +40,12 @@ class Round:
 
     @cached_property
     def calibrated(self) -> Calibrated:
-        """Statistics of the starting model, and whatever gradients the score needs."""
+        """Whatever the recipe needs of statistics of the starting model, and of gradients."""
         subject, windows = self.subject, self.subject.calibration
         inputs = [self.start.key, windows_key(windows), subject.calibration_batch]
-        statistics = self._learned("calibrate", "statistics", inputs, self._write_statistics)
+        statistics = None
+        if reads_moments(self.context.recipe):
+            statistics = self._learned("calibrate", "statistics", inputs, self._write_statistics)
         if subject.gradients_key is None:
             return Calibrated(statistics, None)
         inputs.append(subject.gradients_key)
@@ -56,7 +58,9 @@ class Round:
         """`scores.safetensors`, per input of a consumer; `removals.safetensors`, per site."""
         recipe = self.context.recipe
         units = [(site.name, site.units) for site in self.start.sites]
-        inputs = [self.calibrated.key, units, recipe.score.model_dump(), recipe.seed]
+        inputs = [
+            self.start.key, self.calibrated.key, units, recipe.score.model_dump(), recipe.seed
+        ]  # fmt: skip
         if isinstance(recipe.score, Numerical):  # the only one that asks how much will stay
             inputs.append(recipe.keep)
         return self._learned("score", "scores", inputs, self._write_scores)
@@ -119,12 +123,9 @@ class Round:
         return self.context.stage(name, place, [*inputs, precision], quickly, shared=shared)
 
     def _write_statistics(self, folder: Path) -> None:
-        model, family, sites = self.start.model, self.start.family, self.start.sites
+        model, family = self.start.model, self.start.family
         windows, observer = self.subject.calibration, self.context.observer
-        size = sum(one.numel() * one.element_size() for one in model.parameters())
-        artifacts = 2 * len(self.context.recipe.targets)
-        needed = statistics_folder.size_bytes(sites) + (1 + artifacts) * size
-        require_space(self.context.folder.path, needed)
+        self._require_space(statistics_folder.size_bytes(self.start.sites))
         batch, tick = self.subject.calibration_batch, observer.advance
         observer.expect(len(family.block_list(model)) * len(windows.tokens))
         for block, found in enumerate(calibrate.collect(model, family, windows, batch, tick)):
@@ -132,8 +133,17 @@ class Round:
 
     def _write_gradients(self, folder: Path) -> None:
         model, observer = self.start.model, self.context.observer
+        if isinstance(self.context.recipe.score, FisherObs):
+            hidden = int(model.config.hidden_size)
+            self._require_space(8 * hidden**2 * len(self.start.sites))
         statistics_folder.write_gradients(folder, self.subject.gradients(model, observer))
         statistics_folder.write_output_fisher(folder, self.subject.output_fisher(model, observer))
+
+    def _require_space(self, learned: int) -> None:
+        """For so many bytes, and for all that the run will write after them."""
+        model, artifacts = self.start.model, 2 * len(self.context.recipe.targets)
+        size = sum(one.numel() * one.element_size() for one in model.parameters())
+        require_space(self.context.folder.path, learned + (1 + artifacts) * size)
 
     def _write_scores(self, folder: Path) -> None:
         model, family = self.start.model, self.start.family

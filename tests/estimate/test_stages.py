@@ -38,7 +38,7 @@ def test_twice_the_text_takes_calibration_twice_as_long(job, preset):
 
 def test_twice_the_text_of_an_encoder_takes_its_gradients_twice_as_long(encoder_job):
     few, many = (
-        encoder_job(method="paper-fisher", sequences=count).steps()[2] for count in (64, 128)
+        encoder_job(method="paper-fisher", sequences=count).steps()[1] for count in (64, 128)
     )
     assert few.name == "gradients"
     for kind in ("products", "attention_back", "elementwise"):
@@ -76,7 +76,7 @@ def test_every_score_has_its_cost(job, score):
     least, taken = seconds(job(score="magnitude")), seconds(job(score=score, **allocate))
     dear = score in ("numerical", "fisher_obs")
     assert (taken["score"] > least["score"]) == dear
-    assert taken["calibrate"] == least["calibrate"]
+    assert ("calibrate" in taken) == (score not in ("magnitude", "random"))
     assert ("gradients" in taken) == (score == "fisher_obs")
 
 

@@ -235,7 +235,13 @@ def test_a_budget_in_milliseconds_that_cannot_be_is_said(tmp_path, changes, mess
 def test_running_again_does_nothing(finished):
     again = command("run", "encoder.yaml", "--out", "out", cwd=finished.parent)
     assert again.code == 0, again.err
-    assert again.err.count("as before") == 9
+    assert again.err.count("as before") == 7
+
+
+def test_no_moments_are_gathered_where_nothing_reads_them(finished):
+    """Scores are gradients, and the refit gathers its own."""
+    assert (finished / "gradients" / "gradients.safetensors").is_file()
+    assert not (finished / "statistics").exists()
 
 
 def test_a_language_models_text_is_refused_for_an_encoder(tmp_path):
