@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from numprune_export.artifact import Tokens
-from numprune_export.benchmark.interleave import Contender, Keep, keep_none, paired
+from numprune_export.benchmark.interleave import Contender, Keep, in_sessions, keep_none, rounds_of
 from numprune_export.benchmark.timed import speedup, times
 from numprune_export.encoder import EncoderRunner
 from numprune_export.errors import InputError
@@ -41,6 +41,8 @@ class EncoderWorkload:
     buckets: tuple[Bucket, ...]
     warmup: int
     samples: int
+    sessions: int = 1
+    """Times the models are opened anew, the rounds shared among them."""
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or not self.tokens.size:
@@ -48,6 +50,11 @@ class EncoderWorkload:
                 f"benchmark text of shape `{self.tokens.shape}` is not rows of tokens",
                 hint="give token ids of shape (rows, tokens)",
             )
+
+    @property
+    def rounds(self) -> int:
+        """Of each bucket, warm-up included."""
+        return self.sessions * (self.warmup + rounds_of(self.samples, self.sessions))
 
     def inputs(self, bucket: Bucket) -> Tokens:
         """Token ids of the bucket's shape."""
@@ -70,6 +77,7 @@ def measure_encoders(
     *,
     ideal: Callable[[Bucket], float],
     conditions: Mapping[str, Mapping[str, Any]],
+    reopen: Mapping[str, Callable[[], None]] | None = None,
     seed: int = 0,
     clock: Callable[[], int] = perf_counter_ns,
     cpu_clock: Callable[[], int] = process_time_ns,
@@ -84,8 +92,9 @@ def measure_encoders(
             multiply-accumulates at every size, also where so few tokens are run that reading the
             weights takes as long.
         conditions: Per target, what else holds: dtype, threads, device, runtime version.
+        reopen: Per target that can be, what opens its pair anew; the others stay as they are.
         seed: Of the bootstrap.
-        progress: Called with 1 after every round; there are buckets * (warmup + samples).
+        progress: Called with 1 after every round; there are buckets * `workload.rounds`.
         keep: Told the samples of every target's dense and pruned model at every bucket.
 
     Returns:
@@ -97,34 +106,50 @@ def measure_encoders(
         RecipeError: fewer samples than an interval needs.
     """
     found: Metrics = {}
-    for bucket in workload.buckets:
-        timings = paired(
-            {
+    reopen = reopen or {}
+    timed = in_sessions(
+        {
+            bucket: {
                 f"{target}.{variant}": _contender(getattr(pair, variant), workload.inputs(bucket))
                 for target, pair in targets.items()
                 for variant in ("dense", "pruned")
-            },
-            warmup=workload.warmup,
-            samples=workload.samples,
-            clock=clock,
-            cpu_clock=cpu_clock,
-            progress=progress,
-        )
+            }
+            for bucket in workload.buckets
+        },
+        sessions=workload.sessions,
+        warmup=workload.warmup,
+        samples=workload.samples,
+        reopen=reopen.values(),
+        clock=clock,
+        cpu_clock=cpu_clock,
+        progress=progress,
+    )
+    for bucket, timings in timed.items():
         tokens = bucket.batch * bucket.length
         for target in targets:
+            sessions = workload.sessions if target in reopen else 1
             under = {
                 "batch": bucket.batch,
                 "length": bucket.length,
                 "ideal_from": "MACs",
                 **conditions[target],
             }
+            under |= {"sessions": sessions} if sessions > 1 else {}
             dense, pruned = timings[f"{target}.dense"], timings[f"{target}.pruned"]
             name = f"latency.{target}.forward.{bucket.name}"
             keep(f"{name}.dense", dense)
             keep(f"{name}.pruned", pruned)
             found |= times(f"{name}.dense", dense, tokens, under)
             found |= times(f"{name}.pruned", pruned, tokens, under)
-            found |= speedup(name, dense, pruned, ideal=ideal(bucket), under=under, seed=seed)
+            found |= speedup(
+                name,
+                dense,
+                pruned,
+                ideal=ideal(bucket),
+                under=under,
+                seed=seed,
+                sessions=sessions,
+            )
     return found
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns, process_time_ns
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from numprune_export.errors import RecipeError
 
 MINIMUM_SAMPLES = 5
 """Fewer rounds cannot carry a bootstrap interval: it would be narrow whatever the noise."""
+
+
+Key = TypeVar("Key")
 
 
 def _nothing() -> None: ...
@@ -44,6 +48,61 @@ Keep = Callable[[str, Samples], None]
 def keep_none(_name: str, _samples: Samples) -> None: ...
 
 
+def rounds_of(samples: int, sessions: int) -> int:
+    """Rounds of each session, so that all together are at least `samples`."""
+    return -(-samples // sessions)
+
+
+def in_sessions(
+    fields: Mapping[Key, Mapping[str, Contender]],
+    *,
+    sessions: int,
+    warmup: int,
+    samples: int,
+    reopen: Iterable[Callable[[], None]] = (),
+    clock: Callable[[], int] = perf_counter_ns,
+    cpu_clock: Callable[[], int] = process_time_ns,
+    progress: Callable[[int], None] | None = None,
+) -> dict[Key, dict[str, Samples]]:
+    """Time several fields of contenders, each by `rounds_of(samples, sessions)` rounds a session.
+
+    How fast a loaded model runs depends by some percent on where its weights came to lie in memory.
+    That is as it is until the model is loaded again, and no number of rounds shows it.
+
+    Args:
+        fields: The contenders of each thing that is timed, such as a phase or a shape.
+        warmup: Untimed rounds, per session.
+        samples: At least as many rounds in all.
+        reopen: What loads models anew; called between sessions.
+
+    Returns:
+        Rounds in order, session after session.
+
+    Raises:
+        RecipeError: `samples` is below `MINIMUM_SAMPLES`.
+    """
+    _enough(samples)
+    each = rounds_of(samples, sessions)
+    found: dict[Key, list[dict[str, Samples]]] = {key: [] for key in fields}
+    for session in range(sessions):
+        for open_anew in reopen if session else ():
+            open_anew()
+        for key, contenders in fields.items():
+            rounds = _rounds(contenders, warmup, each, session * each, clock, cpu_clock, progress)
+            found[key].append(rounds)
+    return {key: _joined(parts) for key, parts in found.items()}
+
+
+def _joined(parts: Sequence[Mapping[str, Samples]]) -> dict[str, Samples]:
+    return {
+        name: Samples(
+            np.concatenate([one[name].wall_ms for one in parts]),
+            np.concatenate([one[name].cpu_ms for one in parts]),
+        )
+        for name in parts[0]
+    }
+
+
 def paired(
     contenders: Mapping[str, Contender | Callable[[], None]],
     *,
@@ -66,11 +125,28 @@ def paired(
     Raises:
         RecipeError: `samples` is below `MINIMUM_SAMPLES`.
     """
+    _enough(samples)
+    return _rounds(contenders, warmup, samples, 0, clock, cpu_clock, progress)
+
+
+def _enough(samples: int) -> None:
     if samples < MINIMUM_SAMPLES:
         raise RecipeError(
             f"`{samples}` latency samples cannot carry a confidence interval",
             hint=f"take at least {MINIMUM_SAMPLES}",
         )
+
+
+def _rounds(
+    contenders: Mapping[str, Contender | Callable[[], None]],
+    warmup: int,
+    samples: int,
+    first: int,
+    clock: Callable[[], int],
+    cpu_clock: Callable[[], int],
+    progress: Callable[[int], None] | None,
+) -> dict[str, Samples]:
+    """Some rounds; `first` is the number of the first one that counts, for the order of turns."""
     field = {
         name: one if isinstance(one, Contender) else Contender(one)
         for name, one in contenders.items()
@@ -78,7 +154,7 @@ def paired(
     wall: dict[str, list[float]] = {name: [] for name in field}
     cpu: dict[str, list[float]] = {name: [] for name in field}
     for number in range(warmup + samples):
-        for name in _order(list(field), number):
+        for name in _order(list(field), first + number):
             wall_ns, cpu_ns = _time(field[name], clock, cpu_clock)
             if number >= warmup:
                 wall[name].append(wall_ns / 1e6)

@@ -10,7 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from numprune_export.artifact import DecoderRunner, Tokens
-from numprune_export.benchmark.interleave import Contender, Keep, Samples, keep_none, paired
+from numprune_export.benchmark.interleave import (
+    Contender,
+    Keep,
+    Samples,
+    in_sessions,
+    keep_none,
+    rounds_of,
+)
 from numprune_export.benchmark.statistics import percentile
 from numprune_export.benchmark.timed import speedup, times
 from numprune_export.errors import InputError
@@ -32,6 +39,8 @@ class Workload:
     """Tokens per decode sample; a sample is their mean time."""
     warmup: int
     samples: int
+    sessions: int = 1
+    """Times the models are opened anew, the rounds shared among them."""
 
     def __post_init__(self) -> None:
         longest = max(self.prefill_length, self.past_length)
@@ -45,6 +54,11 @@ class Workload:
     def capacity(self) -> int:
         """The longest sequence a runner must hold."""
         return max(self.prefill_length, self.past_length + self.decode_steps)
+
+    @property
+    def rounds(self) -> int:
+        """Of each phase, warm-up included."""
+        return self.sessions * (self.warmup + rounds_of(self.samples, self.sessions))
 
     @property
     def batch(self) -> int:
@@ -79,6 +93,7 @@ def measure_decoders(
     ideal: Mapping[Phase, float],
     conditions: Mapping[str, Mapping[str, Any]],
     rebuilds: Mapping[str, Sequence[DecoderRunner]] | None = None,
+    reopen: Mapping[str, Callable[[], None]] | None = None,
     seed: int = 0,
     clock: Callable[[], int] = perf_counter_ns,
     cpu_clock: Callable[[], int] = process_time_ns,
@@ -92,8 +107,9 @@ def measure_decoders(
         ideal: The speed-up that the removed work allows (`cost.ideal_speedups`).
         conditions: Per target, what else holds: dtype, threads, device, runtime version.
         rebuilds: Per target, further builds of its pruned model, timed in the same rounds.
+        reopen: Per target that can be, what opens its pair anew; the others stay as they are.
         seed: Of the bootstrap.
-        progress: Called with 1 after every round; there are 2 * (warmup + samples).
+        progress: Called with 1 after every round; there are 2 * `workload.rounds`.
         keep: Told the samples of every target's dense and pruned model, as times per token.
 
     Returns:
@@ -108,25 +124,32 @@ def measure_decoders(
         RecipeError: fewer samples than an interval needs.
     """
     found: Metrics = {}
-    rebuilds = rebuilds or {}
-    for phase in PHASES:
-        runners = {
-            f"{target}.{variant}": getattr(pair, variant)
-            for target, pair in targets.items()
-            for variant in ("dense", "pruned")
-        }
-        for target, builds in rebuilds.items():
-            runners |= {f"{target}.build{index}": one for index, one in enumerate(builds)}
-        timings = paired(
-            {name: _contender(phase, one, workload) for name, one in runners.items()},
-            warmup=workload.warmup,
-            samples=workload.samples,
-            clock=clock,
-            cpu_clock=cpu_clock,
-            progress=progress,
-        )
+    rebuilds, reopen = rebuilds or {}, reopen or {}
+    runners = {
+        f"{target}.{variant}": getattr(pair, variant)
+        for target, pair in targets.items()
+        for variant in ("dense", "pruned")
+    }
+    for target, builds in rebuilds.items():
+        runners |= {f"{target}.build{index}": one for index, one in enumerate(builds)}
+    timed = in_sessions(
+        {
+            phase: {name: _contender(phase, one, workload) for name, one in runners.items()}
+            for phase in PHASES
+        },
+        sessions=workload.sessions,
+        warmup=workload.warmup,
+        samples=workload.samples,
+        reopen=reopen.values(),
+        clock=clock,
+        cpu_clock=cpu_clock,
+        progress=progress,
+    )
+    for phase, timings in timed.items():
         for target in targets:
+            sessions = workload.sessions if target in reopen else 1
             under = {**workload.conditions(phase), **conditions[target]}
+            under |= {"sessions": sessions} if sessions > 1 else {}
             dense = _per_token(timings[f"{target}.dense"], phase, workload)
             pruned = _per_token(timings[f"{target}.pruned"], phase, workload)
             name = f"latency.{target}.{phase}"
@@ -134,7 +157,9 @@ def measure_decoders(
             keep(f"{name}.pruned", pruned)
             found |= times(f"{name}.dense", dense, workload.timed_tokens(phase), under)
             found |= times(f"{name}.pruned", pruned, workload.timed_tokens(phase), under)
-            found |= speedup(name, dense, pruned, ideal=ideal[phase], under=under, seed=seed)
+            found |= speedup(
+                name, dense, pruned, ideal=ideal[phase], under=under, seed=seed, sessions=sessions
+            )
             if rebuilds.get(target):
                 count = len(rebuilds[target])
                 others = [timings[f"{target}.build{index}"] for index in range(count)]

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from numprune_export.benchmark.interleave import Samples
-from numprune_export.benchmark.statistics import percentile, ratio_of_medians
+from numprune_export.benchmark.statistics import (
+    MINIMUM_SESSIONS,
+    Ratio,
+    percentile,
+    ratio_of_medians,
+    ratio_over_sessions,
+)
 from numprune_export.metric import Metric, Metrics
 
 
@@ -38,14 +47,22 @@ def speedup(
     ideal: float,
     under: Mapping[str, Any],
     seed: int,
+    sessions: int = 1,
 ) -> Metrics:
     """`<name>.{speedup,speedup_low,speedup_high,ideal,of_ideal,cpu_speedup}` of paired rounds.
 
     Args:
         ideal: The speed-up that the removed work allows.
-        seed: Of the bootstrap.
+        seed: Of the bootstrap, where there are too few sessions for an interval over them.
+        sessions: How often the two were opened anew, in equal shares of the rounds.
     """
-    ratio = ratio_of_medians(dense.wall_ms, pruned.wall_ms, seed=seed)
+
+    def compared(first: NDArray[np.float64], second: NDArray[np.float64]) -> Ratio:
+        if sessions < MINIMUM_SESSIONS:
+            return ratio_of_medians(first, second, seed=seed)
+        return ratio_over_sessions(first, second, sessions=sessions)
+
+    ratio = compared(dense.wall_ms, pruned.wall_ms)
     count = len(dense.wall_ms)
     values = {
         "speedup_low": ratio.low,
@@ -57,7 +74,7 @@ def speedup(
     # Zero where the system counts processor time more coarsely than a sample is long. A GPU's work
     # is not in it.
     if under.get("device") != "cuda" and dense.cpu_ms.min() > 0 and pruned.cpu_ms.min() > 0:
-        busy = ratio_of_medians(dense.cpu_ms, pruned.cpu_ms, seed=seed)
+        busy = compared(dense.cpu_ms, pruned.cpu_ms)
         found[f"{name}.cpu_speedup"] = Metric(
             busy.value, "ratio", count, busy.low, busy.high, under
         )

@@ -126,7 +126,7 @@ def _write(verdict: Verdict, format_: Format, out: Path | None, *, verbose: bool
     renderers = {
         Format.text: lambda: text.render(verdict, everything=verbose),
         Format.junit: lambda: junit.render(verdict),
-        Format.github: lambda: github.annotations(verdict),
+        Format.github: lambda: github.commands(verdict),
         Format.json: lambda: as_json.render(verdict),
     }
     said = renderers[format_]()

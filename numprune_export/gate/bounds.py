@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from numprune_export.gate.evidence import Evidence
 from numprune_export.gate.limits import Gate
-from numprune_export.gate.verdict import Finding
+from numprune_export.gate.verdict import Finding, Status
 from numprune_export.report.schema import Measurement
 
 Skip = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where a value must lie; by default anywhere."""
+
+    least: float = -math.inf
+    most: float = math.inf
+
+    def __str__(self) -> str:
+        if self.least > -math.inf:
+            return f">= {self.least:g}"
+        return f"<= {self.most:g}" if self.most < math.inf else "is there"
 
 
 def bounds(report: Evidence, gate: Gate, skip: Skip) -> Iterator[Finding]:
@@ -22,15 +36,13 @@ def bounds(report: Evidence, gate: Gate, skip: Skip) -> Iterator[Finding]:
     """
     for pattern, least in gate.min.items():
         for name, one in _named(report, pattern):
-            yield _limit(name, one, f">= {least:g}", lambda value, at=least: value >= at, skip)  # type: ignore[misc]
-    for pattern, greatest in gate.max.items():
+            yield _limit(name, one, Bounds(least=least), skip)
+    for pattern, most in gate.max.items():
         for name, one in _named(report, pattern):
-            yield _limit(
-                name, one, f"<= {greatest:g}", lambda value, at=greatest: value <= at, skip
-            )  # type: ignore[misc]
+            yield _limit(name, one, Bounds(most=most), skip)
     for pattern in gate.require:
         for name, one in _named(report, pattern):
-            yield _limit(name, one, "is there", lambda value: True, skip)
+            yield _limit(name, one, Bounds(), skip)
 
 
 def _named(report: Evidence, pattern: str) -> list[tuple[str, Measurement | None]]:
@@ -39,16 +51,15 @@ def _named(report: Evidence, pattern: str) -> list[tuple[str, Measurement | None
     return [*found] or [(pattern, None)]
 
 
-def _limit(
-    name: str, one: Measurement | None, limit: str, holds: Callable[[float], bool], skip: Skip
-) -> Finding:
-    title, reason = f"{name} {limit}", skip(name)
+def _limit(name: str, one: Measurement | None, asked: Bounds, skip: Skip) -> Finding:
+    title, reason = f"{name} {asked}", skip(name)
     if reason is not None:
-        return Finding(title, "limit", "skipped", reason, baseline=limit)
+        return Finding(title, "limit", "skipped", reason, baseline=str(asked))
     if one is None:
-        return Finding(title, "limit", "missing", "the report has no such metric", baseline=limit)
+        detail = "the report has no such metric"
+        return Finding(title, "limit", "missing", detail, baseline=str(asked))
+    status: Status = "ok" if asked.least <= one.value <= asked.most else "broken"
+    detail = ""
     if not math.isfinite(one.value):
-        detail = f"the value is {one.value}"
-        return Finding(title, "limit", "invalid", detail, one.unit, limit, one.value)
-    status = "ok" if holds(one.value) else "broken"
-    return Finding(title, "limit", status, "", one.unit, limit, one.value)  # type: ignore[arg-type]
+        status, detail = "invalid", f"the value is {one.value}"
+    return Finding(title, "limit", status, detail, one.unit, str(asked), one.value)

@@ -20,7 +20,7 @@ from numprune_export.report.seal import KEY, Seal, seal_of, sealed
 from numprune_export.report.store import parse, read_content
 from numprune_export.strict import Strict
 
-KIND = "numprune-export baseline"
+KIND: Literal["numprune-export baseline"] = "numprune-export baseline"
 FORMAT_VERSION = 1
 REPORT = "report.json"
 

@@ -11,7 +11,7 @@ MOST = 10
 """GitHub shows this many errors of one step; the others are in the summary."""
 
 
-def annotations(verdict: Verdict) -> str:
+def commands(verdict: Verdict) -> str:
     """One workflow command a line."""
     lines = [_command("error", TITLE, f"not comparable: {one}") for one in verdict.refused]
     lines += [

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numprune_export.gate import shapes
 from numprune_export.gate.bounds import bounds
+from numprune_export.gate.busy import LIMIT, taken_away
 from numprune_export.gate.comparable import Difference, Side, differences
 from numprune_export.gate.evidence import Evidence
 from numprune_export.gate.limits import Gate
 from numprune_export.gate.noise import change
 from numprune_export.gate.rules import Rule, matches, rule_of
-from numprune_export.gate.verdict import Finding, Verdict
+from numprune_export.gate.verdict import Finding, Status, Verdict
 from numprune_export.report.schema import Measurement
 
 _VOLATILE = ("worst", "tolerance", "reasons", "table")
 """Conditions that say what came out and not what was done."""
+_BUSY = (
+    "the machine was busy with other work (clock time over processor time, {}): times are not"
+    " compared, ratios are"
+)
 _OF_MACHINE = ("runtime", "gpu", "driver", "driver_cuda")
 _UNTIMED = ("latency.", "memory.", "time.", "gpu.", "budget.")
 
@@ -30,6 +35,9 @@ class Mode:
     """Compare across machines and protocols, and judge only what carries over."""
     without_latency: bool = False
     """Judge size, shapes, quality and parity: all that needs no GPU and no quiet machine."""
+
+    busy: bool = False
+    """The machine had other work: times by the clock or by the processor say nothing."""
 
     @property
     def overrules(self) -> tuple[Side, ...]:
@@ -47,8 +55,13 @@ def judge(
     if baseline is None:
         return Verdict(limited)
     found = differences(baseline, report)
+    busy = [f"{which}: {share:.1f}x" for which, one in (("baseline", baseline), ("report", report))
+            if (share := taken_away(one)) is not None and share > LIMIT]  # fmt: skip
+    mode = replace(mode, busy=bool(busy))
     against = tuple(one for one in found if one.side != "note" and one.side not in mode.overrules)
     notes = tuple(str(one) for one in found if one.side == "note")
+    if busy:
+        notes = (_BUSY.format(", ".join(busy)), *notes)
     if against:
         return Verdict((), refused=against, notes=notes)
     findings = (
@@ -96,18 +109,23 @@ def _judge_one(name: str, rule: Rule, before: Measurement, report: Evidence, mod
                if target in name.split(".")]  # fmt: skip
         detail = f"the report does not have it{''.join(why)}"
         return Finding(name, rule.kind, "missing", detail, before.unit, before.value)
-    told = {"unit": before.unit, "baseline": before.value, "report": now.value}
+
+    def found(status: Status, detail: str = "") -> Finding:
+        return Finding(name, rule.kind, status, detail, before.unit, before.value, now.value)
+
     for where, one in (("the baseline", before), ("the report", now)):
         problem = _invalid(one)
         if problem:
-            return Finding(name, rule.kind, "invalid", f"{problem} in {where}", **told)  # type: ignore[arg-type]
+            return found("invalid", f"{problem} in {where}")
     other = "; ".join(_measured_differently(rule, before, now, mode))
     if other:
-        return Finding(name, rule.kind, "different", other, **told)  # type: ignore[arg-type]
+        return found("different", other)
     if rule.kind == "told":
-        return Finding(name, rule.kind, "told", "", **told)  # type: ignore[arg-type]
+        return found("told")
     if mode.other_machine and rule.kind in ("time", "memory"):
-        return Finding(name, rule.kind, "told", "of another machine", **told)  # type: ignore[arg-type]
+        return found("told", "of another machine")
+    if mode.busy and rule.kind == "time":
+        return found("told", "the machine was busy")
     return _compared(name, rule, before, now)
 
 
@@ -115,15 +133,17 @@ def _compared(name: str, rule: Rule, before: Measurement, now: Measurement) -> F
     found = change(rule, before, now)
     details = []
     if found.assumed:
-        details.append(f"noise assumed to be {100 * math.expm1(found.noise):.0f} %: no interval")
+        noise = f"{100 * math.expm1(found.noise):.0f} %"
+        details.append(f"noise assumed, {noise} in all: {', '.join(found.assumed)}")
     if rule.better == "same" and found.regressed:
         details.append("any change counts")
-    status = "regressed" if found.regressed else "improved" if found.improved else "ok"
-    if rule.better == "same" and status == "improved":
-        status = "ok"
-    return Finding(
-        name, rule.kind, status, "; ".join(details), before.unit, before.value, now.value, found
-    )  # fmt: skip
+    status: Status = "ok"
+    if found.regressed:
+        status = "regressed"
+    elif found.improved and rule.better != "same":
+        status = "improved"
+    detail = "; ".join(details)
+    return Finding(name, rule.kind, status, detail, before.unit, before.value, now.value, found)
 
 
 def _invalid(one: Measurement) -> str:

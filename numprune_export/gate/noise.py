@@ -16,7 +16,14 @@ from numprune_export.report.schema import Measurement
 
 MINIMUM_SAMPLES = 5
 """An interval of fewer is not believed."""
-ASSUMED = {"ratio": 0.10, "time": 0.25, "memory": 0.02}
+MINIMUM_SESSIONS = 3
+"""From as many on, an interval is over sessions: see `Benchmark.sessions`."""
+MARGIN = 1.3
+"""A report has several speed-ups, and the chance that one of them alarms grows with their number:
+each is held to 1.3 times its 95 % noise, which is about 99.5 %, one-sided."""
+ONE_SESSION = 0.05
+"""Noise between sessions that an interval over the rounds of a single one does not show."""
+ASSUMED = {"ratio": 0.10, "time": 0.20, "memory": 0.02}
 """Noise, as a logarithm, where a report has no interval; of fewer than `MINIMUM_SAMPLES` it is
 `ASSUMED_OF_FEW`. A size and a parity have none."""
 ASSUMED_OF_FEW = {"ratio": 0.25, "time": 0.5, "memory": 0.02}
@@ -31,8 +38,9 @@ class Change:
     tolerated: float
     """Up to where that does not count: the tolerance, or the noise of both if that is larger."""
     noise: float
-    assumed: bool
-    """Whether the noise, or part of it, is assumed for want of an interval."""
+    """Of both together, margin included."""
+    assumed: tuple[str, ...]
+    """What of the noise is assumed and not measured, in words."""
     above_floor: bool
 
     @property
@@ -46,17 +54,13 @@ class Change:
 
 def change(rule: Rule, baseline: Measurement, report: Measurement) -> Change:
     """Compare two finite measurements of the same thing."""
-    if rule.same_examples:
-        noise, assumed = 0.0, False
-    else:
-        first, second = (_noise(rule, one) for one in (baseline, report))
-        noise, assumed = math.hypot(first[0], second[0]), first[1] or second[1]
-    worse = _worse(rule, baseline.value, report.value)
+    first, second = (_noise(rule, one) for one in (baseline, report))
+    noise = MARGIN * math.hypot(first[0], second[0])
     return Change(
-        worse=worse,
+        worse=_worse(rule, baseline.value, report.value),
         tolerated=max(math.log1p(rule.tolerance), noise),
         noise=noise,
-        assumed=assumed,
+        assumed=tuple(dict.fromkeys(why for why in (first[1], second[1]) if why)),
         above_floor=abs(report.value - baseline.value) > rule.floor,
     )
 
@@ -69,11 +73,16 @@ def _worse(rule: Rule, baseline: float, report: float) -> float:
     return step if rule.better == "lower" else -step
 
 
-def _noise(rule: Rule, one: Measurement) -> tuple[float, bool]:
-    """Half the interval, and whether it is assumed."""
+def _noise(rule: Rule, one: Measurement) -> tuple[float, str]:
+    """Half the interval, and what of it is assumed."""
     if rule.kind not in ASSUMED:
-        return 0.0, False
-    if one.low is None or one.high is None or one.low <= 0 or one.samples < MINIMUM_SAMPLES:
-        few = one.samples < MINIMUM_SAMPLES and rule.kind != "memory"
-        return (ASSUMED_OF_FEW if few else ASSUMED)[rule.kind], True
-    return math.log(one.high / one.low) / 2, False
+        return 0.0, ""
+    if one.samples < MINIMUM_SAMPLES and rule.kind != "memory":
+        return ASSUMED_OF_FEW[rule.kind], f"few samples ({one.samples})"
+    if one.low is None or one.high is None or one.low <= 0:
+        return ASSUMED[rule.kind], "no interval"
+    half = math.log(one.high / one.low) / 2
+    sessions = one.conditions.get("sessions", 1)
+    if rule.kind == "ratio" and (not isinstance(sessions, int) or sessions < MINIMUM_SESSIONS):
+        return math.hypot(half, ONE_SESSION), "models opened once"
+    return half, ""

@@ -39,8 +39,6 @@ class Rule:
     """Fraction of the baseline by which it may be worse."""
     floor: float = 0.0
     """In the metric's own unit: a smaller difference never counts."""
-    same_examples: bool = False
-    """Whether both values are of the same examples, so that their intervals are no noise."""
 
 
 def rule_of(name: str, one: Measurement, gate: Gate) -> Rule:
@@ -80,9 +78,7 @@ def _size(rest: str, gate: Gate) -> Rule:
 
 def _quality(name: str, one: Measurement, gate: Gate) -> Rule:
     floor = 1 / max(one.samples, 1) if one.unit == "fraction" else 0.0
-    return Rule(
-        "quality", _direction(name, gate), gate.tolerance.quality, floor=floor, same_examples=True
-    )
+    return Rule("quality", _direction(name, gate), gate.tolerance.quality, floor)
 
 
 def _direction(name: str, gate: Gate) -> Better:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from numprune_export.artifact import Artifact, DecoderRunner
 from numprune_export.benchmark.cost import cost, ideal_speedups
 from numprune_export.benchmark.latency import PHASES, Pair, Workload, measure_decoders
+from numprune_export.benchmark.reopened import ReopenedDecoder, reopener
 from numprune_export.family import RotaryDecoder
 from numprune_export.metric import Metrics
 from numprune_export.pipeline.exporting import Exported
@@ -31,18 +33,22 @@ def measure_latency(
     observer: Observer,
 ) -> Metrics:
     """See `measure_decoders`."""
-    observer.expect(len(PHASES) * (workload.warmup + workload.samples))
+    observer.expect(len(PHASES) * workload.rounds)
     with ExitStack() as stack:
         pairs, under = {}, {}
         rebuilds: dict[str, list[DecoderRunner]] = {}
+        reopen: dict[str, Callable[[], None]] = {}
         for one in exported:
             opened = [
                 stack.enter_context(
-                    open_artifact(one, variant, workload.capacity, settings.threads)
+                    ReopenedDecoder(
+                        partial(open_artifact, one, variant, workload.capacity, settings.threads)
+                    )
                 )
                 for variant in VARIANTS
             ]
             pairs[one.target.name] = Pair(*opened)
+            reopen[one.target.name] = reopener(opened)
             under[one.target.name] = {"threads": settings.threads, **facts_of(one)}
             rebuilds[one.target.name] = [
                 stack.enter_context(
@@ -62,6 +68,7 @@ def measure_latency(
             ideal=_ideal(family, models, workload),
             conditions=under,
             rebuilds=rebuilds,
+            reopen=reopen,
             seed=settings.seed,
             progress=observer.advance,
         )

@@ -89,7 +89,7 @@ class DecoderSubject:
         self._workload = Workload(
             np.resize(self._evaluation.tokens, prompt),
             measured.prefill, measured.past, measured.decode_steps, measured.warmup,
-            measured.samples,
+            measured.samples, measured.sessions,
         )  # fmt: skip
 
     @property

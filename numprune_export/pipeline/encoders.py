@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from numprune_export.benchmark.encoder_latency import (
     measure_encoders,
 )
 from numprune_export.benchmark.memory import measure_memory
+from numprune_export.benchmark.reopened import ReopenedEncoder, reopener
 from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.encoder import EncoderRunner, EncoderTarget
 from numprune_export.errors import InputError, RecipeError, UnsupportedModelError
@@ -256,20 +257,32 @@ class EncoderSubject:
         longest = self._family.encoder(models.dense).max_positions
         buckets = tuple(one for one in buckets if one.length <= longest)
         workload = EncoderWorkload(
-            self._evaluation.windows.tokens, buckets, settings.warmup, settings.samples
+            self._evaluation.windows.tokens,
+            buckets,
+            settings.warmup,
+            settings.samples,
+            settings.sessions,
         )
-        observer.expect(len(buckets) * (settings.warmup + settings.samples))
+        observer.expect(len(buckets) * workload.rounds)
         with ExitStack() as stack:
             pairs, under = {}, {}
+            reopen: dict[str, Callable[[], None]] = {}
             for one in exported:
                 target = _encoder_target(one.target.exporter)
                 opened = [
                     stack.enter_context(
-                        target.open_encoder(one.artifacts[variant], threads=settings.threads)
+                        ReopenedEncoder(
+                            partial(
+                                target.open_encoder,
+                                one.artifacts[variant],
+                                threads=settings.threads,
+                            )
+                        )
                     )
                     for variant in VARIANTS
                 ]
                 pairs[one.target.name] = EncoderPair(*opened)
+                reopen[one.target.name] = reopener(opened)
                 under[one.target.name] = {"threads": settings.threads, **facts_of(one)}
             if settings.reference or not exported:
                 runners = [self._torch(models.get(one), settings.threads) for one in VARIANTS]
@@ -285,6 +298,7 @@ class EncoderSubject:
                 workload,
                 ideal=partial(self._ideal, models),
                 conditions=under,
+                reopen=reopen,
                 seed=settings.seed,
                 progress=observer.advance,
             )

@@ -90,7 +90,11 @@ class Benchmark(Strict):
     warmup: Annotated[int, Field(ge=0)] = 2
     """Rounds that are not counted."""
     samples: Annotated[int, Field(ge=5)] = 20
-    """Interleaved rounds; every contender runs once in each."""
+    """Interleaved rounds, at least; every contender runs once in each."""
+    sessions: PositiveInt = 6
+    """Times the artifacts are opened anew, the rounds shared among them. How fast a model runs
+    depends by some percent on where its weights came to lie in memory: the intervals of the
+    speed-ups are over sessions. From 3 on; of fewer, they are over rounds."""
     threads: PositiveInt = 1
     """CPU threads of every contender."""
     reference: bool = True
