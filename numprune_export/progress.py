@@ -1,15 +1,25 @@
 """How a long run shows itself. The pipeline talks to an Observer; the command line draws it."""
 
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 
 class Observer(Protocol):
-    """Told what happens, in order: begin, expect, advance any number of times, end; by stage."""
+    """Told what happens, in order: begin, expect, advance any number of times, end; by stage.
+
+    `advance` may come from another thread than the rest.
+    """
 
     def begin(self, stage: str) -> None: ...
 
     def expect(self, steps: int) -> None:
-        """This many steps will follow."""
+        """This many more steps will follow; a stage says so each time it learns of some."""
         ...
 
     def advance(self, steps: int) -> None: ...
@@ -33,3 +43,91 @@ class Silent:
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
         return
+
+
+@dataclass
+class Tally:
+    """How far a stage is. Times are seconds of any steady clock."""
+
+    stage: str
+    began: float
+    expected: int = 0
+    """0: the stage has not said."""
+    done: int = 0
+    _first: tuple[float, int] | None = None
+
+    def advance(self, steps: int, now: float) -> None:
+        self.done += steps
+        if self._first is None:
+            self._first = now, self.done
+
+    @property
+    def fraction(self) -> float | None:
+        """From 0 to 1, or None where no end is known."""
+        return min(self.done / self.expected, 1.0) if self.expected else None
+
+    def rate(self, now: float) -> float | None:
+        """Steps per second since the first one was done, so that loading a model does not count.
+
+        >>> tally = Tally("calibrate", began=0.0, expected=100)
+        >>> tally.advance(10, now=60.0); tally.advance(10, now=65.0); tally.rate(now=65.0)
+        2.0
+        >>> tally.remaining(now=65.0)
+        40.0
+        """
+        if self._first is None:
+            return None
+        at, done = self._first
+        if self.done > done and now > at:
+            return (self.done - done) / (now - at)
+        return self.done / (now - self.began) if now > self.began else None
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds to the end at this rate."""
+        rate = self.rate(now)
+        if rate is None or not self.expected or rate == 0:
+            return None
+        return max(self.expected - self.done, 0) / rate
+
+
+@contextmanager
+def growing(
+    folder: Path, expected_bytes: int, observer: Observer, *, interval_s: float = 0.5
+) -> Iterator[None]:
+    """Show work that tells nothing of itself by the bytes of the files that it writes.
+
+    A step is a MiB. What is written beyond `expected_bytes` is not counted; what is missing at the
+    end is.
+    """
+    expected = max(expected_bytes >> 20, 1)
+    observer.expect(expected)
+    finished, told = threading.Event(), 0
+
+    def look() -> None:
+        nonlocal told
+        while not finished.wait(interval_s):
+            now = min(_size(folder) >> 20, expected)
+            if now > told:
+                observer.advance(now - told)
+                told = now
+
+    thread = threading.Thread(target=look, name="growing", daemon=True)
+    thread.start()
+    try:
+        yield
+        finished.set()
+        thread.join()
+        observer.advance(expected - told)
+    finally:
+        finished.set()
+        thread.join()
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:  # renamed or removed since it was listed
+            continue
+    return total

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -12,14 +13,22 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
-from numprune_export.progress import Observer, Silent
+from numprune_export.cli.durations import duration
+from numprune_export.cli.heartbeat import heartbeat
+from numprune_export.progress import Observer, Silent, Tally
+
+LINE_EVERY_S = 30.0
+"""Seconds between two lines of a stage in a log."""
 
 
 @contextmanager
@@ -33,13 +42,25 @@ def observer(*, quiet: bool) -> Iterator[Observer]:
             TextColumn("{task.description:<28}"),
             BarColumn(),
             MofNCompleteColumn(),
+            RateColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True)) as progress:
             yield Bars(progress)
     else:
-        yield Lines()
+        lines = Lines()
+        with heartbeat(lines.beat):
+            yield lines
+
+
+class RateColumn(ProgressColumn):
+    """Steps per second of late."""
+
+    def render(self, task: Task) -> Text:
+        return Text(
+            "" if task.speed is None else f"{task.speed:.3g}/s", style="progress.data.speed"
+        )
 
 
 class Bars:
@@ -48,13 +69,15 @@ class Bars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task: TaskID | None = None
+        self._expected = 0
 
     def begin(self, stage: str) -> None:
-        self._task = self._progress.add_task(stage, total=None)
+        self._task, self._expected = self._progress.add_task(stage, total=None), 0
 
     def expect(self, steps: int) -> None:
         if self._task is not None:
-            self._progress.update(self._task, total=steps)
+            self._expected += steps
+            self._progress.update(self._task, total=self._expected)
 
     def advance(self, steps: int) -> None:
         if self._task is not None:
@@ -68,19 +91,52 @@ class Bars:
 
 
 class Lines:
-    """One line when a stage begins and one when it ends: for logs."""
+    """One line when a stage begins, one when it ends, and one every so often between: for logs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tally: Tally | None = None
+        self._told = 0.0
 
     def begin(self, stage: str) -> None:
+        self._told = self._clock()
+        self._tally = Tally(stage, self._told)
         typer.echo(f"  {stage} ...", err=True)
 
     def expect(self, steps: int) -> None:
-        return
+        if self._tally is not None:
+            self._tally.expected += steps
 
     def advance(self, steps: int) -> None:
-        return
+        if self._tally is not None:
+            self._tally.advance(steps, self._clock())
+
+    def beat(self) -> None:
+        """Called often, by another thread: a stage that says nothing is still seen to live."""
+        tally, now = self._tally, self._clock()
+        if tally is not None and now - self._told >= LINE_EVERY_S:
+            self._told = now
+            typer.echo(f"  {tally.stage}: {state(tally, now)}", err=True)
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
+        self._tally = None
         typer.echo(_line(stage, seconds, resumed), err=True)
+
+
+def state(tally: Tally, now: float) -> str:
+    """How far a stage is, in words.
+
+    >>> tally = Tally("calibrate", began=0.0, expected=200)
+    >>> state(tally, 30.0)
+    'at work for 30 s'
+    >>> tally.advance(10, 10.0); tally.advance(40, 30.0); state(tally, 30.0)
+    '25 % (50 of 200), 2/s, 1 min 15 s left'
+    """
+    fraction, rate, left = tally.fraction, tally.rate(now), tally.remaining(now)
+    if fraction is None or rate is None or left is None:
+        return f"at work for {duration(now - tally.began)}"
+    done = f"{100 * fraction:.0f} % ({tally.done:,} of {tally.expected:,})"
+    return f"{done}, {rate:.3g}/s, {duration(left)} left"
 
 
 def _line(stage: str, seconds: float, resumed: bool) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from numprune_export.cli.interrupts import INTERRUPTED, command_line, stopping_once
+
 
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
@@ -23,30 +25,28 @@ def run(
         typer.Option("--set", help="Change the recipe: `--set keep=0.7`; may be repeated."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Events on stdout, one JSON object a line.")
+    ] = False,
 ) -> None:
     """Prune, save, export, validate and measure a model as a recipe says.
 
     A run that was stopped goes on from its last whole stage with the same command.
     """
-    from numprune_export import pipeline
-    from numprune_export import recipe as recipes
-    from numprune_export.cli.console import observer
-
-    named = recipes.named(recipe, set_ or ())
-    chosen = named.recipe
-    if target:
-        chosen = chosen.model_copy(
-            update={"targets": {name: chosen.targets.get(name, {}) for name in target}}
-        )
-    folder = out or Path("runs") / named.name
-    search = (named.folder, Path.cwd())
     try:
-        with observer(quiet=quiet) as watching:
-            report = pipeline.run(
-                chosen, name=named.name, folder=folder, search=search, observer=watching
-            )
+        with stopping_once():
+            # Here and not above, so that Ctrl-C while PyTorch is imported is answered too.
+            from numprune_export.cli import running
+
+            given = running.Given(recipe, tuple(target or ()), out, tuple(set_ or ()))
+            if json:
+                running.with_events(given, quiet=quiet)
+            else:
+                running.with_console(given, quiet=quiet)
     except KeyboardInterrupt:
-        typer.echo("interrupted: the same command goes on from the last whole stage", err=True)
-        raise typer.Exit(130) from None
-    typer.echo(report.summary)
-    typer.echo(f"report: {folder / 'report.md'}")
+        typer.echo(
+            "interrupted: whole stages are kept, and this command goes on after the last of them:\n"
+            f"  {command_line()}",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None

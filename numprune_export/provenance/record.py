@@ -49,7 +49,7 @@ class Provenance(Strict):
     key: str
     """Of the stage that made it: a hash of all it depends on."""
     told_later: bool = False
-    """The run that made this ended before it could tell; a later one wrote code and environment."""
+    """An earlier run made this and did not tell; code and environment are of the run that wrote this."""
 
     @classmethod
     def of(cls, content: Manifest, where: Path) -> Provenance:

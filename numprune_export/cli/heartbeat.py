@@ -1,0 +1,27 @@
+"""Call something now and then while the main thread is at work."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+EVERY_S = 1.0
+
+
+@contextmanager
+def heartbeat(beat: Callable[[], None], *, every_s: float = EVERY_S) -> Iterator[None]:
+    """Call `beat` every `every_s` seconds, from a thread of its own, until the block ends."""
+    finished = threading.Event()
+
+    def run() -> None:
+        while not finished.wait(every_s):
+            beat()
+
+    thread = threading.Thread(target=run, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()

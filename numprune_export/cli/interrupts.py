@@ -1,0 +1,71 @@
+"""Ctrl-C: the first one stops the run, and the next ones do not disturb it in tidying up."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+INTERRUPTED = 130
+"""Exit code."""
+
+GRACE_S = 10.0
+"""After so long a further Ctrl-C counts again: the first one may have been lost in foreign code."""
+
+_PATIENCE = b"\nstopping: the unfinished stage is being removed\n"
+
+
+@contextmanager
+def stopping_once() -> Iterator[None]:
+    """KeyboardInterrupt at the first Ctrl-C; those of the next seconds are answered with a line.
+
+    Where Ctrl-C is ignored, as in a shell's background, it stays ignored.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield
+        return
+    stopped = -GRACE_S
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        now = time.monotonic()
+        if now - stopped < GRACE_S:
+            os.write(2, _PATIENCE)
+            return
+        stopped = now
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        # The process is about to end, and Python gives up its handlers before it does.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise
+    except BaseException:
+        signal.signal(signal.SIGINT, before)
+        raise
+    signal.signal(signal.SIGINT, before)
+
+
+def command_line() -> str:
+    """The command that this process was started with, as a shell takes it."""
+    program = Path(sys.argv[0])
+    start = [_shortest(program)]
+    if program.suffix == ".py":
+        start = [_shortest(Path(sys.executable)), "-m", "numprune_export"]
+    return shlex.join([*start, *sys.argv[1:]])
+
+
+def _shortest(program: Path) -> str:
+    """Its name if a shell finds it by that, else its path."""
+    found = shutil.which(program.name)
+    return program.name if found and Path(found).samefile(program) else str(program)

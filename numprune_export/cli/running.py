@@ -1,0 +1,96 @@
+"""A run of the pipeline, told to a person or to a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+
+from numprune_export import pipeline
+from numprune_export import recipe as recipes
+from numprune_export.cli.console import observer
+from numprune_export.cli.events import Events, Failed, Reported, Start, Warned, events_only
+from numprune_export.cli.heartbeat import heartbeat
+from numprune_export.cli.interrupts import INTERRUPTED, command_line
+from numprune_export.errors import NumpruneError
+from numprune_export.progress import Observer
+from numprune_export.recipe.lookup import Named
+from numprune_export.report.schema import Report
+from numprune_export.run_folder import REPORT
+from numprune_export.version import __version__
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line says."""
+
+    recipe: str
+    targets: tuple[str, ...]
+    out: Path | None
+    assignments: tuple[str, ...]
+
+    def named(self) -> Named:
+        """The recipe, changed as asked for."""
+        found = recipes.named(self.recipe, self.assignments)
+        if not self.targets:
+            return found
+        content = {name: found.recipe.targets.get(name, {}) for name in self.targets}
+        return replace(found, recipe=found.recipe.model_copy(update={"targets": content}))
+
+    def folder(self, name: str) -> Path:
+        return self.out or Path("runs") / name
+
+
+def with_console(given: Given, *, quiet: bool) -> None:
+    """Progress on stderr, the verdict on stdout."""
+    named = given.named()
+    folder = given.folder(named.name)
+    with observer(quiet=quiet) as watching:
+        report = _run(named, folder, watching)
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(report.summary)
+    typer.echo(f"report: {folder / 'report.md'}")
+
+
+def with_events(given: Given, *, quiet: bool) -> None:
+    """Events on stdout and nothing else there; errors on stderr too."""
+    with events_only() as stream:
+        events = Events(stream, quiet=quiet)
+        try:
+            _told(given, events)
+        except KeyboardInterrupt:
+            events.write(_failed("Interrupted", "interrupted", INTERRUPTED, command_line()))
+            raise
+        except NumpruneError as error:
+            kind = type(error).__name__
+            events.write(_failed(kind, str(error), error.exit_code, None, error.hint))
+            raise
+        except Exception as error:
+            events.write(_failed(type(error).__name__, str(error), 1, None))
+            raise  # a bug: the traceback goes to stderr
+
+
+def _told(given: Given, events: Events) -> None:
+    named = given.named()
+    folder = given.folder(named.name)
+    events.write(Start(version=__version__, recipe=named.name, folder=str(folder)))
+    with heartbeat(events.beat):
+        report = _run(named, folder, events)
+    for warning in report.warnings:
+        events.write(Warned(message=warning))
+    events.write(Reported(path=str(folder / REPORT), summary=report.summary))
+
+
+def _run(named: Named, folder: Path, watching: Observer) -> Report:
+    search = (named.folder, Path.cwd())
+    return pipeline.run(
+        named.recipe, name=named.name, folder=folder, search=search, observer=watching
+    )
+
+
+def _failed(
+    kind: str, message: str, exit_code: int, resume: str | None, hint: str | None = None
+) -> Failed:
+    return Failed(kind=kind, message=message, hint=hint, exit_code=exit_code, resume=resume)
