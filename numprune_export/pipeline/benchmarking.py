@@ -22,6 +22,7 @@ def benchmark(
 
     def make(folder: Path) -> None:
         here = runnable(exported)
+        context.observer.expect(len(here))
         before = _gpu(here)
         metrics = subject.latency(models, here, context.observer)
         after = _gpu(here)
@@ -31,6 +32,7 @@ def benchmark(
             warnings = gpu_state.warnings(before, after)
         for one in here:
             metrics |= subject.memory(one)
+            context.observer.advance(1)
         write_metrics(folder, metrics, warnings)
 
     settings = context.recipe.benchmark.model_dump()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from pydantic import BaseModel
 from transformers import PreTrainedModel
 
@@ -13,6 +14,7 @@ from numprune_export import targets
 from numprune_export.artifact import Artifact, Exporter
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import VARIANTS, Models, Variant
+from numprune_export.progress import growing
 from numprune_export.recipe import Recipe
 from numprune_export.report.environment import describe
 from numprune_export.run_folder import Stage, key_of
@@ -76,7 +78,9 @@ def _export_one(
     how: Export,
 ) -> Stage:
     def make(folder: Path) -> None:
-        how(target.exporter, models.get(variant), folder, target.settings)
+        model = models.get(variant)
+        with growing(folder, _size(model, target.settings), context.observer):
+            how(target.exporter, model, folder, target.settings)
 
     inputs = [models.key(variant), target.settings.model_dump()]
     return context.stage(
@@ -87,6 +91,12 @@ def _export_one(
         shared=variant == "dense",
         apart=_device(target),
     )
+
+
+def _size(model: PreTrainedModel, settings: BaseModel) -> int:
+    """Bytes of the weights, in the dtype that the settings ask for."""
+    dtype = getattr(torch, str(getattr(settings, "dtype", None)), model.dtype)
+    return int(model.num_parameters()) * int(dtype.itemsize)
 
 
 def _device(target: Target) -> str:

@@ -61,9 +61,11 @@ def of_dense(
     observer: Observer,
 ) -> Metrics:
     """`quality.*.dense`, `parity.*.dense.*`. Raises as `validate` does."""
+    observer.expect(len(exported))
     metrics = quality(subject, models, ["dense"], [], device, observer)
     for one in exported:
         metrics |= agreement.agree(limits, subject, models, one, "dense", device)
+        observer.advance(1)
     return metrics
 
 
@@ -78,7 +80,9 @@ def of_pruned(
 ) -> Metrics:
     """`quality.*` of the masked and the pruned model and of its artifacts, and `parity.*` of these.
     Raises as `validate` does."""
+    observer.expect(len(exported))
     metrics = quality(subject, models, names, exported, device, observer)
     for one in exported:
         metrics |= agreement.agree(limits, subject, models, one, "pruned", device)
+        observer.advance(1)
     return metrics
