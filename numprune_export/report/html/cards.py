@@ -1,0 +1,198 @@
+"""Quality, speed, size, memory and exactness at a glance: few numbers, each one of the report's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from numprune_export.report.quality_tables import parity_name
+from numprune_export.report.quantity import measured, number, percent
+from numprune_export.report.schema import Measurement, Report
+from numprune_export.report.tabular import Measurements, ratio
+from numprune_export.report.verdict import (
+    MOST_PHASES,
+    STAGES,
+    is_reference,
+    scores,
+    significant,
+    targets,
+    timed,
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number, as it reads and as the report has it."""
+
+    text: str
+    label: str
+    metric: str | None = None
+    """Whose value it is; None: it follows from several."""
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    title: str
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...] = ()
+
+
+def cards(report: Report) -> tuple[Card, ...]:
+    metrics = report.metrics
+    found = [_quality(metrics), *_speeds(report), _size(metrics), *_memory(metrics)]
+    return (*found, *_parity(metrics))
+
+
+def _quality(metrics: Measurements) -> Card:
+    for score, by in scores(metrics).items():
+        stage = _final(by)
+        one, dense, told = by[stage], by.get("dense"), score.replace("_", " ")
+        where = "in PyTorch" if stage in STAGES else f"on {stage}"
+        name = f"quality.{score}.{stage}"
+        figures = [
+            Figure(number(one.value), f"{told} of the {_model(stage)} {where}", name, one.value)
+        ]
+        notes = []
+        if dense is not None and stage != "dense":
+            figures.append(
+                Figure(
+                    number(dense.value),
+                    f"{told} of the dense model",
+                    f"quality.{score}.dense",
+                    dense.value,
+                )
+            )
+            notes.append(_change(score, one.value, dense.value))
+        if one.low is not None and one.high is not None:
+            notes.append(f"95 % interval {number(one.low)} to {number(one.high)}")
+        return Card("Quality", tuple(figures), tuple(notes))
+    return Card("Quality", (), ("Not measured.",))
+
+
+def _final(by: Mapping[str, Measurement]) -> str:
+    """What is delivered: the first artifact, else the pruned model, else whatever was scored."""
+    exported = [stage for stage in by if stage not in STAGES]
+    return exported[0] if exported else [stage for stage in STAGES if stage in by][-1]
+
+
+def _model(stage: str) -> str:
+    return stage if stage in ("dense", "masked") else "pruned model"
+
+
+def _change(score: str, value: float, dense: float) -> str:
+    if score == "perplexity":
+        return f"{number(ratio(value, dense))}x the dense model's"
+    return f"{value - dense:+.4f} from the dense model"
+
+
+def _speeds(report: Report) -> Iterator[Card]:
+    metrics, missing = report.metrics, report.not_run
+    names = targets(metrics, "latency")
+    for target in [name for name in names if not is_reference(name)] or names:
+        found = {
+            f"{name}.speedup": (phase, metrics[f"{name}.speedup"])
+            for phase, one, name in timed(metrics)
+            if one == target
+        }
+        if found:
+            yield _speed(target, found, metrics)
+    for target, why in missing.items():
+        yield Card(f"Speed on {target}", (), (f"Built, but not run here: {why}",))
+    if not names and not missing:
+        yield Card("Speed", (), ("Not measured.",))
+
+
+def _speed(
+    target: str, found: Mapping[str, tuple[str, Measurement]], metrics: Measurements
+) -> Card:
+    title = f"Speed on {target}"
+    if len(found) <= MOST_PHASES:
+        figures = [
+            Figure(f"{one.value:.2f}x", phase, name, one.value)
+            for name, (phase, one) in found.items()
+        ]
+        notes = [
+            _sure(phase, one, metrics.get(name.replace(".speedup", ".ideal")))
+            for name, (phase, one) in found.items()
+        ]
+        return Card(title, tuple(figures), tuple(notes))
+    ordered = sorted(found, key=lambda name: found[name][1].value)
+    ends = [
+        Figure(
+            f"{found[name][1].value:.2f}x",
+            f"{word} of {len(found)} shapes, {found[name][0].removeprefix('forward ')}",
+            name,
+            found[name][1].value,
+        )
+        for word, name in (("slowest", ordered[0]), ("fastest", ordered[-1]))
+    ]
+    sure = sum(one.low is not None and one.low > 1 for _, one in found.values())
+    return Card(title, tuple(ends), (f"Significantly faster at {sure} of {len(found)} shapes",))
+
+
+def _sure(phase: str, one: Measurement, ideal: Measurement | None) -> str:
+    told = phase[0].upper() + phase[1:]
+    if one.low is None or one.high is None:
+        text = f"{told}: no interval to judge it by"
+    else:
+        word = "" if significant(one) else ", not significant"
+        text = f"{told}: 95 % interval {one.low:.2f} to {one.high:.2f}{word}"
+    return text if ideal is None else f"{text}; ideal {ideal.value:.2f}x"
+
+
+def _size(metrics: Measurements) -> Card:
+    figures, notes = [], []
+    for name, label in (("size.parameters", "parameters"), ("size.bytes", "of weights")):
+        dense, pruned = metrics.get(f"{name}.dense"), metrics.get(f"{name}.pruned")
+        if dense is None or pruned is None:
+            continue
+        figures.append(
+            Figure(
+                _bare(pruned), f"{label}, {_less(pruned, dense)}", f"{name}.pruned", pruned.value
+            )
+        )
+        notes.append(f"Dense: {_bare(dense)} {label}")
+    return Card("Size", tuple(figures), tuple(notes) or ("Not measured.",))
+
+
+def _bare(one: Measurement) -> str:
+    return measured(one.value, one.unit)
+
+
+def _less(pruned: Measurement, dense: Measurement) -> str:
+    fraction = 1 - ratio(pruned.value, dense.value)
+    return (
+        f"{percent(fraction)} fewer" if pruned.unit == "parameters" else f"{percent(fraction)} less"
+    )
+
+
+def _memory(metrics: Measurements) -> Iterator[Card]:
+    for target in targets(metrics, "memory"):
+        name = f"memory.{target}"
+        dense = metrics.get(f"{name}.dense.peak_bytes")
+        pruned = metrics.get(f"{name}.pruned.peak_bytes")
+        if dense is None or pruned is None:
+            continue
+        figure = Figure(
+            _bare(pruned),
+            f"at the peak, {_less(pruned, dense)}",
+            f"{name}.pruned.peak_bytes",
+            pruned.value,
+        )
+        yield Card(f"Memory on {target}", (figure,), (f"Dense: {_bare(dense)}",))
+
+
+def _parity(metrics: Measurements) -> Iterator[Card]:
+    for target in targets(metrics, "parity"):
+        name = f"{parity_name(target, 'pruned')}.max_abs_error"
+        error = metrics.get(name)
+        if error is None:
+            continue
+        limit = error.conditions.get("tolerance")
+        notes = [f"Limit {number(limit)}"] if isinstance(limit, float) else []
+        top1 = metrics.get(f"{parity_name(target, 'pruned')}.top1_agreement")
+        if top1 is not None:
+            notes.append(f"Same first choice at {percent(top1.value)} of {top1.samples} positions")
+        figure = Figure(number(error.value), f"largest error of a {error.unit}", name, error.value)
+        yield Card(f"{target} against PyTorch", (figure,), tuple(notes))
