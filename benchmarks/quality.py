@@ -35,6 +35,7 @@ from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.pruning import compensated, rounds_of
+from numprune_export.pipeline.self_calibration import extended
 from numprune_export.products import products
 from numprune_export.progress import Silent
 from numprune_export.recipe import Recipe, load, locate
@@ -157,11 +158,13 @@ class Bench:
         wall, used = time.perf_counter(), time.process_time()
         with open_folder(self.folder / f"seed{seed}") as run_folder, peak_memory() as peak:
             context = Context(recipe, run_folder, Silent())
-            rounds = list(rounds_of(context, subject, dense))
+            calibrated, written = extended(context, subject, dense)
+            rounds = list(rounds_of(context, calibrated, dense))
             with products(recipe.products):
-                small = compensated(context, subject, dense, rounds)
+                small = compensated(context, calibrated, dense, rounds)
             seconds = time.perf_counter() - wall, time.process_time() - used
-            plan, stages = rounds[-1].plan, [stage for one in rounds for stage in one.stages]
+            plan = rounds[-1].plan
+            stages = [*written, *(stage for one in rounds for stage in one.stages)]
             found = any(stage.resumed for stage in stages)
         return Row(name, keep, seed, plan.keep, self.perplexities(small), *seconds, peak[0], found)
 

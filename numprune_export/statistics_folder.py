@@ -79,12 +79,18 @@ def read_site(folder: Path, site: Site, gradients: Path | None = None) -> Statis
 
 
 def write_windows(folder: Path, windows: Windows) -> None:
-    """Keep the token windows beside the statistics they gave."""
+    """Write windows without padding."""
     tensors = {
         "tokens": torch.from_numpy(windows.tokens),
         "lengths": torch.from_numpy(windows.lengths),
     }
     save_file(tensors, folder / WINDOWS)
+
+
+def read_windows(folder: Path) -> Windows:
+    """What `write_windows` wrote."""
+    with safe_open(folder / WINDOWS, framework="np") as file:
+        return Windows(file.get_tensor("tokens"), file.get_tensor("lengths"))
 
 
 def size_bytes(sites: tuple[Site, ...]) -> int:

@@ -10,6 +10,7 @@ memory          what is resident at each stage's peak
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -49,6 +50,7 @@ def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple
     model = skeleton(source)
     built = clock.now() - start
     texts = texts_of(recipe.calibration, search)
+    texts = replace(texts, sequences=texts.sequences + recipe.self_calibration)
     return Job(recipe, shapes_of(model, family, itemsize), texts, source.kind == "gguf"), built
 
 

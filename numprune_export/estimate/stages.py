@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+from numprune_export import self_text
 from numprune_export.calibrate import STRIPES
 from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.curves import Curves
@@ -28,6 +29,8 @@ PROOF_STARTS = 1.2
 it reads its first model."""
 SHAPES = 4
 """Different shapes of a block's weights."""
+CALLS = 40.0
+"""Operators of a block in one step of writing."""
 GGUF_HEADERS = 3.0
 """Times that the header of a GGUF file, with its vocabulary, is taken apart: twice for the model, once
 for the tokenizer."""
@@ -57,7 +60,7 @@ class Job:
 
     def steps(self) -> tuple[Step, ...]:
         """In the order of a run."""
-        found: list[Step] = [self._read()]
+        found: list[Step] = [self._read(), *self._written()]
         for number in range(1, self.recipe.rounds + 1):
             found += self._round(number)
         found.append(self._prune())
@@ -75,6 +78,23 @@ class Job:
             weights = float(self.shapes.parameters)
             work = Work({"files": 3 * size, "dequantise": weights, "headers": GGUF_HEADERS})
         return Step("read", work, size * (2 if self.gguf else 1))
+
+    def _written(self) -> Iterator[Step]:
+        """Text of the model's own, a token at a time for all texts of a batch."""
+        count, shapes = self.recipe.self_calibration, self.shapes
+        if not count or not shapes.causal:
+            return
+        own = Texts(count, self.texts.length, self_text.ROWS, "")
+        steps = own.length * own.batches
+        # Every step reads every weight, and copies keys and values to make room for one more.
+        cached = sum(one.produced - one.width for one in shapes.sites if one.kind == "attention")
+        cache = own.batch_tokens * cached * shapes.itemsize
+        moved = steps * (shapes.bytes + 3 * cache / 2)
+        work = divergence(shapes, own) + Work(
+            {"elementwise": moved, "calls": CALLS * steps * len(shapes.blocks)}
+        )
+        logits = 2 * 4.0 * self_text.ROWS * shapes.head
+        yield Step("write-text", work, shapes.bytes + 2 * cache + logits, SHAPES)
 
     def _round(self, number: int) -> Iterator[Step]:
         recipe, last = self.recipe, number == self.recipe.rounds

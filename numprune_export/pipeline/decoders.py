@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,12 @@ class DecoderSubject:
     def mean_length(self) -> float:
         """See Subject.mean_length."""
         return float(self._evaluation.tokens.shape[1])
+
+    def calibrated_on(self, windows: Windows) -> DecoderSubject:
+        """The same with other calibration windows."""
+        other = copy(self)
+        other.calibration = windows
+        return other
 
     def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
         """See Subject.gradients."""

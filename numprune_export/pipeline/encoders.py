@@ -77,6 +77,11 @@ class EncoderSubject:
                 f"`{family.model_type}` has a task head, which plain text cannot measure",
                 hint="give labelled examples under `calibration.files` and `evaluation.files`",
             )
+        if recipe.self_calibration:
+            raise RecipeError(
+                f"`self_calibration` is for language models, and `{family.model_type}` is none",
+                hint="leave it out",
+            )
         tokenizer = dense.tokenizer
         if tokenizer is None:
             raise InputError(

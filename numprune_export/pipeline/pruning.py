@@ -23,6 +23,7 @@ from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.planning import read_budget
 from numprune_export.pipeline.rounds import Round, windows_key
+from numprune_export.pipeline.self_calibration import extended
 from numprune_export.pipeline.start import Start
 from numprune_export.pipeline.subject import Subject
 from numprune_export.plan import Plan
@@ -44,11 +45,12 @@ class Pruned:
 
 def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Pruned:
     """Calibrate, score and allocate, round by round; then compensate and rewrite."""
+    subject, written = extended(context, subject, dense)
     rounds = list(rounds_of(context, subject, dense))
     last = rounds[-1]
     repaired = partial(compensated, context, subject, dense, rounds)
     checkpoint = _prune(context, subject, dense, rounds, repaired)
-    stages = (*(stage for one in rounds for stage in one.stages), checkpoint)
+    stages = (*written, *(stage for one in rounds for stage in one.stages), checkpoint)
     return Pruned(checkpoint, last.plan, stages, read_budget(last.allocated.folder))
 
 
@@ -148,6 +150,7 @@ def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, An
             "keep": recipe.keep,
             "query_heads": recipe.query_heads,
             "rounds": recipe.rounds,
+            "self_calibration": recipe.self_calibration,
             "score": recipe.score.model_dump(),
             "allocate": recipe.allocate.model_dump(),
             "compensate": recipe.compensate.model_dump(),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 Preset = Literal["best", "fast", "paper-numerical", "paper-fisher"]
 
-FILLED = ("query_heads", "score", "allocate", "compensate", "rounds")
+FILLED = ("query_heads", "self_calibration", "score", "allocate", "compensate", "rounds")
 """Keys of a recipe that a preset can fill in."""
 TWO_ROUNDS_BELOW = 0.65
 """Above this fraction kept, a second round costs its time and brings nothing."""

@@ -12,6 +12,7 @@ from pydantic import (
     Discriminator,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Tag,
@@ -171,6 +172,10 @@ class Recipe(Strict):
     calibration: Texts
     """What scores and compensation are computed on: plain text for a language model, labelled
     examples (`files`) for a model with a task head."""
+    self_calibration: NonNegativeInt = 0
+    """Of a language model: further calibration windows, as long as the others, which the dense model
+    writes itself. What is kept then serves other kinds of text much better, and the calibration's own
+    kind a little worse."""
     score: Annotated[Score, _named("method")] = Wanda()
     """What is worth keeping. The default is the one that measured best; see docs/methods.md."""
     allocate: Annotated[Allocate, _named("method")] = Allocation()

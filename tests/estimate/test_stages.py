@@ -99,6 +99,14 @@ def test_a_second_round_has_stages_of_its_own_and_works_on_less(job):
     assert sum(found.values()) > sum(seconds(job(method="best", rounds=1, keep=0.5)).values())
 
 
+def test_text_that_the_model_writes_costs_writing_and_calibrating(job):
+    none, some, more = (seconds(job(method="best", self_calibration=n)) for n in (0, 32, 64))
+    assert [name for name in some if name not in none] == ["write-text"]
+    floor = Work({"stages": 1.0}).seconds(RATES)
+    assert 1.5 < (more["write-text"] - floor) / (some["write-text"] - floor) < 2.1
+    assert none["calibrate"] < some["calibrate"] < more["calibrate"]
+
+
 def test_candidates_that_are_tried_out_count_each(job):
     def allocation(*candidates):
         settings = {"method": "curves", "attention": candidates}

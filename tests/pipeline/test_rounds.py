@@ -18,6 +18,7 @@ CURVES = {
     "allocate": {"method": "curves", "attention": [1, 2], "align_to": 4},
     "compensate": {"method": "closed_form", "affine": True},
     "rounds": 2,
+    "self_calibration": 4,
 }
 
 
@@ -53,6 +54,20 @@ def test_the_second_round_is_calibrated_on_what_the_first_left(run):
     assert first[key] == second[key]
     size = first["layers.1.mlp.gram"].shape[0], second["layers.1.mlp.gram"].shape[0]
     assert size[1] < size[0]
+
+
+def test_the_model_calibrates_on_text_of_its_own_too(run):
+    from safetensors.numpy import load_file
+
+    written = load_file(run / "run" / "self_text" / "windows.safetensors")["tokens"]
+    statistics = load_file(run / "run" / "statistics" / "block_000.safetensors")
+    recipe = load(run / "small.yaml")
+    each = recipe.calibration.tokens_per_sequence
+    assert written.shape == (4, each)
+    tokens = (recipe.calibration.sequences + 4) * each
+    assert statistics["layers.0.mlp.tokens"] == tokens
+    made = json.loads((run / "run" / "model" / "config.json").read_text())
+    assert made["numprune"]["method"]["self_calibration"] == 4
 
 
 def test_the_saved_model_has_the_groups_of_the_plan(run):

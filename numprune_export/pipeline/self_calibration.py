@@ -1,0 +1,48 @@
+"""The stage in which a language model writes calibration text of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from numprune_export import self_text, statistics_folder
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.decoders import DecoderSubject
+from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.subject import Subject
+from numprune_export.products import products
+from numprune_export.run_folder import Stage
+
+
+def extended(context: Context, subject: Subject, dense: Dense) -> tuple[Subject, tuple[Stage, ...]]:
+    """The subject with what the model wrote among its calibration windows, and the stage that did.
+
+    The subject itself where the recipe asks for none.
+    """
+    recipe = context.recipe
+    if not recipe.self_calibration:
+        return subject, ()
+    tokenizer = dense.tokenizer
+    assert isinstance(subject, DecoderSubject)  # the others refuse such a recipe
+    assert tokenizer is not None
+    vocabulary = min(len(tokenizer), int(dense.skeleton.config.vocab_size))
+    starts = np.setdiff1d(np.arange(vocabulary, dtype=np.int64), tokenizer.all_special_ids)
+    tokens, seed = subject.calibration.tokens.shape[1], recipe.calibration.seed
+
+    def make(folder: Path) -> None:
+        batches = -(-recipe.self_calibration // self_text.ROWS)
+        context.observer.expect(batches * (tokens - 1))
+        with products(recipe.products):
+            written = self_text.write(
+                dense.model, starts, sequences=recipe.self_calibration, tokens=tokens, seed=seed,
+                tick=context.observer.advance,
+            )  # fmt: skip
+        statistics_folder.write_windows(folder, written)
+
+    inputs = [dense.key, recipe.self_calibration, tokens, seed, recipe.products]
+    inputs += [torch.__version__, len(starts)]
+    stage = context.stage("write-text", "self_text", inputs, make, shared=True)
+    written = statistics_folder.read_windows(stage.folder)
+    return subject.calibrated_on(self_text.among(subject.calibration, written)), (stage,)

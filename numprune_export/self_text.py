@@ -1,0 +1,86 @@
+"""Texts that a language model writes itself: calibration of all kinds that it knows.
+
+Statistics of one kind of text keep what that kind needs. A model's own samples are of the kinds it was
+trained on, in their proportions (Liu et al. 2023, arXiv:2305.17888, LLM-QAT, §2.1, for training;
+Williams et al. 2024, arXiv:2410.17170, for calibration of quantisation and pruning).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from numprune_export.blocks import Tick
+from numprune_export.corpus import Windows
+from numprune_export.errors import NumericalError
+
+ROWS = 32
+"""Texts written at once: more cost more memory, and hardly less time."""
+
+
+def write(
+    model: Any, starts: NDArray[np.int64], *, sequences: int, tokens: int, seed: int, tick: Tick
+) -> Windows:
+    """Full windows, sampled at temperature 1; the same for equal seeds on one machine.
+
+    Args:
+        model: A causal language model.
+        starts: Token ids that a text may start with, one drawn for each.
+        sequences: Texts.
+        tokens: Of each. An end of text is a token as any other: what comes after it is a new one.
+        seed: Of the samples.
+        tick: Counts tokens of `ROWS` texts, or of what is left of them.
+
+    Raises:
+        NumericalError: logits are not finite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.from_numpy(starts)[
+        torch.randint(len(starts), (sequences, 1), generator=generator)
+    ]
+    parts = [
+        _continued(model, drawn[first : first + ROWS], tokens, generator, tick)
+        for first in range(0, sequences, ROWS)
+    ]
+    found = torch.cat(parts).numpy()
+    return Windows(found, np.full(sequences, tokens, dtype=np.int64))
+
+
+@torch.inference_mode()
+def _continued(
+    model: Any, rows: Tensor, tokens: int, generator: torch.Generator, tick: Tick
+) -> Tensor:
+    past, written = None, [rows]
+    while len(written) < tokens:
+        output = model(
+            input_ids=written[-1], past_key_values=past, use_cache=True, logits_to_keep=1
+        )
+        past, logits = output.past_key_values, output.logits[:, -1].float()
+        if not bool(torch.isfinite(logits).all()):
+            raise NumericalError(
+                "the model's logits are not finite where it writes its own calibration text",
+                hint="check the checkpoint, or give `self_calibration: 0`",
+            )
+        written.append(torch.multinomial(logits.softmax(-1), 1, generator=generator))
+        tick(1)
+    return torch.cat(written, dim=1)
+
+
+def among(own: Windows, others: Windows) -> Windows:
+    """Windows of both, evenly mixed: any first few hold both in their proportion."""
+    width = max(own.tokens.shape[1], others.tokens.shape[1])
+    tokens = np.concatenate([_widened(one.tokens, width) for one in (own, others)])
+    lengths = np.concatenate([own.lengths, others.lengths])
+    place = np.concatenate(
+        [(np.arange(len(one.tokens)) + 0.5) / len(one.tokens) for one in (own, others)]
+    )
+    order = np.argsort(place, kind="stable")
+    return Windows(tokens[order], lengths[order])
+
+
+def _widened(tokens: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    return np.pad(tokens, ((0, 0), (0, width - tokens.shape[1])))

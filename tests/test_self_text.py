@@ -1,0 +1,74 @@
+"""Calibration text that a model writes itself."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny
+
+from numprune_export import self_text
+from numprune_export.corpus import Windows
+from numprune_export.errors import NumericalError
+
+STARTS = np.arange(3, 20, dtype=np.int64)
+
+
+def written(model, **changes):
+    settings = {"sequences": 5, "tokens": 12, "seed": 3, "tick": lambda _: None} | changes
+    return self_text.write(model, STARTS, **settings)
+
+
+def test_windows_are_full_and_the_same_for_equal_seeds():
+    model = tiny()
+    first, second, other = written(model), written(model), written(model, seed=4)
+    assert first.tokens.shape == (5, 12)
+    assert not first.padded
+    assert np.isin(first.tokens[:, 0], STARTS).all()
+    assert (first.tokens == second.tokens).all()
+    assert (first.tokens != other.tokens).any()
+
+
+def test_a_token_follows_from_all_before_it():
+    """A model sure of itself leaves nothing to chance: what is sampled is its greedy text."""
+    model = tiny()
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(1e4 * head.weight.detach())
+    tokens = torch.from_numpy(written(model).tokens)
+    with torch.inference_mode():
+        greedy = model(input_ids=tokens).logits.argmax(-1)
+    assert (tokens[:, 1:] == greedy[:, :-1]).float().mean() > 0.95
+
+
+def test_batches_are_ticked_token_by_token(monkeypatch):
+    monkeypatch.setattr(self_text, "ROWS", 2)
+    ticks = []
+    assert len(written(tiny(), tick=ticks.append).tokens) == 5
+    assert sum(ticks) == 3 * 11
+
+
+def test_frequencies_are_the_models_own():
+    model = tiny()
+    with torch.inference_mode():
+        start = torch.tensor([[STARTS[0]]])
+        wanted = model(input_ids=start).logits[0, -1].softmax(-1).numpy()
+    found = self_text.write(
+        model, STARTS[:1], sequences=4000, tokens=2, seed=0, tick=lambda _: None
+    ).tokens[:, 1]
+    counts = np.bincount(found, minlength=len(wanted)) / 4000
+    assert np.abs(counts - wanted).max() < 4 * np.sqrt(wanted.max() / 4000)
+
+
+def test_logits_that_are_no_numbers_are_said():
+    model = tiny()
+    model.get_output_embeddings().weight.data.fill_(float("nan"))
+    with pytest.raises(NumericalError, match="are not finite where it writes"):
+        written(model)
+
+
+def test_any_first_few_hold_both_kinds_in_their_proportion():
+    own = Windows(np.zeros((8, 3), np.int64), np.full(8, 2))
+    others = Windows(np.ones((4, 5), np.int64), np.full(4, 5))
+    mixed = self_text.among(own, others)
+    assert mixed.tokens.shape == (12, 5)
+    kind = mixed.tokens[:, 0]
+    assert [int(kind[:n].sum()) for n in (3, 6, 9, 12)] == [1, 2, 3, 4]
+    assert (mixed.lengths == np.where(kind == 1, 5, 2)).all()
