@@ -55,6 +55,13 @@ def test_a_table_has_every_stage_and_the_totals(tmp_path, bare):
     assert any("48 calibration sequences, full windows of 64 tokens" in line for line in lines)
 
 
+def test_text_that_the_model_writes_is_calibrated_on_too(tmp_path, bare):
+    path = small_recipe(tmp_path, model=str(bare), self_calibration=16)
+    found = table.render(of(path))
+    assert "write-text" in found
+    assert "64 calibration sequences, full windows of 64 tokens" in found
+
+
 def test_labelled_texts_are_as_long_as_their_words(tmp_path):
     path = tmp_path / "a.jsonl"
     rows = [

@@ -104,7 +104,6 @@ def test_text_that_the_model_writes_costs_writing_and_calibrating(job):
     assert [name for name in some if name not in none] == ["write-text"]
     floor = Work({"stages": 1.0}).seconds(RATES)
     assert 1.5 < (more["write-text"] - floor) / (some["write-text"] - floor) < 2.1
-    assert none["calibrate"] < some["calibrate"] < more["calibrate"]
 
 
 def test_candidates_that_are_tried_out_count_each(job):
