@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli import check, describe, doctor, package, run, verify
+from numprune_export.cli import check, describe, doctor, package, run, sweep, verify
 from numprune_export.errors import NumpruneError
 from numprune_export.version import __version__
 
@@ -48,6 +48,7 @@ def _root(
 app.command()(run.run)
 app.command()(check.check)
 app.command()(check.baseline)
+app.command()(sweep.sweep)
 app.command()(package.package)
 app.command()(verify.verify)
 app.command("inspect")(describe.inspect)

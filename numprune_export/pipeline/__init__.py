@@ -15,21 +15,17 @@ from pathlib import Path
 import torch
 
 from numprune_export import recipe as recipes
-from numprune_export.bidirectional import BidirectionalEncoder
-from numprune_export.checkpoint.source import resolve
-from numprune_export.family import RotaryDecoder
 from numprune_export.metric import Metrics
 from numprune_export.pipeline.agreement import unchecked
 from numprune_export.pipeline.benchmarking import benchmark
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.decoders import DecoderSubject
-from numprune_export.pipeline.encoders import EncoderSubject
 from numprune_export.pipeline.exporting import Exported, chosen_targets, export
-from numprune_export.pipeline.measured import read_metrics, read_warnings
-from numprune_export.pipeline.models import VARIANTS, Dense, Models
+from numprune_export.pipeline.measured import read_metrics, read_samples, read_warnings
+from numprune_export.pipeline.models import VARIANTS, Models
+from numprune_export.pipeline.opening import dense_of, subject_of
 from numprune_export.pipeline.pruning import Pruned, pruned_checkpoint
+from numprune_export.pipeline.score_spread import score_spread
 from numprune_export.pipeline.sizes import time_metrics
-from numprune_export.pipeline.subject import Subject
 from numprune_export.pipeline.validating import validate
 from numprune_export.progress import Observer
 from numprune_export.provenance.code import running
@@ -38,6 +34,7 @@ from numprune_export.provenance.publishing import publish_card
 from numprune_export.provenance.record import Making
 from numprune_export.recipe import Recipe
 from numprune_export.report.environment import describe
+from numprune_export.report.html import page
 from numprune_export.report.markdown import render
 from numprune_export.report.schema import ArtifactSummary, Report, measurements, widths
 from numprune_export.report.store import to_json
@@ -66,7 +63,7 @@ def run(
         shared: A folder for the stages that say nothing of the budget; other runs find them there.
 
     Returns:
-        The report, also written as report.json and report.md.
+        The report, also written as report.json, report.md and report.html.
 
     Raises:
         NumpruneError: one of its kinds; see `errors`. Finished stages stay for the next try.
@@ -74,12 +71,11 @@ def run(
     targets = chosen_targets(recipe)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    source = resolve(recipe.model.source, revision=recipe.model.revision, search=search)
     with open_folder(folder) as run_folder:
         lent = None if shared is None else SharedFolder(shared)
         context = Context(recipe, run_folder, observer, lent)
-        dense = Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
-        subject = _subject(recipe, dense, search)
+        dense = dense_of(recipe, search)
+        subject = subject_of(recipe, dense, search)
         run_folder.write(RECIPE, recipes.dump(recipe))
 
         resolved = json.loads(recipe.model_dump_json())
@@ -110,23 +106,17 @@ def run(
         report = report.model_copy(
             update={
                 "warnings": read_warnings(measured),
+                "scores": score_spread(pruned.scored, pruned.plan),
+                "latency_samples": read_samples(measured),
                 "dense_sha256": dense.fingerprint,
                 "evaluation_sha256": subject.evaluation_key[0],
             }
         )
-        publish_card(run_folder, report, licence_of(source))
+        publish_card(run_folder, report, licence_of(dense.source))
         run_folder.write("report.json", to_json(report))
         run_folder.write("report.md", render(report))
+        run_folder.write("report.html", page.render(report))
     return report
-
-
-def _subject(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> Subject:
-    """Reads the texts before any work, so that one which is too short is said at once."""
-    family = dense.family
-    if isinstance(family, BidirectionalEncoder):
-        return EncoderSubject(recipe, family, dense, search)
-    assert isinstance(family, RotaryDecoder), family
-    return DecoderSubject(recipe, family, dense, search)
 
 
 def _report(

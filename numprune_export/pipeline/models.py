@@ -34,9 +34,16 @@ class Dense:
         self.family: Family = source.family
         if single_query_heads and isinstance(self.family, RotaryDecoder):
             self.family = self.family.with_single_query_heads()
-        self.fingerprint = source.fingerprint()
-        self.key = key_of(self.fingerprint, dtype)
         self._dtype: torch.dtype = getattr(torch, dtype)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See Source.fingerprint: every weight is read."""
+        return self.source.fingerprint()
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self.fingerprint, str(self._dtype).removeprefix("torch."))
 
     @cached_property
     def loaded(self) -> Loaded:

@@ -1,0 +1,72 @@
+"""What a run opens before it works: the dense model, and the texts of its subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.checkpoint.source import resolve
+from numprune_export.family import RotaryDecoder
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.decoders import DecoderSubject
+from numprune_export.pipeline.encoders import EncoderSubject
+from numprune_export.pipeline.exporting import chosen_targets
+from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.pruning import rounds_of
+from numprune_export.pipeline.subject import Subject
+from numprune_export.progress import Observer
+from numprune_export.recipe import Recipe
+from numprune_export.run_folder import open_folder
+from numprune_export.shared_folder import SharedFolder
+
+
+def dense_of(recipe: Recipe, search: Sequence[Path]) -> Dense:
+    """The model that a recipe names; its weights are not read.
+
+    Raises:
+        NumpruneError: as `checkpoint.source.resolve`.
+    """
+    source = resolve(recipe.model.source, revision=recipe.model.revision, search=search)
+    return Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
+
+
+def subject_of(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> Subject:
+    """Reads the texts before any work, so that one which is too short is said at once."""
+    family = dense.family
+    if isinstance(family, BidirectionalEncoder):
+        return EncoderSubject(recipe, family, dense, search)
+    assert isinstance(family, RotaryDecoder), family
+    return DecoderSubject(recipe, family, dense, search)
+
+
+def check(recipe: Recipe, *, search: Sequence[Path]) -> None:
+    """Whether a run of this recipe would begin its work.
+
+    Raises:
+        NumpruneError: why not; see `errors`.
+    """
+    chosen_targets(recipe)
+    subject_of(recipe, dense_of(recipe, search), search)
+
+
+def learn(
+    recipe: Recipe, *, folder: Path, search: Sequence[Path], observer: Observer, shared: Path
+) -> None:
+    """Calibrate and score the dense model into the shared folder, as the first part of a run.
+
+    Args:
+        recipe: Of the run.
+        folder: Its run folder, where the stages are linked.
+        search: As for a run.
+        observer: Told of progress.
+        shared: Where other runs find the stages.
+
+    Raises:
+        NumpruneError: one of its kinds; see `errors`.
+    """
+    dense = dense_of(recipe, search)
+    subject = subject_of(recipe, dense, search)
+    with open_folder(folder) as run_folder:
+        context = Context(recipe, run_folder, observer, SharedFolder(shared))
+        _ = next(rounds_of(context, subject, dense)).scored
