@@ -46,11 +46,11 @@ class Mode:
         return ("machine",) if self.without_latency else ()
 
 
-def judge(
-    report: Evidence, baseline: Evidence | None, gate: Gate, mode: Mode | None = None
-) -> Verdict:
+STRICT = Mode()
+
+
+def judge(report: Evidence, baseline: Evidence | None, gate: Gate, mode: Mode = STRICT) -> Verdict:
     """Every metric of the baseline, every limit, and what is new."""
-    mode = mode or Mode()
     limited = tuple(bounds(report, gate, skip=lambda name: _unjudged(name, report, gate, mode)))
     if baseline is None:
         return Verdict(limited)

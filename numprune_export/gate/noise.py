@@ -21,9 +21,9 @@ MINIMUM_SESSIONS = 3
 MARGIN = 1.3
 """A report has several speed-ups, and the chance that one of them alarms grows with their number:
 each is held to 1.3 times its 95 % noise, which is about 99.5 %, one-sided."""
-ONE_SESSION = 0.05
+ONE_SESSION = 0.03
 """Noise between sessions that an interval over the rounds of a single one does not show."""
-ASSUMED = {"ratio": 0.10, "time": 0.20, "memory": 0.02}
+ASSUMED = {"ratio": 0.10, "time": 0.15, "memory": 0.02}
 """Noise, as a logarithm, where a report has no interval; of fewer than `MINIMUM_SAMPLES` it is
 `ASSUMED_OF_FEW`. A size and a parity have none."""
 ASSUMED_OF_FEW = {"ratio": 0.25, "time": 0.5, "memory": 0.02}

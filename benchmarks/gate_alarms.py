@@ -1,0 +1,230 @@
+"""How often the gate alarms for nothing, and how often it finds a real slowdown.
+
+    python benchmarks/gate_alarms.py FOLDER --busy 0 --count 50
+    python benchmarks/gate_alarms.py FOLDER --busy 2 --count 50
+
+Each report is measured by a process of its own, with the protocol of `numprune-export run`: a small
+decoder on the target `onnx`, one thread, opened anew 12 times, 8 interleaved rounds each. Its
+`dense` side is always the same model; its `pruned` side is that model again, or one whose MLP was
+widened until a forward pass costs 5 % more operations. Comparisons are of two reports with the model
+itself (an alarm is false), and of one with itself and one with the wider model (an alarm is right).
+Beside them stands what the wider model really takes: processor time over all reports.
+
+FOLDER keeps the reports: the same command goes on where it was stopped (`--minutes` stops it), and
+`--busy` starts that many processes that do nothing but count, one per core for a loaded machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from numprune_export.artifact import Artifact
+from numprune_export.benchmark.cost import cost, ideal_speedups
+from numprune_export.benchmark.latency import Pair, Workload, measure_decoders
+from numprune_export.benchmark.reopened import ReopenedDecoder, reopener
+from numprune_export.gate import evidence
+from numprune_export.gate.judge import judge
+from numprune_export.gate.limits import Gate
+from numprune_export.gate.verdict import Verdict
+from numprune_export.metric import metrics_from_json, metrics_to_json
+from numprune_export.report.environment import describe
+from numprune_export.report.schema import Report, measurements
+from numprune_export.report.store import to_json
+from numprune_export.report.table import table
+from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+
+SHAPE = {"hidden": 512, "layers": 2, "heads": 8, "vocabulary": 512}
+CHANNELS = {"same": 1376, "wider": 1480}
+"""MLP channels; the wider model has 5 % more multiply-accumulates, attention and vocabulary included."""
+TOKENS, STEPS, SESSIONS, ROUNDS = 64, 4, 12, 8
+Side = Literal["same", "wider"]
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Where reports are kept.")],
+    count: Annotated[int, typer.Option(help="Comparisons of each kind.")] = 50,
+    busy: Annotated[int, typer.Option(help="Processes that keep the machine busy.")] = 0,
+    minutes: Annotated[float, typer.Option(help="Stop measuring after these.")] = math.inf,
+    measure: Annotated[str, typer.Option(hidden=True)] = "",
+) -> None:
+    if measure:
+        sys.stdout.write(json.dumps(measured(folder, measure)) + "\n")
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"
+    artifacts = prepared(folder)
+    reports = folder / f"busy{busy}"
+    reports.mkdir(exist_ok=True)
+    until = time.monotonic() + 60 * minutes
+    with load(busy):
+        for number in range(count + 1):
+            for side in ("same", "wider"):
+                place = reports / f"{side}{number}.json"
+                wanted = not place.exists() and (side == "same" or number > 0)
+                if wanted and time.monotonic() < until:
+                    place.write_text(to_json(report_of(artifacts, side)), encoding="utf-8")
+    found = compare(reports, busy)
+    (reports / "found.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    typer.echo(page(found))
+
+
+def prepared(folder: Path) -> Path:
+    """The two models as ONNX artifacts, made once."""
+    place = folder / "artifacts"
+    if not (place / "ideal.json").exists():
+        import torch
+        from random_decoder import Shape, random_decoder  # loads PyTorch
+
+        from numprune_export.families import family_of
+
+        costs = {}
+        for side, channels in CHANNELS.items():
+            shape = Shape(channels=channels, **SHAPE)
+            model = random_decoder(shape, 1.0, dtype=torch.float32, device="cpu", positions=512)
+            decoder = family_of("mistral", ["MistralForCausalLM"]).decoder(model)
+            costs[side] = cost(
+                decoder, batch=1, prefill_length=TOKENS, past_length=TOKENS, itemsize=4
+            )
+            (place / side).mkdir(parents=True, exist_ok=True)
+            OnnxExporter().export(decoder, place / side, OnnxSettings())
+        ideal = {side: ideal_speedups(costs["same"], one) for side, one in costs.items()}
+        (place / "ideal.json").write_text(json.dumps(ideal))
+    return place
+
+
+@contextmanager
+def load(processes: int) -> Iterator[None]:
+    """Processes that do nothing but count."""
+    code = "while True: sum(range(10000))"
+    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
+def report_of(artifacts: Path, side: str) -> Report:
+    """Measured in a fresh process, which has no PyTorch in it."""
+    command = [sys.executable, __file__, str(artifacts), "--measure", side]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    metrics = metrics_from_json(json.loads(done.stdout.splitlines()[-1]))
+    benchmark = {"prefill": TOKENS, "past": TOKENS, "decode_steps": STEPS, "sessions": SESSIONS}
+    return Report(
+        created=datetime.now(timezone.utc),
+        recipe_name="gate alarms",
+        summary="",
+        metrics=measurements(metrics),
+        plan=(),
+        recipe={"version": 1, "benchmark": {**benchmark, "samples": SESSIONS * ROUNDS}},
+        environment=describe(),
+        artifacts={},
+    )
+
+
+def measured(artifacts: Path, side: str) -> dict[str, Any]:
+    ideal = json.loads((artifacts / "ideal.json").read_text())[side]
+    tokens = np.arange(TOKENS, dtype=np.int64)[None]
+    workload = Workload(tokens, TOKENS, TOKENS, STEPS, 1, SESSIONS * ROUNDS, SESSIONS)
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(
+                ReopenedDecoder(
+                    partial(
+                        OnnxExporter().open,
+                        Artifact.load(artifacts / name),
+                        threads=1,
+                        capacity=workload.capacity,
+                    )
+                )
+            )
+            for name in ("same", side)
+        ]
+        found = measure_decoders(
+            {"onnx": Pair(*opened)},
+            workload,
+            ideal=ideal,
+            conditions={"onnx": {"device": "cpu", "dtype": "float32", "threads": 1}},
+            reopen={"onnx": reopener(opened)},
+        )
+    # Exact by shape, so a wider model would be found without any timing.
+    return metrics_to_json({name: one for name, one in found.items() if "ideal" not in name})
+
+
+def compare(reports: Path, busy: int) -> dict[str, Any]:
+    """All comparisons that the reports allow."""
+    read = {path.stem: evidence.read(path)[0] for path in reports.glob("*[0-9].json")}
+    itself, wider = [], []
+    for number in range(1, len(read)):
+        before, same, slow = (
+            read.get(f"{one}") for one in (f"same{number - 1}", f"same{number}", f"wider{number}")
+        )
+        if before and same:
+            itself.append(judge(same, before, Gate()))
+        if before and slow:
+            wider.append(judge(slow, before, Gate()))
+    slow_reports = [one for name, one in read.items() if name.startswith("wider")]
+    return {
+        "busy_processes": busy,
+        "itself": summary(itself),
+        "wider": summary(wider),
+        "real_slowdown": {phase: slowdown(slow_reports, phase) for phase in ("prefill", "decode")},
+        "machine": next(iter(read.values())).environment.model_dump(mode="json"),
+    }
+
+
+def summary(verdicts: list[Verdict]) -> dict[str, Any]:
+    names = [one.name for verdict in verdicts for one in verdict.failures]
+    return {
+        "comparisons": len(verdicts),
+        "alarms": sum(not verdict.passed for verdict in verdicts),
+        "by": {name: names.count(name) for name in sorted(set(names))},
+    }
+
+
+def slowdown(reports: list[evidence.Evidence], phase: str) -> float:
+    """Of the wider model by processor time, median over the reports."""
+    name = f"latency.onnx.{phase}.cpu_speedup"
+    return statistics.median(1 / one.metrics[name].value for one in reports) - 1
+
+
+def page(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            title,
+            str(one["comparisons"]),
+            str(one["alarms"]),
+            ", ".join(
+                f"{name.removeprefix('latency.onnx.')} {count}" for name, count in one["by"].items()
+            ),
+        ]
+        for title, one in (
+            ("the model with itself", found["itself"]),
+            ("5 % wider", found["wider"]),
+        )
+    ]
+    real = ", ".join(f"{phase} {100 * one:.1f} %" for phase, one in found["real_slowdown"].items())
+    return (
+        f"{found['busy_processes']} busy processes on {found['machine']['usable_cores']} cores;"
+        f" the wider model takes longer by (processor time): {real}\n\n"
+        + table(["compared", "comparisons", "alarms", "by"], rows)
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
