@@ -7,9 +7,10 @@ from pathlib import Path
 
 from numprune_export.benchmark import gpu, gpu_state
 from numprune_export.benchmark.gpu_state import GpuState
+from numprune_export.benchmark.interleave import Samples
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exporting import Exported
-from numprune_export.pipeline.measured import keys, runnable, write_metrics
+from numprune_export.pipeline.measured import keys, runnable, write_metrics, write_samples
 from numprune_export.pipeline.models import Models
 from numprune_export.pipeline.subject import Subject
 from numprune_export.run_folder import Stage
@@ -24,7 +25,8 @@ def benchmark(
         here = runnable(exported)
         context.observer.expect(len(here))
         before = _gpu(here)
-        metrics = subject.latency(models, here, context.observer)
+        samples: dict[str, Samples] = {}
+        metrics = subject.latency(models, here, context.observer, samples.__setitem__)
         after = _gpu(here)
         warnings: tuple[str, ...] = ()
         if before is not None and after is not None:
@@ -34,6 +36,7 @@ def benchmark(
             metrics |= subject.memory(one)
             context.observer.advance(1)
         write_metrics(folder, metrics, warnings)
+        write_samples(folder, samples)
 
     settings = context.recipe.benchmark.model_dump()
     inputs = [*keys(models, exported), subject.evaluation_key, settings]

@@ -12,6 +12,7 @@ import torch
 
 from numprune_export.artifact import Artifact, DecoderRunner
 from numprune_export.benchmark.cost import cost, ideal_speedups
+from numprune_export.benchmark.interleave import Keep
 from numprune_export.benchmark.latency import PHASES, Pair, Workload, measure_decoders
 from numprune_export.benchmark.reopened import ReopenedDecoder, reopener
 from numprune_export.family import RotaryDecoder
@@ -31,6 +32,7 @@ def measure_latency(
     exported: Sequence[Exported],
     workload: Workload,
     observer: Observer,
+    keep: Keep,
 ) -> Metrics:
     """See `measure_decoders`."""
     observer.expect(len(PHASES) * workload.rounds)
@@ -71,6 +73,7 @@ def measure_latency(
             reopen=reopen,
             seed=settings.seed,
             progress=observer.advance,
+            keep=keep,
         )
 
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from numprune_export import corpus
 from numprune_export.artifact import Artifact, Exporter, GraphBacked, Tokens
+from numprune_export.benchmark.interleave import Keep
 from numprune_export.benchmark.latency import Workload
 from numprune_export.benchmark.memory import measure_memory
 from numprune_export.corpus import Corpus, Windows
@@ -202,10 +203,12 @@ class DecoderSubject:
                 reference, candidate, rows, steps=self._steps(variant), shapes=shapes
             )
 
-    def latency(self, models: Models, exported: Sequence[Exported], observer: Observer) -> Metrics:
+    def latency(
+        self, models: Models, exported: Sequence[Exported], observer: Observer, keep: Keep
+    ) -> Metrics:
         """See Subject.latency."""
         return measure_latency(
-            self._recipe.benchmark, self._family, models, exported, self._workload, observer
+            self._recipe.benchmark, self._family, models, exported, self._workload, observer, keep
         )
 
     def memory(self, exported: Exported) -> Metrics:

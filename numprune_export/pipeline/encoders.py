@@ -22,6 +22,7 @@ from numprune_export.benchmark.encoder_latency import (
     EncoderWorkload,
     measure_encoders,
 )
+from numprune_export.benchmark.interleave import Keep
 from numprune_export.benchmark.memory import measure_memory
 from numprune_export.benchmark.reopened import ReopenedEncoder, reopener
 from numprune_export.bidirectional import BidirectionalEncoder
@@ -250,7 +251,9 @@ class EncoderSubject:
         with self._torch(exact) as reference, opener(artifact, capacity=rows.shape[1]) as candidate:
             return encoder_parity.compare(reference, candidate, rows, self._head.task, types=types)
 
-    def latency(self, models: Models, exported: Sequence[Exported], observer: Observer) -> Metrics:
+    def latency(
+        self, models: Models, exported: Sequence[Exported], observer: Observer, keep: Keep
+    ) -> Metrics:
         """See Subject.latency."""
         settings = self._recipe.benchmark
         buckets = tuple(
@@ -306,6 +309,7 @@ class EncoderSubject:
                 reopen=reopen,
                 seed=settings.seed,
                 progress=observer.advance,
+                keep=keep,
             )
 
     def memory(self, exported: Exported) -> Metrics:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from numprune_export.artifact import DecoderRunner, Device
+from numprune_export.benchmark.interleave import Samples
 from numprune_export.metric import Metrics, metrics_from_json, metrics_to_json
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.models import VARIANTS, Models, Variant
@@ -17,6 +18,7 @@ from numprune_export.run_folder import Stage
 
 METRICS = "metrics.json"
 WARNINGS = "warnings.json"
+SAMPLES = "samples.json"
 
 
 def write_metrics(folder: Path, metrics: Metrics, warnings: Sequence[str] = ()) -> None:
@@ -32,6 +34,20 @@ def read_metrics(stage: Stage) -> Metrics:
 def read_warnings(stage: Stage) -> tuple[str, ...]:
     """What a reader of a stage's numbers should know, in whole sentences."""
     return tuple(json.loads((stage.folder / WARNINGS).read_text()))
+
+
+def write_samples(folder: Path, samples: Mapping[str, Samples]) -> None:
+    """Wall times in ms, by what the names of the metrics begin with."""
+    content = {name: one.wall_ms.tolist() for name, one in samples.items()}
+    (folder / SAMPLES).write_text(json.dumps(content) + "\n")
+
+
+def read_samples(stage: Stage) -> dict[str, tuple[float, ...]]:
+    """Empty where an earlier version measured: the stage is whole without them."""
+    path = stage.folder / SAMPLES
+    if not path.exists():
+        return {}
+    return {name: tuple(times) for name, times in json.loads(path.read_text()).items()}
 
 
 def open_artifact(

@@ -38,6 +38,8 @@ class Pruned:
     checkpoint: Stage
     plan: Plan
     stages: tuple[Stage, ...]
+    scored: Stage
+    """Scores of the dense model."""
     budget: Metrics
     """What was found on the way to the plan: `budget.*` of one in milliseconds, `allocation.*` of plans
     that were tried out."""
@@ -51,7 +53,8 @@ def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Prune
     repaired = partial(compensated, context, subject, dense, rounds)
     checkpoint = _prune(context, subject, dense, rounds, repaired)
     stages = (*written, *(stage for one in rounds for stage in one.stages), checkpoint)
-    return Pruned(checkpoint, last.plan, stages, read_budget(last.allocated.folder))
+    budget = read_budget(last.allocated.folder)
+    return Pruned(checkpoint, last.plan, stages, rounds[0].scored, budget)
 
 
 def rounds_of(context: Context, subject: Subject, dense: Dense) -> Iterator[Round]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from numprune_export.artifact import Artifact, Exporter
+from numprune_export.benchmark.interleave import Keep
 from numprune_export.corpus import Windows
 from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.exporting import Exported
@@ -144,8 +145,10 @@ class Subject(Protocol):
         """
         ...
 
-    def latency(self, models: Models, exported: Sequence[Exported], observer: Observer) -> Metrics:
-        """`latency.*` of every artifact and of PyTorch, in interleaved rounds."""
+    def latency(
+        self, models: Models, exported: Sequence[Exported], observer: Observer, keep: Keep
+    ) -> Metrics:
+        """`latency.*` of every artifact and of PyTorch, in interleaved rounds; `keep` is told them."""
         ...
 
     def memory(self, exported: Exported) -> Metrics:
