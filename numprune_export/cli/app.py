@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli import check, describe, doctor, package, run, sweep, verify
+from numprune_export.cli import check, describe, doctor, package, report, run, sweep, verify
 from numprune_export.errors import NumpruneError
 from numprune_export.version import __version__
 
@@ -46,6 +46,7 @@ def _root(
 
 
 app.command()(run.run)
+app.command()(report.report)
 app.command()(check.check)
 app.command()(check.baseline)
 app.command()(sweep.sweep)

@@ -1,0 +1,35 @@
+"""`numprune-export report`: the page of a report, made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    path: Annotated[Path, typer.Argument(help="A run folder, or its report.json.")],
+    html: Annotated[
+        Path | None,
+        typer.Option(help="File to write. [default: report.html beside it]", show_default=False),
+    ] = None,
+) -> None:
+    """Write report.html from report.json: one file that opens without a network."""
+    from numprune_export.errors import OutputError
+    from numprune_export.report.html import page
+    from numprune_export.report.store import read_sealed
+    from numprune_export.run_folder import REPORT
+
+    source = path / REPORT if path.is_dir() else path
+    found, seal = read_sealed(source)
+    place = html or source.with_suffix(".html")
+    try:
+        place.write_text(page.render(found, seal=seal), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write `{place}`: {error.strerror}", hint="give another file: `--html FILE`"
+        ) from None
+    if seal == "edited":
+        typer.echo(f"`{source}` was changed after it was written: the page says so", err=True)
+    typer.echo(f"page: {place}")
