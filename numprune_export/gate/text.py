@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from textwrap import wrap
 
-from numprune_export.gate.verdict import Finding, Verdict
+from numprune_export.gate.verdict import SIDES, Finding, Side, Verdict
 from numprune_export.report.quantity import number
 
 _HEADLINES = ("ratio", "quality", "limit")
-_NAME, _VALUE, _SHORT = 46, 15, 8
+_WIDTH = 100
+_NAME, _VALUE, _SHORT = 46, 12, 8
 
 
 def render(verdict: Verdict, *, everything: bool = False) -> str:
@@ -45,31 +46,40 @@ def allowed_of(finding: Finding) -> str:
 
 
 def _lines(verdict: Verdict, *, everything: bool) -> Iterator[str]:
-    yield from _differences("not comparable:", [str(one) for one in verdict.refused])
-    yield from _differences("compared all the same:", [str(one) for one in verdict.overruled])
-    yield from _differences("note:", verdict.notes)
-    listed = shown(verdict, everything=everything)
-    if listed:
+    yield from _listed("not comparable:", [str(one) for one in verdict.refused])
+    yield from _listed("compared all the same:", [str(one) for one in verdict.overruled])
+    yield from _listed("note:", verdict.notes)
+    findings = shown(verdict, everything=everything)
+    if findings:
         yield _row("metric", "baseline", "report", "change", "allowed", "")
-    for one in listed:
-        values = _short(one, "baseline"), _short(one, "report")
-        yield _row(one.name, *values, change_of(one), allowed_of(one), one.status)
-        if one.detail and (one.failed or everything):
-            yield f"    {one.detail}"
-    yield verdict.summary
+    for one in findings:
+        before, now = (_cell(one, side) for side in SIDES)
+        yield _row(one.name, before, now, change_of(one), allowed_of(one), one.status)
+        if one.failed or everything:
+            yield from _details(one)
+    yield from wrap(verdict.summary, _WIDTH, subsequent_indent="  ")
 
 
-def _differences(title: str, said: Sequence[str]) -> Iterator[str]:
+def _listed(title: str, said: Sequence[str]) -> Iterator[str]:
     if said:
         yield title
-        yield from (f"  {one}" for one in said)
+    for one in said:
+        yield from wrap(one, _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
-def _short(one: Finding, side: Literal["baseline", "report"]) -> str:
-    """The value in a column: without its unit where that is a phrase."""
+def _cell(one: Finding, side: Side) -> str:
+    """The value in a column: without its unit where that is a phrase, and not at all where it is
+    too long."""
     value = one.baseline if side == "baseline" else one.report
     long = isinstance(value, float) and " " in one.unit
-    return number(value) if long and isinstance(value, float) else one.said(side)
+    said = number(value) if long and isinstance(value, float) else one.said(side)
+    return said if len(said) <= _VALUE else "…"
+
+
+def _details(one: Finding) -> Iterator[str]:
+    said = [f"{side}: {one.said(side)}" for side in SIDES if _cell(one, side) == "…"]
+    for line in [one.detail, *said]:
+        yield from wrap(line, _WIDTH, initial_indent="    ", subsequent_indent="      ")
 
 
 def _row(name: str, baseline: str, report: str, change: str, allowed: str, status: str) -> str:

@@ -17,6 +17,8 @@ Status = Literal[
 """`broken`: a limit of the recipe. `invalid`: NaN, infinite, or an interval that is none. `different`:
 measured in another way. `told`: there and finite, and not compared."""
 
+Side = Literal["baseline", "report"]
+SIDES: tuple[Side, ...] = ("baseline", "report")
 FAILING: tuple[Status, ...] = ("regressed", "broken", "missing", "invalid", "different")
 
 
@@ -38,7 +40,7 @@ class Finding:
     def failed(self) -> bool:
         return self.status in FAILING
 
-    def said(self, side: Literal["baseline", "report"]) -> str:
+    def said(self, side: Side) -> str:
         """The value as people read it; `—` where there is none."""
         value = self.baseline if side == "baseline" else self.report
         if value is None:
