@@ -21,6 +21,7 @@ from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.measured import facts_of, open_artifact, reference_device
 from numprune_export.pipeline.models import VARIANTS, Models
 from numprune_export.pipeline.reference_rows import ReferenceRow, reference_rows
+from numprune_export.pipeline.subject import Ideal
 from numprune_export.progress import Observer
 from numprune_export.recipe import Benchmark
 
@@ -33,8 +34,9 @@ def measure_latency(
     workload: Workload,
     observer: Observer,
     keep: Keep,
+    ideal: Ideal | None = None,
 ) -> Metrics:
-    """See `measure_decoders`."""
+    """See `measure_decoders`; `ideal` None: computed from both models."""
     observer.expect(len(PHASES) * workload.rounds)
     with ExitStack() as stack:
         pairs, under = {}, {}
@@ -67,7 +69,9 @@ def measure_latency(
         return measure_decoders(
             pairs,
             workload,
-            ideal=_ideal(family, models, workload),
+            ideal=_ideal(family, models, workload)
+            if ideal is None
+            else {phase: ideal(phase) for phase in PHASES},
             conditions=under,
             rebuilds=rebuilds,
             reopen=reopen,

@@ -28,12 +28,13 @@ from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.decoder_latency import measure_latency
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.models import Dense, Models, Variant
-from numprune_export.pipeline.subject import Opener, Proof
+from numprune_export.pipeline.subject import Ideal, Opener, Proof
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
 from numprune_export.run_folder import key_of
 from numprune_export.score.fisher_obs import WINDOWS, FisherObs
 from numprune_export.validate import parity
+from numprune_export.validate.lm_eval.suite import TaskSuite
 from numprune_export.validate.model_divergence import model_divergence
 from numprune_export.validate.perplexity import perplexity
 from numprune_export.validate.precision import rounding_error
@@ -85,6 +86,10 @@ class DecoderSubject:
         self.calibration_batch = calibration.batch
         self._evaluation = corpus.draw(evaluation, tokenizer, search)
         self._batch = evaluation.batch
+        self._tasks = None
+        if recipe.tasks is not None:
+            positions = int(dense.skeleton.config.max_position_embeddings)
+            self._tasks = TaskSuite.load(recipe.tasks, tokenizer, positions, search)
         self._rows = parity_rows(self._evaluation.tokens, recipe.parity.steps)
         measured = recipe.benchmark
         prompt = (measured.batch, max(measured.prefill, measured.past))
@@ -106,6 +111,11 @@ class DecoderSubject:
     def evaluation_key(self) -> Any:
         """See Subject.evaluation_key."""
         return key_of(self._evaluation.tokens.tolist()), self._batch
+
+    @property
+    def tasks_key(self) -> Any:
+        """See Subject.tasks_key."""
+        return None if self._tasks is None else self._tasks.key
 
     @property
     def mean_length(self) -> float:
@@ -159,10 +169,12 @@ class DecoderSubject:
         return len(self._evaluation.tokens)
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        """See Subject.scores: `perplexity`."""
+        """See Subject.scores: `perplexity`, and `lm_eval.*` where the recipe names tasks."""
         windows, tick = self._evaluation.tokens, observer.advance
         found = perplexity(runner, windows, batch=self._batch, conditions=under, progress=tick)
-        return {"perplexity": found}
+        if self._tasks is None:
+            return {"perplexity": found}
+        return {"perplexity": found} | self._tasks.scores(runner, under, observer)
 
     def reference(
         self, model: PreTrainedModel, threads: int | None = None
@@ -172,7 +184,7 @@ class DecoderSubject:
 
     def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
         """See Subject.opened."""
-        longest = self._evaluation.tokens.shape[1]
+        longest = max(self._evaluation.tokens.shape[1], self._tasks.longest if self._tasks else 0)
         return exporter.open(artifact, threads=torch.get_num_threads(), capacity=longest)
 
     def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
@@ -204,12 +216,18 @@ class DecoderSubject:
             )
 
     def latency(
-        self, models: Models, exported: Sequence[Exported], observer: Observer, keep: Keep
+        self,
+        models: Models,
+        exported: Sequence[Exported],
+        observer: Observer,
+        keep: Keep,
+        ideal: Ideal | None = None,
     ) -> Metrics:
         """See Subject.latency."""
         return measure_latency(
-            self._recipe.benchmark, self._family, models, exported, self._workload, observer, keep
-        )
+            self._recipe.benchmark, self._family, models, exported, self._workload, observer, keep,
+            ideal,
+        )  # fmt: skip
 
     def memory(self, exported: Exported) -> Metrics:
         """See Subject.memory."""

@@ -35,7 +35,7 @@ from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.measured import facts_of
 from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
-from numprune_export.pipeline.subject import Opener, Proof
+from numprune_export.pipeline.subject import Ideal, Opener, Proof
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
 from numprune_export.recipe.schema import timing_of
@@ -83,6 +83,11 @@ class EncoderSubject:
                 f"`self_calibration` is for language models, and `{family.model_type}` is none",
                 hint="leave it out",
             )
+        if recipe.tasks is not None:
+            raise RecipeError(
+                "`tasks` are asked of language models, this model has a task head of its own",
+                hint="remove `tasks`: `evaluation` measures it",
+            )
         tokenizer = dense.tokenizer
         if tokenizer is None:
             raise InputError(
@@ -126,6 +131,11 @@ class EncoderSubject:
             key_of(windows.tokens.tolist(), labels.tolist()),
             self._evaluation.data.model_dump(mode="json"),
         )
+
+    @property
+    def tasks_key(self) -> Any:
+        """See Subject.tasks_key."""
+        return None
 
     @property
     def mean_length(self) -> float:
@@ -252,7 +262,12 @@ class EncoderSubject:
             return encoder_parity.compare(reference, candidate, rows, self._head.task, types=types)
 
     def latency(
-        self, models: Models, exported: Sequence[Exported], observer: Observer, keep: Keep
+        self,
+        models: Models,
+        exported: Sequence[Exported],
+        observer: Observer,
+        keep: Keep,
+        ideal: Ideal | None = None,
     ) -> Metrics:
         """See Subject.latency."""
         settings = self._recipe.benchmark
@@ -262,7 +277,7 @@ class EncoderSubject:
         wanted = timing_of(self._recipe.allocate)
         if wanted is not None:
             buckets = tuple(dict.fromkeys((*buckets, Bucket(wanted.batch, wanted.length))))
-        longest = self._family.encoder(models.dense).max_positions
+        longest = self._family.encoder(models.pruned).max_positions
         buckets = tuple(one for one in buckets if one.length <= longest)
         workload = EncoderWorkload(
             self._evaluation.windows.tokens,
@@ -304,7 +319,9 @@ class EncoderSubject:
             return measure_encoders(
                 pairs,
                 workload,
-                ideal=partial(self._ideal, models),
+                ideal=partial(self._ideal, models)
+                if ideal is None
+                else lambda bucket: ideal(bucket.name),
                 conditions=under,
                 reopen=reopen,
                 seed=settings.seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.models import Models, Variant
 from numprune_export.progress import Observer
+
+Ideal = Callable[[str], float]
+"""The speed-up that the removed work allows, by phase or shape: `decode`, `b8.l64`."""
 
 
 class Found(Protocol):
@@ -66,6 +69,11 @@ class Subject(Protocol):
     @property
     def evaluation_key(self) -> Any:
         """What validation and benchmark depend on, JSON-able."""
+        ...
+
+    @property
+    def tasks_key(self) -> Any:
+        """What scores of further tasks depend on, JSON-able; None: the recipe names none."""
         ...
 
     @property
@@ -146,9 +154,17 @@ class Subject(Protocol):
         ...
 
     def latency(
-        self, models: Models, exported: Sequence[Exported], observer: Observer, keep: Keep
+        self,
+        models: Models,
+        exported: Sequence[Exported],
+        observer: Observer,
+        keep: Keep,
+        ideal: Ideal | None = None,
     ) -> Metrics:
-        """`latency.*` of every artifact and of PyTorch, in interleaved rounds; `keep` is told them."""
+        """`latency.*` of every artifact and of PyTorch, in interleaved rounds; `keep` is told them.
+
+        `ideal` None: computed from both models.
+        """
         ...
 
     def memory(self, exported: Exported) -> Metrics:
