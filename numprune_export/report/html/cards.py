@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from numprune_export.report.html.shape import shape
 from numprune_export.report.quality_tables import parity_name
 from numprune_export.report.quantity import measured, number, percent
 from numprune_export.report.schema import Measurement, Report
@@ -48,17 +49,14 @@ def _quality(metrics: Measurements) -> Card:
     for score, by in scores(metrics).items():
         stage = _final(by)
         one, dense, told = by[stage], by.get("dense"), score.replace("_", " ")
-        where = "in PyTorch" if stage in STAGES else f"on {stage}"
         name = f"quality.{score}.{stage}"
-        figures = [
-            Figure(number(one.value), f"{told} of the {_model(stage)} {where}", name, one.value)
-        ]
+        figures = [Figure(number(one.value), f"{told}, {stage}", name, one.value)]
         notes = []
         if dense is not None and stage != "dense":
             figures.append(
                 Figure(
                     number(dense.value),
-                    f"{told} of the dense model",
+                    f"{told}, dense",
                     f"quality.{score}.dense",
                     dense.value,
                 )
@@ -74,10 +72,6 @@ def _final(by: Mapping[str, Measurement]) -> str:
     """What is delivered: the first artifact, else the pruned model, else whatever was scored."""
     exported = [stage for stage in by if stage not in STAGES]
     return exported[0] if exported else [stage for stage in STAGES if stage in by][-1]
-
-
-def _model(stage: str) -> str:
-    return stage if stage in ("dense", "masked") else "pruned model"
 
 
 def _change(score: str, value: float, dense: float) -> str:
@@ -121,7 +115,7 @@ def _speed(
     ends = [
         Figure(
             f"{found[name][1].value:.2f}x",
-            f"{word} of {len(found)} shapes, {found[name][0].removeprefix('forward ')}",
+            f"{word} of {len(found)} shapes, {shape(found[name][0])}",
             name,
             found[name][1].value,
         )
@@ -142,18 +136,16 @@ def _sure(phase: str, one: Measurement, ideal: Measurement | None) -> str:
 
 
 def _size(metrics: Measurements) -> Card:
-    figures, notes = [], []
+    figures, before = [], []
     for name, label in (("size.parameters", "parameters"), ("size.bytes", "of weights")):
         dense, pruned = metrics.get(f"{name}.dense"), metrics.get(f"{name}.pruned")
         if dense is None or pruned is None:
             continue
-        figures.append(
-            Figure(
-                _bare(pruned), f"{label}, {_less(pruned, dense)}", f"{name}.pruned", pruned.value
-            )
-        )
-        notes.append(f"Dense: {_bare(dense)} {label}")
-    return Card("Size", tuple(figures), tuple(notes) or ("Not measured.",))
+        told = f"{label}, {_less(pruned, dense)}"
+        figures.append(Figure(_bare(pruned), told, f"{name}.pruned", pruned.value))
+        before.append(f"{_bare(dense)} {label}")
+    note = f"Dense: {', '.join(before)}" if before else "Not measured."
+    return Card("Size", tuple(figures), (note,))
 
 
 def _bare(one: Measurement) -> str:
@@ -161,10 +153,13 @@ def _bare(one: Measurement) -> str:
 
 
 def _less(pruned: Measurement, dense: Measurement) -> str:
+    """
+    >>> _less(Measurement(value=3, unit="bytes", samples=1), Measurement(value=4, unit="bytes", samples=1))
+    '25.0 % less'
+    """
     fraction = 1 - ratio(pruned.value, dense.value)
-    return (
-        f"{percent(fraction)} fewer" if pruned.unit == "parameters" else f"{percent(fraction)} less"
-    )
+    fewer = "fewer" if pruned.unit == "parameters" else "less"
+    return f"{percent(abs(fraction))} {'more' if fraction < 0 else fewer}"
 
 
 def _memory(metrics: Measurements) -> Iterator[Card]:

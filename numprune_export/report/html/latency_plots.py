@@ -10,6 +10,7 @@ from statistics import median
 from matplotlib.axes import Axes
 
 from numprune_export.report.html.marks import bars, ticks
+from numprune_export.report.html.shape import shape
 from numprune_export.report.html.svg import Plot, draw
 from numprune_export.report.html.theme import DENSE, IDEAL, INK, MUTED, PRUNED
 from numprune_export.report.quantity import number
@@ -19,6 +20,8 @@ from numprune_export.report.verdict import is_reference, targets, timed
 
 ROW = 34
 """CSS pixels per shape."""
+
+_KEY = (("dense", "dense"), ("pruned", "pruned"), ("ideal", "pruned, ideally"))
 
 _BEYOND = 1.25
 """Times above this many of the slowest median are drawn at the edge."""
@@ -42,7 +45,7 @@ def latency_plots(report: Report) -> tuple[Plot, ...]:
     found = []
     for target in targets(report.metrics, "latency"):
         rows = [
-            _Timed(_short(phase), name)
+            _Timed(shape(phase), name)
             for phase, one, name in timed(report.metrics)
             if one == target
         ]
@@ -50,18 +53,9 @@ def latency_plots(report: Report) -> tuple[Plot, ...]:
     return tuple(one for one in found if one is not None)
 
 
-def _short(phase: str) -> str:
-    """
-    >>> _short("forward b8 l128"), _short("decode")
-    ('8 × 128', 'decode')
-    """
-    words = phase.split()
-    if len(words) == 3 and words[1][:1] == "b" and words[2][:1] == "l":
-        return f"{words[1][1:]} × {words[2][1:]}"
-    return phase
-
-
 def _by(target: str) -> str:
+    if target == "torch":
+        return "PyTorch"
     return f"PyTorch ({target})" if is_reference(target) else target
 
 
@@ -106,12 +100,11 @@ def _speedups(target: str, rows: Sequence[_Timed], metrics: Measurements) -> Plo
         + ("" if ideal is None else f", ideal {ideal:.2f}x")
         for one, ideal in zip(shown, ideals, strict=True)
     )
-    caption = (
-        "Dot: ratio of medians, line: its 95 % interval, diamond: the ideal, dashed: no speed-up."
-        + _shapes_told(shown)
+    caption = "Ratio of medians with its 95 % interval; dashed: as fast as dense." + _shapes_told(
+        shown
     )
     svg = draw(name, 54 + 28 * len(shown), paint, title=title, description=f"{words}. {caption}")
-    return Plot(name, title, svg, caption)
+    return Plot(name, title, svg, caption, (("pruned", "measured"), ("ideal", "ideal")))
 
 
 def _times(target: str, rows: Sequence[_Timed], report: Report) -> Plot | None:
@@ -127,12 +120,12 @@ def _times(target: str, rows: Sequence[_Timed], report: Report) -> Plot | None:
         edge = _BEYOND * max(far, 100.0)
         for row, one in enumerate(shown):
             for variant, times in lanes[one.phase].items():
-                color, lane = (DENSE, -0.17) if variant == "dense" else (PRUNED, 0.17)
+                color, lane = (DENSE, -0.19) if variant == "dense" else (PRUNED, 0.19)
                 _lane(axes, times, row + lane, color, edge, sampled=sampled)
             ideal = one.value(metrics, "ideal")
             if ideal:
                 axes.plot(
-                    [100 / ideal], [row + 0.17], "D", markeredgecolor=IDEAL, markerfacecolor="none"
+                    [100 / ideal], [row + 0.19], "D", markeredgecolor=IDEAL, markerfacecolor="none"
                 )
         _label_rows(axes, shown)
         low = min(min(times) for one in shown for times in lanes[one.phase].values())
@@ -148,13 +141,13 @@ def _times(target: str, rows: Sequence[_Timed], report: Report) -> Plot | None:
         if sampled
         else "Lines run from the median to the 99th percentile: this report does not hold the rounds."
     )
-    caption = f"Above: dense, below: pruned. {kind} Diamond: the ideal.{_shapes_told(shown)}"
+    caption = f"{kind}{_shapes_told(shown)}"
     words = "; ".join(
         f"{one.phase} {_ms(one, metrics, 'dense')} dense, {_ms(one, metrics, 'pruned')} pruned"
         for one in shown
     )
     svg = draw(name, 54 + ROW * len(shown), paint, title=title, description=f"{words}. {caption}")
-    return Plot(name, title, svg, caption)
+    return Plot(name, title, svg, caption, _KEY)
 
 
 def _lanes(one: _Timed, report: Report) -> Mapping[str, Sequence[float]]:
@@ -181,9 +174,9 @@ def _lane(
         bars(axes, [(inside[0], inside[-1], y)], edgecolor=color, linewidth=2)
         ticks(axes, [(inside[0], y - 0.14, y + 0.14)], edgecolor=color, linewidth=2.5)
         return
-    strokes = [(time, y - 0.08, y + 0.08) for time in inside]
-    ticks(axes, strokes, edgecolor=color, linewidth=1, alpha=0.6)
-    ticks(axes, [(median(times), y - 0.15, y + 0.15)], edgecolor=color, linewidth=2.5)
+    strokes = [(time, y - 0.11, y + 0.11) for time in inside]
+    ticks(axes, strokes, edgecolor=color, linewidth=1, alpha=0.7)
+    ticks(axes, [(median(times), y - 0.17, y + 0.17)], edgecolor=color, linewidth=2.5)
     if any(time > edge for time in times):
         axes.plot([edge], [y], ">", color=color, markersize=5, clip_on=False)
 

@@ -15,27 +15,41 @@ from numprune_export.report import machine_tables, quality_tables, speed_tables
 from numprune_export.report.html.cards import cards
 from numprune_export.report.html.latency_plots import latency_plots
 from numprune_export.report.html.plan_plots import plan_plots, plan_table
-from numprune_export.report.html.quality_plots import quality_plots
+from numprune_export.report.html.quality_plots import plot_name, quality_plots
 from numprune_export.report.html.score_plots import score_plots
 from numprune_export.report.html.svg import Plot
 from numprune_export.report.quantity import size
 from numprune_export.report.schema import Report
 from numprune_export.report.seal import Seal
-from numprune_export.report.tabular import Tabular
+from numprune_export.report.tabular import Measurements, Tabular
 
 TEMPLATES = "templates"
 
 
+LONG = 12
+"""Rows; a longer table is folded, so that a page of many shapes or layers can be looked over."""
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A table under its name."""
+
+    caption: str
+    table: Tabular
+
+    @property
+    def folded(self) -> bool:
+        return len(self.table.rows) > LONG
+
+
 @dataclass(frozen=True)
 class Section:
-    """One heading with what stands under it."""
+    """One heading with what stands under it, in order, side by side where there is room."""
 
     key: str
     """Its id in the page."""
     title: str
-    plots: tuple[Plot, ...] = ()
-    tables: Mapping[str, Tabular] | None = None
-    """By caption."""
+    blocks: tuple[Plot | Captioned, ...]
     note: str = ""
 
 
@@ -58,7 +72,7 @@ def render(report: Report, *, seal: Seal = "whole") -> str:
         style=Markup(_style()),
         edited=seal == "edited",
         cards=cards(report),
-        sections=[one for one in _sections(report) if one.plots or one.tables],
+        sections=[one for one in _sections(report) if one.blocks],
         lacks=tuple(_lacks(report)),
         recipe=yaml.safe_dump(report.recipe, sort_keys=False, allow_unicode=True),
         size=size,
@@ -73,65 +87,53 @@ def _style() -> str:
 
 def _sections(report: Report) -> Iterator[Section]:
     metrics = report.metrics
-    quality = {
-        score.replace("_", " "): one for score, one in quality_tables.quality(metrics).items()
-    }
-    yield Section(
-        "quality",
-        "Quality",
-        quality_plots(metrics),
-        quality,
-        quality_tables.NOTE if quality else "",
-    )
+    yield _quality(metrics)
     yield Section(
         "speed",
         "Speed",
-        latency_plots(report),
-        _present(
-            {
-                "Speed-up": speed_tables.speedup(metrics),
-                "Latency": speed_tables.latency(metrics),
-                "Latency budget": speed_tables.budget(metrics),
-            }
+        (
+            *latency_plots(report),
+            *_tables(
+                {
+                    "Speed-up": speed_tables.speedup(metrics),
+                    "Latency": speed_tables.latency(metrics),
+                    "Latency budget": speed_tables.budget(metrics),
+                }
+            ),
         ),
     )
-    yield Section(
-        "size",
-        "Size and memory",
-        tables=_present(
-            {
-                "Size": machine_tables.sides(metrics, "size"),
-                "Memory": machine_tables.sides(metrics, "memory"),
-            }
-        ),
-    )
-    yield Section(
-        "plan",
-        "What stays",
-        (*plan_plots(report.plan), *score_plots(report.plan, report.scores)),
-        _present(
-            {
-                "Kept in each layer": plan_table(report.plan),
-                "Allocation": quality_tables.allocation(metrics),
-            }
-        ),
-    )
-    parity = quality_tables.parity(metrics)
-    yield Section("parity", "Parity with PyTorch", tables=_present({"Parity": parity}))
-    yield Section(
-        "making",
-        "How it was made",
-        tables=_present(
-            {
-                "Time per stage": machine_tables.times(metrics),
-                "GPU before and after the benchmark": machine_tables.gpu(metrics),
-            }
-        ),
-    )
+    sizes = {
+        "Size": machine_tables.sides(metrics, "size"),
+        "Memory": machine_tables.sides(metrics, "memory"),
+    }
+    yield Section("size", "Size and memory", _tables(sizes))
+    plan = {
+        "Kept in each layer": plan_table(report.plan),
+        "Allocation": quality_tables.allocation(metrics),
+    }
+    pictures = (*plan_plots(report.plan), *score_plots(report.plan, report.scores))
+    yield Section("plan", "What stays", (*pictures, *_tables(plan)))
+    parity = {"Exported models": quality_tables.parity(metrics)}
+    yield Section("parity", "Parity with PyTorch", _tables(parity))
+    making = {
+        "Time per stage": machine_tables.times(metrics),
+        "GPU before and after the benchmark": machine_tables.gpu(metrics),
+    }
+    yield Section("making", "How it was made", _tables(making))
 
 
-def _present(tables: Mapping[str, Tabular | None]) -> dict[str, Tabular]:
-    return {caption: one for caption, one in tables.items() if one is not None}
+def _quality(metrics: Measurements) -> Section:
+    """Each score's picture before its table."""
+    plots = quality_plots(metrics)
+    blocks: list[Plot | Captioned] = []
+    for score, table in quality_tables.quality(metrics).items():
+        blocks += [one for one in plots if one.name == plot_name(score)]
+        blocks.append(Captioned(f"{score.replace('_', ' ')}, model by model".capitalize(), table))
+    return Section("quality", "Quality", tuple(blocks), quality_tables.NOTE)
+
+
+def _tables(tables: Mapping[str, Tabular | None]) -> tuple[Captioned, ...]:
+    return tuple(Captioned(caption, one) for caption, one in tables.items() if one is not None)
 
 
 def _lacks(report: Report) -> Iterator[str]:

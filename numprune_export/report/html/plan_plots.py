@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from numprune_export.report.html.layers import Layer, label_layers, layers
 from numprune_export.report.html.marks import Box, boxes
@@ -21,6 +20,8 @@ ROW = 15
 
 _GAP = 0.5
 """Between groups of heads that share a key/value head, in heads."""
+
+_KEY = (("kept", "kept"), ("removed", "removed"))
 
 
 def plan_plots(plan: Sequence[SiteWidth]) -> tuple[Plot, ...]:
@@ -79,19 +80,17 @@ def _heads(found: Sequence[Layer]) -> Plot | None:
         boxes(axes, stay, facecolor=PRUNED, edgecolor=PRUNED, linewidth=0.8)
         label_layers(axes, found)
         axes.set_xlim(-0.2, wide + 0.2)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.set_xlabel("layer by row; filled: kept, outlined: removed")
         axes.set_xticks([])
 
     description = f"{kept} of {units} {unit} stay, {percent(kept / units)}. " + "; ".join(
         f"layer {one.number}: {_of(one.site)}" for one in found
     )
-    caption = f"{kept} of {units} {unit} stay ({percent(kept / units)})."
+    caption = f"One row per layer. {kept} of {units} {unit} stay ({percent(kept / units)})."
     caption += _unit_told(sites)
     if not known:
         caption += " This report says how many stay, not which: they are drawn to the left."
-    svg = draw("heads", 44 + ROW * len(found), paint, title=title, description=description)
-    return Plot("heads", title, svg, caption)
+    svg = draw("heads", 14 + ROW * len(found), paint, title=title, description=description)
+    return Plot("heads", title, svg, caption, _KEY)
 
 
 def _unit_told(sites: Sequence[SiteWidth]) -> str:
@@ -145,11 +144,10 @@ def _channels(found: Sequence[Layer]) -> Plot | None:
         label_layers(axes, found)
         axes.set_xlim(0, widest * 1.17)
         axes.set_xticks([])
-        axes.set_xlabel("layer by row; filled: kept, outlined: removed")
 
     description = f"{kept} of {units} channels stay, {percent(kept / units)}. " + "; ".join(
         f"layer {one.number}: {_of(one.site)}" for one in found
     )
-    caption = f"{kept} of {units} channels stay ({percent(kept / units)})."
-    svg = draw("channels", 44 + ROW * len(found), paint, title=title, description=description)
-    return Plot("channels", title, svg, caption)
+    caption = f"One row per layer. {kept} of {units} channels stay ({percent(kept / units)})."
+    svg = draw("channels", 14 + ROW * len(found), paint, title=title, description=description)
+    return Plot("channels", title, svg, caption, _KEY)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 
 from numprune_export.report.html.marks import bars
+from numprune_export.report.html.scale import logarithmic
 from numprune_export.report.html.svg import Plot, draw
 from numprune_export.report.html.theme import DENSE, INK, LINE, PRUNED
 from numprune_export.report.quantity import number
@@ -27,19 +28,27 @@ def quality_plots(metrics: Measurements) -> tuple[Plot, ...]:
     return tuple(one for one in found if one is not None)
 
 
+def plot_name(score: str) -> str:
+    """
+    >>> plot_name("exact_match")
+    'quality-exact-match'
+    """
+    return "quality-" + "".join(one if one.isalnum() else "-" for one in score)
+
+
 def _plot(score: str, by: Mapping[str, Measurement]) -> Plot | None:
     shown = [(stage, one) for stage, one in by.items() if math.isfinite(one.value)]
     if not shown:
         return None
     told = score.replace("_", " ")
-    title = f"{told}, from the dense model to what is exported"
+    title = f"{told}: dense to exported"
     title = title[0].upper() + title[1:]
     words = "; ".join(f"{stage} {number(one.value)}" for stage, one in by.items())
     lost = [stage for stage, one in by.items() if not math.isfinite(one.value)]
-    caption = "Dot: measured; line: 95 % interval. Dashed: the dense model."
+    caption = "With 95 % intervals; dashed: the dense model."
     if lost:
         caption += f" Not a finite number, so not drawn: {', '.join(lost)}."
-    name = "quality-" + "".join(one if one.isalnum() else "-" for one in score)
+    name = plot_name(score)
     svg = draw(
         name, 54 + ROW * len(shown), lambda axes: _paint(axes, shown, told),
         title=title, description=f"{words}. {caption}",
@@ -72,6 +81,6 @@ def _paint(axes: Axes, shown: Sequence[tuple[str, Measurement]], told: str) -> N
 def _scale(axes: Axes, values: Sequence[float]) -> None:
     """Logarithmic where one model is many times worse than another."""
     if min(values) > 0 and max(values) > 8 * min(values):
-        axes.set_xscale("log")
+        logarithmic(axes, min(values), max(values))
     else:
         axes.locator_params(axis="x", nbins=5)

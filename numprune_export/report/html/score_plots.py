@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from numprune_export.report.html.layers import Layer, label_layers, layers
 from numprune_export.report.html.marks import bars, ticks
+from numprune_export.report.html.scale import logarithmic
 from numprune_export.report.html.svg import Plot, draw
 from numprune_export.report.html.theme import DENSE, PRUNED
 from numprune_export.report.quantity import number
@@ -23,6 +24,8 @@ _WIDE_RANGE = 50.0
 
 _LANE = 0.2
 """Kept units stand this far above the middle of a layer's row, removed ones below."""
+
+_KEY = (("pruned", "stay"), ("dense", "go"))
 
 _NAMES = {"attention": "attention", "mlp": "MLP"}
 
@@ -44,7 +47,7 @@ def _plot(kind: str, found: Sequence[Layer], scores: Mapping[str, SiteScores]) -
     ]
     if not values:
         return None
-    logarithmic = min(values) > 0 and max(values) > _WIDE_RANGE * min(values)
+    wide = min(values) > 0 and max(values) > _WIDE_RANGE * min(values)
 
     def paint(axes: Axes) -> None:
         for side, color, lane in (("kept", PRUNED, -_LANE), ("removed", DENSE, _LANE)):
@@ -55,26 +58,24 @@ def _plot(kind: str, found: Sequence[Layer], scores: Mapping[str, SiteScores]) -
             ]
             _ranges(axes, rows, color)
         label_layers(axes, found)
-        if logarithmic:
-            axes.set_xscale("log")
+        if wide:
+            logarithmic(axes, min(values), max(values))
         else:
             axes.set_xlim(*_padded(min(values), max(values)))
+            axes.locator_params(axis="x", nbins=5)
         axes.spines["bottom"].set_visible(True)
         axes.grid(axis="x")
-        axes.set_xlabel("score" + (", logarithmic" if logarithmic else ""))
-        axes.locator_params(axis="x", numticks=6) if logarithmic else axes.locator_params(
-            axis="x", nbins=5
-        )
+        axes.set_xlabel("score" + (", logarithmic" if wide else ""))
 
     title = f"Scores of {_NAMES[kind]} units in each layer"
     name = f"scores-{kind}"
     caption = (
-        "In each layer, above: units that stay; below: units that go. Stroke: median, thick: the middle"
+        "One row per layer: units that stay above units that go. Stroke: median, thick: the middle"
         " half, thin: 5 to 95 %."
     )
     told = f"{len(known)} layers, scores from {number(min(values))} to {number(max(values))}."
     svg = draw(name, 56 + ROW * len(found), paint, title=title, description=f"{told} {caption}")
-    return Plot(name, title, svg, caption, _table(known, scores))
+    return Plot(name, title, svg, caption, _KEY, _table(known, scores))
 
 
 def _ranges(axes: Axes, rows: Sequence[tuple[Sequence[float], float]], color: str) -> None:

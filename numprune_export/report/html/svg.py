@@ -58,6 +58,8 @@ class Plot:
     title: str
     svg: Markup
     caption: str
+    key: tuple[tuple[str, str], ...] = ()
+    """Marks, as classes of style.css, and what they stand for."""
     table: Tabular | None = None
     """The numbers that are drawn, where no table of the page has them."""
 
