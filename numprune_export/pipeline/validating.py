@@ -36,6 +36,7 @@ def validate(
     """
     limits, device, observer = context.recipe.parity, reference_device(exported), context.observer
     settings = [subject.evaluation_key, limits.model_dump(), device]
+    settings += [] if subject.tasks_key is None else [subject.tasks_key]
 
     def make_dense(folder: Path) -> None:
         write_metrics(folder, of_dense(limits, subject, models, exported, device, observer))

@@ -37,6 +37,7 @@ from numprune_export.score.wanda import Wanda
 from numprune_export.strict import Strict
 from numprune_export.tasks.labelled import LabelledData
 from numprune_export.timing import Timing
+from numprune_export.validate.lm_eval.settings import Tasks
 
 DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
 
@@ -191,6 +192,8 @@ class Recipe(Strict):
     evaluation: Texts
     """Held-out text for perplexity, its windows always `packed`; or labelled examples for the task's
     own scores."""
+    tasks: Tasks | None = None
+    """Of a language model: tasks of lm-eval beside perplexity."""
     parity: Parity = Parity()
     benchmark: Benchmark = Benchmark()
     gate: Gate = Gate()

@@ -37,7 +37,7 @@ def scores(metrics: Mapping[str, Measurement]) -> dict[str, dict[str, Measuremen
     for name, one in metrics.items():
         kind, _, rest = name.partition(".")
         if kind == "quality":
-            score, _, stage = rest.partition(".")
+            score, _, stage = rest.rpartition(".")
             found.setdefault(score, {})[stage] = one
     return {score: dict(sorted(by.items(), key=_told)) for score, by in found.items()}
 
