@@ -110,7 +110,7 @@ def measure_encoders(
     timed = in_sessions(
         {
             bucket: {
-                f"{target}.{variant}": _contender(getattr(pair, variant), workload.inputs(bucket))
+                f"{target}.{variant}": contender(getattr(pair, variant), workload.inputs(bucket))
                 for target, pair in targets.items()
                 for variant in ("dense", "pruned")
             }
@@ -153,7 +153,8 @@ def measure_encoders(
     return found
 
 
-def _contender(runner: EncoderRunner, tokens: Tokens) -> Contender:
+def contender(runner: EncoderRunner, tokens: Tokens) -> Contender:
+    """An open model as what is timed."""
     return Contender(lambda: _discard(runner.forward(tokens)))
 
 

@@ -134,7 +134,7 @@ def measure_decoders(
         runners |= {f"{target}.build{index}": one for index, one in enumerate(builds)}
     timed = in_sessions(
         {
-            phase: {name: _contender(phase, one, workload) for name, one in runners.items()}
+            phase: {name: contender(phase, one, workload) for name, one in runners.items()}
             for phase in PHASES
         },
         sessions=workload.sessions,
@@ -150,8 +150,8 @@ def measure_decoders(
             sessions = workload.sessions if target in reopen else 1
             under = {**workload.conditions(phase), **conditions[target]}
             under |= {"sessions": sessions} if sessions > 1 else {}
-            dense = _per_token(timings[f"{target}.dense"], phase, workload)
-            pruned = _per_token(timings[f"{target}.pruned"], phase, workload)
+            dense = per_token(timings[f"{target}.dense"], phase, workload)
+            pruned = per_token(timings[f"{target}.pruned"], phase, workload)
             name = f"latency.{target}.{phase}"
             keep(f"{name}.dense", dense)
             keep(f"{name}.pruned", pruned)
@@ -167,7 +167,8 @@ def measure_decoders(
     return found
 
 
-def _contender(phase: Phase, runner: DecoderRunner, workload: Workload) -> Contender:
+def contender(phase: Phase, runner: DecoderRunner, workload: Workload) -> Contender:
+    """An open model as what is timed in a phase."""
     if phase == "prefill":
         prompt = np.ascontiguousarray(workload.tokens[:, : workload.prefill_length])
         return Contender(lambda: _discard(runner.prefill(prompt)))
@@ -184,7 +185,8 @@ def _contender(phase: Phase, runner: DecoderRunner, workload: Workload) -> Conte
 def _discard(_: object) -> None: ...
 
 
-def _per_token(samples: Samples, phase: Phase, workload: Workload) -> Samples:
+def per_token(samples: Samples, phase: Phase, workload: Workload) -> Samples:
+    """Times of a decode sample's tokens, one by one; of a prefill as they are."""
     steps = workload.decode_steps if phase == "decode" else 1
     return Samples(samples.wall_ms / steps, samples.cpu_ms / steps)
 

@@ -39,6 +39,15 @@ def times(name: str, samples: Samples, tokens: int, under: Mapping[str, Any]) ->
     }
 
 
+def compared(
+    first: NDArray[np.float64], second: NDArray[np.float64], *, seed: int, sessions: int
+) -> Ratio:
+    """How many times as fast the second is, from paired rounds, session after session."""
+    if sessions < MINIMUM_SESSIONS:
+        return ratio_of_medians(first, second, seed=seed)
+    return ratio_over_sessions(first, second, sessions=sessions)
+
+
 def speedup(
     name: str,
     dense: Samples,
@@ -56,13 +65,7 @@ def speedup(
         seed: Of the bootstrap, where there are too few sessions for an interval over them.
         sessions: How often the two were opened anew, in equal shares of the rounds.
     """
-
-    def compared(first: NDArray[np.float64], second: NDArray[np.float64]) -> Ratio:
-        if sessions < MINIMUM_SESSIONS:
-            return ratio_of_medians(first, second, seed=seed)
-        return ratio_over_sessions(first, second, sessions=sessions)
-
-    ratio = compared(dense.wall_ms, pruned.wall_ms)
+    ratio = compared(dense.wall_ms, pruned.wall_ms, seed=seed, sessions=sessions)
     count = len(dense.wall_ms)
     values = {
         "speedup_low": ratio.low,
@@ -74,7 +77,7 @@ def speedup(
     # Zero where the system counts processor time more coarsely than a sample is long. A GPU's work
     # is not in it.
     if under.get("device") != "cuda" and dense.cpu_ms.min() > 0 and pruned.cpu_ms.min() > 0:
-        busy = compared(dense.cpu_ms, pruned.cpu_ms)
+        busy = compared(dense.cpu_ms, pruned.cpu_ms, seed=seed, sessions=sessions)
         found[f"{name}.cpu_speedup"] = Metric(
             busy.value, "ratio", count, busy.low, busy.high, under
         )

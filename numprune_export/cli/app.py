@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli import check, describe, doctor, package, report, run, sweep, verify
+from numprune_export.cli import (
+    bench,
+    check,
+    compare,
+    describe,
+    doctor,
+    package,
+    report,
+    run,
+    sweep,
+    validate,
+    verify,
+)
 from numprune_export.errors import NumpruneError
 from numprune_export.version import __version__
 
@@ -50,6 +62,9 @@ app.command()(report.report)
 app.command()(check.check)
 app.command()(check.baseline)
 app.command()(sweep.sweep)
+app.command()(bench.bench)
+app.command()(validate.validate)
+app.command()(compare.compare)
 app.command()(package.package)
 app.command()(verify.verify)
 app.command("inspect")(describe.inspect)

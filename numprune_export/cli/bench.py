@@ -1,0 +1,100 @@
+"""`numprune-export bench`: latency and memory, once more or of anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from numprune_export.remeasure.again import Protocol
+
+
+def bench(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of finished runs; artifacts; models (folder, .gguf, hub id, package:…).",
+            metavar="RUN|ARTIFACT|MODEL...",
+        ),
+    ],
+    samples: Annotated[
+        int | None, typer.Option(min=5, help="Timed rounds.", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads.", show_default=False)
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this target of a run; may be repeated.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The new report. [default: report-<UTC time>.json in the run]", show_default=False
+        ),
+    ] = None,
+    search: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder that the recipe's relative paths are looked up in; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Measure latency and memory of finished runs again, by their recipes' protocol.
+
+    A run's new report lies beside the old one, and `check` takes it. Models and artifacts are timed
+    by the default protocol, each by itself; `compare` times several in interleaved rounds.
+    """
+    from numprune_export.errors import RecipeError
+    from numprune_export.remeasure.again import Protocol
+    from numprune_export.run_folder import MARKER
+
+    if out is not None and len(what) > 1:
+        raise RecipeError(
+            f"`--out` is one file, and there are {len(what)} reports", hint="leave it out"
+        )
+    protocol = Protocol(samples, threads, tuple(target or ()))
+    for one in what:
+        if (Path(one) / MARKER).is_file():
+            _run(Path(one), protocol, out, search or [], quiet=quiet)
+        else:
+            _other(one, protocol, out, quiet=quiet)
+
+
+def _run(
+    run: Path, protocol: Protocol, out: Path | None, search: list[Path], *, quiet: bool
+) -> None:
+    from numprune_export.cli.console import observer
+    from numprune_export.remeasure import again, renewed
+    from numprune_export.remeasure.finished_run import opened
+    from numprune_export.report import sections
+
+    with observer(quiet=quiet) as watching, opened(run) as found:
+        report = again.benchmark(found, protocol, search, watching)
+        place = renewed.place_of(run, out, report)
+        renewed.write(place, report)
+    for text in (
+        sections.speedup(report.metrics),
+        sections.latency(report.metrics),
+        sections.sides(report.metrics, "memory"),
+    ):
+        if text:
+            typer.echo(f"{text}\n")
+    for name, why in report.not_run.items():
+        typer.echo(f"not measured: {name}: {why}", err=True)
+    typer.echo(f"report: {place}")
+
+
+def _other(what: str, protocol: Protocol, out: Path | None, *, quiet: bool) -> None:
+    from numprune_export.cli.console import observer
+    from numprune_export.remeasure import compared, comparison, renewed
+
+    with observer(quiet=quiet) as watching:
+        found = comparison.compare([what], protocol, text=None, observer=watching, memory=True)
+    if out is not None:
+        renewed.write_text(out, compared.to_json(found))
+    typer.echo(compared.render(found))

@@ -1,0 +1,70 @@
+"""`numprune-export compare`: any models side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help="Runs, artifacts or models, at least two; the first is the reference.",
+            metavar="A B...",
+        ),
+    ],
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure decoders' perplexity on this file. [default: what A's run was evaluated on]",
+            show_default=False,
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=5, help="Timed rounds.", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads.", show_default=False)
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Which artifact of a run, by target.", show_default=False),
+    ] = None,
+    search: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder that the recipe's relative paths are looked up in; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the JSON here too.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Time models in interleaved rounds, and compare size and quality.
+
+    Of a run its pruned artifact is taken; its dense one is `RUN/artifacts/TARGET/dense`.
+    """
+    from numprune_export.cli.console import observer
+    from numprune_export.errors import RecipeError
+    from numprune_export.remeasure import compared, comparison, renewed
+    from numprune_export.remeasure.again import Protocol
+
+    if len(what) < 2:
+        raise RecipeError(
+            f"`{what[0]}` alone cannot be compared",
+            hint="name at least two; `bench` measures one by itself",
+        )
+    protocol = Protocol(samples, threads, tuple(target or ()))
+    with observer(quiet=quiet) as watching:
+        found = comparison.compare(
+            what, protocol, text=text, search=search or (), observer=watching
+        )
+    if out is not None:
+        renewed.write_text(out, compared.to_json(found))
+    typer.echo(compared.to_json(found) if as_json else compared.render(found), nl=not as_json)
