@@ -9,8 +9,9 @@ from typing import Any, Literal
 from numprune_export.gate.evidence import Evidence
 from numprune_export.report.schema import Environment
 
-Side = Literal["model", "texts", "protocol", "machine", "note"]
-"""`machine` and `protocol` can be overruled, `model` and `texts` cannot; a `note` refuses nothing."""
+Side = Literal["model", "texts", "protocol", "timing", "machine", "note"]
+"""`protocol` is of parity, `timing` of the benchmark. These and `machine` can be overruled, `model` and
+`texts` cannot; a `note` refuses nothing."""
 
 _OWN = "numprune-export"
 _UNTIMED = ("seed",)
@@ -77,7 +78,7 @@ def _texts(baseline: Evidence, report: Evidence) -> Iterator[Difference]:
 
 
 def _protocol(baseline: Evidence, report: Evidence) -> Iterator[Difference]:
-    yield from _section("protocol", baseline, report, "benchmark", but=_UNTIMED)
+    yield from _section("timing", baseline, report, "benchmark", but=_UNTIMED)
     yield from _section("protocol", baseline, report, "parity", but=("bisect",))
 
 

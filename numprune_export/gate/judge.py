@@ -42,8 +42,8 @@ class Mode:
     @property
     def overrules(self) -> tuple[Side, ...]:
         if self.other_machine:
-            return ("machine", "protocol")
-        return ("machine",) if self.without_latency else ()
+            return ("machine", "timing", "protocol")
+        return ("machine", "timing") if self.without_latency else ()
 
 
 STRICT = Mode()

@@ -1,4 +1,5 @@
-"""A verdict as plain text of at most 100 columns: what fails first, then what was judged."""
+"""A verdict as plain text: what fails first, then what was judged, in a table of 100 columns; the last
+line is the summary."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def _lines(verdict: Verdict, *, everything: bool) -> Iterator[str]:
         yield _row(one.name, before, now, change_of(one), allowed_of(one), one.status)
         if one.failed or everything:
             yield from _details(one)
-    yield from wrap(verdict.summary, _WIDTH, subsequent_indent="  ")
+    yield verdict.summary
 
 
 def _listed(title: str, said: Sequence[str]) -> Iterator[str]:

@@ -93,8 +93,8 @@ _WORDS: dict[Status, str] = {
     "invalid": "not a number",
     "different": "measured differently",
     "improved": "improved",
-    "ok": "as before or within limits",
-    "told": "not compared by value",
+    "ok": "as before",
+    "told": "not compared",
     "skipped": "skipped",
     "new": "new",
 }

@@ -64,8 +64,10 @@ def test_another_gpu_or_driver_is_refused(change):
 def test_another_protocol_is_refused_and_can_be_overruled(section, change):
     other = runs.with_recipe(section, **change)
     (key,) = change
-    assert refused(other) == {f"{section}.{key}": "protocol"}
-    assert refused(other, without_latency=True) == {f"{section}.{key}": "protocol"}
+    side = "timing" if section == "benchmark" else "protocol"
+    assert refused(other) == {f"{section}.{key}": side}
+    still = {} if section == "benchmark" else {f"{section}.{key}": side}
+    assert refused(other, without_latency=True) == still
     assert refused(other, other_machine=True) == {}
 
 
