@@ -12,7 +12,7 @@ from numprune_export.report import sections
 from numprune_export.report.quantity import percent
 from numprune_export.report.schema import Report
 from numprune_export.report.table import table
-from numprune_export.report.verdict import scores
+from numprune_export.report.verdict import score_name, scores
 
 NAME = "README.md"
 
@@ -162,7 +162,7 @@ def _settings(section: Mapping[str, Any]) -> str:
 
 
 def _limits(report: Report, config: Mapping[str, Any], licence: Mapping[str, str]) -> Iterator[str]:
-    measured = ", ".join(scores(report.metrics))
+    measured = ", ".join(score_name(score) for score in scores(report.metrics))
     yield (
         f"Quality was measured as {measured or 'nothing'} on {texts(report.recipe, 'evaluation')} and on"
         " nothing else: other languages, domains and tasks can lose more. Measure on yours."

@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from numprune_export.report.schema import Measurement, Report
-from numprune_export.report.verdict import scores
+from numprune_export.report.verdict import score_name, scores
 
 _PIPELINES = {
     "ForCausalLM": "text-generation",
@@ -74,11 +74,12 @@ def _results(report: Report, task: str) -> Iterator[EvalResult]:
 
 
 def _result(one: Measurement, task: str, held_out: str, score: str) -> EvalResult:
+    *asked, metric = score.removeprefix("lm_eval.").split(".")
     return EvalResult(
         task_type=task,
-        dataset_type="text",
-        dataset_name=held_out,
-        metric_type=score,
-        metric_name=f"{score.replace('_', ' ')}, {one.unit}",
+        dataset_type=asked[0] if asked else "text",
+        dataset_name=f"lm-eval: {asked[0]}" if asked else held_out,
+        metric_type=metric,
+        metric_name=f"{score_name(score)}, {one.unit}",
         metric_value=one.value,
     )

@@ -14,7 +14,7 @@ from numprune_export.report.tabular import (
     ratio,
     reading,
 )
-from numprune_export.report.verdict import scores, targets
+from numprune_export.report.verdict import score_name, scores, targets
 
 NOTE = (
     "masked: units removed and nothing else; pruned: with the recipe's compensation, in"
@@ -40,7 +40,7 @@ def _score(score: str, by: Mapping[str, Measurement]) -> Tabular:
             )
         rows.append((stage, number(one.value), interval(one, number), change, str(one.samples)))
     told = ("of dense", "tokens scored") if relative else ("from dense", "examples")
-    return Tabular(("model", score.replace("_", " "), "95 % interval", *told), tuple(rows))
+    return Tabular(("model", score_name(score), "95 % interval", *told), tuple(rows))
 
 
 def parity(metrics: Measurements) -> Tabular | None:

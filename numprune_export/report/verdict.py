@@ -42,6 +42,16 @@ def scores(metrics: Mapping[str, Measurement]) -> dict[str, dict[str, Measuremen
     return {score: dict(sorted(by.items(), key=_told)) for score, by in found.items()}
 
 
+def score_name(score: str) -> str:
+    """A score as people read it; one of lm-eval, `lm_eval.<task>.<metric>`, names its task.
+
+    >>> score_name("entity_f1"), score_name("lm_eval.arc_easy.acc_norm")
+    ('entity f1', 'acc norm of arc_easy')
+    """
+    *task, metric = score.removeprefix("lm_eval.").split(".")
+    return " of ".join((metric.replace("_", " "), *task))
+
+
 def _told(item: tuple[str, Measurement]) -> tuple[int, str]:
     name = item[0]
     return (STAGES.index(name) if name in STAGES else len(STAGES), name)
@@ -117,5 +127,5 @@ def _range(found: Sequence[Measurement]) -> str:
 def _quality(metrics: Mapping[str, Measurement]) -> str:
     for score, by in scores(metrics).items():
         told = (f"{number(one.value)} {stage}" for stage, one in by.items())
-        return f"{score.replace('_', ' ')} {' → '.join(told)}"
+        return f"{score_name(score)} {' → '.join(told)}"
     return "quality not measured"

@@ -14,7 +14,7 @@ from numprune_export.report.html.theme import DENSE, INK, LINE, PRUNED
 from numprune_export.report.quantity import number
 from numprune_export.report.schema import Measurement
 from numprune_export.report.tabular import Measurements
-from numprune_export.report.verdict import STAGES, scores
+from numprune_export.report.verdict import STAGES, score_name, scores
 
 ROW = 26
 """CSS pixels per model."""
@@ -40,7 +40,7 @@ def _plot(score: str, by: Mapping[str, Measurement]) -> Plot | None:
     shown = [(stage, one) for stage, one in by.items() if math.isfinite(one.value)]
     if not shown:
         return None
-    told = score.replace("_", " ")
+    told = score_name(score)
     title = f"{told}: dense to exported"
     title = title[0].upper() + title[1:]
     words = "; ".join(f"{stage} {number(one.value)}" for stage, one in by.items())
