@@ -6,6 +6,7 @@ from datetime import timezone
 import yaml
 
 from numprune_export.report import sections
+from numprune_export.report.attention_unit import attention_unit
 from numprune_export.report.quantity import size
 from numprune_export.report.schema import Environment, Report, SiteWidth
 from numprune_export.report.table import table
@@ -53,7 +54,7 @@ def _plan(plan: tuple[SiteWidth, ...]) -> str:
         [layer, kinds.get("attention", _ABSENT), kinds.get("mlp", _ABSENT)]
         for layer, kinds in layers.items()
     ]
-    return table(["layer", "KV groups", "MLP channels"], rows) if rows else ""
+    return table(["layer", attention_unit(plan), "MLP channels"], rows) if rows else ""
 
 
 def _artifacts(report: Report) -> str:

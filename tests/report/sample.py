@@ -7,6 +7,7 @@ from numprune_export.report.schema import (
     ArtifactSummary,
     Environment,
     Report,
+    SiteScores,
     SiteWidth,
     measurements,
 )
@@ -86,11 +87,30 @@ def report() -> Report:
         summary=summarize(stored, {}),
         metrics=stored,
         plan=(
-            SiteWidth(site="layers.0.attention", kept=2, units=3),
+            SiteWidth(
+                site="layers.0.attention", kept=2, units=3, heads_per_unit=3, kept_units=(0, 2)
+            ),
             SiteWidth(site="layers.0.mlp", kept=1280, units=1536),
-            SiteWidth(site="layers.1.attention", kept=3, units=3),
+            SiteWidth(
+                site="layers.1.attention", kept=3, units=3, heads_per_unit=3, kept_units=(0, 1, 2)
+            ),
             SiteWidth(site="layers.1.mlp", kept=864, units=1536),
         ),
+        scores={
+            "layers.0.attention": SiteScores(kept=(4, 5, 6, 7, 8, 9, 10), removed=(1,) * 7),
+            "layers.0.mlp": SiteScores(
+                kept=(0.2, 0.3, 0.5, 1, 2, 5, 50), removed=(0.01, 0.02, 0.05, 0.1, 0.12, 0.15, 0.19)
+            ),
+            "layers.1.attention": SiteScores(kept=(3, 4, 5, 6, 7, 8, 9), removed=()),
+            "layers.1.mlp": SiteScores(
+                kept=(0.2, 0.3, 0.5, 1, 2, 5, 50), removed=(0.01, 0.02, 0.05, 0.1, 0.12, 0.15, 0.19)
+            ),
+        },
+        latency_samples={
+            name.removesuffix(".p50_ms"): tuple(one.value * (1 + 0.01 * at) for at in range(-5, 15))
+            for name, one in stored.items()
+            if name.endswith(".p50_ms")
+        },
         recipe={"version": 1, "keep": 0.8, "targets": {"onnx": {"graph": "gqa"}}},
         environment=ENVIRONMENT,
         artifacts={
@@ -104,3 +124,53 @@ def report() -> Report:
             )
         },
     )
+
+
+def encoder() -> Report:
+    """Many shapes, several scores, heads that go alone, and a budget."""
+    found = {}
+    for score, values in {"accuracy": (0.94, 0.92, 0.941), "exact_match": (0.8, 0.7, 0.79)}.items():
+        for stage, value in zip(("dense", "masked", "pruned"), values, strict=True):
+            found[f"quality.{score}.{stage}"] = Metric(
+                value, "fraction", 672, value - 0.02, value + 0.01
+            )
+        found[f"quality.{score}.onnx"] = found[f"quality.{score}.pruned"]
+    for batch in (1, 8):
+        for length in (16, 128):
+            ms = 0.3 * batch * length
+            found |= timed("onnx", f"forward.b{batch}.l{length}", ms, ms / 1.8, 1.7, 1.9)
+    found |= {
+        "size.parameters.dense": Metric(22_700_000, "parameters", 1),
+        "size.parameters.pruned": Metric(17_400_000, "parameters", 1),
+        "budget.onnx.b8.l16.limit_ms": Metric(30.0, "ms", 1),
+        "budget.onnx.b8.l16.predicted_ms": Metric(29.0, "ms", 1),
+        "budget.onnx.b8.l16.predicted_ratio": Metric(
+            0.6, "fraction", 1, conditions={"table": "here"}
+        ),
+        "allocation.divergence.attention_1x": Metric(0.1, "nats", 512),
+        "allocation.attention_weight": Metric(1.0, "ratio", 1),
+    }
+    stored = measurements(found)
+    plan = (
+        SiteWidth(
+            site="layers.0.attention",
+            kept=1,
+            units=4,
+            heads_per_unit=1,
+            kept_units=(3,),
+            groups=(2, 2),
+        ),
+        SiteWidth(site="layers.0.mlp", kept=0, units=64),
+        SiteWidth(
+            site="layers.1.attention",
+            kept=0,
+            units=4,
+            heads_per_unit=1,
+            kept_units=(),
+            groups=(2, 2),
+        ),
+        SiteWidth(site="layers.1.mlp", kept=48, units=64),
+    )
+    changes = {"metrics": stored, "plan": plan, "scores": {}, "latency_samples": {}}
+    told = {"recipe_name": "minilm-macs50", "summary": summarize(stored, {})}
+    return report().model_copy(update={**changes, **told})

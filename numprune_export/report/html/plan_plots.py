@@ -7,6 +7,7 @@ from itertools import accumulate
 
 from matplotlib.axes import Axes
 
+from numprune_export.report.attention_unit import attention_unit
 from numprune_export.report.html.layers import Layer, label_layers, layers
 from numprune_export.report.html.marks import Box, boxes
 from numprune_export.report.html.svg import Plot, draw
@@ -38,7 +39,7 @@ def plan_table(plan: Sequence[SiteWidth]) -> Tabular | None:
         (str(number), *_heads_told(heads.get(number)), _of(channels.get(number)))
         for number in sorted({*heads, *channels})
     ]
-    unit = _unit(list(heads.values()))
+    unit = attention_unit(plan)
     header = ("layer", f"{unit} kept", f"{unit} removed", "MLP channels kept")
     return Tabular(header, tuple(rows)) if rows else None
 
@@ -56,19 +57,15 @@ def _of(site: SiteWidth | None) -> str:
     return ABSENT if site is None else f"{site.kept} of {site.units}"
 
 
-def _unit(sites: Sequence[SiteWidth]) -> str:
-    """What a unit of an attention is; reports of before do not say."""
-    told = {one.heads_per_unit for one in sites}
-    if told == {1}:
-        return "heads"
-    return "KV groups" if None not in told else "attention units"
-
-
 def _heads(found: Sequence[Layer]) -> Plot | None:
     if not found:
         return None
     sites = [one.site for one in found]
-    unit, kept, units = _unit(sites), sum(s.kept for s in sites), sum(s.units for s in sites)
+    unit, kept, units = (
+        attention_unit(sites),
+        sum(s.kept for s in sites),
+        sum(s.units for s in sites),
+    )
     title = f"Attention {unit.removeprefix('attention ')} kept in each layer"
     known = all(site.kept_units is not None for site in sites)
     wide = max(_end(site) for site in sites)
