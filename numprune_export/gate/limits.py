@@ -15,7 +15,7 @@ class Tolerance(Strict):
     """How much worse than the baseline a number may be. Each is a fraction of the baseline's value,
     and whatever is within the measured noise of both reports is allowed too."""
 
-    ratios: NonNegativeFloat = 0.025
+    ratios: NonNegativeFloat = 0.02
     """Speed-ups: dense and pruned of the same rounds, so most of a machine's noise cancels."""
     times: NonNegativeFloat = 0.3
     """Latencies and tokens per second, which depend on all else that the machine does."""

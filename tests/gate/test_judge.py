@@ -162,7 +162,7 @@ def test_a_regression_is_always_beyond_tolerance_noise_and_floor(factor, first, 
     )
     loss = -math.log(factor)
     noise = 1.3 * math.hypot(math.log(first), math.log(second))
-    expected = loss > math.log(1.025) and loss > noise and value - now_value > 0.01
+    expected = loss > math.log(1.02) and loss > noise and value - now_value > 0.01
     assert bool(verdict(now, baseline=before).failures) == expected
 
 
