@@ -89,6 +89,7 @@ def benchmark(
     exported = run.exported(protocol.targets)
     with _shown(observer, "benchmark"):
         again = reopen(run, search)
+        _set_threads(run)
         _require_runnable(run, again, exported)
         ideal = None if again.dense_missing is None else _known_ideal(run.report)
         found = measure(again.subject, again.models, exported, observer, ideal)

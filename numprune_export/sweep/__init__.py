@@ -45,6 +45,7 @@ def sweep(
     Raises:
         NumpruneError: nothing can be run; see `errors`. A point that fails raises nothing.
     """
+    executor.check()
     for one in _kinds(points):
         check(one.recipe, search=one.search)
     with open_folder(folder, MARKER) as own:

@@ -6,6 +6,7 @@ The sweep's folder lies on a disk that all nodes mount at the same path.
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ LOCAL = "local"
 _LOCAL_STORE_BYTES = 100 * 1024 * 1024
 """Points hand over files, not objects."""
 _PATIENCE_S = 60.0
+_KNOCK_S = 5.0
 _LEARNT = {"model", "query_heads", "calibration", "score", "seed", "products", "self_calibration"}
 
 
@@ -50,6 +52,22 @@ class Cluster:
         """
         self._address, self._most, self._quiet = address, most, quiet
 
+    def check(self) -> None:
+        """See Executor.check: Ray itself tries for minutes where nothing listens.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+            RecipeError: nothing listens at the address.
+        """
+        require("ray", extra="ray")
+        host, colon, port = self._address.removeprefix("ray://").rpartition(":")
+        if not colon:
+            return
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+        except (OSError, ValueError) as error:
+            raise _unreachable(self._address, str(error)) from None
+
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Failure | None]]:
         """See Executor.run. What the dense model shows of itself is made here first, once.
 
@@ -59,10 +77,10 @@ class Cluster:
             InputError: a node does not see the sweep's folder.
         """
         ray = require("ray", extra="ray")
-        with _connected(ray, self._address, quiet=self._quiet):
-            nodes = _nodes(ray)[: self._most]
+        with connected(ray, self._address, quiet=self._quiet):
+            nodes = nodes_of(ray)[: self._most]
             if jobs:
-                _check_folder(ray, nodes, jobs[0].shared)
+                check_folder(ray, nodes, jobs[0].shared)
             failed = _learn(jobs)
             for job in jobs:
                 if (failure := failed[_learns(job)]) is not None:
@@ -146,7 +164,7 @@ def _on(ray: Any, node: Node, do: Any) -> Any:
     return whole(do)
 
 
-def _nodes(ray: Any) -> list[Node]:
+def nodes_of(ray: Any) -> list[Node]:
     """Alive nodes that offer processors.
 
     Raises:
@@ -170,7 +188,7 @@ def _nodes(ray: Any) -> list[Node]:
     return found
 
 
-def _check_folder(ray: Any, nodes: Sequence[Node], shared: Path) -> None:
+def check_folder(ray: Any, nodes: Sequence[Node], shared: Path) -> None:
     """Put a token into the folder and let every node look for it.
 
     Raises:
@@ -212,8 +230,15 @@ def _seen(ray: Any, look: Any, address: str) -> bool:
         ) from None
 
 
+def _unreachable(address: str, why: str) -> RecipeError:
+    return RecipeError(
+        f"`--ray {address}`: no Ray cluster can be reached: {why}",
+        hint="give `local`, or the address that `ray start --head` printed",
+    )
+
+
 @contextmanager
-def _connected(ray: Any, address: str, *, quiet: bool) -> Iterator[None]:
+def connected(ray: Any, address: str, *, quiet: bool) -> Iterator[None]:
     """
     Raises:
         RecipeError: nothing answers at the address.
@@ -227,10 +252,7 @@ def _connected(ray: Any, address: str, *, quiet: bool) -> Iterator[None]:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RecipeError(
-            f"`--ray {address}`: no Ray cluster can be reached: {first}",
-            hint="give `local`, or the address that `ray start --head` printed",
-        ) from None
+        raise _unreachable(address, first) from None
     try:
         yield
     finally:

@@ -29,6 +29,10 @@ class Local:
     def __init__(self, do: Work = work) -> None:
         self._do = do
 
+    def check(self) -> None:
+        """See Executor.check: this machine is here."""
+        return
+
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Failure | None]]:
         """See Executor.run."""
         context = _context()

@@ -44,6 +44,14 @@ class Failure:
 class Executor(Protocol):
     """Where points are run."""
 
+    def check(self) -> None:
+        """Whether there is a place to run anything, as far as can be told at once.
+
+        Raises:
+            NumpruneError: there is none.
+        """
+        ...
+
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Failure | None]]:
         """Do every job, whatever becomes of the others, and tell each as it ends.
 
