@@ -86,15 +86,15 @@ class Job:
             return
         own = Texts(count, self.texts.length, self_text.ROWS, "")
         steps = own.length * own.batches
-        # Every step reads every weight, and copies keys and values to make room for one more.
+        # Every step reads every weight, and all the room that there is for keys and values.
         cached = sum(one.produced - one.width for one in shapes.sites if one.kind == "attention")
         cache = own.batch_tokens * cached * shapes.itemsize
-        moved = steps * (shapes.bytes + 3 * cache / 2)
+        moved = steps * (shapes.bytes + cache)
         work = divergence(shapes, own) + Work(
             {"elementwise": moved, "calls": CALLS * steps * len(shapes.blocks)}
         )
         logits = 2 * 4.0 * self_text.ROWS * shapes.head
-        yield Step("write-text", work, shapes.bytes + 2 * cache + logits, SHAPES)
+        yield Step("write-text", work, shapes.bytes + cache + logits, SHAPES)
 
     def _round(self, number: int) -> Iterator[Step]:
         recipe, last = self.recipe, number == self.recipe.rounds
