@@ -14,6 +14,7 @@ from numprune_export.report.verdict import (
     MOST_PHASES,
     STAGES,
     is_reference,
+    score_name,
     scores,
     significant,
     targets,
@@ -48,7 +49,7 @@ def cards(report: Report) -> tuple[Card, ...]:
 def _quality(metrics: Measurements) -> Card:
     for score, by in scores(metrics).items():
         stage = _final(by)
-        one, dense, told = by[stage], by.get("dense"), score.replace("_", " ")
+        one, dense, told = by[stage], by.get("dense"), score_name(score)
         name = f"quality.{score}.{stage}"
         figures = [Figure(number(one.value), f"{told}, {stage}", name, one.value)]
         notes = []

@@ -22,6 +22,7 @@ from numprune_export.report.quantity import size
 from numprune_export.report.schema import Report
 from numprune_export.report.seal import Seal
 from numprune_export.report.tabular import Measurements, Tabular
+from numprune_export.report.verdict import score_name
 
 TEMPLATES = "templates"
 
@@ -128,7 +129,8 @@ def _quality(metrics: Measurements) -> Section:
     blocks: list[Plot | Captioned] = []
     for score, table in quality_tables.quality(metrics).items():
         blocks += [one for one in plots if one.name == plot_name(score)]
-        blocks.append(Captioned(f"{score.replace('_', ' ')}, model by model".capitalize(), table))
+        name = score_name(score)
+        blocks.append(Captioned(f"{name[0].upper()}{name[1:]}, model by model", table))
     return Section("quality", "Quality", tuple(blocks), quality_tables.NOTE)
 
 

@@ -79,7 +79,7 @@ def draw(
     text = StringIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()  # no reader's own settings: one report is one page
-        matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
+        matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": f"plot-{name}"})
         # A glyph that Matplotlib's own font lacks is set by the reader's browser.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure((WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained")
