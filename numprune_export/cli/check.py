@@ -60,7 +60,8 @@ def check(
     """Judge a run by the recipe's limits and by a baseline. Exit 9: it fails; 10: not comparable."""
     from numprune_export.errors import IncomparableError, RegressionError
     from numprune_export.gate import evidence
-    from numprune_export.gate.judge import Mode, judge
+    from numprune_export.gate.judge import judge
+    from numprune_export.gate.mode import Mode
 
     now, seal = evidence.read(report)
     before, before_seal = (None, None) if baseline is None else evidence.read(baseline)

@@ -44,10 +44,10 @@ def _finding(one: Finding) -> dict[str, Any]:
         found["detail"] = one.detail
     if one.change is not None:
         found |= {
-            "worse_by": math.expm1(one.change.worse),
-            "allowed": math.expm1(one.change.tolerated),
-            "noise": math.expm1(one.change.noise),
-            "noise_assumed": one.change.assumed,
+            "worse_by": one.change.fraction(one.change.worse),
+            "allowed": one.change.allowed,
+            "noise": one.change.fraction(one.change.noise),
+            "noise_assumed": list(one.change.assumed),
         }
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, FiniteFloat, NonNegativeFloat
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat
 
 from numprune_export.strict import Strict
 
@@ -47,4 +47,7 @@ class Gate(Strict):
     lower_is_better: Patterns = ()
     """Scores of which the gate does not know it; of unknown ones any change counts."""
     higher_is_better: Patterns = ()
+    noise: PositiveFloat | None = None
+    """A speed-up so noisy that it could be worse by more than this fraction and still pass fails. null:
+    it passes, and that is told."""
     tolerance: Tolerance = Tolerance()

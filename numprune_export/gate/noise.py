@@ -42,6 +42,17 @@ class Change:
     assumed: tuple[str, ...]
     """What of the noise is assumed and not measured, in words."""
     above_floor: bool
+    falls: bool
+    """Whether worse is less."""
+
+    @property
+    def allowed(self) -> float:
+        """How much worse would still pass, as a fraction of the baseline."""
+        return self.fraction(self.tolerated)
+
+    def fraction(self, step: float) -> float:
+        """A step for the worse, as a fraction of the baseline: of a thing that falls below 1."""
+        return -math.expm1(-step) if self.falls else math.expm1(step)
 
     @property
     def regressed(self) -> bool:
@@ -62,6 +73,7 @@ def change(rule: Rule, baseline: Measurement, report: Measurement) -> Change:
         noise=noise,
         assumed=tuple(dict.fromkeys(why for why in (first[1], second[1]) if why)),
         above_floor=abs(report.value - baseline.value) > rule.floor,
+        falls=rule.better == "higher",
     )
 
 

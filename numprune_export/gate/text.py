@@ -43,7 +43,7 @@ def change_of(finding: Finding) -> str:
 def allowed_of(finding: Finding) -> str:
     """How much worse would still pass: `3.1 %`."""
     found = finding.change
-    return "" if found is None else f"{100 * math.expm1(found.tolerated):.1f} %"
+    return "" if found is None else f"{100 * found.allowed:.1f} %"
 
 
 def _lines(verdict: Verdict, *, everything: bool) -> Iterator[str]:

@@ -4,8 +4,9 @@ import pytest
 from gate import runs
 
 from numprune_export.gate.comparable import differences
-from numprune_export.gate.judge import Mode, judge
+from numprune_export.gate.judge import judge
 from numprune_export.gate.limits import Gate
+from numprune_export.gate.mode import Mode
 from numprune_export.report.schema import Gpu
 
 BASELINE = runs.evidence()

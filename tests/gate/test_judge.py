@@ -7,8 +7,9 @@ from gate import runs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numprune_export.gate.judge import Mode, judge
+from numprune_export.gate.judge import judge
 from numprune_export.gate.limits import Gate
+from numprune_export.gate.mode import Mode
 from numprune_export.report.schema import Gpu, Measurement
 
 BASELINE = runs.evidence()
@@ -322,7 +323,7 @@ def test_times_of_a_busy_machine_are_not_compared_and_ratios_are():
 
     found = verdict(BASELINE.model_copy(update={"metrics": busy(2.5)}))
     assert found.passed
-    assert any("busy" in note and "report: 2.5x" in note for note in found.notes)
+    assert any("the report was measured (clock time 2.5x" in note for note in found.notes)
     slower = {**busy(2.5), SPEEDUP: changed(SPEEDUP, 0.9).metrics[SPEEDUP]}
     assert SPEEDUP in failed(verdict(BASELINE.model_copy(update={"metrics": slower})))
 
@@ -336,3 +337,24 @@ def test_slower_on_a_quiet_machine_is_a_regression():
         for name, one in BASELINE.metrics.items()
     }
     assert P50 in failed(verdict(BASELINE.model_copy(update={"metrics": slow})))
+
+
+def noisy():
+    """A speed-up whose interval is wide in both."""
+    return runs.with_metric(SPEEDUP, low=0.9, high=2.2)
+
+
+def test_noise_that_hides_a_regression_is_told():
+    found = verdict(noisy(), baseline=noisy())
+    assert found.passed
+    (note,) = found.notes
+    assert note.startswith("1 of 8 speed-ups are too noisy to see 25 %")
+    assert f"{SPEEDUP}, could fall by 56 % and pass" in note
+    assert verdict(runs.evidence()).notes == ()
+
+
+def test_a_recipe_can_refuse_noise():
+    found = verdict(noisy(), baseline=noisy(), gate=Gate(noise=0.5))
+    assert failed(found) == {SPEEDUP: "broken"}
+    assert "too noisy: more than 50 % would pass" in found.failures[0].detail
+    assert verdict(noisy(), baseline=noisy(), gate=Gate(noise=0.6)).passed

@@ -6,8 +6,9 @@ import pytest
 from gate import runs
 from pydantic import ValidationError
 
-from numprune_export.gate.judge import Mode, judge
+from numprune_export.gate.judge import judge
 from numprune_export.gate.limits import Gate
+from numprune_export.gate.mode import Mode
 
 SPEEDUP = "latency.onnx.prefill.speedup"
 
