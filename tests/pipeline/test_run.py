@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM
 import numprune_export
 from numprune_export.artifact import Artifact, sha256_of
 from numprune_export.recipe import builtin_dir
+from numprune_export.report.html import page
+from numprune_export.report.store import read
 from numprune_export.targets import find
 
 NAMES = [
@@ -103,6 +105,26 @@ def test_sizes_are_those_of_the_files(finished, report):
     assert all(
         sha256_of(artifact.folder / name) == digest for name, digest in artifact.files.items()
     )
+
+
+def test_the_page_is_made_of_the_report_which_holds_rounds_scores_and_heads(finished, report):
+    folder, _ = finished
+    stored = read(folder / "report.json")
+    assert (folder / "report.html").read_text(encoding="utf-8") == page.render(stored)
+    for name, times in report["latency_samples"].items():
+        median = report["metrics"][f"{name}.p50_ms"]
+        assert len(times) == median["samples"]
+        assert np.median(times) == pytest.approx(median["value"])
+    timed = {name.removesuffix(".p50_ms") for name in report["metrics"] if name.endswith(".p50_ms")}
+    assert set(report["latency_samples"]) == timed
+    plan = json.loads((folder / "plan" / "plan.json").read_text())
+    for site, told in zip(plan["sites"], report["plan"], strict=True):
+        assert told["kept_units"] == (site["kept"] if site["kind"] == "attention" else None)
+        spread = report["scores"][site["name"]]
+        assert [len(spread["kept"]), len(spread["removed"])] == [
+            7 * bool(site["kept"]),
+            7 * (len(site["kept"]) < site["units"]),
+        ]
 
 
 def loss(logits, tokens):
