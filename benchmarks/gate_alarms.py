@@ -10,8 +10,9 @@ widened until a forward pass costs 5 % more operations. Comparisons are of two r
 itself (an alarm is false), and of one with itself and one with the wider model (an alarm is right).
 Beside them stands what the wider model really takes: processor time over all reports.
 
-FOLDER keeps the reports: the same command goes on where it was stopped (`--minutes` stops it), and
-`--busy` starts that many processes that do nothing but count, one per core for a loaded machine.
+FOLDER keeps the reports and gets gate_alarms.{md,json}, of all that was measured: the same command
+goes on where it was stopped (`--minutes` stops it). `--busy` starts that many processes that do
+nothing but count: one per core makes a loaded machine.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from numprune_export.benchmark.cost import cost, ideal_speedups
 from numprune_export.benchmark.latency import Pair, Workload, measure_decoders
 from numprune_export.benchmark.reopened import ReopenedDecoder, reopener
 from numprune_export.gate import evidence
+from numprune_export.gate.busy import taken_away
 from numprune_export.gate.judge import judge
 from numprune_export.gate.limits import Gate
 from numprune_export.gate.verdict import Verdict
@@ -77,9 +79,11 @@ def main(
                 wanted = not place.exists() and (side == "same" or number > 0)
                 if wanted and time.monotonic() < until:
                     place.write_text(to_json(report_of(artifacts, side)), encoding="utf-8")
-    found = compare(reports, busy)
-    (reports / "found.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    typer.echo(page(found))
+    found = [compare(place) for place in sorted(folder.glob("busy*"))]
+    (folder / "gate_alarms.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    said = "\n\n".join(page(one) for one in found) + "\n"
+    (folder / "gate_alarms.md").write_text(said, encoding="utf-8")
+    typer.echo(said, nl=False)
 
 
 def prepared(folder: Path) -> Path:
@@ -166,7 +170,7 @@ def measured(artifacts: Path, side: str) -> dict[str, Any]:
     return metrics_to_json({name: one for name, one in found.items() if "ideal" not in name})
 
 
-def compare(reports: Path, busy: int) -> dict[str, Any]:
+def compare(reports: Path) -> dict[str, Any]:
     """All comparisons that the reports allow."""
     read = {path.stem: evidence.read(path)[0] for path in reports.glob("*[0-9].json")}
     itself, wider = [], []
@@ -179,8 +183,10 @@ def compare(reports: Path, busy: int) -> dict[str, Any]:
         if before and slow:
             wider.append(judge(slow, before, Gate()))
     slow_reports = [one for name, one in read.items() if name.startswith("wider")]
+    away = [share for one in read.values() if (share := taken_away(one)) is not None]
     return {
-        "busy_processes": busy,
+        "busy_processes": int(reports.name.removeprefix("busy")),
+        "clock_over_processor": statistics.median(away),
         "itself": summary(itself),
         "wider": summary(wider),
         "real_slowdown": {phase: slowdown(slow_reports, phase) for phase in ("prefill", "decode")},
@@ -220,9 +226,9 @@ def page(found: dict[str, Any]) -> str:
     ]
     real = ", ".join(f"{phase} {100 * one:.1f} %" for phase, one in found["real_slowdown"].items())
     return (
-        f"{found['busy_processes']} busy processes on {found['machine']['usable_cores']} cores;"
-        f" the wider model takes longer by (processor time): {real}\n\n"
-        + table(["compared", "comparisons", "alarms", "by"], rows)
+        f"{found['busy_processes']} busy processes on {found['machine']['usable_cores']} cores, clock"
+        f" {found['clock_over_processor']:.1f}x processor time; the wider model takes longer by"
+        f" (processor time): {real}\n\n" + table(["compared", "comparisons", "alarms", "by"], rows)
     )
 
 
