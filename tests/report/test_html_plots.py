@@ -112,6 +112,19 @@ def test_every_round_is_a_stroke_and_the_median_a_taller_one():
     assert len({round(span(one, 1)) for one in strokes}) == 2
 
 
+def test_rounds_far_out_are_told_by_an_arrow():
+    report = sample.report()
+    name = "latency.onnx.decode.pruned"
+    samples = {**report.latency_samples, name: (*report.latency_samples[name][:-1], 999.0)}
+    before, after = (
+        latency_plots(report.model_copy(update={"latency_samples": one}))[1]
+        for one in (report.latency_samples, samples)
+    )
+    assert "Arrow" not in before.caption
+    assert after.caption.endswith("Arrow: some took longer still.")
+    assert max(x for one in paths(after, "pruned", "stroke") for x, _ in one) <= WIDTH
+
+
 def test_without_rounds_lines_run_to_the_99th_percentile():
     bare = sample.report().model_copy(update={"latency_samples": {}})
     times = latency_plots(bare)[1]

@@ -115,9 +115,11 @@ def _times(target: str, rows: Sequence[_Timed], report: Report) -> Plot | None:
         return None
     sampled = all(len(report.latency_samples.get(f"{one.name}.dense", ())) > 0 for one in shown)
 
+    far = max(median(times) for one in shown for times in lanes[one.phase].values())
+    edge = _BEYOND * max(far, 100.0)
+    beyond = any(max(times) > edge for one in shown for times in lanes[one.phase].values())
+
     def paint(axes: Axes) -> None:
-        far = max(median(times) for one in shown for times in lanes[one.phase].values())
-        edge = _BEYOND * max(far, 100.0)
         for row, one in enumerate(shown):
             for variant, times in lanes[one.phase].items():
                 color, lane = (DENSE, -0.19) if variant == "dense" else (PRUNED, 0.19)
@@ -141,6 +143,8 @@ def _times(target: str, rows: Sequence[_Timed], report: Report) -> Plot | None:
         if sampled
         else "Lines run from the median to the 99th percentile: this report does not hold the rounds."
     )
+    if beyond:
+        kind += " Arrow: some took longer still."
     caption = f"{kind}{_shapes_told(shown)}"
     words = "; ".join(
         f"{one.phase} {_ms(one, metrics, 'dense')} dense, {_ms(one, metrics, 'pruned')} pruned"
