@@ -1,11 +1,14 @@
 """Our runners behind lm-eval's interface give what lm-eval's own class gives, and stop where it does."""
 
+import copy
+
 import pytest
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra `[eval]`)")
 
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig
 
 from numprune_export.errors import InputError, NumericalError, RecipeError
@@ -112,7 +115,10 @@ def test_the_batch_changes_no_answer(model, tokenizer):
 
 def test_generation_ends_at_the_end_of_text(model, tokenizer):
     class Ending(TorchRunner):
+        steps = 0
+
         def decode(self, tokens):
+            self.steps += 1
             logits = super().decode(tokens)
             logits[:, tokenizer.eos_token_id] = 1e9
             return logits
@@ -122,6 +128,20 @@ def test_generation_ends_at_the_end_of_text(model, tokenizer):
             instances("generate_until", PROMPTS[2:3])
         )
     assert 0 < len(tokenizer.encode(text)) <= 2
+    assert runner.steps == 1
+
+
+def test_a_text_has_one_beginning(model, tokenizer):
+    """Of a tokenizer that puts a token before every text."""
+    own = copy.deepcopy(tokenizer)
+    own.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    with TorchRunner(model, threads=None) as runner:
+        asked = wrapped(runner, own)
+        assert asked.tok_encode("We").count(0) == 1
+        assert asked.tok_encode("<|endoftext|>We") == asked.tok_encode("We")
+        assert asked.tok_encode("We", add_special_tokens=False).count(0) == 0
 
 
 def test_progress_counts_every_request(model, tokenizer):

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra `[eval]`)")
 
-from lm_eval.evaluator import simple_evaluate
+from lm_eval.evaluator import evaluate as lm_eval_evaluate
 from lm_eval.models.huggingface import HFLM
 
 from numprune_export.errors import HubError, InputError, RecipeError
@@ -71,12 +71,10 @@ def test_metrics_have_unit_samples_interval_and_conditions(model, tokenizer, set
 def test_whole_tasks_come_out_as_with_lm_evals_own_class(model, tokenizer, settings, artifact):
     loaded = load(settings(), ())
     with silence():
-        theirs = simple_evaluate(
-            HFLM(pretrained=model, tokenizer=tokenizer, max_length=LENGTH, batch_size=2),
-            tasks=list(loaded.content["tasks"].values()),
-            limit=8,
-            bootstrap_iters=1000,
-        )["results"]
+        hugging_face = HFLM(pretrained=model, tokenizer=tokenizer, max_length=LENGTH, batch_size=2)
+        theirs = lm_eval_evaluate(hugging_face, loaded.content, limit=8, bootstrap_iters=1000)[
+            "results"
+        ]
     runners = (
         TorchRunner(model, threads=None),
         OnnxExporter().open(artifact, threads=1, capacity=LENGTH),
