@@ -25,7 +25,8 @@ LOCAL = "local"
 
 _LOCAL_STORE_BYTES = 100 * 1024 * 1024
 """Points hand over files, not objects."""
-_PATIENCE_S = 60.0
+_PATIENCE_S = 300.0
+"""A node may have to start a process and import PyTorch while it does other work."""
 _KNOCK_S = 5.0
 _LEARNT = {"model", "query_heads", "calibration", "score", "seed", "products", "self_calibration"}
 

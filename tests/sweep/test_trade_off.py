@@ -137,9 +137,7 @@ def test_without_quality_nothing_is_compared():
 
 
 def test_equal_sizes_are_not_told_apart_by_some_bytes(sweep_of):
-    found = sweep_of(
-        {"a": decoder(11, 1.0, 1.0, 0.80001), "b": decoder(12, 1.0, 1.0, 0.80000)}
-    )
+    found = sweep_of({"a": decoder(11, 1.0, 1.0, 0.80001), "b": decoder(12, 1.0, 1.0, 0.80000)})
     assert [("size" in one.optimal) for one in found.points] == [True, False]
 
 

@@ -1,0 +1,77 @@
+"""`bench`: a run timed again by its own protocol, and models and artifacts by themselves."""
+
+import json
+import shutil
+
+
+def report(path):
+    return json.loads(path.read_text())
+
+
+def renewed(run):
+    (found,) = run.glob("report-*.json")
+    return report(found)
+
+
+def test_a_run_is_timed_again_beside_its_old_report(answered, own_run):
+    code, out, err = answered("bench", own_run, "--quiet")
+    assert code == 0, err
+    old, new = report(own_run / "report.json"), renewed(own_run)
+    assert set(new["metrics"]) == set(old["metrics"])
+    for name, one in new["metrics"].items():
+        timed = name.startswith(("latency.", "memory."))
+        assert one["unit"] == old["metrics"][name]["unit"]
+        assert one["conditions"] == old["metrics"][name]["conditions"] or not timed, name
+        assert one == old["metrics"][name] or timed, name
+    stem = "latency.onnx.decode.speedup"
+    assert new["metrics"][stem]["value"] != old["metrics"][stem]["value"]
+    assert new["latency_samples"].keys() == old["latency_samples"].keys()
+    assert "Measured now: latency, memory" in new["warnings"][0]
+    assert "decode on onnx" in out
+    # Noise may make it a regression on a busy machine; comparable it must be.
+    code, _, err = answered("check", own_run, "--baseline", own_run)
+    assert code == 0, err
+    code, _, err = answered("check", *own_run.glob("report-*.json"), "--baseline", own_run)
+    assert code in (0, 9), err
+
+
+def test_another_protocol_is_followed_and_recorded(answered, own_run, tmp_path):
+    arguments = ("--samples", "6", "--threads", "2", "--target", "onnx", "--out", "new.json")
+    code, _, err = answered("bench", own_run, *arguments, "--quiet")
+    assert code == 0, err
+    new = report(tmp_path / "new.json")
+    one = new["metrics"]["latency.onnx.decode.dense.p50_ms"]
+    assert (one["samples"], one["conditions"]["threads"]) == (6, 2)
+    assert new["recipe"]["benchmark"]["samples"] == 6
+    assert answered("check", "new.json", "--baseline", own_run)[0] == 10
+
+
+def test_without_the_dense_model_the_artifacts_are_timed_all_the_same(answered, own_run, tmp_path):
+    shutil.rmtree(tmp_path / "dense")
+    code, _, err = answered("bench", own_run, "--out", "new.json", "--quiet")
+    assert code == 0, err
+    old, new = report(own_run / "report.json"), report(tmp_path / "new.json")
+    ideal = "latency.onnx.decode.ideal"
+    assert new["metrics"][ideal]["value"] == old["metrics"][ideal]["value"]
+    assert not [name for name in new["metrics"] if name.startswith("latency.torch.")]
+    assert "the dense model `dense` was not found" in new["not_run"]["dense model"]
+    assert "not measured: torch" in err
+
+
+def test_an_artifact_and_a_model_are_timed_by_themselves(answered, small_run, tmp_path):
+    artifact = small_run / "artifacts" / "onnx" / "dense"
+    code, out, err = answered(
+        "bench", artifact, small_run.parent / "dense", "--samples", "5", "--quiet"
+    )
+    assert code == 0, err
+    assert "artifact of `onnx`" in out
+    assert "`llama` in PyTorch" in out
+    assert "peak memory" in out
+    assert out.count("prompt_tokens 16") == 1  # the protocol of the run that the artifact lies in
+    assert out.count("prompt_tokens 128") == 1
+
+
+def test_wrong_options_are_refused(refused, small_run):
+    assert "has no artifact of target `trt`" in refused(2, "bench", small_run, "--target", "trt")
+    assert "`--out` is one file" in refused(2, "bench", small_run, small_run, "--out", "x.json")
+    assert "no model at `nowhere`" in refused(4, "bench", "nowhere")

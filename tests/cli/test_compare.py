@@ -1,0 +1,85 @@
+"""`compare`: any models side by side, the first as the reference."""
+
+import json
+import shutil
+
+import pytest
+
+from numprune_export.recipe import builtin_dir
+
+FEW = ("--samples", "5", "--quiet")
+
+
+def test_a_run_its_dense_artifact_and_the_dense_model(answered, small_run, tmp_path):
+    dense = small_run / "artifacts" / "onnx" / "dense"
+    model = small_run.parent / "dense"
+    code, out, err = answered("compare", dense, small_run, model, *FEW, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    metrics = found["metrics"]
+    assert [one["key"] for one in found["sides"]] == ["A", "B", "C"]
+    report = json.loads((small_run / "report.json").read_text())["metrics"]
+    assert metrics["size.A.bytes"]["value"] == report["size.onnx.bytes.dense"]["value"]
+    assert metrics["size.B.bytes"]["value"] == report["size.onnx.bytes.pruned"]["value"]
+    quality = {key: metrics[f"quality.perplexity.{key}"]["value"] for key in "ABC"}
+    assert quality["B"] == report["quality.perplexity.onnx"]["value"]
+    assert quality["C"] == pytest.approx(report["quality.perplexity.dense"]["value"], rel=1e-4)
+    assert quality["A"] == pytest.approx(quality["C"], rel=1e-4)
+    for phase in ("prefill", "decode"):
+        assert f"latency.A.{phase}.speedup" not in metrics
+        for key in "BC":
+            one = metrics[f"latency.{key}.{phase}.speedup"]
+            assert one["low"] <= one["value"] <= one["high"]
+            assert one["conditions"]["threads"] == 1
+    assert found["notes"] == []
+
+
+def test_a_text_is_read_and_the_table_shows_all(answered, small_run, tmp_path):
+    (tmp_path / "text.txt").write_text("The state of the union is strong. " * 40)
+    model = small_run.parent / "dense"
+    code, out, err = answered("compare", model, small_run, *FEW, "--text", "text.txt")
+    assert code == 0, err
+    assert "perplexity" in out
+    rows = [line for line in out.splitlines() if line.startswith(("| decode", "| prefill"))]
+    assert len(rows) == 4
+    assert all(" to " in row for row in rows if ", B" in row)
+    assert "prompt_tokens 128" in out  # the model is of no run, so the defaults hold
+
+
+def test_other_tokens_and_architectures_are_said(answered, small_run, tmp_path):
+    other = tmp_path / "mistral"
+    shutil.copytree(small_run.parent / "dense", other)
+    config = json.loads((other / "config.json").read_text())
+    config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+    (other / "config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer["pre_tokenizer"] = {"type": "Whitespace"}
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    code, out, err = answered("compare", small_run, other, *FEW, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert any("other tokens than" in note for note in found["notes"])
+    assert any("different architectures" in note and "`mistral`" in note for note in found["notes"])
+    assert "quality.perplexity.A" in found["metrics"]
+    assert "quality.perplexity.B" not in found["metrics"]
+
+
+def test_a_decoder_and_an_encoder_are_not_compared(refused, small_run):
+    err = refused(10, "compare", small_run, builtin_dir() / "tiny-bert", *FEW)
+    assert "is a decoder and" in err
+    assert "an encoder" in err
+
+
+def test_encoders_are_timed_by_shape(answered, tmp_path):
+    model = builtin_dir() / "tiny-bert"
+    code, out, err = answered("compare", model, model, *FEW, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert "latency.B.forward.b8.l64.speedup" in found["metrics"]
+    assert "quality is not measured" in found["notes"][0]
+
+
+def test_one_alone_or_an_unreadable_text_is_refused(refused, small_run):
+    assert "alone cannot be compared" in refused(2, "compare", small_run)
+    err = refused(4, "compare", small_run, small_run, "--text", "nowhere.txt")
+    assert "cannot read the text `nowhere.txt`" in err
