@@ -8,10 +8,10 @@ from report import sample
 from report.markup import parse
 
 from numprune_export.report.html import marks, theme
-from numprune_export.report.html.latency_plots import latency_plots
 from numprune_export.report.html.plan_plots import plan_plots, plan_table
 from numprune_export.report.html.quality_plots import quality_plots
 from numprune_export.report.html.score_plots import score_plots
+from numprune_export.report.html.speed_plots import speed_plots
 from numprune_export.report.html.svg import WIDTH, draw
 from numprune_export.report.schema import SiteScores, SiteWidth
 
@@ -104,7 +104,7 @@ def test_scores_that_are_not_finite_leave_the_picture_to_the_others():
 
 
 def test_every_round_is_a_stroke_and_the_median_a_taller_one():
-    speed, times = latency_plots(sample.report())[:2]
+    speed, times = speed_plots(sample.report())[:2]
     assert "1.41x" in texts(speed)
     strokes = paths(times, "dense", "stroke")
     # Twenty rounds and a median, of two phases.
@@ -117,7 +117,7 @@ def test_rounds_far_out_are_told_by_an_arrow():
     name = "latency.onnx.decode.pruned"
     samples = {**report.latency_samples, name: (*report.latency_samples[name][:-1], 999.0)}
     before, after = (
-        latency_plots(report.model_copy(update={"latency_samples": one}))[1]
+        speed_plots(report.model_copy(update={"latency_samples": one}))[1]
         for one in (report.latency_samples, samples)
     )
     assert "Arrow" not in before.caption
@@ -127,7 +127,7 @@ def test_rounds_far_out_are_told_by_an_arrow():
 
 def test_without_rounds_lines_run_to_the_99th_percentile():
     bare = sample.report().model_copy(update={"latency_samples": {}})
-    times = latency_plots(bare)[1]
+    times = speed_plots(bare)[1]
     assert "does not hold the rounds" in times.caption
     assert len(paths(times, "dense", "stroke")) == 4
 

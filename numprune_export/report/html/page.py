@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from numprune_export.report import machine_tables, quality_tables, speed_tables
 from numprune_export.report.html.cards import cards
-from numprune_export.report.html.latency_plots import latency_plots
 from numprune_export.report.html.plan_plots import plan_plots, plan_table
 from numprune_export.report.html.quality_plots import plot_name, quality_plots
 from numprune_export.report.html.score_plots import score_plots
+from numprune_export.report.html.speed_plots import speed_plots
 from numprune_export.report.html.svg import Plot
 from numprune_export.report.quantity import size
 from numprune_export.report.schema import Report
@@ -93,7 +93,7 @@ def _sections(report: Report) -> Iterator[Section]:
         "speed",
         "Speed",
         (
-            *latency_plots(report),
+            *speed_plots(report),
             *_tables(
                 {
                     "Speed-up": speed_tables.speedup(metrics),
