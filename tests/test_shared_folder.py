@@ -1,7 +1,6 @@
 """Stages that runs have in common: made once whoever comes, linked into each run."""
 
 import multiprocessing
-import os
 import time
 from pathlib import Path
 
@@ -54,8 +53,8 @@ def test_an_adopted_stage_is_linked_and_found_by_its_key(tmp_path):
     run = RunFolder(tmp_path / "run")
     own = run.adopt("here", made)
     assert (own.key, own.seconds, own.resumed) == (made.key, made.seconds, False)
-    assert os.path.samefile(own.folder / "inner" / "out", made.folder / "inner" / "out")
-    assert not os.path.samefile(own.folder / "stage.json", made.folder / "stage.json")
+    assert (own.folder / "inner" / "out").samefile(made.folder / "inner" / "out")
+    assert not (own.folder / "stage.json").samefile(made.folder / "stage.json")
     found = run.find("work", "here", made.key)
     assert (found.seconds, found.resumed) == (made.seconds, True)
     assert run.find("work", "here", key_of(2)) is None
