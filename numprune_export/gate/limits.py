@@ -47,7 +47,9 @@ class Gate(Strict):
     lower_is_better: Patterns = ()
     """Scores of which the gate does not know it; of unknown ones any change counts."""
     higher_is_better: Patterns = ()
+    """The same for scores that should rise."""
     noise: PositiveFloat | None = None
     """A speed-up so noisy that it could be worse by more than this fraction and still pass fails. null:
     it passes, and that is told."""
     tolerance: Tolerance = Tolerance()
+    """How far numbers may fall back from the baseline."""
