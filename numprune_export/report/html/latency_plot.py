@@ -97,14 +97,13 @@ def _lanes(one: TimedRow, report: Report) -> Mapping[str, Sequence[float]]:
 def _lane(
     axes: Axes, times: Sequence[float], y: float, color: str, edge: float, *, sampled: bool
 ) -> None:
-    inside = [min(time, edge) for time in times]
-    if not sampled:
-        bars(axes, [(inside[0], inside[-1], y)], edgecolor=color, linewidth=2)
-        ticks(axes, [(inside[0], y - 0.14, y + 0.14)], edgecolor=color, linewidth=2.5)
-        return
-    strokes = [(time, y - 0.11, y + 0.11) for time in inside]
-    ticks(axes, strokes, edgecolor=color, linewidth=1, alpha=0.7)
-    ticks(axes, [(median(times), y - 0.17, y + 0.17)], edgecolor=color, linewidth=2.5)
+    if sampled:
+        strokes = [(time, y - 0.11, y + 0.11) for time in times]
+        ticks(axes, strokes, edgecolor=color, linewidth=1, alpha=0.7)
+        ticks(axes, [(median(times), y - 0.17, y + 0.17)], edgecolor=color, linewidth=2.5)
+    else:
+        bars(axes, [(times[0], times[-1], y)], edgecolor=color, linewidth=2)
+        ticks(axes, [(times[0], y - 0.14, y + 0.14)], edgecolor=color, linewidth=2.5)
     if any(time > edge for time in times):
         axes.plot([edge], [y], ">", color=color, markersize=5, clip_on=False)
 
