@@ -8,7 +8,7 @@ from numprune_export.errors import HubError
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CONFIG = ["config.json"]
-_MODEL = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
+_MODEL = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "README.md"]
 _PATIENCE_S = 5.0
 
 
