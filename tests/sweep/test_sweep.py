@@ -4,6 +4,7 @@ import json
 import re
 import signal
 
+import psutil
 import pytest
 from command import command, start
 from small import small_recipe
@@ -23,10 +24,12 @@ def stopped(folder, number, point, stage):
         for line in process.stderr:
             ended += line.startswith("point ")
             if ended == point and line.strip() == f"{stage} ...":
+                children = psutil.Process(process.pid).children(recursive=True)
                 process.send_signal(number)
                 break
         err = process.stderr.read() if number == signal.SIGINT else ""
-    return process.returncode, err
+    _, left = psutil.wait_procs(children, timeout=60)
+    return process.returncode, err, left
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +63,17 @@ def test_the_dense_models_part_is_made_once_and_the_rest_once_a_point(swept):
     assert {stage: counts[stage] for stage in EACH} == dict.fromkeys(EACH, 2)
 
 
-def test_killed_it_says_what_waits(swept):
-    _, (code, _), between, _, _ = swept
+def test_killed_it_leaves_no_point_at_work_and_says_what_waits(swept):
+    _, (code, _, left), between, _, _ = swept
     assert code == -signal.SIGKILL
+    assert left == []
     assert [one["status"] for one in between["points"]] == ["waiting"] * 3
 
 
 def test_interrupted_it_leaves_no_half_stage_and_says_how_to_go_on(swept):
-    folder, _, _, (code, err), _ = swept
+    folder, _, _, (code, err, left), _ = swept
     assert code == 130
+    assert left == []
     assert "goes on" in err
     assert "sweep small.yaml --keep 0.8,0.6,0.5 --out out" in err
     assert "Traceback" not in err
