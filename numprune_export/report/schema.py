@@ -175,4 +175,4 @@ def _width(site: Site, kept: Sequence[int]) -> SiteWidth:
 def _heads_per_unit(site: Site) -> int:
     """By the rows that a unit has in the query and in the key."""
     query, key = site.producers[:2]
-    return 1 if key.shared else query.width // key.width
+    return query.width // key.width
