@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.checkpoint.source import resolve
 from numprune_export.family import RotaryDecoder
@@ -14,6 +16,7 @@ from numprune_export.pipeline.encoders import EncoderSubject
 from numprune_export.pipeline.exporting import chosen_targets
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.pruning import rounds_of
+from numprune_export.pipeline.self_calibration import extended
 from numprune_export.pipeline.subject import Subject
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
@@ -65,8 +68,11 @@ def learn(
     Raises:
         NumpruneError: one of its kinds; see `errors`.
     """
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
     dense = dense_of(recipe, search)
     subject = subject_of(recipe, dense, search)
     with open_folder(folder) as run_folder:
         context = Context(recipe, run_folder, observer, SharedFolder(shared))
+        subject, _ = extended(context, subject, dense)
         _ = next(rounds_of(context, subject, dense)).scored

@@ -16,6 +16,7 @@ from typing import Any
 
 from numprune_export.errors import InputError, RecipeError
 from numprune_export.optional import require
+from numprune_export.pipeline.calibrated import reads_moments
 from numprune_export.run_folder import key_of
 from numprune_export.sweep.local import Local
 from numprune_export.sweep.work import Failure, Job, learn, work
@@ -98,7 +99,8 @@ def _learn(jobs: Sequence[Job]) -> dict[str, Failure | None]:
 def _learns(job: Job) -> str:
     """What calibration and scores of the dense model depend on. Scores that ask for the budget are
     left to each point."""
-    return key_of(job.recipe.model_dump(include=_LEARNT, mode="json"))
+    content = job.recipe.model_dump(include=_LEARNT, mode="json")
+    return key_of(content, reads_moments(job.recipe))
 
 
 def _spread(
