@@ -65,6 +65,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "paper-numerical": {"method": "paper-numerical"},
     "fast": {"method": "fast"},
     "best": {"method": "best"},
+    "best, 16 windows of its own": {"method": "best", "self_calibration": 16},
 }  # fmt: skip
 ABLATIONS: dict[str, dict[str, Any]] = {
     "best, KV heads whole": {"query_heads": "grouped"},
