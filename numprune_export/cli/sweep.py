@@ -25,6 +25,10 @@ def sweep(
     method: Annotated[
         str | None, typer.Option(help="Presets to try: `best,fast`.", show_default=False)
     ] = None,
+    query_heads: Annotated[
+        str | None,
+        typer.Option(help="How query heads go: `grouped,single`.", show_default=False),
+    ] = None,
     target: Annotated[
         list[str] | None,
         typer.Option(help="Export to this target instead of the recipe's; may be repeated."),
@@ -59,7 +63,7 @@ def sweep(
     try:
         with stopping_once():
             found, folder = _sweep(
-                recipe, keep, score, method, target or [], set_ or [], out,
+                recipe, keep, score, method, query_heads, target or [], set_ or [], out,
                 _executor(ray, jobs, quiet=quiet), quiet=quiet,
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -95,6 +99,7 @@ def _sweep(
     keep: str,
     score: str | None,
     method: str | None,
+    query_heads: str | None,
     target: list[str],
     changes: list[str],
     out: Path | None,
@@ -109,7 +114,10 @@ def _sweep(
     from numprune_export.sweep import points
 
     axes = points.Axes(
-        points.keeps(keep), points.words("--score", score), points.words("--method", method)
+        points.keeps(keep),
+        points.words("--score", score),
+        points.words("--method", method),
+        points.words("--query-heads", query_heads),
     )
     name, found = points.points(recipe, axes, changes, target)
     folder = out or Path("runs") / f"{name}-sweep"

@@ -106,4 +106,5 @@ def _at(cost: Cost, quality: Quality, point: SweptPoint) -> tuple[float, float] 
 
 
 def _series(point: SweptPoint) -> str:
-    return point.score if point.method is None else f"{point.method} ({point.score})"
+    name = point.score if point.method is None else f"{point.method} ({point.score})"
+    return name if point.query_heads == "grouped" else f"{name}, single query heads"

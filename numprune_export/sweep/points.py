@@ -21,6 +21,8 @@ class Axes:
     keeps: tuple[float, ...]
     scores: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
+    query_heads: tuple[str, ...] = ()
+    """`grouped`, `single`: what cutting query heads one by one costs in speed and gains in quality."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,11 @@ def points(
     """
     found: list[Point] = []
     name = ""
-    for method, score, keep in product(axes.methods or [None], axes.scores or [None], axes.keeps):
-        swept = {"method": method, "score": score, "keep": keep}
+    chosen_heads: tuple[str | None, ...] = axes.query_heads or (None,)
+    for method, score, heads, keep in product(
+        axes.methods or [None], axes.scores or [None], chosen_heads, axes.keeps
+    ):
+        swept = {"method": method, "score": score, "query_heads": heads, "keep": keep}
         own = [f"{key}={value}" for key, value in swept.items() if value is not None]
         named = recipes.named(recipe, [*changes, *own])
         name, chosen = named.name, named.recipe
@@ -96,7 +101,7 @@ def points(
         if targets:
             content = {one: chosen.targets.get(one, {}) for one in targets}
             chosen = chosen.model_copy(update={"targets": content})
-        told = "-".join(one for one in (method, score, f"keep{keep:g}") if one is not None)
+        told = "-".join(one for one in (method, score, heads, f"keep{keep:g}") if one is not None)
         search = (named.folder.resolve(), Path.cwd())
         found.append(Point(told, chosen, search))
     return name, tuple(found)

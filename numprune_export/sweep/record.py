@@ -46,6 +46,7 @@ class SweptPoint(Strict):
     keep: float
     score: str
     method: str | None
+    query_heads: str = "grouped"
     status: Status
     error: PointError | None = None
     metrics: dict[str, Measurement] = Field(default_factory=dict)

@@ -68,6 +68,7 @@ def _point(point: Point, found: Outcomes, optimal: tuple[str, ...]) -> SweptPoin
         keep=point.recipe.keep,
         score=point.recipe.score.method,
         method=point.recipe.method,
+        query_heads=point.recipe.query_heads,
         status="done" if report else "failed" if failure else "waiting",
         error=None if failure is None else _error(failure),
         metrics={} if report is None else _chosen(report.metrics),

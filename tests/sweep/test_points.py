@@ -26,6 +26,10 @@ def test_every_combination_is_a_point_with_a_name_of_its_own(small):
 
 
 def test_presets_are_swept_with_what_they_compose(small):
+    heads = Axes((0.5,), (), (), ("grouped", "single"))
+    _, found = points(small, heads, [], [])
+    assert [one.name for one in found] == ["grouped-keep0.5", "single-keep0.5"]
+    assert [one.recipe.query_heads for one in found] == ["grouped", "single"]
     _, found = points(small, Axes((0.5,), (), ("best", "fast")), [], [])
     assert [one.recipe.rounds for one in found] == [2, 1]
     assert [one.name for one in found] == ["best-keep0.5", "fast-keep0.5"]
