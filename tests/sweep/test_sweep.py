@@ -17,6 +17,12 @@ ONCE = ("calibrate", "score", "export.onnx.dense", "validate.dense")
 EACH = ("allocate", "prune", "export.onnx.pruned", "validate", "benchmark")
 
 
+def points_at_work(sweep):
+    """Its processes; not the one that proves a saved model, which outlives its run by a moment."""
+    found = psutil.Process(sweep).children(recursive=True)
+    return [one for one in found if not any("reload_probe" in word for word in one.cmdline())]
+
+
 def stopped(folder, number, point, stage):
     """Send a signal when, after so many points, a stage begins."""
     with start(*SWEEP, cwd=folder) as process:
@@ -24,11 +30,12 @@ def stopped(folder, number, point, stage):
         for line in process.stderr:
             ended += line.startswith("point ")
             if ended == point and line.strip() == f"{stage} ...":
-                children = psutil.Process(process.pid).children(recursive=True)
+                children = points_at_work(process.pid)
                 process.send_signal(number)
                 break
+        # Before the pipe is closed: it would end a point that went on.
+        _, left = psutil.wait_procs(children, timeout=10)
         err = process.stderr.read() if number == signal.SIGINT else ""
-    _, left = psutil.wait_procs(children, timeout=60)
     return process.returncode, err, left
 
 
