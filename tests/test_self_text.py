@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny import tiny
+from tiny import MODEL_TYPES, tiny
 
 from numprune_export import self_text
 from numprune_export.corpus import Windows
@@ -27,12 +27,16 @@ def test_windows_are_full_and_the_same_for_equal_seeds():
     assert (first.tokens != other.tokens).any()
 
 
-def test_a_token_follows_from_all_before_it():
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [*((name, {}) for name in MODEL_TYPES), ("mistral", {"sliding_window": 6})],
+)
+def test_a_token_follows_from_what_the_model_sees_before_it(family, settings):
     """A model sure of itself leaves nothing to chance: what is sampled is its greedy text."""
-    model = tiny()
+    model = tiny(family, **settings)
     head = model.get_output_embeddings()
     head.weight = torch.nn.Parameter(1e4 * head.weight.detach())
-    tokens = torch.from_numpy(written(model).tokens)
+    tokens = torch.from_numpy(written(model, tokens=24).tokens)
     with torch.inference_mode():
         greedy = model(input_ids=tokens).logits.argmax(-1)
     assert (tokens[:, 1:] == greedy[:, :-1]).float().mean() > 0.95
