@@ -33,7 +33,7 @@ NAMES = [
     "memory.onnx.dense.peak_bytes",
     "memory.onnx.pruned.peak_bytes",
     "size.parameters.ratio",
-    "time.calibrate_s",
+    "time.gradients_s",
     "time.export.onnx.pruned_s",
 ]
 
