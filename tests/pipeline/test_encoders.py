@@ -235,7 +235,8 @@ def test_a_budget_in_milliseconds_that_cannot_be_is_said(tmp_path, changes, mess
 def test_running_again_does_nothing(finished):
     again = command("run", "encoder.yaml", "--out", "out", cwd=finished.parent)
     assert again.code == 0, again.err
-    assert again.err.count("as before") == 7
+    begun = [line for line in again.err.splitlines() if line.endswith(" ...")]
+    assert len(begun) == again.err.count("as before") > 6
 
 
 def test_no_moments_are_gathered_where_nothing_reads_them(finished):
