@@ -64,13 +64,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "numerical": {"score": "numerical", "compensate": _REFIT},
     "paper-numerical": {"method": "paper-numerical"},
     "fast": {"method": "fast"},
-    "best": {"method": "best"},
+    "best": {"method": "best", "self_calibration": 0},
     "best, 16 windows of its own": {"method": "best", "self_calibration": 16},
 }  # fmt: skip
 ABLATIONS: dict[str, dict[str, Any]] = {
     "best, KV heads whole": {"query_heads": "grouped"},
     "best, one round": {"rounds": 1},
     "best, two rounds": {"rounds": 2},
+    "best, 16 windows of its own": {"self_calibration": 16},
     "best, attention counts 1x": {"allocate": {"method": "curves", "attention": 1.0}},
     "best, no Fisher (plain OBS)": {"score": {"method": "fisher_obs", "metric": "identity"}},
     "best, raw moments, no bias": {
@@ -231,7 +232,7 @@ def main(
     methods = METHODS
     if ablation:
         methods = {"best": METHODS["best"]} | {
-            one: {"method": "best", **changes} for one, changes in ABLATIONS.items()
+            one: {**METHODS["best"], **changes} for one, changes in ABLATIONS.items()
         }
     if only:
         methods = {one: methods[one] for one in only.split(";" if ";" in only else ",")}

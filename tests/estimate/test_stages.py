@@ -84,6 +84,7 @@ def test_a_second_round_has_stages_of_its_own_and_works_on_less(job):
     found = seconds(job(method="best", rounds=2, keep=0.5))
     names = [
         "read",
+        "write-text",
         "calibrate",
         "gradients",
         "score",

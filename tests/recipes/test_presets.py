@@ -58,8 +58,9 @@ def test_labelled_examples_choose_what_is_best_for_encoders():
     assert recipe(method="paper-fisher", **texts).compensate.method == "scalar"
 
 
-def test_two_rounds_where_much_is_removed():
+def test_two_rounds_and_text_of_its_own_where_much_is_removed():
     assert [recipe(method="best", keep=keep).rounds for keep in (0.8, 0.5)] == [1, 2]
+    assert [recipe(method="best", keep=keep).self_calibration for keep in (0.8, 0.5)] == [0, 16]
 
 
 @pytest.mark.parametrize("name", METHODS)
