@@ -178,7 +178,8 @@ def read_text(path: Path) -> str:
 
 
 def _jsonl_rows(path: Path, field: str) -> Iterator[str]:
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    # Not splitlines: JSON strings may hold the other characters that it takes for line ends.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

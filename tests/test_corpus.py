@@ -130,6 +130,17 @@ def test_a_bad_jsonl_line_is_named_by_number(tokenizer, tmp_path, line):
         draw(Corpus(texts=(name,), sequences=1, tokens_per_sequence=2), tokenizer, [tmp_path])
 
 
+@pytest.mark.parametrize("inside", ["\u2028", "\u2029", "\x85"])
+def test_a_json_line_ends_where_the_file_says_and_not_within_its_text(tokenizer, tmp_path, inside):
+    rows = [{"text": f"the people{inside}of state"}, {"text": "union and"}]
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "a.jsonl").write_text(lines + "\n", encoding="utf-8")
+    corpus = Corpus(texts=("a.jsonl",), windows="documents", sequences=2, tokens_per_sequence=8)
+    windows = draw(corpus, tokenizer, [tmp_path])
+    assert windows.lengths.tolist() == [4, 2]
+    assert tokenizer.decode(windows.tokens[0, :4]) == "the people of state"
+
+
 def test_a_relative_path_is_looked_up_beside_the_recipe_first(tokenizer, tmp_path):
     beside, working = tmp_path / "recipe", tmp_path / "cwd"
     for folder, text in ((beside, "the people"), (working, "state union")):
