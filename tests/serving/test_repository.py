@@ -258,7 +258,9 @@ def test_the_closure_follows_imports_within_functions_and_not_those_for_types(
 
 def test_the_papers_name_versions_and_say_what_no_server_has_run(packaged):
     graph, artifact, folder = packaged
-    text = (folder / "README.md").read_text() + (folder / "native" / "README.md").read_text()
+    papers = [(folder / name / "README.md").read_text() for name in (".", "native")]
+    assert all("`nvcr.io/nvidia/tritonserver:24.10-py3`" in paper for paper in papers)
+    text = "".join(papers)
     assert "@" not in text.replace("nvcr.io", "")
     assert "No server has run this folder" in text
     assert artifact.facts["needs_onnxruntime"] in text

@@ -12,6 +12,8 @@ from numprune_exporters.triton.served_targets import ServedTarget
 from numprune_exporters.triton.settings import TritonSettings
 
 FILES = Path(__file__).parent / "files"
+IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
+"""Of the release whose server the tests start."""
 
 STATE = """The KV cache stays in the server, as the implicit state of a sequence: give every request of a text the same sequence id, the
 first one the start flag and the last one the end flag. Each sequence starts with one cache position of zeros, because a state of no
@@ -34,6 +36,7 @@ def text_model(
     """What to install, how to start, how to ask."""
     values = {
         "NAME": settings.name,
+        "IMAGE": IMAGE,
         "TARGET": artifact.target,
         "DTYPE": str(artifact.facts["dtype"]),
         "CAPACITY": str(limits.capacity),
@@ -50,6 +53,7 @@ def graph(artifact: Artifact, settings: TritonSettings, target: ServedTarget) ->
     """What the bare graph takes, and what of it has been checked."""
     values = {
         "NAME": settings.name,
+        "IMAGE": IMAGE,
         "BACKEND": str(target.backend),
         "USE": STATE if keeps_state(artifact) else EXPLICIT,
         "VERSION": target.graph_note.format(**flat_facts(artifact)),
