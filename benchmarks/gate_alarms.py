@@ -36,7 +36,8 @@ import typer
 
 from numprune_export.artifact import Artifact
 from numprune_export.benchmark.cost import cost, ideal_speedups
-from numprune_export.benchmark.latency import Pair, Workload, measure_decoders
+from numprune_export.benchmark.latency import Workload, measure_decoders
+from numprune_export.benchmark.pairs import Pair
 from numprune_export.benchmark.reopened import ReopenedDecoder, reopener
 from numprune_export.gate import evidence
 from numprune_export.gate.busy import taken_away

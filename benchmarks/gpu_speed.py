@@ -28,7 +28,8 @@ from numprune_export.artifact import Decoder, DecoderRunner
 from numprune_export.benchmark import gpu
 from numprune_export.benchmark.cost import cost, ideal_speedups
 from numprune_export.benchmark.gpu_state import conditions, metrics, warnings
-from numprune_export.benchmark.latency import Pair, Workload, measure_decoders
+from numprune_export.benchmark.latency import Workload, measure_decoders
+from numprune_export.benchmark.pairs import Pair
 from numprune_export.errors import NumpruneError
 from numprune_export.families import FAMILIES
 from numprune_export.metric import Metrics, metrics_to_json
@@ -139,7 +140,7 @@ def describe(case: Case) -> str:
     return f"keep {case.keep}, batch {case.batch}, {case.tokens} tokens"
 
 
-def measure(session: Session, case: Case, pair: Pair) -> dict[str, Any]:
+def measure(session: Session, case: Case, pair: Pair[DecoderRunner]) -> dict[str, Any]:
     """One case: dense and pruned in turns, with the GPU's state around it."""
     options = session.options
     vocabulary = SHAPES[options.shape].vocabulary

@@ -20,10 +20,10 @@ import typer
 from numprune_export import prune, recipe, targets
 from numprune_export.benchmark.encoder_latency import (
     Bucket,
-    EncoderPair,
     EncoderWorkload,
     measure_encoders,
 )
+from numprune_export.benchmark.pairs import Pair
 from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.checkpoint.source import resolve
 from numprune_export.compensate.none import Nothing
@@ -102,7 +102,7 @@ def timed_pair(
     tokens = torch.randint(0, dense.vocabulary, (bucket.batch, bucket.length)).numpy()
     with opened(dense, "dense") as first, opened(pruned, "pruned") as second:
         found = measure_encoders(
-            {"onnx": EncoderPair(first, second)},
+            {"onnx": Pair(first, second)},
             EncoderWorkload(tokens, (bucket,), warmup=2, samples=samples),
             ideal=lambda _: 1.0,
             conditions={"onnx": {}},

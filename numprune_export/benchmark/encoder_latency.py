@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns, process_time_ns
 from typing import Any
 
 import numpy as np
 
 from numprune_export.artifact import Tokens
-from numprune_export.benchmark.interleave import Contender, Keep, in_sessions, keep_none, rounds_of
-from numprune_export.benchmark.timed import speedup, times
+from numprune_export.benchmark.interleave import Contender, Keep, keep_none
+from numprune_export.benchmark.pairs import Pair, measure_pairs
+from numprune_export.benchmark.timing import Repeated, Timing, discard
 from numprune_export.encoder import EncoderRunner
 from numprune_export.errors import InputError
 from numprune_export.metric import Metrics
@@ -33,7 +34,7 @@ BUCKETS = tuple(Bucket(batch, length) for batch in (1, 8, 32) for length in (16,
 
 
 @dataclass(frozen=True)
-class EncoderWorkload:
+class EncoderWorkload(Repeated):
     """What is timed, and how often."""
 
     tokens: Tokens
@@ -51,11 +52,6 @@ class EncoderWorkload:
                 hint="give token ids of shape (rows, tokens)",
             )
 
-    @property
-    def rounds(self) -> int:
-        """Of each bucket, warm-up included."""
-        return self.sessions * (self.warmup + rounds_of(self.samples, self.sessions))
-
     def inputs(self, bucket: Bucket) -> Tokens:
         """Token ids of the bucket's shape."""
         rows, width = self.tokens.shape
@@ -63,16 +59,8 @@ class EncoderWorkload:
         return np.ascontiguousarray(picked)
 
 
-@dataclass(frozen=True)
-class EncoderPair:
-    """The dense and the pruned model on one target, both open."""
-
-    dense: EncoderRunner
-    pruned: EncoderRunner
-
-
 def measure_encoders(
-    targets: Mapping[str, EncoderPair],
+    targets: Mapping[str, Pair[EncoderRunner]],
     workload: EncoderWorkload,
     *,
     ideal: Callable[[Bucket], float],
@@ -87,75 +75,56 @@ def measure_encoders(
     """Time a forward pass of every target at every bucket, all targets in the same rounds.
 
     Args:
-        targets: Target name to its runners; `torch` is one like any other.
         ideal: The speed-up that the removed work allows (`encoder_cost.ideal_speedup`). It counts
             multiply-accumulates at every size, also where so few tokens are run that reading the
             weights takes as long.
-        conditions: Per target, what else holds: dtype, threads, device, runtime version.
-        reopen: Per target that can be, what opens its pair anew; the others stay as they are.
-        seed: Of the bootstrap.
-        progress: Called with 1 after every round; there are buckets * `workload.rounds`.
-        keep: Told the samples of every target's dense and pruned model at every bucket.
+        others: See `measure_pairs`.
 
     Returns:
-        `latency.<target>.forward.<bucket>.{dense,pruned}.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}`
-        and `latency.<target>.forward.<bucket>.{speedup,speedup_low,speedup_high,ideal,of_ideal,
-        cpu_speedup}`, with a bucket named `b<batch>.l<length>`.
+        As `measure_pairs`, of the timings `forward.b<batch>.l<length>`.
 
     Raises:
         RecipeError: fewer samples than an interval needs.
     """
-    found: Metrics = {}
-    reopen = reopen or {}
-    timed = in_sessions(
-        {
-            bucket: {
-                f"{target}.{variant}": contender(getattr(pair, variant), workload.inputs(bucket))
-                for target, pair in targets.items()
-                for variant in ("dense", "pruned")
-            }
-            for bucket in workload.buckets
-        },
-        sessions=workload.sessions,
-        warmup=workload.warmup,
-        samples=workload.samples,
-        reopen=reopen.values(),
+    buckets = {_name(one): one for one in workload.buckets}
+
+    def against_macs(runners: Mapping[str, EncoderRunner]) -> dict[str, Timing]:
+        return {
+            name: replace(one, conditions={**one.conditions, "ideal_from": "MACs"})
+            for name, one in timings(runners, workload).items()
+        }
+
+    return measure_pairs(
+        targets,
+        against_macs,
+        workload,
+        ideal=lambda name: ideal(buckets[name]),
+        conditions=conditions,
+        reopen=reopen,
+        seed=seed,
         clock=clock,
         cpu_clock=cpu_clock,
         progress=progress,
+        keep=keep,
     )
-    for bucket, timings in timed.items():
-        tokens = bucket.batch * bucket.length
-        for target in targets:
-            sessions = workload.sessions if target in reopen else 1
-            under = {
-                "batch": bucket.batch,
-                "length": bucket.length,
-                "ideal_from": "MACs",
-                **conditions[target],
-            }
-            under |= {"sessions": sessions} if sessions > 1 else {}
-            dense, pruned = timings[f"{target}.dense"], timings[f"{target}.pruned"]
-            name = f"latency.{target}.forward.{bucket.name}"
-            keep(f"{name}.dense", dense)
-            keep(f"{name}.pruned", pruned)
-            found |= times(f"{name}.dense", dense, tokens, under)
-            found |= times(f"{name}.pruned", pruned, tokens, under)
-            found |= speedup(
-                name,
-                dense,
-                pruned,
-                ideal=ideal(bucket),
-                under=under,
-                seed=seed,
-                sessions=sessions,
-            )
-    return found
+
+
+def timings(runners: Mapping[str, EncoderRunner], workload: EncoderWorkload) -> dict[str, Timing]:
+    """A forward pass of every shape, of any number of open models."""
+    return {
+        _name(bucket): Timing(
+            {name: contender(one, workload.inputs(bucket)) for name, one in runners.items()},
+            bucket.batch * bucket.length,
+            {"batch": bucket.batch, "length": bucket.length},
+        )
+        for bucket in workload.buckets
+    }
+
+
+def _name(bucket: Bucket) -> str:
+    return f"forward.{bucket.name}"
 
 
 def contender(runner: EncoderRunner, tokens: Tokens) -> Contender:
     """An open model as what is timed."""
-    return Contender(lambda: _discard(runner.forward(tokens)))
-
-
-def _discard(_: object) -> None: ...
+    return Contender(lambda: discard(runner.forward(tokens)))

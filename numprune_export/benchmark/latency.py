@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter_ns, process_time_ns
 from typing import Any, Literal
 
 import numpy as np
 
 from numprune_export.artifact import DecoderRunner, Tokens
-from numprune_export.benchmark.interleave import (
-    Contender,
-    Keep,
-    Samples,
-    in_sessions,
-    keep_none,
-    rounds_of,
-)
-from numprune_export.benchmark.statistics import percentile
-from numprune_export.benchmark.timed import speedup, times
+from numprune_export.benchmark.interleave import Contender, Keep, Samples, keep_none
+from numprune_export.benchmark.pairs import Pair, measure_pairs
+from numprune_export.benchmark.timing import Repeated, Timing, discard
 from numprune_export.errors import InputError
-from numprune_export.metric import Metric, Metrics
+from numprune_export.metric import Metrics
 
 Phase = Literal["prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 
 @dataclass(frozen=True)
-class Workload:
+class Workload(Repeated):
     """What is timed: one prompt's prefill, and a run of tokens after a past of given length."""
 
     tokens: Tokens
@@ -56,11 +50,6 @@ class Workload:
         return max(self.prefill_length, self.past_length + self.decode_steps)
 
     @property
-    def rounds(self) -> int:
-        """Of each phase, warm-up included."""
-        return self.sessions * (self.warmup + rounds_of(self.samples, self.sessions))
-
-    @property
     def batch(self) -> int:
         return int(self.tokens.shape[0])
 
@@ -78,16 +67,8 @@ class Workload:
         }
 
 
-@dataclass(frozen=True)
-class Pair:
-    """The dense and the pruned model on one target, both open."""
-
-    dense: DecoderRunner
-    pruned: DecoderRunner
-
-
 def measure_decoders(
-    targets: Mapping[str, Pair],
+    targets: Mapping[str, Pair[DecoderRunner]],
     workload: Workload,
     *,
     ideal: Mapping[Phase, float],
@@ -103,75 +84,51 @@ def measure_decoders(
     """Time to first token and time per output token of every target, all in the same rounds.
 
     Args:
-        targets: Target name to its runners; `torch` is one like any other.
         ideal: The speed-up that the removed work allows (`cost.ideal_speedups`).
-        conditions: Per target, what else holds: dtype, threads, device, runtime version.
-        rebuilds: Per target, further builds of its pruned model, timed in the same rounds.
-        reopen: Per target that can be, what opens its pair anew; the others stay as they are.
-        seed: Of the bootstrap.
-        progress: Called with 1 after every round; there are 2 * `workload.rounds`.
-        keep: Told the samples of every target's dense and pruned model, as times per token.
+        others: See `measure_pairs`.
 
     Returns:
-        `latency.<target>.<phase>.{dense,pruned}.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}` and
-        `latency.<target>.<phase>.{speedup,speedup_low,speedup_high,ideal,of_ideal,cpu_speedup}`.
-        A decode time is per token of each sequence; `cpu_ms` is the median processor time, and
-        `cpu_speedup` its ratio, which other work on the machine disturbs less than `speedup`.
-        `latency.<target>.<phase>.pruned.rebuild_spread`, where there are rebuilds: how much slower
-        the slowest build's median is than the fastest's, as a fraction.
+        As `measure_pairs`, of the timings `prefill` and `decode`. A decode time is per token of each
+        sequence.
 
     Raises:
         RecipeError: fewer samples than an interval needs.
     """
-    found: Metrics = {}
-    rebuilds, reopen = rebuilds or {}, reopen or {}
-    runners = {
-        f"{target}.{variant}": getattr(pair, variant)
-        for target, pair in targets.items()
-        for variant in ("dense", "pruned")
-    }
-    for target, builds in rebuilds.items():
-        runners |= {f"{target}.build{index}": one for index, one in enumerate(builds)}
-    timed = in_sessions(
-        {
-            phase: {name: contender(phase, one, workload) for name, one in runners.items()}
-            for phase in PHASES
-        },
-        sessions=workload.sessions,
-        warmup=workload.warmup,
-        samples=workload.samples,
-        reopen=reopen.values(),
+    by_name: Mapping[str, float] = {phase: ideal[phase] for phase in PHASES}
+    return measure_pairs(
+        targets,
+        partial(timings, workload=workload),
+        workload,
+        ideal=by_name.__getitem__,
+        conditions=conditions,
+        rebuilds=rebuilds,
+        reopen=reopen,
+        seed=seed,
         clock=clock,
         cpu_clock=cpu_clock,
         progress=progress,
+        keep=keep,
     )
-    for phase, timings in timed.items():
-        for target in targets:
-            sessions = workload.sessions if target in reopen else 1
-            under = {**workload.conditions(phase), **conditions[target]}
-            under |= {"sessions": sessions} if sessions > 1 else {}
-            dense = per_token(timings[f"{target}.dense"], phase, workload)
-            pruned = per_token(timings[f"{target}.pruned"], phase, workload)
-            name = f"latency.{target}.{phase}"
-            keep(f"{name}.dense", dense)
-            keep(f"{name}.pruned", pruned)
-            found |= times(f"{name}.dense", dense, workload.timed_tokens(phase), under)
-            found |= times(f"{name}.pruned", pruned, workload.timed_tokens(phase), under)
-            found |= speedup(
-                name, dense, pruned, ideal=ideal[phase], under=under, seed=seed, sessions=sessions
-            )
-            if rebuilds.get(target):
-                count = len(rebuilds[target])
-                others = [timings[f"{target}.build{index}"] for index in range(count)]
-                found |= _spread(name, [timings[f"{target}.pruned"], *others], under)
-    return found
+
+
+def timings(runners: Mapping[str, DecoderRunner], workload: Workload) -> dict[str, Timing]:
+    """Prefill and decode, of any number of open models."""
+    return {
+        phase: Timing(
+            {name: contender(phase, one, workload) for name, one in runners.items()},
+            workload.timed_tokens(phase),
+            workload.conditions(phase),
+            partial(per_token, phase=phase, workload=workload),
+        )
+        for phase in PHASES
+    }
 
 
 def contender(phase: Phase, runner: DecoderRunner, workload: Workload) -> Contender:
     """An open model as what is timed in a phase."""
     if phase == "prefill":
         prompt = np.ascontiguousarray(workload.tokens[:, : workload.prefill_length])
-        return Contender(lambda: _discard(runner.prefill(prompt)))
+        return Contender(lambda: discard(runner.prefill(prompt)))
     past = np.ascontiguousarray(workload.tokens[:, : workload.past_length])
     following = np.ascontiguousarray(workload.tokens[:, 0])
 
@@ -179,21 +136,10 @@ def contender(phase: Phase, runner: DecoderRunner, workload: Workload) -> Conten
         for _ in range(workload.decode_steps):
             runner.decode(following)
 
-    return Contender(decode, prepare=lambda: _discard(runner.prefill(past)))
-
-
-def _discard(_: object) -> None: ...
+    return Contender(decode, prepare=lambda: discard(runner.prefill(past)))
 
 
 def per_token(samples: Samples, phase: Phase, workload: Workload) -> Samples:
     """Times of a decode sample's tokens, one by one; of a prefill as they are."""
     steps = workload.decode_steps if phase == "decode" else 1
     return Samples(samples.wall_ms / steps, samples.cpu_ms / steps)
-
-
-def _spread(name: str, builds: Sequence[Samples], under: dict[str, Any]) -> Metrics:
-    medians = [percentile(one.wall_ms, 50) for one in builds]
-    spread = max(medians) / min(medians) - 1
-    under = {**under, "builds": len(builds)}
-    count = len(builds[0].wall_ms)
-    return {f"{name}.pruned.rebuild_spread": Metric(spread, "fraction", count, conditions=under)}

@@ -3,57 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from numprune_export.artifact import DecoderRunner
-from numprune_export.benchmark import encoder_latency, latency
-from numprune_export.benchmark.encoder_latency import EncoderWorkload
-from numprune_export.benchmark.interleave import Contender, Samples, in_sessions
-from numprune_export.benchmark.latency import PHASES, Workload
+from numprune_export.benchmark.interleave import in_sessions
 from numprune_export.benchmark.timed import compared, times
-from numprune_export.encoder import EncoderRunner
+from numprune_export.benchmark.timing import Timing
 from numprune_export.metric import Metric, Metrics
-
-
-@dataclass(frozen=True)
-class Timing:
-    """One thing that is timed of all models: a phase, or a shape."""
-
-    contenders: Mapping[str, Contender]
-    tokens: int
-    """That one sample's time is for."""
-    conditions: Mapping[str, Any]
-    scaled: Callable[[Samples], Samples]
-
-
-def decoders(runners: Mapping[str, DecoderRunner], workload: Workload) -> dict[str, Timing]:
-    """Prefill and decode."""
-    return {
-        phase: Timing(
-            {name: latency.contender(phase, one, workload) for name, one in runners.items()},
-            workload.timed_tokens(phase),
-            workload.conditions(phase),
-            lambda samples, phase=phase: latency.per_token(samples, phase, workload),  # type: ignore[misc]
-        )
-        for phase in PHASES
-    }
-
-
-def encoders(runners: Mapping[str, EncoderRunner], workload: EncoderWorkload) -> dict[str, Timing]:
-    """A forward pass of every shape."""
-    return {
-        f"forward.{bucket.name}": Timing(
-            {
-                name: encoder_latency.contender(one, workload.inputs(bucket))
-                for name, one in runners.items()
-            },
-            bucket.batch * bucket.length,
-            {"batch": bucket.batch, "length": bucket.length},
-            lambda samples: samples,
-        )
-        for bucket in workload.buckets
-    }
 
 
 def measure(
@@ -71,7 +26,7 @@ def measure(
     """Time everything.
 
     Args:
-        timings: From `decoders` or `encoders`.
+        timings: Of decoders (`latency.timings`), or of encoders (`encoder_latency.timings`).
         warmup: Rounds that are not counted, per session.
         samples: Rounds in all, at least.
         sessions: Times that models are opened anew.

@@ -13,7 +13,8 @@ import torch
 from numprune_export.artifact import Artifact, DecoderRunner
 from numprune_export.benchmark.cost import cost, ideal_speedups
 from numprune_export.benchmark.interleave import Keep
-from numprune_export.benchmark.latency import PHASES, Pair, Workload, measure_decoders
+from numprune_export.benchmark.latency import PHASES, Workload, measure_decoders
+from numprune_export.benchmark.pairs import Pair
 from numprune_export.benchmark.reopened import ReopenedDecoder, reopener
 from numprune_export.family import RotaryDecoder
 from numprune_export.metric import Metrics
@@ -39,7 +40,8 @@ def measure_latency(
     """See `measure_decoders`; `ideal` None: computed from both models."""
     observer.expect(len(PHASES) * workload.rounds)
     with ExitStack() as stack:
-        pairs, under = {}, {}
+        pairs: dict[str, Pair[DecoderRunner]] = {}
+        under = {}
         rebuilds: dict[str, list[DecoderRunner]] = {}
         reopen: dict[str, Callable[[], None]] = {}
         for one in exported:

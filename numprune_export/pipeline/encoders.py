@@ -18,12 +18,12 @@ from numprune_export.artifact import Artifact, Exporter, Logits, Tokens
 from numprune_export.benchmark.encoder_cost import encoder_cost, ideal_speedup
 from numprune_export.benchmark.encoder_latency import (
     Bucket,
-    EncoderPair,
     EncoderWorkload,
     measure_encoders,
 )
 from numprune_export.benchmark.interleave import Keep
 from numprune_export.benchmark.memory import measure_memory
+from numprune_export.benchmark.pairs import Pair
 from numprune_export.benchmark.reopened import ReopenedEncoder, reopener
 from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.encoder import EncoderRunner, EncoderTarget
@@ -288,7 +288,8 @@ class EncoderSubject:
         )
         observer.expect(len(buckets) * workload.rounds)
         with ExitStack() as stack:
-            pairs, under = {}, {}
+            pairs: dict[str, Pair[EncoderRunner]] = {}
+            under = {}
             reopen: dict[str, Callable[[], None]] = {}
             for one in exported:
                 target = _encoder_target(one.target.exporter)
@@ -304,12 +305,12 @@ class EncoderSubject:
                     )
                     for variant in VARIANTS
                 ]
-                pairs[one.target.name] = EncoderPair(*opened)
+                pairs[one.target.name] = Pair(*opened)
                 reopen[one.target.name] = reopener(opened)
                 under[one.target.name] = {"threads": settings.threads, **facts_of(one)}
             if settings.reference or not exported:
                 runners = [self._torch(models.get(one), settings.threads) for one in VARIANTS]
-                pairs["torch"] = EncoderPair(*(stack.enter_context(one) for one in runners))
+                pairs["torch"] = Pair(*(stack.enter_context(one) for one in runners))
                 under["torch"] = {
                     "threads": settings.threads,
                     "device": "cpu",

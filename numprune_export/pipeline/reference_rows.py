@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from numprune_export.artifact import Device
-from numprune_export.benchmark.latency import Pair
+from numprune_export.artifact import DecoderRunner, Device
+from numprune_export.benchmark.pairs import Pair
 from numprune_export.errors import DeviceError
 from numprune_export.validate.compiled import CompiledTorchRunner
 from numprune_export.validate.placement import placed
@@ -22,7 +22,7 @@ from numprune_export.validate.reference import TorchRunner
 class ReferenceRow:
     """Dense and pruned in PyTorch, open, and what their numbers hold under."""
 
-    pair: Pair
+    pair: Pair[DecoderRunner]
     conditions: Mapping[str, Any]
 
 

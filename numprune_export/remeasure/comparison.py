@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from numprune_export.artifact import Device, Tokens
-from numprune_export.benchmark import side_by_side
+from numprune_export.benchmark import encoder_latency, latency, side_by_side
 from numprune_export.benchmark.encoder_latency import Bucket, EncoderWorkload
 from numprune_export.benchmark.latency import Workload
 from numprune_export.benchmark.memory import measure_memory
 from numprune_export.benchmark.reopened import Reopened, reopener
-from numprune_export.benchmark.side_by_side import Timing
+from numprune_export.benchmark.timing import Timing
 from numprune_export.checkpoint.load import skeleton
 from numprune_export.errors import IncomparableError, NumpruneError
 from numprune_export.metric import Metric, Metrics
@@ -244,13 +244,13 @@ def _timings(
         shapes = EncoderWorkload(
             tokens, buckets, settings.warmup, settings.samples, settings.sessions
         )
-        return side_by_side.encoders(runners, shapes), len(buckets) * shapes.rounds
+        return encoder_latency.timings(runners, shapes), len(buckets) * shapes.rounds
     prompt = np.resize(tokens, (settings.batch, max(settings.prefill, settings.past)))
     work = Workload(
         prompt, settings.prefill, settings.past, settings.decode_steps, settings.warmup,
         settings.samples, settings.sessions,
     )  # fmt: skip
-    timings = side_by_side.decoders(runners, work)
+    timings = latency.timings(runners, work)
     return timings, len(timings) * work.rounds
 
 

@@ -7,11 +7,11 @@ from tiny_encoder import FAMILIES, tiny_encoder, uneven_encoder
 from numprune_export.benchmark.encoder_latency import (
     BUCKETS,
     Bucket,
-    EncoderPair,
     EncoderWorkload,
     measure_encoders,
 )
 from numprune_export.benchmark.interleave import keep_none
+from numprune_export.benchmark.pairs import Pair
 from numprune_export.errors import InputError, RecipeError
 from numprune_export.validate.encoder_reference import TorchEncoderRunner
 
@@ -52,7 +52,7 @@ def timed(targets, work, now, under=None, keep=keep_none):
 
 def test_samples_of_every_bucket_are_told():
     now, kept = [0], {}
-    pair = EncoderPair(Clockwork(now, 3), Clockwork(now, 2))
+    pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
     timed({"onnx": pair}, workload(Bucket(1, 4), Bucket(2, 8)), now, keep=kept.__setitem__)
     assert {name: one.wall_ms.tolist() for name, one in kept.items()} == {
         "latency.onnx.forward.b1.l4.dense": [12] * 6,
@@ -64,7 +64,7 @@ def test_samples_of_every_bucket_are_told():
 
 def test_metrics_are_times_per_bucket_with_ideal_beside():
     now = [0]
-    pair = EncoderPair(Clockwork(now, 3), Clockwork(now, 2))
+    pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
     found = timed({"onnx": pair}, workload(Bucket(1, 4), Bucket(2, 8)), now)
     value = {name.removeprefix("latency.onnx.forward."): one.value for name, one in found.items()}
     assert value["b1.l4.dense.p50_ms"] == value["b1.l4.dense.p99_ms"] == 12
@@ -80,7 +80,7 @@ def test_metrics_are_times_per_bucket_with_ideal_beside():
 
 def test_every_number_says_under_what_it_holds():
     now = [0]
-    pair = EncoderPair(Clockwork(now, 3), Clockwork(now, 2))
+    pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
     found = timed({"onnx": pair}, workload(Bucket(2, 8)), now)
     for one in found.values():
         assert one.conditions == {
@@ -94,7 +94,7 @@ def test_every_number_says_under_what_it_holds():
 
 def test_processor_time_is_no_measure_of_a_gpus_work():
     now = [0]
-    pair = EncoderPair(Clockwork(now, 3), Clockwork(now, 2))
+    pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
     found = timed({"trt": pair}, workload(Bucket(1, 4)), now, {"device": "cuda"})
     assert "latency.trt.forward.b1.l4.cpu_speedup" not in found
 
@@ -102,7 +102,7 @@ def test_processor_time_is_no_measure_of_a_gpus_work():
 def test_all_targets_share_the_rounds_and_every_bucket_is_its_own_shape():
     now = [0]
     runners = [Clockwork(now, ms) for ms in (1, 2, 3, 4)]
-    targets = {"onnx": EncoderPair(*runners[:2]), "torch": EncoderPair(*runners[2:])}
+    targets = {"onnx": Pair(*runners[:2]), "torch": Pair(*runners[2:])}
     found = timed(targets, workload(Bucket(1, 4), Bucket(3, 12)), now)
     assert found["latency.torch.forward.b3.l12.speedup"].value == 0.75
     for one in runners:
@@ -118,7 +118,7 @@ def test_the_buckets_are_the_usual_ones():
 
 
 def test_too_few_samples_and_no_text_are_refused():
-    pair = EncoderPair(Clockwork([0], 3), Clockwork([0], 2))
+    pair = Pair(Clockwork([0], 3), Clockwork([0], 2))
     with pytest.raises(RecipeError, match="`3` latency samples"):
         timed({"onnx": pair}, workload(Bucket(1, 4), samples=3), [0])
     with pytest.raises(InputError, match="benchmark text"):
@@ -132,7 +132,7 @@ def test_real_models_in_the_same_rounds():
         TorchEncoderRunner(uneven_encoder(), family, threads=1) as pruned,
     ):
         found = measure_encoders(
-            {"torch": EncoderPair(dense, pruned)},
+            {"torch": Pair(dense, pruned)},
             workload(Bucket(2, 16)),
             ideal=lambda _: 2.0,
             conditions={"torch": {}},

@@ -5,7 +5,8 @@ import pytest
 from tiny import tiny, uneven
 
 from numprune_export.benchmark.interleave import keep_none
-from numprune_export.benchmark.latency import Pair, Workload, measure_decoders
+from numprune_export.benchmark.latency import Workload, measure_decoders
+from numprune_export.benchmark.pairs import Pair
 from numprune_export.errors import InputError
 from numprune_export.validate.reference import TorchRunner
 

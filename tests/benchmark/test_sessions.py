@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from numprune_export.benchmark.interleave import Contender, in_sessions, rounds_of
-from numprune_export.benchmark.latency import Pair, Workload, measure_decoders
+from numprune_export.benchmark.latency import Workload, measure_decoders
+from numprune_export.benchmark.pairs import Pair
 from numprune_export.benchmark.reopened import ReopenedDecoder, ReopenedEncoder, reopener
 from numprune_export.benchmark.statistics import ratio_of_medians, ratio_over_sessions
 from numprune_export.errors import RecipeError

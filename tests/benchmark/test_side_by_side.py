@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from numprune_export.benchmark import side_by_side
+from numprune_export.benchmark import encoder_latency, latency, side_by_side
 from numprune_export.benchmark.encoder_latency import Bucket, EncoderWorkload
 from numprune_export.benchmark.latency import Workload
 
@@ -38,7 +38,7 @@ def test_three_times_as_slow_is_a_third_as_fast_as_the_first():
     opened = []
     runners = {"A": Decoder(0.004), "B": Decoder(0.012), "C": Decoder(0.004)}
     found = measured(
-        side_by_side.decoders(runners, WORK), runners, reopen=lambda: opened.append(1),
+        latency.timings(runners, WORK), runners, reopen=lambda: opened.append(1),
         reopened={"A"},
     )  # fmt: skip
     assert len(opened) == 2
@@ -58,7 +58,7 @@ def test_three_times_as_slow_is_a_third_as_fast_as_the_first():
 
 def test_only_what_is_reopened_has_sessions():
     runners = {"A": Decoder(0), "B": Decoder(0), "C": Decoder(0)}
-    found = measured(side_by_side.decoders(runners, WORK), runners, reopened={"B"})
+    found = measured(latency.timings(runners, WORK), runners, reopened={"B"})
     told = {key: found[f"latency.{key}.decode.p50_ms"].conditions["sessions"] for key in "ABC"}
     assert told == {"A": 1, "B": 3, "C": 1}
 
@@ -66,7 +66,7 @@ def test_only_what_is_reopened_has_sessions():
 def test_encoders_are_timed_at_every_shape():
     runners = {"A": Decoder(0.001), "B": Decoder(0.001)}
     shapes = EncoderWorkload(np.zeros((4, 4), np.int64), (Bucket(1, 4), Bucket(8, 16)), 1, 6)
-    found = measured(side_by_side.encoders(runners, shapes), runners)
+    found = measured(encoder_latency.timings(runners, shapes), runners)
     assert found["latency.B.forward.b8.l16.speedup"].conditions["batch"] == 8
     rate = found["latency.A.forward.b8.l16.tokens_per_s"].value
     small = found["latency.A.forward.b1.l4.tokens_per_s"].value

@@ -5,7 +5,8 @@ import pytest
 from tiny import tiny, uneven
 
 from numprune_export.benchmark.cost import cost, ideal_speedups
-from numprune_export.benchmark.latency import Pair, Workload, measure_decoders
+from numprune_export.benchmark.latency import Workload, measure_decoders
+from numprune_export.benchmark.pairs import Pair
 from numprune_export.families import FAMILIES
 from numprune_export.validate.parity import check, compare
 from numprune_export.validate.perplexity import perplexity
