@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from numprune_export.artifact import DecoderRunner, Logits, Tokens
 from numprune_export.encoder import EncoderRunner
 
 R = TypeVar("R")
+Own = TypeVar("Own", bound="Reopened[Any]")
 
 
 class Reopened(Generic[R]):
@@ -32,16 +33,16 @@ class Reopened(Generic[R]):
         assert self._runner is not None, "not open"
         return self._runner
 
+    def __enter__(self: Own) -> Own:
+        self.open()
+        return self
+
     def __exit__(self, *exc: object) -> None:
         self.close()
 
 
 class ReopenedDecoder(Reopened[DecoderRunner]):
     """See DecoderRunner."""
-
-    def __enter__(self) -> ReopenedDecoder:
-        self.open()
-        return self
 
     def prefill(
         self, tokens: Tokens, lengths: Tokens | None = None, *, all_positions: bool = False
@@ -54,10 +55,6 @@ class ReopenedDecoder(Reopened[DecoderRunner]):
 
 class ReopenedEncoder(Reopened[EncoderRunner]):
     """See EncoderRunner."""
-
-    def __enter__(self) -> ReopenedEncoder:
-        self.open()
-        return self
 
     def forward(
         self, tokens: Tokens, lengths: Tokens | None = None, types: Tokens | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
@@ -10,18 +10,19 @@ from typing import Any
 
 import torch
 
-from numprune_export.artifact import Artifact, DecoderRunner
+from numprune_export.artifact import DecoderRunner
 from numprune_export.benchmark.cost import cost, ideal_speedups
 from numprune_export.benchmark.interleave import Keep
 from numprune_export.benchmark.latency import PHASES, Workload, measure_decoders
-from numprune_export.benchmark.pairs import Pair
-from numprune_export.benchmark.reopened import ReopenedDecoder, reopener
+from numprune_export.benchmark.reopened import ReopenedDecoder
 from numprune_export.family import RotaryDecoder
 from numprune_export.metric import Metrics
+from numprune_export.pipeline import latency_rows
 from numprune_export.pipeline.exporting import Exported
-from numprune_export.pipeline.measured import facts_of, open_artifact, reference_device
+from numprune_export.pipeline.latency_rows import LatencyRow
+from numprune_export.pipeline.measured import open_artifact, reference_device
 from numprune_export.pipeline.models import VARIANTS, Models
-from numprune_export.pipeline.reference_rows import ReferenceRow, reference_rows
+from numprune_export.pipeline.reference_rows import reference_rows
 from numprune_export.pipeline.subject import Ideal
 from numprune_export.progress import Observer
 from numprune_export.recipe import Benchmark
@@ -39,53 +40,60 @@ def measure_latency(
 ) -> Metrics:
     """See `measure_decoders`; `ideal` None: computed from both models."""
     observer.expect(len(PHASES) * workload.rounds)
+    threads = settings.threads
     with ExitStack() as stack:
-        pairs: dict[str, Pair[DecoderRunner]] = {}
-        under = {}
+        rows: dict[str, LatencyRow[DecoderRunner]] = {}
         rebuilds: dict[str, list[DecoderRunner]] = {}
-        reopen: dict[str, Callable[[], None]] = {}
         for one in exported:
-            opened = [
-                stack.enter_context(
-                    ReopenedDecoder(
-                        partial(open_artifact, one, variant, workload.capacity, settings.threads)
-                    )
-                )
-                for variant in VARIANTS
-            ]
-            pairs[one.target.name] = Pair(*opened)
-            reopen[one.target.name] = reopener(opened)
-            under[one.target.name] = {"threads": settings.threads, **facts_of(one)}
-            rebuilds[one.target.name] = [
-                stack.enter_context(
-                    one.target.exporter.open(
-                        build, threads=settings.threads, capacity=workload.capacity
-                    )
-                )
-                for build in _rebuilds(one.artifacts["pruned"])
-            ]
+            rows[one.target.name] = _row(one, workload, threads, stack)
+            rebuilds[one.target.name] = _rebuilds(one, workload, threads, stack)
         if settings.reference or not exported:
-            rows = stack.enter_context(_references(models, exported, workload, settings.threads))
-            pairs |= {name: row.pair for name, row in rows.items()}
-            under |= {name: dict(row.conditions) for name, row in rows.items()}
+            rows |= stack.enter_context(_references(models, exported, workload, threads))
         return measure_decoders(
-            pairs,
+            latency_rows.pairs(rows),
             workload,
             ideal=_ideal(family, models, workload)
             if ideal is None
             else {phase: ideal(phase) for phase in PHASES},
-            conditions=under,
+            conditions=latency_rows.conditions(rows),
             rebuilds=rebuilds,
-            reopen=reopen,
+            reopen=latency_rows.reopen(rows),
             seed=settings.seed,
             progress=observer.advance,
             keep=keep,
         )
 
 
+def _row(
+    exported: Exported, workload: Workload, threads: int, stack: ExitStack
+) -> LatencyRow[DecoderRunner]:
+    """Both artifacts of a target, open until the stack is closed."""
+    openers = [
+        partial(open_artifact, exported, variant, workload.capacity, threads)
+        for variant in VARIANTS
+    ]
+    opened = [stack.enter_context(ReopenedDecoder(opener)) for opener in openers]
+    return latency_rows.target_row(exported, opened, threads=threads)
+
+
+def _rebuilds(
+    exported: Exported, workload: Workload, threads: int, stack: ExitStack
+) -> list[DecoderRunner]:
+    """The pruned artifact as further builds of it made it, open until the stack is closed."""
+    artifact = exported.artifacts["pruned"]
+    others: Sequence[str] = artifact.facts.get("builds", ())[1:]
+    open_build = exported.target.exporter.open
+    return [
+        stack.enter_context(
+            open_build(replace(artifact, entry=entry), threads=threads, capacity=workload.capacity)
+        )
+        for entry in others
+    ]
+
+
 def _references(
     models: Models, exported: Sequence[Exported], workload: Workload, threads: int
-) -> AbstractContextManager[dict[str, ReferenceRow]]:
+) -> AbstractContextManager[dict[str, LatencyRow[DecoderRunner]]]:
     """PyTorch where the artifacts run, and in the dtype that they have on a GPU."""
     device = reference_device(exported)
     on_gpu = [one for one in exported if one.target.exporter.device == "cuda"]
@@ -98,12 +106,6 @@ def _references(
         capacity=workload.capacity,
         threads=threads,
     )
-
-
-def _rebuilds(artifact: Artifact) -> list[Artifact]:
-    """The same artifact as further builds of it made it."""
-    others: Sequence[str] = artifact.facts.get("builds", ())[1:]
-    return [replace(artifact, entry=entry) for entry in others]
 
 
 def _ideal(family: RotaryDecoder, models: Models, workload: Workload) -> Mapping[Any, float]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +14,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from numprune_export.artifact import Artifact, Exporter, Logits, Tokens
-from numprune_export.benchmark.encoder_cost import encoder_cost, ideal_speedup
-from numprune_export.benchmark.encoder_latency import (
-    Bucket,
-    EncoderWorkload,
-    measure_encoders,
-)
 from numprune_export.benchmark.interleave import Keep
 from numprune_export.benchmark.memory import measure_memory
-from numprune_export.benchmark.pairs import Pair
-from numprune_export.benchmark.reopened import ReopenedEncoder, reopener
 from numprune_export.bidirectional import BidirectionalEncoder
-from numprune_export.encoder import EncoderRunner, EncoderTarget
-from numprune_export.errors import InputError, RecipeError, UnsupportedModelError
+from numprune_export.encoder import EncoderRunner
+from numprune_export.errors import InputError, RecipeError
 from numprune_export.fisher.gradients import Loss, unit_gradients
 from numprune_export.fisher.output_fisher import output_fisher
 from numprune_export.fisher.own_predictions import OwnPredictions
 from numprune_export.metric import Metric, Metrics
+from numprune_export.pipeline.encoder_latency import measure_latency
+from numprune_export.pipeline.encoder_target import encoder_target
 from numprune_export.pipeline.exporting import Exported
-from numprune_export.pipeline.measured import facts_of
-from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
+from numprune_export.pipeline.models import Dense, Models, Variant
 from numprune_export.pipeline.subject import Ideal, Opener, Proof
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
-from numprune_export.recipe.schema import timing_of
 from numprune_export.run_folder import key_of
 from numprune_export.score.fisher import Fisher
 from numprune_export.score.fisher_obs import FisherObs
@@ -209,7 +200,7 @@ class EncoderSubject:
         self, exporter: Exporter, model: PreTrainedModel, folder: Path, settings: BaseModel
     ) -> Artifact:
         """See Subject.export."""
-        target = _encoder_target(exporter)
+        target = encoder_target(exporter)
         return target.export_encoder(self._family.encoder(model), folder, settings)
 
     @property
@@ -232,7 +223,7 @@ class EncoderSubject:
 
     def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
         """See Subject.opened."""
-        return _encoder_target(exporter).open_encoder(artifact, threads=torch.get_num_threads())
+        return encoder_target(exporter).open_encoder(artifact, threads=torch.get_num_threads())
 
     def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
         """See Subject.own_error."""
@@ -246,7 +237,7 @@ class EncoderSubject:
 
     def openers(self, exported: Exported) -> Mapping[str, Opener]:
         """See Subject.openers."""
-        target = _encoder_target(exported.target.exporter)
+        target = encoder_target(exported.target.exporter)
 
         def opened(artifact: Artifact, *, capacity: int) -> EncoderRunner:
             return target.open_encoder(artifact, threads=torch.get_num_threads())
@@ -270,65 +261,10 @@ class EncoderSubject:
         ideal: Ideal | None = None,
     ) -> Metrics:
         """See Subject.latency."""
-        settings = self._recipe.benchmark
-        buckets = tuple(
-            Bucket(batch, length) for batch in settings.batches for length in settings.lengths
-        )
-        wanted = timing_of(self._recipe.allocate)
-        if wanted is not None:
-            buckets = tuple(dict.fromkeys((*buckets, Bucket(wanted.batch, wanted.length))))
-        longest = self._family.encoder(models.pruned).max_positions
-        buckets = tuple(one for one in buckets if one.length <= longest)
-        workload = EncoderWorkload(
-            self._evaluation.windows.tokens,
-            buckets,
-            settings.warmup,
-            settings.samples,
-            settings.sessions,
-        )
-        observer.expect(len(buckets) * workload.rounds)
-        with ExitStack() as stack:
-            pairs: dict[str, Pair[EncoderRunner]] = {}
-            under = {}
-            reopen: dict[str, Callable[[], None]] = {}
-            for one in exported:
-                target = _encoder_target(one.target.exporter)
-                opened = [
-                    stack.enter_context(
-                        ReopenedEncoder(
-                            partial(
-                                target.open_encoder,
-                                one.artifacts[variant],
-                                threads=settings.threads,
-                            )
-                        )
-                    )
-                    for variant in VARIANTS
-                ]
-                pairs[one.target.name] = Pair(*opened)
-                reopen[one.target.name] = reopener(opened)
-                under[one.target.name] = {"threads": settings.threads, **facts_of(one)}
-            if settings.reference or not exported:
-                runners = [self._torch(models.get(one), settings.threads) for one in VARIANTS]
-                pairs["torch"] = Pair(*(stack.enter_context(one) for one in runners))
-                under["torch"] = {
-                    "threads": settings.threads,
-                    "device": "cpu",
-                    "dtype": str(models.pruned.dtype).removeprefix("torch."),
-                    "runtime": f"torch {torch.__version__}",
-                }
-            return measure_encoders(
-                pairs,
-                workload,
-                ideal=partial(self._ideal, models)
-                if ideal is None
-                else lambda bucket: ideal(bucket.name),
-                conditions=under,
-                reopen=reopen,
-                seed=settings.seed,
-                progress=observer.advance,
-                keep=keep,
-            )
+        return measure_latency(
+            self._recipe, self._family, models, exported, self._evaluation.windows.tokens, observer,
+            keep, ideal,
+        )  # fmt: skip
 
     def memory(self, exported: Exported) -> Metrics:
         """See Subject.memory: one forward pass of the largest batch and length that are timed."""
@@ -341,18 +277,6 @@ class EncoderSubject:
             prompt_tokens=max(settings.lengths),
             decode_steps=0,
         )
-
-    def _ideal(self, models: Models, bucket: Bucket) -> float:
-        costs = [
-            encoder_cost(
-                self._family.encoder(models.get(variant)),
-                batch=bucket.batch,
-                length=bucket.length,
-                itemsize=models.get(variant).dtype.itemsize,
-            )
-            for variant in VARIANTS
-        ]
-        return ideal_speedup(*costs)
 
     def _torch(self, model: PreTrainedModel, threads: int | None = None) -> TorchEncoderRunner:
         return TorchEncoderRunner(model, self._family, threads=threads)
@@ -369,12 +293,3 @@ class EncoderSubject:
         width = int(windows.lengths[rows].min())
         types = None if windows.types is None else windows.types[rows, :width]
         return windows.tokens[rows, :width], types
-
-
-def _encoder_target(exporter: Exporter) -> EncoderTarget:
-    if not isinstance(exporter, EncoderTarget):
-        raise UnsupportedModelError(
-            f"target `{exporter.name}` does not take encoders yet",
-            hint="use `--target onnx`",
-        )
-    return exporter

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -13,17 +11,10 @@ from transformers import PreTrainedModel
 from numprune_export.artifact import DecoderRunner, Device
 from numprune_export.benchmark.pairs import Pair
 from numprune_export.errors import DeviceError
+from numprune_export.pipeline.latency_rows import LatencyRow, of_torch
 from numprune_export.validate.compiled import CompiledTorchRunner
 from numprune_export.validate.placement import placed
 from numprune_export.validate.reference import TorchRunner
-
-
-@dataclass(frozen=True)
-class ReferenceRow:
-    """Dense and pruned in PyTorch, open, and what their numbers hold under."""
-
-    pair: Pair[DecoderRunner]
-    conditions: Mapping[str, Any]
 
 
 @contextmanager
@@ -35,7 +26,7 @@ def reference_rows(
     dtype: torch.dtype | None = None,
     capacity: int,
     threads: int,
-) -> Iterator[dict[str, ReferenceRow]]:
+) -> Iterator[dict[str, LatencyRow[DecoderRunner]]]:
     """Open PyTorch's rows for the time of a `with`.
 
     Args:
@@ -49,23 +40,19 @@ def reference_rows(
     """
     precision = dtype or pruned.dtype
     models = _on(device, precision, dense, pruned)
-    under = {
-        "device": device,
-        "dtype": str(precision).removeprefix("torch."),
-        "runtime": f"torch {torch.__version__}",
-    }
+    under = of_torch(device, precision)
     with ExitStack() as stack:
         if device == "cpu":
             opened = [stack.enter_context(TorchRunner(one, threads=threads)) for one in models]
-            yield {"torch": ReferenceRow(Pair(*opened), {"threads": threads, **under})}
+            yield {"torch": LatencyRow(Pair(*opened), {"threads": threads, **under})}
             return
         eager = [stack.enter_context(TorchRunner(one, threads=None)) for one in models]
         compiled = [
             stack.enter_context(CompiledTorchRunner(one, capacity=capacity)) for one in models
         ]
         yield {
-            "torch-cuda": ReferenceRow(Pair(*eager), under),
-            "torch-cuda-compiled": ReferenceRow(Pair(*compiled), {**under, "compiled": True}),
+            "torch-cuda": LatencyRow(Pair(*eager), under),
+            "torch-cuda-compiled": LatencyRow(Pair(*compiled), {**under, "compiled": True}),
         }
 
 
