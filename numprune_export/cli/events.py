@@ -1,4 +1,4 @@
-"""What `run --json` writes to stdout: one JSON object a line; see docs/events.md."""
+"""What `run --json` and `sweep --json` write to stdout: one JSON object a line; see docs/events.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Annotated, Literal, TextIO
 
@@ -35,12 +35,16 @@ class Start(_Event):
     """Of numprune-export."""
     recipe: str
     folder: str
-    """The run folder, as given."""
+    """The run's or the sweep's, as given."""
+    points: tuple[str, ...] | None = None
+    """Of a sweep: their names, in order."""
 
 
 class Begin(_Event):
     event: Literal["begin"] = "begin"
     stage: str
+    point: str | None = None
+    """Of a sweep: which one the stage belongs to."""
 
 
 class Progress(_Event):
@@ -55,6 +59,7 @@ class Progress(_Event):
     """Steps per second."""
     elapsed_s: float
     remaining_s: float | None
+    point: str | None = None
 
 
 class End(_Event):
@@ -64,11 +69,13 @@ class End(_Event):
     """Wall time it took when it was made, this time or an earlier one."""
     resumed: bool
     """An earlier run had finished it; nothing was done."""
+    point: str | None = None
 
 
 class Warned(_Event):
     event: Literal["warning"] = "warning"
     message: str
+    point: str | None = None
 
 
 class Reported(_Event):
@@ -80,8 +87,40 @@ class Reported(_Event):
     summary: str
 
 
+class Reason(Strict):
+    """Why a point of a sweep failed."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+
+class PointEnded(_Event):
+    """A point of a sweep is done or has failed."""
+
+    event: Literal["point"] = "point"
+    point: str
+    ended: int
+    """How many have, this one included."""
+    path: str | None = None
+    """Its report.json; null: it failed."""
+    summary: str | None = None
+    error: Reason | None = None
+
+
+class Swept(_Event):
+    """The last line of a sweep, even if points failed."""
+
+    event: Literal["sweep"] = "sweep"
+    path: str
+    """sweep.json."""
+    markdown: str
+    done: int
+    failed: int
+
+
 class Failed(_Event):
-    """The last line of a run that did not."""
+    """The last line of a run or a sweep that did not go well."""
 
     event: Literal["error"] = "error"
     kind: str
@@ -94,19 +133,25 @@ class Failed(_Event):
 
 
 Event = Annotated[
-    Start | Begin | Progress | End | Warned | Reported | Failed, Field(discriminator="event")
+    Start | Begin | Progress | End | Warned | Reported | PointEnded | Swept | Failed,
+    Field(discriminator="event"),
 ]
 ANY: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class Events:
-    """An Observer that writes events."""
+    """An Observer that writes events, those of one point in a sweep."""
 
     def __init__(
-        self, stream: TextIO, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        point: str | None = None,
     ) -> None:
         self._stream: TextIO | None = stream
-        self._quiet, self._clock = quiet, clock
+        self._quiet, self._clock, self._point = quiet, clock, point
         self._lock = threading.Lock()
         self._tally: Tally | None = None
         self._told = (0.0, 0)
@@ -123,7 +168,7 @@ class Events:
                 self._stream = None
 
     def begin(self, stage: str) -> None:
-        self.write(Begin(stage=stage))
+        self.write(Begin(stage=stage, point=self._point))
         now = self._clock()
         self._tally, self._told = Tally(stage, now), (now, 0)
 
@@ -151,12 +196,13 @@ class Events:
                     rate=tally.rate(now),
                     elapsed_s=now - tally.began,
                     remaining_s=tally.remaining(now),
+                    point=self._point,
                 )
             )
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
         self._tally = None
-        self.write(End(stage=stage, seconds=seconds, resumed=resumed))
+        self.write(End(stage=stage, seconds=seconds, resumed=resumed, point=self._point))
 
 
 @contextmanager
@@ -166,10 +212,12 @@ def events_only() -> Iterator[TextIO]:
     descriptor = sys.stdout.fileno()
     kept = os.dup(descriptor)
     os.dup2(sys.stderr.fileno(), descriptor)
+    stream = open(kept, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     try:
-        with open(kept, "w", encoding="utf-8", closefd=False) as stream:
-            yield stream
+        yield stream
     finally:
+        with suppress(BrokenPipeError):  # what a reader that went away has not read
+            stream.close()
         sys.stdout.flush()
         os.dup2(kept, descriptor)
         os.close(kept)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import typer
+
 INTERRUPTED = 130
 """Exit code."""
 
@@ -54,6 +56,20 @@ def stopping_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         raise
     signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def told_how_to_go_on() -> Iterator[None]:
+    """Answer Ctrl-C with the command that goes on, and the exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(
+            "interrupted: whole stages are kept, and this command goes on after the last of them:\n"
+            f"  {command_line()}",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def command_line() -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli.interrupts import INTERRUPTED, command_line, stopping_once
+from numprune_export.cli.interrupts import stopping_once, told_how_to_go_on
 
 
 def run(
@@ -33,20 +33,10 @@ def run(
 
     A run that was stopped goes on from its last whole stage with the same command.
     """
-    try:
-        with stopping_once():
-            # Here and not above, so that Ctrl-C while PyTorch is imported is answered too.
-            from numprune_export.cli import running
+    with told_how_to_go_on(), stopping_once():
+        # Here and not above, so that Ctrl-C while PyTorch is imported is answered too.
+        from numprune_export.cli import running
 
-            given = running.Given(recipe, tuple(target or ()), out, tuple(set_ or ()))
-            if json:
-                running.with_events(given, quiet=quiet)
-            else:
-                running.with_console(given, quiet=quiet)
-    except KeyboardInterrupt:
-        typer.echo(
-            "interrupted: whole stages are kept, and this command goes on after the last of them:\n"
-            f"  {command_line()}",
-            err=True,
-        )
-        raise typer.Exit(INTERRUPTED) from None
+        given = running.Given(recipe, tuple(target or ()), out, tuple(set_ or ()))
+        tell = running.with_events if json else running.with_console
+        tell(given, quiet=quiet)

@@ -10,10 +10,9 @@ import typer
 from numprune_export import pipeline
 from numprune_export import recipe as recipes
 from numprune_export.cli.console import observer
-from numprune_export.cli.events import Events, Failed, Reported, Start, Warned, events_only
+from numprune_export.cli.events import Events, Reported, Start, Warned, events_only
+from numprune_export.cli.failures import failures_told
 from numprune_export.cli.heartbeat import heartbeat
-from numprune_export.cli.interrupts import INTERRUPTED, command_line
-from numprune_export.errors import NumpruneError
 from numprune_export.progress import Observer
 from numprune_export.recipe.lookup import Named
 from numprune_export.report.schema import Report
@@ -58,18 +57,8 @@ def with_events(given: Given, *, quiet: bool) -> None:
     """Events on stdout and nothing else there; errors on stderr too."""
     with events_only() as stream:
         events = Events(stream, quiet=quiet)
-        try:
+        with failures_told(events):
             _told(given, events)
-        except KeyboardInterrupt:
-            events.write(_failed("Interrupted", "interrupted", INTERRUPTED, command_line()))
-            raise
-        except NumpruneError as error:
-            kind = type(error).__name__
-            events.write(_failed(kind, str(error), error.exit_code, None, error.hint))
-            raise
-        except Exception as error:
-            events.write(_failed(type(error).__name__, str(error), 1, None))
-            raise  # a bug: the traceback goes to stderr
 
 
 def _told(given: Given, events: Events) -> None:
@@ -88,9 +77,3 @@ def _run(named: Named, folder: Path, watching: Observer) -> Report:
     return pipeline.run(
         named.recipe, name=named.name, folder=folder, search=search, observer=watching
     )
-
-
-def _failed(
-    kind: str, message: str, exit_code: int, resume: str | None, hint: str | None = None
-) -> Failed:
-    return Failed(kind=kind, message=message, hint=hint, exit_code=exit_code, resume=resume)

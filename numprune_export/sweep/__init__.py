@@ -17,8 +17,8 @@ from numprune_export.sweep.work import Executor, Failure, Job, Watch
 MARKER = ".numprune-sweep"
 SHARED = "shared"
 
-Tell = Callable[[str, Failure | None], None]
-"""Told of each point as it ends, by name."""
+Tell = Callable[[str, Report | Failure], None]
+"""Told of each point as it ends: its name and what came of it."""
 
 
 def sweep(
@@ -39,7 +39,7 @@ def sweep(
             need, `points/<name>/` each point's run, and sweep.json, sweep.md and sweep.svg what came
             of them; these are written anew after every point.
         executor: Where points are run.
-        watch: Opens the observer of one point.
+        watch: Opens the observer of a point.
         tell: Told of each point as it ends.
 
     Raises:
@@ -62,7 +62,7 @@ def sweep(
             else:
                 failures[job.point] = failure
             found = _write(own, name, points, Outcomes(reports, failures))
-            tell(job.point, failure)
+            tell(job.point, failure or reports[job.point])
     return found
 
 
@@ -89,7 +89,7 @@ def _job(point: Point, name: str, folder: Path, watch: Watch) -> Job:
 def _write(own: RunFolder, name: str, points: Sequence[Point], outcomes: Outcomes) -> Sweep:
     found = summarize(name, points, outcomes)
     own.write(record.NAME, record.to_json(found))
-    own.write("sweep.md", page.render(found))
+    own.write(page.NAME, page.render(found))
     picture = plot.draw(found)
     if picture is not None:
         own.write(page.PLOT, picture)

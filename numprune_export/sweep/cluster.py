@@ -10,7 +10,7 @@ import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numprune_export.optional import require
 from numprune_export.pipeline.calibrated import reads_moments
 from numprune_export.run_folder import key_of
 from numprune_export.sweep.local import Local
-from numprune_export.sweep.work import Failure, Job, learn, work
+from numprune_export.sweep.work import Failure, Job, Watch, learn, work
 
 LOCAL = "local"
 """The address that starts Ray on this machine, for the time of the sweep."""
@@ -45,14 +45,18 @@ class Node:
 class Cluster:
     """See Executor."""
 
-    def __init__(self, address: str, *, most: int | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self, address: str, watch: Watch, *, most: int | None = None, quiet: bool = False
+    ) -> None:
         """
         Args:
             address: `local`, `auto`, `host:port` or `ray://host:port`.
+            watch: Opens the observer of a point on its node; that of a job is this machine's.
             most: Points at once; None: one per node.
             quiet: Do not show what the nodes print.
         """
-        self._address, self._most, self._quiet = address, most, quiet
+        self._address, self._watch = address, watch
+        self._most, self._quiet = most, quiet
 
     def check(self) -> None:
         """See Executor.check: Ray itself tries for minutes where nothing listens.
@@ -87,7 +91,8 @@ class Cluster:
             for job in jobs:
                 if (failure := failed[_learns(job)]) is not None:
                     yield job, failure
-            yield from _spread(ray, nodes, [one for one in jobs if failed[_learns(one)] is None])
+            left = [one for one in jobs if failed[_learns(one)] is None]
+            yield from _spread(ray, nodes, [replace(one, watch=self._watch) for one in left])
 
 
 def _learn(jobs: Sequence[Job]) -> dict[str, Failure | None]:

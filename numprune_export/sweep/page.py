@@ -11,6 +11,7 @@ from numprune_export.report.table import table
 from numprune_export.sweep.record import Cost, Sweep, SweptPoint
 from numprune_export.sweep.trade_off import Quality, cost_of
 
+NAME = "sweep.md"
 PLOT = "sweep.svg"
 _ABSENT = "-"
 

@@ -14,8 +14,8 @@ from numprune_export.pipeline import opening
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
 
-Watch = Callable[[], AbstractContextManager[Observer]]
-"""Opens the observer where the work is done; it is pickled."""
+Watch = Callable[[str], AbstractContextManager[Observer]]
+"""Opens the observer of a point, by its name, where the work is done; it is pickled."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _learn(job: Job, watching: Observer) -> None:
 
 def _named(job: Job, do: Callable[[Observer], None]) -> Failure | None:
     try:
-        with job.watch() as watching:
+        with job.watch(job.point) as watching:
             do(watching)
     except NumpruneError as error:
         return Failure(str(error), error.hint, error.exit_code)

@@ -9,6 +9,8 @@ import pytest
 from command import command
 from small import small_recipe
 
+from numprune_export.cli.events import ANY
+
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 BLIND = """
@@ -34,7 +36,7 @@ with cluster.connected(ray, "local", quiet=True):
 def test_a_sweep_on_ray_calibrates_once_and_does_every_point(tmp_path):
     small_recipe(tmp_path)
     done = command(
-        "sweep", "small.yaml", "--keep", "0.8,0.5", "--ray", "local", "--out", "out", cwd=tmp_path,
+        "sweep", "small.yaml", "--keep", "0.8,0.5", "--ray", "local", "--out", "out", "--json", cwd=tmp_path,
         RAY_TMPDIR=f"/tmp/np{tmp_path.stat().st_ino}",
     )  # fmt: skip
     assert done.code == 0, done.err
@@ -45,6 +47,13 @@ def test_a_sweep_on_ray_calibrates_once_and_does_every_point(tmp_path):
     assert log.count(" score: made") == 1
     assert log.count(" validate.dense: made") == 1
     assert log.count(" benchmark: made") == 2
+    events = [ANY.validate_json(line) for line in done.out.splitlines()]
+    begun = {(one.stage, one.point) for one in events if one.event == "begin"}
+    assert ("calibrate", "keep0.8") in begun
+    assert "prune" not in {stage for stage, _ in begun}, "made on a node: not streamed"
+    ended = [one.point for one in events if one.event == "point"]
+    assert sorted(ended) == ["keep0.5", "keep0.8"]
+    assert (events[0].event, events[-1].event) == ("start", "sweep")
 
 
 @pytest.mark.slow

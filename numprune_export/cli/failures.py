@@ -1,0 +1,33 @@
+"""What ended a command that streams events, as the last of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from numprune_export.cli.events import Events, Failed
+from numprune_export.cli.interrupts import INTERRUPTED, command_line
+from numprune_export.errors import NumpruneError
+
+
+@contextmanager
+def failures_told(events: Events) -> Iterator[None]:
+    """Write what is raised as an event, and raise it further."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        events.write(_failed("Interrupted", "interrupted", INTERRUPTED, command_line()))
+        raise
+    except NumpruneError as error:
+        kind = type(error).__name__
+        events.write(_failed(kind, str(error), error.exit_code, None, error.hint))
+        raise
+    except Exception as error:
+        events.write(_failed(type(error).__name__, str(error), 1, None))
+        raise  # a bug: the traceback goes to stderr
+
+
+def _failed(
+    kind: str, message: str, exit_code: int, resume: str | None, hint: str | None = None
+) -> Failed:
+    return Failed(kind=kind, message=message, hint=hint, exit_code=exit_code, resume=resume)
