@@ -47,7 +47,7 @@ class Taken:
     def __init__(self) -> None:
         self.stages: dict[str, dict[str, float]] = {}
         self._peak, self._stop = 0.0, threading.Event()
-        self._start = self._now()
+        self._start, self._depth = self._now(), 0
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -67,13 +67,18 @@ class Taken:
             thread.join()
 
     def begin(self, stage: str) -> None:
-        self._peak, self._start = 0.0, self._now()
+        if self._depth == 0:  # what a stage holds is part of it
+            self._peak, self._start = 0.0, self._now()
+        self._depth += 1
 
     def expect(self, steps: int) -> None: ...
 
     def advance(self, steps: int) -> None: ...
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
         cpu, wall = (now - then for now, then in zip(self._now(), self._start, strict=True))
         self.stages[stage] = {"processor_s": cpu, "wall_s": wall, "memory_MiB": self._peak}
 

@@ -62,21 +62,23 @@ def total(parts: list[Seconds]) -> Seconds:
 
 
 class StageTimes:
-    """An Observer that keeps what each stage took."""
+    """An Observer that keeps what each stage took; what a stage holds is part of it."""
 
     def __init__(self) -> None:
         self.found: dict[str, Seconds] = {}
-        self._start = now()
+        self._starts: list[Seconds] = []
 
     def begin(self, stage: str) -> None:
-        self._start = now()
+        self._starts.append(now())
 
     def expect(self, steps: int) -> None: ...
 
     def advance(self, steps: int) -> None: ...
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
-        self.found[stage] = since(self._start)
+        start = self._starts.pop()
+        if not self._starts:
+            self.found[stage] = since(start)
 
 
 def of_encoder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import Protocol
 class Observer(Protocol):
     """Told what happens, in order: begin, expect, advance any number of times, end; by stage.
 
-    `advance` may come from another thread than the rest.
+    A stage may hold another, such as `prune` holds `prune.reload`: what is told between that one's
+    begin and end is its own. `advance` may come from another thread than the rest.
     """
 
     def begin(self, stage: str) -> None: ...
@@ -43,6 +45,15 @@ class Silent:
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
         return
+
+
+@contextmanager
+def shown(observer: Observer, stage: str) -> Iterator[None]:
+    """Tell of a piece of work that leaves no folder of its own; one that fails does not end."""
+    start = time.perf_counter()
+    observer.begin(stage)
+    yield
+    observer.end(stage, time.perf_counter() - start, resumed=False)
 
 
 @dataclass
@@ -88,6 +99,32 @@ class Tally:
         if rate is None or not self.expected or rate == 0:
             return None
         return max(self.expected - self.done, 0) / rate
+
+
+class Tallies:
+    """Tallies of the stages that have begun; steps belong to the last of them."""
+
+    def __init__(self) -> None:
+        self._open: list[Tally] = []
+
+    @property
+    def at_work(self) -> Tally | None:
+        return self._open[-1] if self._open else None
+
+    def begin(self, stage: str, now: float) -> None:
+        self._open.append(Tally(stage, now))
+
+    def expect(self, steps: int) -> None:
+        if self._open:
+            self._open[-1].expected += steps
+
+    def advance(self, steps: int, now: float) -> None:
+        if self._open:
+            self._open[-1].advance(steps, now)
+
+    def end(self) -> None:
+        if self._open:
+            self._open.pop()
 
 
 @contextmanager

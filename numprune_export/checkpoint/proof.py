@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from numprune_export.checkpoint.reload_probe import loaders, logits_of
+from numprune_export.checkpoint.reload_probe import STEP, loaders, logits_of
 from numprune_export.errors import ParityError
 
 
@@ -40,6 +40,7 @@ def prove_reload(
     *,
     real: Tensor | None = None,
     types: Tensor | None = None,
+    tick: Callable[[int], None] = lambda steps: None,
 ) -> Proof:
     """Reload `folder` in a fresh process and compare its logits with those of `model`.
 
@@ -49,6 +50,7 @@ def prove_reload(
         tokens: (batch, length), int64, right-padded.
         real: (batch, length), bool, False where padded; None: nothing is. Decoders do not look.
         types: (batch, length), int64, token types; None: all 0.
+        tick: Told of `proof_steps` steps as they are done.
 
     Raises:
         ParityError: the folder does not load, or a logit differs in any bit.
@@ -59,14 +61,20 @@ def prove_reload(
     with tempfile.TemporaryDirectory(prefix="numprune-proof-") as name:
         exchange = Path(name)
         _ask(exchange, folder, model, given)
-        _run_probe(exchange)
+        _run_probe(exchange, tick)
         answers = load_file(exchange / "logits.safetensors")
     expected = logits_of(model, given)
+    tick(1)
     ways = tuple(loaders(type(model).__name__))
     for loader in ways:
         _compare(folder, loader, expected, answers[loader])
     counted = tokens.numel() if real is None else int(real.sum())
     return Proof(ways, counted, str(expected.dtype).removeprefix("torch."))
+
+
+def proof_steps(model: PreTrainedModel) -> int:
+    """Of `prove_reload`: by each loader a model is loaded and run, and the one in memory is run."""
+    return 2 * len(loaders(type(model).__name__)) + 1
 
 
 def _ask(exchange: Path, folder: Path, model: PreTrainedModel, given: Mapping[str, Tensor]) -> None:
@@ -81,21 +89,30 @@ def _ask(exchange: Path, folder: Path, model: PreTrainedModel, given: Mapping[st
     (exchange / "request.json").write_text(json.dumps(request), encoding="utf-8")
 
 
-def _run_probe(exchange: Path) -> None:
+def _run_probe(exchange: Path, tick: Callable[[int], None]) -> None:
     own = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(exchange / "modules")}
-    done = subprocess.run(
-        [sys.executable, "-m", "numprune_export.checkpoint.reload_probe", str(exchange)],
-        env={**os.environ, **own},
-        # `-m` puts the working directory on the import path: an empty one cannot shadow anything.
-        cwd=exchange,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    errors = exchange / "errors"
+    with (
+        errors.open("w") as told,
+        subprocess.Popen(
+            [sys.executable, "-m", "numprune_export.checkpoint.reload_probe", str(exchange)],
+            env={**os.environ, **own},
+            # `-m` puts the working directory on the import path: an empty one cannot shadow anything.
+            cwd=exchange,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            errors="replace",
+        ) as probe,
+    ):
+        assert probe.stdout is not None
+        for line in probe.stdout:
+            if line.strip() == STEP:
+                tick(1)
+    if probe.returncode != 0:
+        last = (errors.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
         raise ParityError(
-            f"the saved model does not load in a fresh process (exit {done.returncode}): {last}",
+            f"the saved model does not load in a fresh process (exit {probe.returncode}): {last}",
             hint="if memory ran out, free some; else report this as a bug with the recipe",
         )
 

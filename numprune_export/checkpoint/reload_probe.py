@@ -18,6 +18,9 @@ from numprune_export.checkpoint.load import load
 from numprune_export.checkpoint.quiet import quiet
 from numprune_export.families import family_of
 
+STEP = "numprune-export: a step of the proof"
+"""A line on stdout each time a model is loaded, and each time it has run."""
+
 ALIGNMENT = 64
 """Bytes; what PyTorch's own CPU memory is aligned to."""
 
@@ -70,13 +73,23 @@ def _align(model: torch.nn.Module) -> None:
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
 
+def _answer(
+    loader: Callable[[Path], Any], folder: Path, device: str, given: Mapping[str, Tensor]
+) -> Tensor:
+    model = loader(folder).to(device)
+    print(STEP, flush=True)  # noqa: T201  (to the process that waits)
+    found = logits_of(model, given)
+    print(STEP, flush=True)  # noqa: T201
+    return found
+
+
 def main(exchange: Path) -> None:
     request = json.loads((exchange / "request.json").read_text(encoding="utf-8"))
     torch.set_num_threads(request["threads"])
     given, folder = load_file(exchange / "given.safetensors"), Path(request["folder"])
     # One model at a time: two would double the memory that a proof needs.
     logits = {
-        name: logits_of(loader(folder).to(request["device"]), given)
+        name: _answer(loader, folder, request["device"], given)
         for name, loader in loaders(request["architecture"]).items()
     }
     save_file(logits, exchange / "logits.safetensors")

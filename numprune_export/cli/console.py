@@ -25,7 +25,7 @@ from rich.text import Text
 
 from numprune_export.cli.durations import duration
 from numprune_export.cli.heartbeat import heartbeat
-from numprune_export.progress import Observer, Silent, Tally
+from numprune_export.progress import Observer, Silent, Tallies, Tally
 
 LINE_EVERY_S = 30.0
 """Seconds between two lines of a stage in a log."""
@@ -68,25 +68,25 @@ class Bars:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task: TaskID | None = None
-        self._expected = 0
+        self._open: list[tuple[TaskID, int]] = []
+        """Task and steps expected of it; the last one is at work."""
 
     def begin(self, stage: str) -> None:
-        self._task, self._expected = self._progress.add_task(stage, total=None), 0
+        self._open.append((self._progress.add_task(stage, total=None), 0))
 
     def expect(self, steps: int) -> None:
-        if self._task is not None:
-            self._expected += steps
-            self._progress.update(self._task, total=self._expected)
+        if self._open:
+            task, expected = self._open.pop()
+            self._open.append((task, expected + steps))
+            self._progress.update(task, total=expected + steps)
 
     def advance(self, steps: int) -> None:
-        if self._task is not None:
-            self._progress.advance(self._task, steps)
+        if self._open:
+            self._progress.advance(self._open[-1][0], steps)
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
+        if self._open:
+            self._progress.remove_task(self._open.pop()[0])
         self._progress.console.print(_line(stage, seconds, resumed), highlight=False)
 
 
@@ -95,31 +95,29 @@ class Lines:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._tally: Tally | None = None
+        self._tallies = Tallies()
         self._told = 0.0
 
     def begin(self, stage: str) -> None:
         self._told = self._clock()
-        self._tally = Tally(stage, self._told)
+        self._tallies.begin(stage, self._told)
         typer.echo(f"  {stage} ...", err=True)
 
     def expect(self, steps: int) -> None:
-        if self._tally is not None:
-            self._tally.expected += steps
+        self._tallies.expect(steps)
 
     def advance(self, steps: int) -> None:
-        if self._tally is not None:
-            self._tally.advance(steps, self._clock())
+        self._tallies.advance(steps, self._clock())
 
     def beat(self) -> None:
         """Called often, by another thread: a stage that says nothing is still seen to live."""
-        tally, now = self._tally, self._clock()
+        tally, now = self._tallies.at_work, self._clock()
         if tally is not None and now - self._told >= LINE_EVERY_S:
             self._told = now
             typer.echo(f"  {tally.stage}: {state(tally, now)}", err=True)
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
-        self._tally = None
+        self._tallies.end()
         typer.echo(_line(stage, seconds, resumed), err=True)
 
 

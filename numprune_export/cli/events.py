@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TextIO
 
 from pydantic import AwareDatetime, Field, TypeAdapter
 
-from numprune_export.progress import Tally
+from numprune_export.progress import Tallies
 from numprune_export.strict import Strict
 
 PROGRESS_EVERY_S = 1.0
@@ -153,7 +153,7 @@ class Events:
         self._stream: TextIO | None = stream
         self._quiet, self._clock, self._point = quiet, clock, point
         self._lock = threading.Lock()
-        self._tally: Tally | None = None
+        self._tallies = Tallies()
         self._told = (0.0, 0)
 
     def write(self, event: _Event) -> None:
@@ -170,19 +170,18 @@ class Events:
     def begin(self, stage: str) -> None:
         self.write(Begin(stage=stage, point=self._point))
         now = self._clock()
-        self._tally, self._told = Tally(stage, now), (now, 0)
+        self._tallies.begin(stage, now)
+        self._told = now, 0
 
     def expect(self, steps: int) -> None:
-        if self._tally is not None:
-            self._tally.expected += steps
+        self._tallies.expect(steps)
 
     def advance(self, steps: int) -> None:
-        if self._tally is not None:
-            self._tally.advance(steps, self._clock())
+        self._tallies.advance(steps, self._clock())
 
     def beat(self) -> None:
         """Called often, by another thread."""
-        tally, now = self._tally, self._clock()
+        tally, now = self._tallies.at_work, self._clock()
         if tally is None or self._quiet:
             return
         at, done = self._told
@@ -201,7 +200,9 @@ class Events:
             )
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
-        self._tally = None
+        self._tallies.end()
+        outer = self._tallies.at_work
+        self._told = self._clock(), outer.done if outer else 0
         self.write(End(stage=stage, seconds=seconds, resumed=resumed, point=self._point))
 
 

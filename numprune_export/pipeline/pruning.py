@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export import prune
-from numprune_export.checkpoint.proof import prove_reload
+from numprune_export.checkpoint.proof import proof_steps, prove_reload
 from numprune_export.checkpoint.save import save
 from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Windows
@@ -28,6 +28,7 @@ from numprune_export.pipeline.start import Start
 from numprune_export.pipeline.subject import Subject
 from numprune_export.plan import Plan
 from numprune_export.products import products
+from numprune_export.progress import shown
 from numprune_export.run_folder import Stage
 
 
@@ -87,8 +88,13 @@ def _prune(
             folder,
             _record(context, dense, subject.calibration),
         )
-        proof = subject.proof()
-        prove_reload(folder, small, proof.tokens, real=proof.real, types=proof.types)
+        proof, watching = subject.proof(), context.observer
+        with shown(watching, "prune.reload"):
+            watching.expect(proof_steps(small))
+            prove_reload(
+                folder, small, proof.tokens,
+                real=proof.real, types=proof.types, tick=watching.advance,
+            )  # fmt: skip
 
     # The plan itself too: its file may have been edited since it was made.
     inputs = [

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from numprune_export.pipeline.benchmarking import measure
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.measured import reference_device, runnable
 from numprune_export.pipeline.sizes import size_metrics
-from numprune_export.progress import Observer
+from numprune_export.progress import Observer, shown
 from numprune_export.recipe import parse
 from numprune_export.remeasure.finished_run import FinishedRun
 from numprune_export.remeasure.renewed import renewed
@@ -53,7 +51,7 @@ def validate(run: FinishedRun, search: Sequence[Path], observer: Observer) -> Re
         ParityError: an artifact differs from PyTorch by more than the recipe's tolerance.
         NumpruneError: something is missing or another; see `reopen`.
     """
-    with _shown(observer, "validate"):
+    with shown(observer, "validate"):
         again = reopen(run, search)
         _set_threads(run)
         metrics, exported = _validated(run, again, observer), run.exported()
@@ -87,7 +85,7 @@ def benchmark(
     """
     run = _changed(run, protocol.changes())
     exported = run.exported(protocol.targets)
-    with _shown(observer, "benchmark"):
+    with shown(observer, "benchmark"):
         again = reopen(run, search)
         _set_threads(run)
         _require_runnable(run, again, exported)
@@ -147,11 +145,3 @@ def _missing(again: Again, exported: Sequence[Exported]) -> dict[str, str]:
     if again.dense_missing is not None:
         found |= {DENSE: again.dense_missing, "torch": "its rows need the dense model"}
     return found
-
-
-@contextmanager
-def _shown(observer: Observer, stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    observer.begin(stage)
-    yield
-    observer.end(stage, time.perf_counter() - start, resumed=False)

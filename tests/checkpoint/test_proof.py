@@ -13,7 +13,7 @@ from tiny import MODEL_TYPES, tiny, uneven
 from tiny_encoder import FAMILIES as ENCODERS
 from tiny_encoder import TASKS, uneven_encoder
 
-from numprune_export.checkpoint.proof import prove_reload
+from numprune_export.checkpoint.proof import proof_steps, prove_reload
 from numprune_export.checkpoint.reload_probe import logits_of
 from numprune_export.errors import ParityError
 
@@ -156,7 +156,9 @@ def test_the_proof_looks_at_padding_and_token_types(change, saved, tokens):
 
 def test_a_good_checkpoint_is_proven(saved, tokens):
     model = uneven("qwen3", tie_word_embeddings=True)
-    proof = prove_reload(saved(model), model, tokens)
+    steps = []
+    proof = prove_reload(saved(model), model, tokens, tick=steps.append)
+    assert sum(steps) == len(steps) == proof_steps(model) == 5
     assert proof.loaders == ("numprune_export.load", "AutoModelForCausalLM")
     assert (proof.tokens, proof.dtype) == (22, "float32")
 

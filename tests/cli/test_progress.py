@@ -101,6 +101,52 @@ def test_bars_add_up_what_is_expected_and_show_a_rate():
     assert "as before" in drawn.getvalue()
 
 
+def test_a_stage_within_a_stage_has_a_bar_of_its_own():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Progress(console=console) as progress:
+        bars = Bars(progress)
+        bars.begin("prune")
+        bars.expect(4)
+        bars.advance(4)
+        bars.begin("prune.reload")
+        bars.expect(5)
+        bars.advance(2)
+        assert [(one.completed, one.total) for one in progress.tasks] == [(4, 4), (2, 5)]
+        bars.end("prune.reload", 1.0, resumed=False)
+        bars.advance(1)
+        (left,) = progress.tasks
+        assert (left.description, left.completed) == ("prune", 5)
+
+
+def test_lines_and_events_of_a_stage_within_a_stage(clock, capsys):
+    stream = io.StringIO()
+    lines, told = Lines(clock), Events(stream, clock=clock)
+    for one in (lines, told):
+        one.begin("prune")
+        one.expect(8)
+        one.advance(6)
+        one.begin("prune.reload")
+        one.expect(2)
+    clock.now += LINE_EVERY_S
+    for one in (lines, told):
+        one.advance(1)
+        one.beat()
+        one.end("prune.reload", 30.0, resumed=False)
+    clock.now += LINE_EVERY_S
+    for one in (lines, told):
+        one.beat()
+        one.end("prune", 60.0, resumed=False)
+        one.beat()
+    err = capsys.readouterr().err
+    assert "  prune.reload: 50 % (1 of 2)" in err
+    assert "  prune: 75 % (6 of 8)" in err
+    shown = [(one.event, one.stage, getattr(one, "done", None)) for one in written(stream)]
+    assert shown == [
+        ("begin", "prune", None), ("begin", "prune.reload", None), ("progress", "prune.reload", 1),
+        ("end", "prune.reload", None), ("progress", "prune", 6), ("end", "prune", None),
+    ]  # fmt: skip
+
+
 def test_quiet_is_silent_and_a_pipe_gets_lines(capsys):
     with observer(quiet=True) as watching:
         assert isinstance(watching, Silent)
