@@ -77,6 +77,11 @@ class Windows:
         types = None if self.types is None else self.types[chosen, :width]
         return Windows(self.tokens[chosen, :width], lengths, types)
 
+    def first(self, count: int | None) -> Windows:
+        """At most so many windows from the front; None: all."""
+        every = len(self.tokens)
+        return self.rows(np.arange(min(count or every, every)))
+
     def positions(self, start: int, stop: int) -> Windows:
         """Every window from position `start` up to `stop`, which is inside or the end."""
         types = None if self.types is None else self.types[:, start:stop]

@@ -30,7 +30,7 @@ from numprune_export.pipeline.calibrated import reads_moments
 from numprune_export.products import products
 from numprune_export.recipe import Recipe
 from numprune_export.recipe.schema import timing_of
-from numprune_export.score.fisher_obs import FisherObs
+from numprune_export.score.fisher_obs import reads_output_fisher
 
 
 def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple[Job, float]:
@@ -88,7 +88,7 @@ def _disk(job: Job) -> dict[str, float]:
         shapes.shrunk(recipe.keep ** (one / recipe.rounds)) for one in range(1, recipe.rounds)
     ]
     squares = [8.0 * one.inputs**2 for each in (shapes, *rounds) for one in each.sites]
-    fisher = isinstance(recipe.score, FisherObs) and recipe.score.metric == "fisher"
+    fisher = reads_output_fisher(recipe.score)
     statistics = sum(squares) if fisher else 0.0
     if reads_moments(recipe):
         statistics += sum(4.0 * site.width**2 for one in (shapes, *rounds) for site in one.sites)

@@ -7,7 +7,7 @@ from numprune_export.estimate.work import Work
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.score import Score
 from numprune_export.score.fisher import Fisher
-from numprune_export.score.fisher_obs import FisherObs
+from numprune_export.score.fisher_obs import FisherObs, reads_output_fisher
 from numprune_export.score.numerical import Numerical
 
 COPIES = 12
@@ -34,7 +34,7 @@ def statistics_bytes(sublayer: Sublayer, *, fisher: bool) -> float:
 def score(sublayer: Sublayer, settings: Score) -> Work:
     """One site, its statistics read."""
     n, out = sublayer.width, sublayer.inputs
-    fisher = isinstance(settings, FisherObs) and settings.metric == "fisher"
+    fisher = reads_output_fisher(settings)
     work = Work(
         {
             "files": statistics_bytes(sublayer, fisher=fisher),

@@ -22,7 +22,7 @@ from numprune_export.pipeline.decoders import DIVERGENCE_SEQUENCES, PROOF_TOKENS
 from numprune_export.pipeline.encoders import DIVERGENCE_EXAMPLES
 from numprune_export.recipe import Recipe
 from numprune_export.score.fisher import Fisher
-from numprune_export.score.fisher_obs import WINDOWS, FisherObs
+from numprune_export.score.fisher_obs import WINDOWS, reads_output_fisher
 
 PROOF_STARTS = 1.2
 """What the process of the proof takes, by the start of one: transformers sets itself up once more when
@@ -131,7 +131,7 @@ class Job:
     def _gradients(self, start: Shapes) -> Step | None:
         """None: the score needs none."""
         texts, score = self.texts, self.recipe.score
-        if isinstance(score, FisherObs) and score.metric == "fisher":
+        if reads_output_fisher(score):
             count = score.sequences or (WINDOWS if start.causal else texts.sequences)
             few = texts.first(count)
             written = sum(8.0 * one.inputs**2 for one in start.sites)
@@ -173,7 +173,7 @@ class Job:
     def _one_shot(self, start: Shapes, keep: float) -> Work:
         """Every site refitted from statistics on disk."""
         score = self.recipe.score
-        fisher = isinstance(score, FisherObs) and score.metric == "fisher"
+        fisher = reads_output_fisher(score)
         return total(
             Work({"files": solves.statistics_bytes(one, fisher=fisher)})
             + solves.closed_form(one, keep)

@@ -28,11 +28,12 @@ from numprune_export.metric import Metric, Metrics
 from numprune_export.pipeline.decoder_latency import measure_latency
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.models import Dense, Models, Variant
+from numprune_export.pipeline.output_gradients import by_site
 from numprune_export.pipeline.subject import Ideal, Opener, Proof
 from numprune_export.progress import Observer
 from numprune_export.recipe import Recipe
 from numprune_export.run_folder import key_of
-from numprune_export.score.fisher_obs import WINDOWS, FisherObs
+from numprune_export.score.fisher_obs import WINDOWS, reads_output_fisher
 from numprune_export.validate import parity
 from numprune_export.validate.lm_eval.suite import TaskSuite
 from numprune_export.validate.model_divergence import model_divergence
@@ -76,12 +77,7 @@ class DecoderSubject:
                 "`score: fisher` needs a model with a task head and labelled data",
                 hint="use `wanda`, `numerical`, `flap` or `stat` for a language model",
             )
-        tokenizer = dense.tokenizer
-        if tokenizer is None:
-            raise InputError(
-                f"`{dense.source.reference}` has no tokenizer",
-                hint="put its tokenizer files beside it",
-            )
+        tokenizer = dense.require_tokenizer()
         self.calibration = corpus.draw(calibration, tokenizer, search)
         self.calibration_batch = calibration.batch
         self._evaluation = corpus.draw(evaluation, tokenizer, search)
@@ -103,7 +99,7 @@ class DecoderSubject:
     def gradients_key(self) -> Any:
         """See Subject.gradients_key."""
         score = self._recipe.score
-        if not isinstance(score, FisherObs) or score.metric != "fisher":
+        if not reads_output_fisher(score):
             return None
         return "output fisher", score.sequences or WINDOWS
 
@@ -139,18 +135,15 @@ class DecoderSubject:
             NumericalError: a loss or a gradient is not finite.
         """
         score = self._recipe.score
-        if not isinstance(score, FisherObs) or score.metric != "fisher":
+        if not reads_output_fisher(score):
             return {}
-        windows = self._first(score.sequences or WINDOWS)
-        observer.expect(2 * len(self._family.block_list(model)) * len(windows.tokens))
-        found = next_token_fisher(
-            model, self._family, windows, batch=self.calibration_batch, tick=observer.advance
-        )
-        return {name: one for block in found for name, one in block.items()}
+        windows = self.calibration.first(score.sequences or WINDOWS)
+        learn = partial(next_token_fisher, batch=self.calibration_batch)
+        return by_site(learn, model, self._family, windows, observer)
 
     def divergence(self, dense: PreTrainedModel, pruned: PreTrainedModel) -> Metric:
         """See Subject.divergence: of next tokens."""
-        windows = self._first(DIVERGENCE_SEQUENCES)
+        windows = self.calibration.first(DIVERGENCE_SEQUENCES)
         return model_divergence(dense, pruned, self._family, windows, batch=1)
 
     def proof(self) -> Proof:
@@ -240,9 +233,6 @@ class DecoderSubject:
             prompt_tokens=measured.prefill,
             decode_steps=measured.decode_steps,
         )
-
-    def _first(self, sequences: int) -> Windows:
-        return self.calibration.rows(np.arange(min(sequences, len(self.calibration.tokens))))
 
     def _steps(self, variant: Variant) -> int:
         steps = self._recipe.parity.steps

@@ -18,6 +18,7 @@ from numprune_export.checkpoint.load import (
     skeleton,
 )
 from numprune_export.checkpoint.source import Source
+from numprune_export.errors import InputError
 from numprune_export.family import Family, RotaryDecoder
 from numprune_export.plan import Plan
 from numprune_export.run_folder import key_of
@@ -58,6 +59,19 @@ class Dense:
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Read alone: a run with nothing left to do reads no weights."""
         return load_tokenizer(self.source)
+
+    def require_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of a model that needs one.
+
+        Raises:
+            InputError: there is none.
+        """
+        if self.tokenizer is None:
+            raise InputError(
+                f"`{self.source.reference}` has no tokenizer",
+                hint="put its tokenizer files beside it",
+            )
+        return self.tokenizer
 
     @property
     def model(self) -> PreTrainedModel:

@@ -13,7 +13,7 @@ Martens & Grosse 2015, arXiv:1503.05671 (input covariance ⊗ output Fisher).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -98,6 +98,11 @@ class FisherObs(Strict):
             return None
         assert statistics.output_fisher is not None, "calibration gathered no gradients"
         return statistics.output_fisher.to(weight)
+
+
+def reads_output_fisher(score: object) -> TypeGuard[FisherObs]:
+    """Whether a recipe's score weighs errors of the output by the loss's curvature."""
+    return isinstance(score, FisherObs) and score.metric == "fisher"
 
 
 def _moments(statistics: Statistics, *, centred: bool) -> Float[Tensor, "n n"]:
