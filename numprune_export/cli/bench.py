@@ -32,7 +32,8 @@ def bench(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The new report. [default: report-<UTC time>.json in the run]", show_default=False
+            help="The new report, JSON; its pages lie beside it. [default: report-<UTC time>.json in the run]",
+            show_default=False,
         ),
     ] = None,
     search: Annotated[
@@ -68,6 +69,7 @@ def bench(
 def _run(
     run: Path, protocol: Protocol, out: Path | None, search: list[Path], *, quiet: bool
 ) -> None:
+    from numprune_export.cli.closing import told_where
     from numprune_export.cli.console import observer
     from numprune_export.remeasure import again, renewed
     from numprune_export.remeasure.finished_run import opened
@@ -86,7 +88,7 @@ def _run(
             typer.echo(f"{text}\n")
     for name, why in report.not_run.items():
         typer.echo(f"not measured: {name}: {why}", err=True)
-    typer.echo(f"report: {place}")
+    told_where(place, json=True)
 
 
 def _other(what: str, protocol: Protocol, out: Path | None, *, quiet: bool) -> None:

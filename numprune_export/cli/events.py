@@ -84,6 +84,8 @@ class Reported(_Event):
     event: Literal["report"] = "report"
     path: str
     """report.json."""
+    markdown: str
+    html: str
     summary: str
 
 
@@ -104,6 +106,8 @@ class PointEnded(_Event):
     """How many have, this one included."""
     path: str | None = None
     """Its report.json; null: it failed."""
+    markdown: str | None = None
+    html: str | None = None
     summary: str | None = None
     error: Reason | None = None
 

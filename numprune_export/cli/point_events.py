@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from numprune_export.cli.events import Events, PointEnded, Reason, Warned
 from numprune_export.cli.heartbeat import heartbeat
 from numprune_export.progress import Observer
+from numprune_export.report.pages import html_of, markdown_of
 from numprune_export.report.schema import Report
 from numprune_export.run_folder import REPORT
 from numprune_export.sweep.summary import POINTS
@@ -56,7 +57,14 @@ class PointTeller:
             return
         for warning in outcome.warnings:
             self._events.write(Warned(message=warning, point=point))
-        path = str(self._folder / POINTS / point / REPORT)
+        path = self._folder / POINTS / point / REPORT
         self._events.write(
-            PointEnded(point=point, ended=self._ended, path=path, summary=outcome.summary)
+            PointEnded(
+                point=point,
+                ended=self._ended,
+                path=str(path),
+                markdown=str(markdown_of(path)),
+                html=str(html_of(path)),
+                summary=outcome.summary,
+            )
         )

@@ -18,12 +18,13 @@ def report(
     """Write report.html from report.json: one file that opens without a network."""
     from numprune_export.errors import OutputError
     from numprune_export.report.html import page
+    from numprune_export.report.pages import html_of, markdown_of
     from numprune_export.report.store import read_sealed
     from numprune_export.run_folder import REPORT
 
     source = path / REPORT if path.is_dir() else path
     found, seal = read_sealed(source)
-    place = html or source.with_suffix(".html")
+    place = html or html_of(source)
     try:
         place.write_text(page.render(found, seal=seal), encoding="utf-8")
     except OSError as error:
@@ -32,4 +33,6 @@ def report(
         ) from None
     if seal == "edited":
         typer.echo(f"`{source}` was changed after it was written: the page says so", err=True)
+    if markdown_of(source).is_file():
+        typer.echo(f"report: {markdown_of(source)}")
     typer.echo(f"page: {place}")

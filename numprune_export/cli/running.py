@@ -9,12 +9,14 @@ import typer
 
 from numprune_export import pipeline
 from numprune_export import recipe as recipes
+from numprune_export.cli.closing import told_where
 from numprune_export.cli.console import observer
 from numprune_export.cli.events import Events, Reported, Start, Warned, events_only
 from numprune_export.cli.failures import failures_told
 from numprune_export.cli.heartbeat import heartbeat
 from numprune_export.progress import Observer
 from numprune_export.recipe.lookup import Named
+from numprune_export.report.pages import html_of, markdown_of
 from numprune_export.report.schema import Report
 from numprune_export.run_folder import REPORT
 from numprune_export.version import __version__
@@ -50,7 +52,7 @@ def with_console(given: Given, *, quiet: bool) -> None:
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(report.summary)
-    typer.echo(f"report: {folder / 'report.md'}")
+    told_where(folder / REPORT)
 
 
 def with_events(given: Given, *, quiet: bool) -> None:
@@ -69,7 +71,15 @@ def _told(given: Given, events: Events) -> None:
         report = _run(named, folder, events)
     for warning in report.warnings:
         events.write(Warned(message=warning))
-    events.write(Reported(path=str(folder / REPORT), summary=report.summary))
+    path = folder / REPORT
+    events.write(
+        Reported(
+            path=str(path),
+            markdown=str(markdown_of(path)),
+            html=str(html_of(path)),
+            summary=report.summary,
+        )
+    )
 
 
 def _run(named: Named, folder: Path, watching: Observer) -> Report:

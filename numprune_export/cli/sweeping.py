@@ -17,11 +17,14 @@ from numprune_export.cli.failures import failures_told
 from numprune_export.cli.point_events import PointTeller, PointWatch
 from numprune_export.errors import RecipeError
 from numprune_export.progress import Observer
+from numprune_export.report.pages import html_of, markdown_of
 from numprune_export.report.schema import Report
+from numprune_export.run_folder import REPORT
 from numprune_export.sweep import page, points, record
 from numprune_export.sweep.cluster import Cluster
 from numprune_export.sweep.local import Local
 from numprune_export.sweep.record import Sweep
+from numprune_export.sweep.summary import POINTS
 from numprune_export.sweep.work import Executor, Failure
 from numprune_export.version import __version__
 
@@ -154,3 +157,6 @@ def _show(found: Sweep, folder: Path) -> None:
             typer.echo(f"failed: {one.name}: {one.error.message}", err=True)
             typer.echo(f"  hint: {one.error.hint}", err=True)
     typer.echo(f"sweep: {folder / page.NAME}")
+    if any(one.status == "done" for one in found.points):
+        every = folder / POINTS / "*"
+        typer.echo(f"points: {markdown_of(every / REPORT)}, {html_of(every / REPORT)}")

@@ -13,7 +13,8 @@ def validate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The new report. [default: report-<UTC time>.json in the run]", show_default=False
+            help="The new report, JSON; its pages lie beside it. [default: report-<UTC time>.json in the run]",
+            show_default=False,
         ),
     ] = None,
     search: Annotated[
@@ -26,6 +27,7 @@ def validate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Measure quality and parity of a finished run again, from its own files."""
+    from numprune_export.cli.closing import told_where
     from numprune_export.cli.console import observer
     from numprune_export.remeasure import again, renewed
     from numprune_export.remeasure.finished_run import opened
@@ -40,4 +42,4 @@ def validate(
         typer.echo(f"\n{table}")
     for name, why in report.not_run.items():
         typer.echo(f"not measured: {name}: {why}", err=True)
-    typer.echo(f"report: {place}")
+    told_where(place, json=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 from numprune_export.errors import OutputError
 from numprune_export.metric import Metrics
 from numprune_export.recipe import Recipe
-from numprune_export.report import store
+from numprune_export.report import markdown, pages, store
 from numprune_export.report.environment import describe
+from numprune_export.report.html import page
 from numprune_export.report.schema import Environment, Report, measurements
 from numprune_export.report.verdict import summarize
 from numprune_export.run_folder import RunFolder
@@ -81,11 +82,19 @@ def place_of(run: Path, out: Path | None, report: Report) -> Path:
 
 
 def write(path: Path, report: Report) -> None:
-    """
+    """The report, and its pages beside it.
+
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or would be written over by a page of it.
     """
+    if path.suffix in (pages.MARKDOWN, pages.HTML):
+        raise OutputError(
+            f"`--out {path}` is for the report's JSON, and a page of it would have that name",
+            hint=f"for example `--out {path.with_suffix('.json')}`: the pages lie beside it",
+        )
     write_text(path, store.to_json(report))
+    write_text(pages.markdown_of(path), markdown.render(report))
+    write_text(pages.html_of(path), page.render(report))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,6 +3,12 @@
 import json
 import shutil
 
+import pytest
+from report import sample
+
+from numprune_export.errors import OutputError
+from numprune_export.remeasure.renewed import write
+
 
 def report(path):
     return json.loads(path.read_text())
@@ -28,6 +34,11 @@ def test_a_run_is_timed_again_beside_its_old_report(answered, own_run):
     assert new["latency_samples"].keys() == old["latency_samples"].keys()
     assert "Measured now: latency, memory" in new["warnings"][0]
     assert "decode on onnx" in out
+    place = next(own_run.glob("report-*.json"))
+    markdown, page = place.with_suffix(".md"), place.with_suffix(".html")
+    assert out.splitlines()[-3:] == [f"json: {place}", f"report: {markdown}", f"page: {page}"]
+    assert new["summary"] in markdown.read_text()
+    assert new["summary"] in page.read_text()
     # Noise may make it a regression on a busy machine; comparable it must be.
     code, _, err = answered("check", own_run, "--baseline", own_run)
     assert code == 0, err
@@ -75,3 +86,11 @@ def test_wrong_options_are_refused(refused, small_run):
     assert "has no artifact of target `trt`" in refused(2, "bench", small_run, "--target", "trt")
     assert "`--out` is one file" in refused(2, "bench", small_run, small_run, "--out", "x.json")
     assert "no model at `nowhere`" in refused(4, "bench", "nowhere")
+
+
+@pytest.mark.parametrize("name", ["new.md", "new.html"])
+def test_the_json_does_not_take_the_name_of_a_page(name, tmp_path):
+    with pytest.raises(OutputError, match="a page of it would have that name") as refusal:
+        write(tmp_path / name, sample.report())
+    assert "new.json" in refusal.value.hint
+    assert not (tmp_path / name).exists()

@@ -32,6 +32,8 @@ def test_stdout_is_events_alone_from_start_to_report(tmp_path):
     assert last.event == "report"
     report = json.loads((tmp_path / last.path).read_text())
     assert report["summary"] == last.summary
+    assert (tmp_path / last.markdown).read_text().startswith("# Pruning report: small")
+    assert (tmp_path / last.html).read_text().startswith("<!doctype html>")
     begun = [one.stage for one in found if one.event == "begin"]
     ended = [one.stage for one in found if one.event == "end"]
     inner = ended.index("prune.reload")
@@ -40,6 +42,11 @@ def test_stdout_is_events_alone_from_start_to_report(tmp_path):
     assert [one for one in begun if one != "prune.reload"] == ended[:inner] + ended[inner + 1 :]
     assert begun[0] == "calibrate"
     assert begun[-1] == "benchmark"
+
+    shown = command("run", "small.yaml", "--out", "out", "--quiet", cwd=tmp_path)
+    assert shown.out.splitlines() == [
+        last.summary, f"report: {last.markdown}", f"page: {last.html}"
+    ]  # fmt: skip
 
     again = command("run", "small.yaml", "--out", "out", "--json", "--quiet", cwd=tmp_path)
     found = events(again.out)

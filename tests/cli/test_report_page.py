@@ -30,6 +30,13 @@ def test_a_run_folder_gets_its_page_beside_the_report(printed, run):
     assert (run / "report.html").read_text(encoding="utf-8") == render(sample.report())
 
 
+def test_the_text_beside_the_page_is_named_too(printed, run):
+    (run / "report.md").touch()
+    assert printed("report", str(run)).splitlines() == [
+        f"report: {run / 'report.md'}", f"page: {run / 'report.html'}",
+    ]  # fmt: skip
+
+
 def test_a_file_gets_a_page_of_its_name_or_where_it_is_told(printed, run):
     other = run / "other.json"
     other.write_text((run / "report.json").read_text())

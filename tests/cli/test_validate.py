@@ -23,6 +23,9 @@ def test_it_finds_the_same_again_and_check_takes_it(answered, own_run, tmp_path)
     assert of_kinds(after) == of_kinds(before)
     assert "perplexity" in out
     assert "onnx, pruned" in out
+    assert out.splitlines()[-3:] == ["json: again.json", "report: again.md", "page: again.html"]
+    assert (tmp_path / "again.md").is_file()
+    assert (tmp_path / "again.html").is_file()
     assert answered("check", "again.json", "--baseline", own_run)[0] == 0
 
 

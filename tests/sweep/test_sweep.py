@@ -97,6 +97,10 @@ def test_a_failing_point_is_told_and_stops_no_other(swept):
         ("keep0.8", "done"), ("keep0.6", "failed"), ("keep0.5", "done"),
     ]  # fmt: skip
     assert found.points[1].error.exit_code == 6
+    assert last.out.splitlines()[-2:] == [
+        "sweep: out/sweep.md",
+        "points: out/points/*/report.md, out/points/*/report.html",
+    ]
     assert (folder / "points" / "keep0.6" / "mine.txt").read_text() == "mine"
 
 

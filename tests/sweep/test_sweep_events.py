@@ -54,6 +54,8 @@ def test_each_stage_names_its_point_and_each_point_its_end(swept):
     assert (good.point, good.ended, good.error) == ("keep0.8", 1, None)
     report = json.loads((folder / good.path).read_text())
     assert report["summary"] == good.summary
+    assert (folder / good.markdown).is_file()
+    assert (folder / good.html).is_file()
     warned = [(one.point, one.message) for one in found if one.event == "warning"]
     assert warned == [("keep0.8", one) for one in report["warnings"]]
     assert (bad.point, bad.ended, bad.path, bad.error.exit_code) == ("keep0.6", 2, None, 6)
