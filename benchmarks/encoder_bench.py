@@ -1,0 +1,140 @@
+"""What all points of `encoder_quality.py` share: the model, its examples, plans, cuts and repairs."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from encoder_contenders import CLOSED, OTHERS, Contender, own_repair, own_search
+from encoder_curves import SCORES
+from encoder_draws import Draw, drawn
+
+from numprune_export import prune
+from numprune_export.allocate import Allocation, allocate
+from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.checkpoint.source import resolve
+from numprune_export.compensate.none import Nothing
+from numprune_export.fisher import budget, macs
+from numprune_export.fisher.budget import Search
+from numprune_export.fisher.rearrange import rearranged
+from numprune_export.fisher.tuning import assistant_budget, tune
+from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.pipeline.models import Dense
+from numprune_export.plan import Plan
+from numprune_export.recipe import Recipe
+from numprune_export.tasks import task_of
+from numprune_export.tasks.encoded import Encoded
+from numprune_export.tasks.evaluation import Evaluation
+from numprune_export.tasks.labelled import LabelledData
+from numprune_export.tasks.task import Task, headline
+from numprune_export.tasks.tokenize import Reading
+from numprune_export.validate.encoder_reference import TorchEncoderRunner
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all points share."""
+
+    recipe: Recipe
+    dense: Dense
+    family: BidirectionalEncoder
+    task: Task
+    evaluation: Encoded
+    draws: tuple[Draw, ...]
+
+    @property
+    def metric(self) -> str:
+        return headline(self.task, self.evaluation.data)
+
+    @property
+    def search(self) -> Search:
+        return own_search(self.recipe)
+
+    @property
+    def repair(self) -> Refit | ScalarTuning:
+        return own_repair(self.recipe)
+
+    @property
+    def costs(self) -> macs.UnitCosts:
+        length = float(self.evaluation.windows.lengths.mean())
+        sites = self.family.sites(self.dense.model)
+        return budget.unit_costs(self.search, sites, self.dense.model.config, length)
+
+    def plan(self, draw: Draw, contender: Contender, keep: float, *, final: bool = True) -> Plan:
+        """Its cost is at most `keep` of the whole; `final`: rearranged where the score allows."""
+        if contender.score in SCORES:
+            return draw.curves.plan(contender.score, contender.allocation, keep)
+        sites, scores = self.family.sites(self.dense.model), self._scores(draw, contender, keep)
+        if contender.allocation == "threshold":
+            priced = tuple(replace(one, unit_cost=self.costs[one.name]) for one in sites)
+            return Plan(sites, allocate(priced, scores, keep, Allocation(align_to=1)).kept)
+        plan = budget.plan(self.search, sites, scores, self.costs, keep)
+        if not (final and self.search.rearrange and contender.score == "fisher"):
+            return plan
+        gradients: dict[str, Any] = {
+            name: one.unit_gradients for name, one in draw.statistics.items()
+        }
+        return rearranged(plan, gradients, until_stable=self.search.until_stable)
+
+    def cut(self, plan: Plan, draw: Draw) -> Any:
+        """The dense model really smaller, not repaired."""
+        lookup = draw.statistics
+        return prune.one_shot(
+            self.dense.model, self.family, plan, Nothing(), lambda site: lookup[site.name]
+        )
+
+    def made(self, plan: Plan, draw: Draw, contender: Contender, keep: float, repair: str) -> Any:
+        """The smaller model, with the repair of that name."""
+        if repair == "none":
+            return self.cut(plan, draw)
+        if repair not in CLOSED:
+            return self.tuned(self.cut(plan, draw), draw, contender, keep)
+        dense, family, closed = self.dense.model, self.family, CLOSED[repair]
+        if closed.order == "one_shot":
+            return prune.one_shot(
+                dense, family, plan, closed, lambda one: draw.statistics[one.name]
+            )
+        return prune.sequential(
+            dense, family, plan, closed, draw.windows, draw.batch, lambda _: None
+        )
+
+    def tuned(self, small: Any, draw: Draw, contender: Contender, keep: float) -> Any:
+        teacher = self.dense.model
+        if self.repair.teacher == "assistant":
+            middle = self.plan(draw, contender, assistant_budget(keep, 1.0), final=False)
+            teacher = self.cut(middle, draw)
+        return tune(
+            small, teacher, self.family, draw.windows, self.repair,
+            batch=draw.batch, tick=lambda _: None,
+        )[0]  # fmt: skip
+
+    def evaluate(self, model: Any) -> Evaluation:
+        with TorchEncoderRunner(model, self.family, threads=None) as runner:
+            return self.task.evaluate(runner, self.evaluation)
+
+    def _scores(self, draw: Draw, contender: Contender, keep: float) -> dict[str, torch.Tensor]:
+        score: Any = OTHERS.get(contender.score) or self.recipe.score
+        blocks, found = self.family.block_list(self.dense.model), {}
+        for site in self.family.sites(self.dense.model):
+            weight: Any = blocks[site.block].get_submodule(site.consumer).weight
+            found[site.name] = score(
+                weight.detach(), draw.statistics[site.name], keep=keep, generator=torch.Generator()
+            )
+        return found
+
+
+def prepare(chosen: Recipe, search: list[Path], seeds: int) -> Bench:
+    """Read the model and its examples, and run every calibration draw."""
+    source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
+    dense, family = Dense(source, chosen.model.dtype), source.family
+    data = chosen.evaluation
+    assert isinstance(family, BidirectionalEncoder), "encoders with a task head only"
+    assert isinstance(data, LabelledData)
+    assert dense.tokenizer is not None
+    reading = Reading.of(
+        dense.tokenizer, dense.model.config, family.encoder(dense.model).max_positions
+    )
+    task = task_of(family.head_of(dense.model).task, dense.model.config)
+    evaluation = task.load(data, reading, search)
+    draws = tuple(drawn(chosen, family, dense, search, seed) for seed in range(seeds))
+    return Bench(chosen, dense, family, task, evaluation, draws)

@@ -1,0 +1,57 @@
+"""Calibration draws of `encoder_quality.py`: each is run once and serves all points."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from encoder_contenders import own_search
+from encoder_curves import CurvePlans
+
+from numprune_export import calibrate
+from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.calibrate import Statistics
+from numprune_export.corpus import Windows
+from numprune_export.curves import Curves
+from numprune_export.pipeline.encoders import EncoderSubject
+from numprune_export.pipeline.models import Dense
+from numprune_export.recipe import Recipe
+
+
+class Silent:
+    """An Observer that nobody watches."""
+
+    def begin(self, stage: str) -> None: ...
+
+    def expect(self, steps: int) -> None: ...
+
+    def advance(self, steps: int) -> None: ...
+
+    def end(self, stage: str, seconds: float, *, resumed: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One drawing of calibration examples, and what the dense model shows on it."""
+
+    windows: Windows
+    batch: int
+    statistics: Mapping[str, Statistics]
+    """By site name, gradients of unit masks included."""
+    curves: CurvePlans
+
+
+def drawn(
+    chosen: Recipe, family: BidirectionalEncoder, dense: Dense, search: list[Path], seed: int
+) -> Draw:
+    calibration = chosen.calibration.model_copy(update={"seed": seed})
+    own = chosen.model_copy(update={"calibration": calibration, "seed": seed})
+    subject = EncoderSubject(own, family, dense, search)
+    gradients = subject.gradients(dense.model, Silent())
+    found: dict[str, Statistics] = {}
+    windows, batch = subject.calibration, subject.calibration_batch
+    for one in calibrate.collect(dense.model, family, windows, batch, lambda _: None):
+        found |= {name: replace(sums, unit_gradients=gradients[name]) for name, sums in one.items()}
+    settings = own_search(chosen)
+    priced = Curves(cost=settings.cost, length=settings.length)
+    curves = CurvePlans(own, family, dense, search, priced, found, Silent())
+    return Draw(windows, batch, found, curves)

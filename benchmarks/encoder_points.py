@@ -1,0 +1,67 @@
+"""Points of `encoder_quality.py`: a contender at a budget, measured with each repair."""
+
+from collections.abc import Iterator
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from encoder_bench import Bench
+from encoder_contenders import Contender
+from encoder_quality_page import Point
+
+from numprune_export.fisher import macs
+from numprune_export.plan import Plan
+from numprune_export.tasks.evaluation import Evaluation, Measure
+
+
+def mean_of(evaluations: list[Evaluation], metric: str) -> Evaluation:
+    """Their mean on the same examples, so that its change from another is resampled in pairs."""
+    found = [one.measures[metric] for one in evaluations]
+
+    def resampled(rows: Any) -> Any:
+        return np.mean([one.resampled(rows) for one in found], axis=0)
+
+    value = fmean(one.value for one in found)
+    mean = Measure(value, found[0].unit, found[0].examples, resampled)
+    return Evaluation({metric: mean}, evaluations[0].conditions)
+
+
+def points(
+    bench: Bench,
+    dense: Evaluation,
+    contender: Contender,
+    keep: float,
+    seeds: int,
+    repairs: list[str],
+) -> Iterator[Point]:
+    """With each repair, from the same plans."""
+    draws = bench.draws[:seeds]
+    plans = [bench.plan(draw, contender, keep) for draw in draws]
+    for repair in repairs:
+        scored = [
+            bench.evaluate(bench.made(plan, draw, contender, keep, repair))
+            for plan, draw in zip(plans, draws, strict=True)
+        ]
+        change = mean_of(scored, bench.metric).change_from(dense)[bench.metric]
+        assert change.low is not None
+        assert change.high is not None
+        yield Point(
+            keep=keep,
+            score=contender.score,
+            allocation=contender.allocation,
+            repair=repair,
+            values=tuple(one.measures[bench.metric].value for one in scored),
+            change=(change.value, change.low, change.high),
+            macs=fmean(kept_cost(bench, plan) for plan in plans),
+            heads=widths(plans[0], "attention"),
+            neurons=widths(plans[0], "mlp"),
+            loss=tuple(one.measures["loss"].value for one in scored if "loss" in one.measures),
+        )
+
+
+def kept_cost(bench: Bench, plan: Plan) -> float:
+    return macs.total(plan.sites, bench.costs, plan.kept) / macs.whole(plan.sites, bench.costs)
+
+
+def widths(plan: Plan, kind: str) -> tuple[int, ...]:
+    return tuple(len(plan.kept[site.name]) for site in plan.sites if site.kind == kind)
