@@ -1,4 +1,4 @@
-"""Exporting a tiny model and comparing its runner with Hugging Face's own forward."""
+"""Exporting a tiny model and comparing its runner with Hugging Face's own forward; engines."""
 
 from itertools import count
 
@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from numprune_export.families import FAMILIES
+from numprune_exporters import graph_file, slot_graph
 from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_exporters.trt import toolkit
+from numprune_exporters.trt.network import parse
+from numprune_exporters.trt.settings import TrtRtxSettings
+from numprune_exporters.trt.target import TrtRtxExporter
 
 LENGTHS = np.array([5, 9, 3])
 STEPS = 32
@@ -69,3 +74,32 @@ def _forward(model, tokens):
 
 def _close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def kit():
+    return toolkit.load("trt-rtx")
+
+
+@pytest.fixture
+def built(tmp_path):
+    """Export a decoder with these settings."""
+
+    def run(decoder, name="artifact", **content):
+        folder = tmp_path / name
+        folder.mkdir()
+        settings = TrtRtxSettings.model_validate(content)
+        return TrtRtxExporter().export(decoder, folder, settings)
+
+    return run
+
+
+@pytest.fixture
+def parsed(kit, tmp_path):
+    """A decoder's network, and its graph's inputs."""
+
+    def run(decoder, graph="fused", dtype="float16"):
+        written = graph_file.write(slot_graph.build(decoder, {}, dtype, graph), tmp_path)
+        return parse(kit, tmp_path / graph_file.ENTRY), written["inputs"]
+
+    return run

@@ -3,15 +3,10 @@
 import pytest
 
 from numprune_export.errors import InputError, OutputError
-from numprune_exporters.trt import timing_cache, toolkit
+from numprune_exporters.trt import timing_cache
 
 # Deprecated in TensorRT-RTX, where it does nothing; the calls are those of TensorRT.
 pytestmark = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def kit():
-    return toolkit.load("trt-rtx")
 
 
 @pytest.fixture
