@@ -84,17 +84,13 @@ def measure_pairs(
             under = {**timing.conditions, **conditions[target]}
             under |= {"sessions": sessions} if sessions > 1 else {}
             name = f"latency.{target}.{key}"
-            own = [taken[key][f"{target}.{variant}"] for variant in ("dense", "pruned")]
-            dense, pruned = map(timing.scaled, own)
-            keep(f"{name}.dense", dense)
-            keep(f"{name}.pruned", pruned)
-            found |= times(f"{name}.dense", dense, timing.tokens, under)
-            found |= times(f"{name}.pruned", pruned, timing.tokens, under)
-            found |= speedup(
-                name, dense, pruned, ideal=ideal(key), under=under, seed=seed, sessions=sessions
-            )
+            dense, pruned = (taken[key][f"{target}.{one}"] for one in ("dense", "pruned"))
+            found |= _reported(
+                name, timing, dense, pruned,
+                ideal=ideal(key), under=under, seed=seed, sessions=sessions, keep=keep,
+            )  # fmt: skip
             builds = [taken[key][one] for one in _builds(target, rebuilds)]
-            found |= _spread(name, [own[1], *builds], under) if builds else {}
+            found |= _spread(name, [pruned, *builds], under) if builds else {}
     return found
 
 
@@ -110,6 +106,29 @@ def _by_name(targets: Mapping[str, Pair[R]], rebuilds: Mapping[str, Sequence[R]]
 
 def _builds(target: str, rebuilds: Mapping[str, Sequence[R]]) -> dict[str, R]:
     return {f"{target}.build{index}": one for index, one in enumerate(rebuilds.get(target, ()))}
+
+
+def _reported(
+    name: str,
+    timing: Timing,
+    dense: Samples,
+    pruned: Samples,
+    *,
+    ideal: float,
+    under: Mapping[str, Any],
+    seed: int,
+    sessions: int,
+    keep: Keep,
+) -> Metrics:
+    """Times of both variants, and how they compare; `keep` is told their samples."""
+    dense, pruned = timing.scaled(dense), timing.scaled(pruned)
+    keep(f"{name}.dense", dense)
+    keep(f"{name}.pruned", pruned)
+    return {
+        **times(f"{name}.dense", dense, timing.tokens, under),
+        **times(f"{name}.pruned", pruned, timing.tokens, under),
+        **speedup(name, dense, pruned, ideal=ideal, under=under, seed=seed, sessions=sessions),
+    }
 
 
 def _spread(name: str, builds: Sequence[Samples], under: Mapping[str, Any]) -> Metrics:
