@@ -42,4 +42,5 @@ def validate(
         typer.echo(f"\n{table}")
     for name, why in report.not_run.items():
         typer.echo(f"not measured: {name}: {why}", err=True)
+    typer.echo("")
     told_where(place, json=True)

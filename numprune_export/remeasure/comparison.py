@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,12 +22,13 @@ from numprune_export.benchmark.timing import Timing
 from numprune_export.checkpoint.load import skeleton
 from numprune_export.errors import IncomparableError, NumpruneError
 from numprune_export.metric import Metric, Metrics
-from numprune_export.progress import Observer
+from numprune_export.progress import Observer, shown
 from numprune_export.recipe import Benchmark
 from numprune_export.remeasure.again import Protocol
 from numprune_export.remeasure.compared import Compared, Side
 from numprune_export.remeasure.contender import ArtifactContender, Contender, contender
 from numprune_export.remeasure.finished_run import opened
+from numprune_export.remeasure.same_task import same_task
 from numprune_export.remeasure.subject_again import reopen
 from numprune_export.remeasure.text_quality import (
     Measure,
@@ -97,14 +97,14 @@ def compare(
     metrics: Metrics = {
         f"size.{key}.bytes": Metric(one.size_bytes, "bytes", 1) for key, one in models.items()
     }
-    with _Shown(observer, "latency"):
+    with shown(observer, "latency"):
         metrics |= _latency(field, measure, observer)
     if measure is not None:
-        with _Shown(observer, "quality"):
+        with shown(observer, "quality"):
             found, more = _quality(field, measure, observer)
             metrics, notes = metrics | found, notes + more
     if memory:
-        with _Shown(observer, "memory"):
+        with shown(observer, "memory"):
             metrics |= _memory(field)
     return Compared(
         created=datetime.now(timezone.utc),
@@ -168,10 +168,8 @@ def _measure(
             )
         return TextPerplexity(windows_of(read_text(text), first)), []
     if first.run is None:
-        how = " (`--text` gives decoders one)" if first.kind == "decoder" else ""
-        return None, [
-            f"quality is not measured: `{first.label}` is not of a run that has a text{how}"
-        ]
+        what = "labelled examples" if first.kind == "encoder" else "a text (or give it by `--text`)"
+        return None, [f"quality is not measured: `{first.label}` is not of a run that has {what}"]
     try:
         with opened(first.run) as run:
             return _OfRun(reopen(run, search).subject), []
@@ -277,7 +275,7 @@ def _vocabulary(one: Contender) -> int | None:
 
 
 def _quality(field: Field, measure: Measure, observer: Observer) -> tuple[Metrics, list[str]]:
-    same, notes = alike(list(field.models.values()))
+    same, notes = _comparable(field, measure)
     chosen = {key: one for (key, one), fits in zip(field.models.items(), same, strict=True) if fits}
     observer.expect(len(chosen) * measure.steps)
     conditions, found = field.conditions(), dict[str, Metrics]()
@@ -290,6 +288,16 @@ def _quality(field: Field, measure: Measure, observer: Observer) -> tuple[Metric
         f"quality.{score}.{key}": one[score] for score in scores for key, one in found.items()
     }
     return metrics, notes
+
+
+def _comparable(field: Field, measure: Measure) -> tuple[list[bool], list[str]]:
+    """Whose quality is measured, and why that of others is not."""
+    models = list(field.models.values())
+    same, notes = alike(models)
+    if field.first.kind == "encoder":
+        fit, more = same_task(models, measure.longest)
+        same, notes = [a and b for a, b in zip(same, fit, strict=True)], notes + more
+    return same, notes
 
 
 def _memory(field: Field) -> Metrics:
@@ -311,19 +319,3 @@ def _memory(field: Field) -> Metrics:
                 for name, value in seen.items()
             }
     return found
-
-
-class _Shown:
-    """A stage of a comparison, as the observer sees it."""
-
-    def __init__(self, observer: Observer, stage: str) -> None:
-        self._observer, self._stage = observer, stage
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-        self._observer.begin(self._stage)
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if error is None:
-            seconds = time.perf_counter() - self._start
-            self._observer.end(self._stage, seconds, resumed=False)

@@ -54,6 +54,6 @@ def measured(value: float, unit: str) -> str:
         return count(value)
     if unit == "ratio":
         return f"{value:.2f}x"
-    if unit == "fraction":
+    if unit in ("fraction", "correlation"):
         return f"{value:.4f}"
     return f"{number(value)} {unit}"
