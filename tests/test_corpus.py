@@ -91,6 +91,10 @@ def test_rows_keep_every_real_token_and_no_column_that_is_only_padding():
     assert some.types is not None
     assert some.types.tolist() == [[1, 0, 0], [1, 0, 1]]
     assert windows.rows(np.array([], dtype=int)).tokens.shape == (0, 0)
+    assert windows.first(3).lengths.tolist() == [2, 5, 3]
+    assert (
+        windows.first(9).lengths.tolist() == windows.first(None).lengths.tolist() == [2, 5, 3, 5, 1]
+    )
 
 
 def test_batches_by_length_hold_every_row_once_and_equal_lengths_in_order():
