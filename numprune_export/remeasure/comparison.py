@@ -3,67 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from numprune_export.artifact import Device, Tokens
-from numprune_export.benchmark import encoder_latency, latency, side_by_side
-from numprune_export.benchmark.encoder_latency import Bucket, EncoderWorkload
-from numprune_export.benchmark.latency import Workload
+from numprune_export.artifact import Device
 from numprune_export.benchmark.memory import measure_memory
-from numprune_export.benchmark.reopened import Reopened, reopener
-from numprune_export.benchmark.timing import Timing
-from numprune_export.checkpoint.load import skeleton
-from numprune_export.errors import IncomparableError, NumpruneError
+from numprune_export.errors import IncomparableError
 from numprune_export.metric import Metric, Metrics
 from numprune_export.progress import Observer, shown
 from numprune_export.recipe import Benchmark
 from numprune_export.remeasure.again import Protocol
 from numprune_export.remeasure.compared import Compared, Side
 from numprune_export.remeasure.contender import ArtifactContender, Contender, contender
+from numprune_export.remeasure.field import Field
+from numprune_export.remeasure.field_latency import latency_of
+from numprune_export.remeasure.field_quality import measure_of, quality_of
 from numprune_export.remeasure.finished_run import opened
-from numprune_export.remeasure.same_task import same_task
-from numprune_export.remeasure.subject_again import reopen
-from numprune_export.remeasure.text_quality import (
-    Measure,
-    TextPerplexity,
-    alike,
-    read_text,
-    windows_of,
-)
 from numprune_export.report.environment import describe
 from numprune_export.report.schema import measurements
 
 _ARTICLE = {"decoder": "a decoder", "encoder": "an encoder"}
-_FEW_TOKENS = 128
-"""Token ids that every vocabulary has, where none is known."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """The models of a comparison, by a short key, and how they are timed."""
-
-    models: Mapping[str, Contender]
-    settings: Benchmark
-    device: Device
-    """Where models in PyTorch run."""
-
-    @property
-    def first(self) -> Contender:
-        return next(iter(self.models.values()))
-
-    def conditions(self) -> dict[str, dict[str, Any]]:
-        threads = self.settings.threads
-        return {
-            key: {"threads": threads, **one.conditions(self.device)}
-            for key, one in self.models.items()
-        }
 
 
 def compare(
@@ -92,16 +53,16 @@ def compare(
     models = {_key(number): contender(one, protocol.targets) for number, one in enumerate(names)}
     _refuse_unlike(list(models.values()))
     field = Field(models, _settings(models, protocol), _device(models))
-    measure, notes = _measure(field, text, search)
+    measure, notes = measure_of(field, text, search)
     notes += _families(list(models.values()))
     metrics: Metrics = {
         f"size.{key}.bytes": Metric(one.size_bytes, "bytes", 1) for key, one in models.items()
     }
     with shown(observer, "latency"):
-        metrics |= _latency(field, measure, observer)
+        metrics |= latency_of(field, measure, observer)
     if measure is not None:
         with shown(observer, "quality"):
-            found, more = _quality(field, measure, observer)
+            found, more = quality_of(field, measure, observer)
             metrics, notes = metrics | found, notes + more
     if memory:
         with shown(observer, "memory"):
@@ -153,151 +114,6 @@ def _families(models: Sequence[Contender]) -> list[str]:
         return []
     told = ", ".join(f"`{label}` is a `{kind}`" for label, kind in known.items())
     return [f"different architectures: {told}"]
-
-
-def _measure(
-    field: Field, text: Path | None, search: Sequence[Path]
-) -> tuple[Measure | None, list[str]]:
-    """What quality is measured by, and why there is nothing, in a sentence."""
-    first = field.first
-    if text is not None:
-        if first.kind == "encoder":
-            raise IncomparableError(
-                "`--text` is for language models: an encoder's quality needs labelled examples",
-                hint="leave `--text` out: the examples of the first one's run are taken",
-            )
-        return TextPerplexity(windows_of(read_text(text), first)), []
-    if first.run is None:
-        what = "labelled examples" if first.kind == "encoder" else "a text (or give it by `--text`)"
-        return None, [f"quality is not measured: `{first.label}` is not of a run that has {what}"]
-    try:
-        with opened(first.run) as run:
-            return _OfRun(reopen(run, search).subject), []
-    except IncomparableError:
-        raise
-    except NumpruneError as error:
-        return None, [f"quality is not measured: {error}"]
-
-
-@dataclass(frozen=True)
-class _OfRun:
-    """What a run was evaluated on."""
-
-    subject: Any
-
-    @property
-    def longest(self) -> int:
-        return int(self.subject.calibration.tokens.shape[1])
-
-    @property
-    def steps(self) -> int:
-        return int(self.subject.evaluated)
-
-    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        found: Metrics = self.subject.scores(runner, under, observer)
-        return found
-
-
-def _latency(field: Field, measure: Measure | None, observer: Observer) -> Metrics:
-    settings = field.settings
-    tokens = _tokens(field, measure)
-    capacity = max(settings.prefill, settings.past + settings.decode_steps)
-    with ExitStack() as stack:
-        runners = {
-            key: stack.enter_context(
-                one.open(field.device, threads=settings.threads, capacity=capacity)
-            )
-            for key, one in field.models.items()
-        }
-        timings, rounds = _timings(field, runners, tokens)
-        again: dict[str, Reopened[Any]] = {
-            key: one for key, one in runners.items() if isinstance(one, Reopened)
-        }
-        observer.expect(rounds)
-        return side_by_side.measure(
-            timings,
-            warmup=settings.warmup,
-            samples=settings.samples,
-            sessions=settings.sessions if again else 1,
-            conditions=field.conditions(),
-            reopen=reopener(list(again.values())) if again else None,
-            reopened=set(again),
-            seed=settings.seed,
-            progress=observer.advance,
-        )
-
-
-def _timings(
-    field: Field, runners: Mapping[str, Any], tokens: Tokens
-) -> tuple[dict[str, Timing], int]:
-    settings = field.settings
-    if field.first.kind == "encoder":
-        longest = min(_positions(one) for one in field.models.values())
-        buckets = tuple(
-            Bucket(batch, length)
-            for batch in settings.batches
-            for length in settings.lengths
-            if length <= longest
-        )
-        shapes = EncoderWorkload(
-            tokens, buckets, settings.warmup, settings.samples, settings.sessions
-        )
-        return encoder_latency.timings(runners, shapes), len(buckets) * shapes.rounds
-    prompt = np.resize(tokens, (settings.batch, max(settings.prefill, settings.past)))
-    work = Workload(
-        prompt, settings.prefill, settings.past, settings.decode_steps, settings.warmup,
-        settings.samples, settings.sessions,
-    )  # fmt: skip
-    timings = latency.timings(runners, work)
-    return timings, len(timings) * work.rounds
-
-
-def _positions(one: Contender) -> int:
-    """The longest text that it takes."""
-    if isinstance(one, ArtifactContender):
-        return int(one.artifact.facts["max_positions"])
-    config = skeleton(one.known).config
-    return int(config.max_position_embeddings)
-
-
-def _tokens(field: Field, measure: Measure | None) -> Tokens:
-    """What is run: a part of the text, or token ids that every model here has."""
-    if isinstance(measure, TextPerplexity):
-        return measure.windows
-    known = [_vocabulary(one) for one in field.models.values()]
-    least = min((one for one in known if one is not None), default=_FEW_TOKENS)
-    generator = np.random.default_rng(field.settings.seed)
-    return generator.integers(least // 4, least, (32, 512), dtype=np.int64)
-
-
-def _vocabulary(one: Contender) -> int | None:
-    return None if one.source is None else int(skeleton(one.source).config.vocab_size)
-
-
-def _quality(field: Field, measure: Measure, observer: Observer) -> tuple[Metrics, list[str]]:
-    same, notes = _comparable(field, measure)
-    chosen = {key: one for (key, one), fits in zip(field.models.items(), same, strict=True) if fits}
-    observer.expect(len(chosen) * measure.steps)
-    conditions, found = field.conditions(), dict[str, Metrics]()
-    for key, one in chosen.items():
-        threads = field.settings.threads
-        with one.open(field.device, threads=threads, capacity=measure.longest) as runner:
-            found[key] = measure.scores(runner, conditions[key], observer)
-    scores = dict.fromkeys(score for one in found.values() for score in one)
-    metrics = {
-        f"quality.{score}.{key}": one[score] for score in scores for key, one in found.items()
-    }
-    return metrics, notes
-
-
-def _comparable(field: Field, measure: Measure) -> tuple[list[bool], list[str]]:
-    """Whose quality is measured, and why that of others is not."""
-    models = list(field.models.values())
-    same, notes = alike(models)
-    if field.first.kind == "encoder":
-        fit, more = same_task(models, measure.longest)
-        same, notes = [a and b for a, b in zip(same, fit, strict=True)], notes + more
-    return same, notes
 
 
 def _memory(field: Field) -> Metrics:
