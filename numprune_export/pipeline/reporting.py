@@ -16,7 +16,7 @@ from numprune_export.pipeline.score_spread import score_spread
 from numprune_export.pipeline.sizes import time_metrics
 from numprune_export.pipeline.subject import Subject
 from numprune_export.provenance.licence import licence_of
-from numprune_export.provenance.publishing import publish_card
+from numprune_export.provenance.publishing import publish_card, publish_sbom
 from numprune_export.recipe import Recipe
 from numprune_export.report.environment import describe
 from numprune_export.report.html import page
@@ -86,7 +86,9 @@ def report_of(
 
 def write(report: Report, folder: RunFolder, dense: Dense) -> None:
     """In all its forms, the model card first."""
-    publish_card(folder, report, licence_of(dense.source))
+    licence = licence_of(dense.source)
+    publish_card(folder, report, licence)
+    publish_sbom(folder, report, licence)
     folder.write("report.json", to_json(report))
     folder.write("report.md", render(report))
     folder.write("report.html", page.render(report))

@@ -1,33 +1,73 @@
-"""Put the card into a finished run's model folder, and the card's hash into its manifest."""
+"""Put what is told of a finished run into its model folder, and the hash of that into the manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from numprune_export.checkpoint import manifest
-from numprune_export.provenance import card
+from numprune_export.checkpoint.manifest import Manifest
+from numprune_export.provenance import card, sbom
+from numprune_export.provenance.record import Provenance
 from numprune_export.report.schema import Report
 from numprune_export.run_folder import MODEL, RunFolder
 
 
 def publish_card(folder: RunFolder, report: Report, licence: Mapping[str, str]) -> None:
-    """Write README.md, unless it says this already.
-
-    Killed at any moment, the folder still loads: the manifest forgets an old card before it changes
-    and names the new one after it is there.
-    """
+    """Write README.md, unless it says this already."""
     model = folder.path / MODEL
     text = card.render(report, card.read_config(model), licence)
     place, before = model / card.NAME, manifest.read(model)
     if card.NAME in before.files and place.is_file() and place.read_text(encoding="utf-8") == text:
         return
-    others = {name: entry for name, entry in before.files.items() if name != card.NAME}
-    if len(others) < len(before.files):
-        without = before.model_copy(update={"files": others}).sealed()
+    _publish(folder, card.NAME, text, before)
+
+
+def publish_sbom(folder: RunFolder, report: Report, licence: Mapping[str, str]) -> None:
+    """Write the bill of materials, unless it agrees with the folder already; the manifest says
+    whether there is one."""
+    model = folder.path / MODEL
+    before, place = manifest.read(model), model / sbom.NAME
+    there = sbom.NAME in before.files and place.is_file()
+    if there and not list(sbom.differences(place.read_text(encoding="utf-8"), before)):
+        return
+    why = sbom.why_not()
+    if why is not None:
+        if there:
+            before = _forget(folder, sbom.NAME, before)
+            place.unlink()
+        told = _told(before, sbom=why)
+        if told != before:
+            folder.write(f"{MODEL}/{manifest.NAME}", told.text())
+        return
+    told = _told(_without(before, sbom.NAME), sbom=sbom.NAME)
+    text = sbom.render(report.recipe_name, told, Provenance.of(told, model), licence)
+    _publish(folder, sbom.NAME, text, before, sbom=sbom.NAME)
+
+
+def _publish(folder: RunFolder, name: str, text: str, before: Manifest, **told: Any) -> None:
+    """Killed at any moment, the folder still loads: the manifest forgets an old file before it
+    changes and names the new one after it is there."""
+    others = _forget(folder, name, before)
+    folder.write(f"{MODEL}/{name}", text)
+    entry = manifest.Entry.of(folder.path / MODEL / name)
+    files = dict(sorted({**others.files, name: entry}.items()))
+    after = _told(others.model_copy(update={"files": files}), **told)
+    folder.write(f"{MODEL}/{manifest.NAME}", after.text())
+
+
+def _forget(folder: RunFolder, name: str, before: Manifest) -> Manifest:
+    without = _without(before, name)
+    if len(without.files) < len(before.files):
         folder.write(f"{MODEL}/{manifest.NAME}", without.text())
-    folder.write(f"{MODEL}/{card.NAME}", text)
-    entry = manifest.Entry.of(place)
-    files = dict(sorted({**others, card.NAME: entry}.items()))
-    folder.write(
-        f"{MODEL}/{manifest.NAME}", before.model_copy(update={"files": files}).sealed().text()
-    )
+    return without
+
+
+def _without(content: Manifest, name: str) -> Manifest:
+    files = {one: entry for one, entry in content.files.items() if one != name}
+    return content.model_copy(update={"files": files}).sealed()
+
+
+def _told(content: Manifest, **told: Any) -> Manifest:
+    provenance = {**(content.provenance or {}), **told}
+    return content.model_copy(update={"provenance": provenance}).sealed()

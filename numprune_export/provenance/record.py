@@ -48,6 +48,8 @@ class Provenance(Strict):
     """Of a pruned model and what was exported from it: weight file to sha256."""
     key: str
     """Of the stage that made it: a hash of all it depends on."""
+    sbom: str | None = None
+    """Of a pruned model: the file with its bill of materials, or why there is none."""
     told_later: bool = False
     """An earlier run made this and did not tell; code and environment are of the run that wrote this."""
 

@@ -12,6 +12,7 @@ from numprune_export.artifact import Artifact
 from numprune_export.checkpoint import manifest
 from numprune_export.checkpoint.manifest import Difference
 from numprune_export.errors import InputError, NumpruneError
+from numprune_export.provenance import sbom
 from numprune_export.provenance.record import Provenance, weights_of
 from numprune_export.provenance.reopening import reload_model, reopen
 from numprune_export.report import store
@@ -65,7 +66,11 @@ def _run(run: Path) -> Iterator[Checked]:
 
 
 def _model(folder: Path, place: str) -> Checked:
-    return _checked(folder, place, reload_model)
+    path, told = folder / sbom.NAME, list[Difference]()
+    if path.is_file():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        told = list(sbom.differences(text, manifest.read(folder)))
+    return _checked(folder, place, reload_model, told)
 
 
 def _artifact(folder: Path, place: str, weights: Mapping[str, str] | None = None) -> Checked:
