@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from numprune_export.cli.options import NewReport, Quiet, Samples, Search, Threads
+
 if TYPE_CHECKING:
     from numprune_export.remeasure.again import Protocol
 
@@ -19,31 +21,15 @@ def bench(
             metavar="RUN|ARTIFACT|MODEL...",
         ),
     ],
-    samples: Annotated[
-        int | None, typer.Option(min=5, help="Timed rounds.", show_default=False)
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads.", show_default=False)
-    ] = None,
+    samples: Samples = None,
+    threads: Threads = None,
     target: Annotated[
         list[str] | None,
         typer.Option(help="Only this target of a run; may be repeated.", show_default=False),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The new report, JSON; its pages lie beside it. [default: report-<UTC time>.json in the run]",
-            show_default=False,
-        ),
-    ] = None,
-    search: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A folder that the recipe's relative paths are looked up in; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    out: NewReport = None,
+    search: Search = None,
+    quiet: Quiet = False,
 ) -> None:
     """Measure latency and memory of finished runs again, by their recipes' protocol.
 

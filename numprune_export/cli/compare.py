@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from numprune_export.cli.options import Quiet, Samples, Search, Threads
+
 
 def compare(
     what: Annotated[
@@ -23,28 +25,18 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=5, help="Timed rounds.", show_default=False)
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads.", show_default=False)
-    ] = None,
+    samples: Samples = None,
+    threads: Threads = None,
     target: Annotated[
         list[str] | None,
         typer.Option(help="Which artifact of a run, by target.", show_default=False),
     ] = None,
-    search: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A folder that the recipe's relative paths are looked up in; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    search: Search = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the JSON here too.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Time models in interleaved rounds, and compare size and quality.
 

@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from numprune_export.cli.interrupts import stopping_once, told_how_to_go_on
+from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
-    target: Annotated[
-        list[str] | None,
-        typer.Option(help="Export to this target instead of the recipe's; may be repeated."),
-    ] = None,
+    recipe: RecipeName,
+    target: ExportTargets = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder. [default: runs/<recipe>]", show_default=False),
@@ -24,10 +22,8 @@ def run(
         list[str] | None,
         typer.Option("--set", help="Change the recipe: `--set keep=0.7`; may be repeated."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Events on stdout, one JSON object a line.")
-    ] = False,
+    quiet: Quiet = False,
+    json: EventStream = False,
 ) -> None:
     """Prune, save, export, validate and measure a model as a recipe says.
 

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from numprune_export.cli.interrupts import stopping_once, told_how_to_go_on
+from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
 
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
+    recipe: RecipeName,
     keep: Annotated[
         str, typer.Option(help="Fractions to keep: `0.9,0.8,0.7`.", show_default=False)
     ],
@@ -25,10 +26,7 @@ def sweep(
         str | None,
         typer.Option(help="How query heads go: `grouped,single`.", show_default=False),
     ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(help="Export to this target instead of the recipe's; may be repeated."),
-    ] = None,
+    target: ExportTargets = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change the recipe of all points; may be repeated."),
@@ -48,10 +46,8 @@ def sweep(
         int | None,
         typer.Option(min=1, help="With --ray, at most so many points at once.", show_default=False),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Events on stdout, one JSON object a line.")
-    ] = False,
+    quiet: Quiet = False,
+    as_json: EventStream = False,
 ) -> None:
     """Run a recipe at several budgets, scores or presets, and show what each trades.
 

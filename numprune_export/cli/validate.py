@@ -7,24 +7,14 @@ from typing import Annotated
 
 import typer
 
+from numprune_export.cli.options import NewReport, Quiet, Search
+
 
 def validate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The new report, JSON; its pages lie beside it. [default: report-<UTC time>.json in the run]",
-            show_default=False,
-        ),
-    ] = None,
-    search: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A folder that the recipe's relative paths are looked up in; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    out: NewReport = None,
+    search: Search = None,
+    quiet: Quiet = False,
 ) -> None:
     """Measure quality and parity of a finished run again, from its own files."""
     from numprune_export.cli.closing import told_where
