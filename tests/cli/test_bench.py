@@ -82,6 +82,16 @@ def test_an_artifact_and_a_model_are_timed_by_themselves(answered, small_run, tm
     assert out.count("prompt_tokens 128") == 1
 
 
+def test_a_run_of_which_nothing_can_run_is_refused(refused, own_run):
+    content = report(own_run / "report.json")
+    content["artifacts"] = {}
+    content["recipe"]["benchmark"]["reference"] = False
+    del content["sha256"]
+    (own_run / "report.json").write_text(json.dumps(content))
+    err = refused(8, "bench", own_run, "--quiet")
+    assert "can run here: it has no artifacts" in err
+
+
 def test_wrong_options_are_refused(refused, small_run):
     assert "has no artifact of target `trt`" in refused(2, "bench", small_run, "--target", "trt")
     assert "`--out` is one file" in refused(2, "bench", small_run, small_run, "--out", "x.json")

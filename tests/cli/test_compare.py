@@ -4,8 +4,10 @@ import json
 import shutil
 
 import pytest
+from transformers import AutoConfig, BertForSequenceClassification
 
 from numprune_export.recipe import builtin_dir
+from numprune_export.remeasure.comparison import _key
 
 FEW = ("--samples", "5", "--quiet")
 
@@ -77,6 +79,35 @@ def test_encoders_are_timed_by_shape(answered, tmp_path):
     found = json.loads(out)
     assert "latency.B.forward.b8.l64.speedup" in found["metrics"]
     assert "quality is not measured" in found["notes"][0]
+
+
+def test_a_run_whose_dense_model_is_another_one_now_is_refused(refused, own_run, tmp_path):
+    config = tmp_path / "dense" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    err = refused(10, "compare", own_run, own_run / "artifacts" / "onnx" / "dense", *FEW)
+    assert "the dense model found now" in err
+
+
+def test_shapes_longer_than_a_model_takes_are_left_out(answered, tmp_path):
+    config = AutoConfig.from_pretrained(builtin_dir() / "tiny-bert", max_position_embeddings=64)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "short")
+    code, out, err = answered("compare", builtin_dir() / "tiny-bert", "short", *FEW, "--json")
+    assert code == 0, err
+    timed = json.loads(out)["metrics"]
+    assert "latency.B.forward.b1.l64.speedup" in timed
+    assert not [name for name in timed if ".l128." in name]
+
+
+def test_the_protocol_of_the_command_line_is_followed(answered, small_run):
+    arguments = ("--samples", "6", "--threads", "2", "--quiet", "--json")
+    code, out, err = answered("compare", small_run, small_run, *arguments)
+    assert code == 0, err
+    one = json.loads(out)["metrics"]["latency.B.decode.speedup"]
+    assert (one["samples"], one["conditions"]["threads"]) == (6, 2)
+
+
+def test_keys_go_on_after_the_alphabet():
+    assert [_key(number) for number in (0, 25, 26, 53)] == ["A", "Z", "A1", "B2"]
 
 
 def test_one_alone_or_an_unreadable_text_is_refused(refused, small_run):

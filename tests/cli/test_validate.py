@@ -49,9 +49,20 @@ def test_without_the_dense_model_the_rest_is_measured_and_it_says_so(answered, o
     assert "| dense" not in out
     before, after = metrics(own_run / "report.json"), metrics(tmp_path / "again.json")
     assert "quality.perplexity.dense" not in after
+    assert of_kinds(after, ("size",)) == of_kinds(before, ("size",)), "carried over"
     for name in ("quality.perplexity.pruned", "quality.perplexity.onnx"):
         assert after[name]["value"] == pytest.approx(before[name]["value"])
     assert "dense model" in json.loads((tmp_path / "again.json").read_text())["not_run"]
+
+
+def test_a_folder_named_by_search_comes_before_the_working_folder(answered, own_run, tmp_path):
+    shutil.copytree(tmp_path / "dense", tmp_path / "elsewhere" / "dense")
+    config = tmp_path / "dense" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    arguments = ("--search", "elsewhere", "--out", "again.json", "--quiet")
+    code, _, err = answered("validate", own_run, *arguments)
+    assert code == 0, err
+    assert of_kinds(metrics(tmp_path / "again.json")) == of_kinds(metrics(own_run / "report.json"))
 
 
 def test_another_dense_model_is_refused(refused, own_run, tmp_path):
