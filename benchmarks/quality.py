@@ -34,8 +34,7 @@ from numprune_export.family import RotaryDecoder
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.pruning import compensated, rounds_of
-from numprune_export.pipeline.self_calibration import extended
+from numprune_export.pipeline.pruning import compensated, planned
 from numprune_export.products import products
 from numprune_export.progress import Silent
 from numprune_export.recipe import Recipe, load, locate
@@ -65,13 +64,16 @@ METHODS: dict[str, dict[str, Any]] = {
     "paper-numerical": {"method": "paper-numerical"},
     "fast": {"method": "fast"},
     "best": {"method": "best", "self_calibration": 0},
-    "best, 16 windows of its own": {"method": "best", "self_calibration": 16},
+    "best, 32 windows of its own": {"method": "best", "self_calibration": 32},
 }  # fmt: skip
 ABLATIONS: dict[str, dict[str, Any]] = {
     "best, KV heads whole": {"query_heads": "grouped"},
     "best, one round": {"rounds": 1},
     "best, two rounds": {"rounds": 2},
-    "best, 16 windows of its own": {"self_calibration": 16},
+    "best, 32 windows of its own": {"self_calibration": 32},
+    "best, all on 32 windows of its own too": {
+        "self_calibration": {"sequences": 32, "used_for": "all"}
+    },
     "best, attention counts 1x": {"allocate": {"method": "curves", "attention": 1.0}},
     "best, no Fisher (plain OBS)": {"score": {"method": "fisher_obs", "metric": "identity"}},
     "best, raw moments, no bias": {
@@ -160,15 +162,13 @@ class Bench:
         wall, used = time.perf_counter(), time.process_time()
         with open_folder(self.folder / f"seed{seed}") as run_folder, peak_memory() as peak:
             context = Context(recipe, run_folder, Silent())
-            calibrated, written = extended(context, subject, dense)
-            rounds = list(rounds_of(context, calibrated, dense))
+            plans = planned(context, subject, dense)
             with products(recipe.products):
-                small = compensated(context, calibrated, dense, rounds)
+                small = compensated(context, dense, plans)
             seconds = time.perf_counter() - wall, time.process_time() - used
-            plan = rounds[-1].plan
-            stages = [*written, *(stage for one in rounds for stage in one.stages)]
-            found = any(stage.resumed for stage in stages)
-        return Row(name, keep, seed, plan.keep, self.perplexities(small), *seconds, peak[0], found)
+            found = any(stage.resumed for stage in plans.stages)
+        kept, texts = plans.plan.keep, self.perplexities(small)
+        return Row(name, keep, seed, kept, texts, *seconds, peak[0], found)
 
 
 def rows(

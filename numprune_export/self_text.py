@@ -7,32 +7,54 @@ Williams et al. 2024, arXiv:2410.17170, for calibration of quantisation and prun
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor
 from transformers import StaticCache
 
 from numprune_export.blocks import Tick
 from numprune_export.corpus import Windows
 from numprune_export.errors import NumericalError
+from numprune_export.strict import Strict
 
 ROWS = 32
 """Texts written at once: more cost more memory, and hardly less time."""
 
 
+class SelfCalibration(Strict):
+    """How much text, how bold, and what it is for."""
+
+    sequences: NonNegativeInt = 0
+    """Windows that the dense model writes, as long as the calibration's own."""
+    temperature: PositiveFloat = 0.7
+    """Of the sampling. At 1 a small model soon writes what nobody would."""
+    used_for: Literal["compensation", "all"] = "compensation"
+    """`compensation`: what stays is chosen on the calibration's own text, and only the repair of what
+    stays reads the model's too. `all`: statistics, gradients and scores as well."""
+
+
 def write(
-    model: Any, starts: NDArray[np.int64], *, sequences: int, tokens: int, seed: int, tick: Tick
+    model: Any,
+    starts: NDArray[np.int64],
+    *,
+    sequences: int,
+    tokens: int,
+    temperature: float,
+    seed: int,
+    tick: Tick,
 ) -> Windows:
-    """Full windows, sampled at temperature 1; the same for equal seeds on one machine.
+    """Full sampled windows; the same for equal seeds on one machine.
 
     Args:
         model: A causal language model.
         starts: Token ids that a text may start with, one drawn for each.
         sequences: Texts.
         tokens: Of each. An end of text is a token as any other: what comes after it is a new one.
+        temperature: Divides the logits.
         seed: Of the samples.
         tick: Counts tokens of `ROWS` texts, or of what is left of them.
 
@@ -44,7 +66,7 @@ def write(
         torch.randint(len(starts), (sequences, 1), generator=generator)
     ]
     parts = [
-        _continued(model, drawn[first : first + ROWS], tokens, generator, tick)
+        _continued(model, drawn[first : first + ROWS], tokens, temperature, generator, tick)
         for first in range(0, sequences, ROWS)
     ]
     found = torch.cat(parts).numpy()
@@ -53,7 +75,12 @@ def write(
 
 @torch.inference_mode()
 def _continued(
-    model: Any, rows: Tensor, tokens: int, generator: torch.Generator, tick: Tick
+    model: Any,
+    rows: Tensor,
+    tokens: int,
+    temperature: float,
+    generator: torch.Generator,
+    tick: Tick,
 ) -> Tensor:
     # A cache that grows is copied at every step, which takes a third of the time.
     past, written = StaticCache(config=model.config, max_cache_len=tokens), [rows]
@@ -67,7 +94,8 @@ def _continued(
                 "the model's logits are not finite where it writes its own calibration text",
                 hint="check the checkpoint, or give `self_calibration: 0`",
             )
-        written.append(torch.multinomial(logits.softmax(-1), 1, generator=generator))
+        sure = (logits / temperature).softmax(-1)
+        written.append(torch.multinomial(sure, 1, generator=generator))
         tick(1)
     return torch.cat(written, dim=1)
 

@@ -13,7 +13,8 @@ STARTS = np.arange(3, 20, dtype=np.int64)
 
 
 def written(model, **changes):
-    settings = {"sequences": 5, "tokens": 12, "seed": 3, "tick": lambda _: None} | changes
+    settings = {"sequences": 5, "tokens": 12, "temperature": 1.0, "seed": 3} | changes
+    settings.setdefault("tick", lambda _: None)
     return self_text.write(model, STARTS, **settings)
 
 
@@ -49,14 +50,16 @@ def test_batches_are_ticked_token_by_token(monkeypatch):
     assert sum(ticks) == 3 * 11
 
 
-def test_frequencies_are_the_models_own():
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_frequencies_are_the_models_own_at_that_temperature(temperature):
     model = tiny()
     with torch.inference_mode():
         start = torch.tensor([[STARTS[0]]])
-        wanted = model(input_ids=start).logits[0, -1].softmax(-1).numpy()
+        wanted = (model(input_ids=start).logits[0, -1] / temperature).softmax(-1).numpy()
     found = self_text.write(
-        model, STARTS[:1], sequences=4000, tokens=2, seed=0, tick=lambda _: None
-    ).tokens[:, 1]
+        model, STARTS[:1],
+        sequences=4000, tokens=2, temperature=temperature, seed=0, tick=lambda _: None,
+    ).tokens[:, 1]  # fmt: skip
     counts = np.bincount(found, minlength=len(wanted)) / 4000
     assert np.abs(counts - wanted).max() < 4 * np.sqrt(wanted.max() / 4000)
 

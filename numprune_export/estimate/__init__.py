@@ -10,7 +10,6 @@ memory          what is resident at each stage's peak
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -26,7 +25,11 @@ from numprune_export.estimate.shapes import shapes_of
 from numprune_export.estimate.stages import Job
 from numprune_export.estimate.texts import texts_of
 from numprune_export.family import Family, RotaryDecoder
-from numprune_export.pipeline.calibrated import reads_moments
+from numprune_export.pipeline.calibrated import (
+    reads_moments,
+    repairs_at_once,
+    repairs_on_more_text,
+)
 from numprune_export.products import products
 from numprune_export.recipe import Recipe
 from numprune_export.recipe.schema import timing_of
@@ -50,7 +53,6 @@ def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple
     model = skeleton(source)
     built = clock.now() - start
     texts = texts_of(recipe.calibration, search)
-    texts = replace(texts, sequences=texts.sequences + recipe.self_calibration)
     return Job(recipe, shapes_of(model, family, itemsize), texts, source.kind == "gguf"), built
 
 
@@ -92,6 +94,8 @@ def _disk(job: Job) -> dict[str, float]:
     statistics = sum(squares) if fisher else 0.0
     if reads_moments(recipe):
         statistics += sum(4.0 * site.width**2 for one in (shapes, *rounds) for site in one.sites)
+    if repairs_at_once(recipe) and repairs_on_more_text(recipe):
+        statistics += sum(4.0 * site.width**2 for site in shapes.sites)
     small = shapes.shrunk(recipe.keep)
     artifacts = len(recipe.targets) * float(shapes.bytes + small.bytes)
     return {"statistics": statistics, "model": float(small.bytes), "artifacts": artifacts}
@@ -106,6 +110,8 @@ def _assumptions(job: Job) -> tuple[str, ...]:
         "the run folder is on a disk as fast as the folder for temporary files",
         "reading the text, and what comes after pruning, is not in it",
     ]
+    if recipe.self_calibration.sequences:
+        found.insert(1, f"{recipe.self_calibration.sequences} more that the model writes")
     if timing_of(recipe.allocate) is not None:
         found.append(
             "a budget in milliseconds times the model's parts before it plans: that is not in it"

@@ -17,7 +17,11 @@ from numprune_export.estimate.work import Work, total
 from numprune_export.fisher.budget import Search
 from numprune_export.fisher.latency_budget import LatencyBudget
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
-from numprune_export.pipeline.calibrated import reads_moments
+from numprune_export.pipeline.calibrated import (
+    reads_moments,
+    repairs_at_once,
+    repairs_on_more_text,
+)
 from numprune_export.pipeline.decoders import DIVERGENCE_SEQUENCES, PROOF_TOKENS
 from numprune_export.pipeline.encoders import DIVERGENCE_EXAMPLES
 from numprune_export.recipe import Recipe
@@ -58,11 +62,24 @@ class Job:
     texts: Texts
     gguf: bool
 
+    @property
+    def repaired_on(self) -> Texts:
+        """The recipe's own and what the model writes."""
+        count = self.texts.sequences + self.recipe.self_calibration.sequences
+        return replace(self.texts, sequences=count)
+
+    @property
+    def chosen_on(self) -> Texts:
+        return self.texts if repairs_on_more_text(self.recipe) else self.repaired_on
+
     def steps(self) -> tuple[Step, ...]:
         """In the order of a run."""
         found: list[Step] = [self._read(), *self._written()]
         for number in range(1, self.recipe.rounds + 1):
             found += self._round(number)
+        if repairs_at_once(self.recipe) and repairs_on_more_text(self.recipe):
+            more, held = self._calibrate(self.shapes, self.repaired_on), float(self.shapes.bytes)
+            found.append(Step("calibrate-repair", more.work, held + more.memory, more.kernels))
         found.append(self._prune())
         ended, kept = Work({"stages": 1.0}), self.recipe.products
         compiled = accumulate(one.kernels for one in found)
@@ -81,7 +98,7 @@ class Job:
 
     def _written(self) -> Iterator[Step]:
         """Text of the model's own, a token at a time for all texts of a batch."""
-        count, shapes = self.recipe.self_calibration, self.shapes
+        count, shapes = self.recipe.self_calibration.sequences, self.shapes
         if not count or not shapes.causal:
             return
         own = Texts(count, self.texts.length, self_text.ROWS, "")
@@ -105,7 +122,8 @@ class Job:
         made = self._one_shot(self.shapes, after) if number > 1 else Work({})
         held = float(self.shapes.bytes) + (start.bytes if number > 1 else 0)
         text = memory.TEXT * self.texts.bytes if number == 1 else 0.0
-        learned = (("calibrate", self._calibrate(start)), ("gradients", self._gradients(start)))
+        moments = self._calibrate(start, self.chosen_on) if reads_moments(recipe) else None
+        learned = (("calibrate", moments), ("gradients", self._gradients(start)))
         for name, one in learned:
             if one is not None:
                 need = held + text + one.memory
@@ -115,11 +133,7 @@ class Job:
         suffix, allocate = "" if last else f"-{number}", self._allocate(start, after)
         yield Step(f"allocate{suffix}", allocate.work, held + allocate.memory, allocate.kernels)
 
-    def _calibrate(self, start: Shapes) -> Step | None:
-        """None: nothing reads moments."""
-        if not reads_moments(self.recipe):
-            return None
-        texts = self.texts
+    def _calibrate(self, start: Shapes, texts: Texts) -> Step:
         work = total(passes.forward(start, block, texts) for block in start.blocks)
         work += total(passes.gram(one, texts) for one in start.sites)
         written = sum(solves.statistics_bytes(one, fisher=False) for one in start.sites)
@@ -130,7 +144,7 @@ class Job:
 
     def _gradients(self, start: Shapes) -> Step | None:
         """None: the score needs none."""
-        texts, score = self.texts, self.recipe.score
+        texts, score = self.chosen_on, self.recipe.score
         if reads_output_fisher(score):
             count = score.sequences or (WINDOWS if start.causal else texts.sequences)
             few = texts.first(count)
@@ -167,8 +181,8 @@ class Job:
 
     def _tried(self) -> Texts:
         if self.shapes.causal:
-            return self.texts.first(DIVERGENCE_SEQUENCES, batch=1)
-        return self.texts.first(DIVERGENCE_EXAMPLES)
+            return self.chosen_on.first(DIVERGENCE_SEQUENCES, batch=1)
+        return self.chosen_on.first(DIVERGENCE_EXAMPLES)
 
     def _one_shot(self, start: Shapes, keep: float) -> Work:
         """Every site refitted from statistics on disk."""
@@ -197,7 +211,7 @@ class Job:
         )
 
     def _repair(self, small: Shapes) -> Step:
-        repair, dense, texts = self.recipe.compensate, self.shapes, self.texts
+        repair, dense, texts = self.recipe.compensate, self.shapes, self.repaired_on
         hidden = memory.hidden_states(dense, texts) + memory.activations(dense, texts)
         if isinstance(repair, ScalarTuning | Refit):
             work = _tuning(dense, small, texts, repair)

@@ -22,13 +22,25 @@ from numprune_export.score.random import Random
 
 def reads_moments(recipe: Recipe) -> bool:
     """Whether any step asks for moments of the starting model's activations."""
-    repair, settings = recipe.compensate, recipe.allocate
+    settings = recipe.allocate
     return (
         not isinstance(recipe.score, Fisher | Magnitude | Random)
-        or (isinstance(repair, ClosedForm | Bias) and repair.order == "one_shot")
+        or (repairs_at_once(recipe) and not repairs_on_more_text(recipe))
         or (isinstance(settings, Curves) and len(settings.candidates) > 1)
         or recipe.rounds > 1
     )
+
+
+def repairs_at_once(recipe: Recipe) -> bool:
+    """Whether the repair reads moments of the dense model."""
+    repair = recipe.compensate
+    return isinstance(repair, ClosedForm | Bias) and repair.order == "one_shot"
+
+
+def repairs_on_more_text(recipe: Recipe) -> bool:
+    """Whether the repair reads text that the choice of units does not."""
+    settings = recipe.self_calibration
+    return settings.sequences > 0 and settings.used_for == "compensation"
 
 
 @dataclass(frozen=True)

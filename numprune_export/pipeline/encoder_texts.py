@@ -64,7 +64,7 @@ def _labelled(recipe: Recipe, model_type: str) -> tuple[LabelledData, LabelledDa
             f"`{model_type}` has a task head, which plain text cannot measure",
             hint="give labelled examples under `calibration.files` and `evaluation.files`",
         )
-    if recipe.self_calibration:
+    if recipe.self_calibration.sequences:
         raise RecipeError(
             f"`self_calibration` is for language models, and `{model_type}` is none",
             hint="leave it out",

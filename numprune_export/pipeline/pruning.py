@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,11 @@ from numprune_export.family import Family
 from numprune_export.fisher.tuning import tune
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.metric import Metrics
-from numprune_export.pipeline.calibrated import Calibrated
+from numprune_export.pipeline.calibrated import (
+    Calibrated,
+    repairs_at_once,
+    repairs_on_more_text,
+)
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.planning import read_budget
@@ -46,16 +49,43 @@ class Pruned:
     that were tried out."""
 
 
+@dataclass(frozen=True)
+class Planned:
+    """All rounds up to the plan, and what the repair after them reads."""
+
+    rounds: tuple[Round, ...]
+    subject: Subject
+    """Its calibration text is that of the repair."""
+    calibrated: Calibrated
+    """Of the dense model; moments are of the repair's text where the repair reads any."""
+    stages: tuple[Stage, ...]
+
+    @property
+    def plan(self) -> Plan:
+        return self.rounds[-1].plan
+
+
 def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Pruned:
     """Calibrate, score and allocate, round by round; then compensate and rewrite."""
-    subject, written = extended(context, subject, dense)
-    rounds = list(rounds_of(context, subject, dense))
-    last = rounds[-1]
-    repaired = partial(compensated, context, subject, dense, rounds)
-    checkpoint = _prune(context, subject, dense, rounds, repaired)
-    stages = (*written, *(stage for one in rounds for stage in one.stages), checkpoint)
+    found = planned(context, subject, dense)
+    checkpoint = _prune(context, dense, found)
+    last, scored = found.rounds[-1], found.rounds[0].scored
     budget = read_budget(last.allocated.folder)
-    return Pruned(checkpoint, last.plan, stages, rounds[0].scored, budget)
+    return Pruned(checkpoint, found.plan, (*found.stages, checkpoint), scored, budget)
+
+
+def planned(context: Context, subject: Subject, dense: Dense) -> Planned:
+    """Every stage before the repair."""
+    recipe = context.recipe
+    text, written = extended(context, subject, dense)
+    apart = repairs_on_more_text(recipe)
+    rounds = tuple(rounds_of(context, subject if apart else text, dense))
+    stages = (*written, *(stage for one in rounds for stage in one.stages))
+    calibrated = rounds[0].calibrated
+    if apart and repairs_at_once(recipe):
+        calibrated = rounds[0].moments_on(text.calibration)
+        stages += calibrated.stages
+    return Planned(rounds, text, calibrated, stages)
 
 
 def rounds_of(context: Context, subject: Subject, dense: Dense) -> Iterator[Round]:
@@ -69,18 +99,12 @@ def rounds_of(context: Context, subject: Subject, dense: Dense) -> Iterator[Roun
             start = one.rest()
 
 
-def _prune(
-    context: Context,
-    subject: Subject,
-    dense: Dense,
-    rounds: Sequence[Round],
-    repaired: Callable[[], Any],
-) -> Stage:
-    recipe, last = context.recipe, rounds[-1]
+def _prune(context: Context, dense: Dense, found: Planned) -> Stage:
+    recipe, subject = context.recipe, found.subject
 
     def make(folder: Path) -> None:
         with products(recipe.products):
-            small = repaired()
+            small = compensated(context, dense, found)
         save(
             small,
             dense.loaded.tokenizer,
@@ -98,9 +122,9 @@ def _prune(
 
     # The plan itself too: its file may have been edited since it was made.
     inputs = [
-        last.allocated.key,
+        found.rounds[-1].allocated.key,
         windows_key(subject.calibration),
-        last.plan.to_json(),
+        found.plan.to_json(),
         recipe.compensate.model_dump(),
         recipe.products,
         subject.calibration_batch,
@@ -108,14 +132,14 @@ def _prune(
     return context.stage("prune", "model", inputs, make)
 
 
-def compensated(context: Context, subject: Subject, dense: Dense, rounds: Sequence[Round]) -> Any:
-    """The dense model with what the plan keeps; its own statistics are those of the first round."""
-    recipe, model, family = context.recipe, dense.model, dense.family
-    repair, plan, calibrated = recipe.compensate, rounds[-1].plan, rounds[0].calibrated
+def compensated(context: Context, dense: Dense, found: Planned) -> Any:
+    """The dense model with what the plan keeps, repaired."""
+    model, family, subject = dense.model, dense.family, found.subject
+    repair, plan, calibrated = context.recipe.compensate, found.plan, found.calibrated
     if isinstance(repair, ScalarTuning | Refit):
         teacher = dense.model
         if repair.teacher == "assistant":
-            teacher = _cut_only(dense, rounds[0].planning.assistant(), calibrated)
+            teacher = _cut_only(dense, found.rounds[0].planning.assistant(), calibrated)
         return _tuned(context, subject, _cut_only(dense, plan, calibrated), teacher, family, repair)
     if repair.order == "sequential":
         windows = subject.calibration
@@ -159,7 +183,7 @@ def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, An
             "keep": recipe.keep,
             "query_heads": recipe.query_heads,
             "rounds": recipe.rounds,
-            "self_calibration": recipe.self_calibration,
+            "self_calibration": recipe.self_calibration.model_dump(),
             "score": recipe.score.model_dump(),
             "allocate": recipe.allocate.model_dump(),
             "compensate": recipe.compensate.model_dump(),

@@ -42,16 +42,19 @@ class Round:
     def calibrated(self) -> Calibrated:
         """Whatever the recipe needs of statistics of the starting model, and of gradients."""
         subject, windows = self.subject, self.subject.calibration
-        inputs = [self.start.key, windows_key(windows), subject.calibration_batch]
         statistics = None
         if reads_moments(self.context.recipe):
-            statistics = self._learned("calibrate", "statistics", inputs, self._write_statistics)
+            statistics = self._moments("calibrate", "statistics", windows)
         if subject.gradients_key is None:
             return Calibrated(statistics, None)
-        inputs.append(subject.gradients_key)
+        inputs = [*self._calibrated_on(windows), subject.gradients_key]
         return Calibrated(
             statistics, self._learned("gradients", "gradients", inputs, self._write_gradients)
         )
+
+    def moments_on(self, windows: Windows) -> Calibrated:
+        """Statistics of the starting model on other text, for its repair."""
+        return Calibrated(self._moments("calibrate-repair", "repair_statistics", windows), None)
 
     @cached_property
     def scored(self) -> Stage:
@@ -105,6 +108,13 @@ class Round:
         key = key_of(self.allocated.key, self.plan.to_json(), repair)
         return Start(self.start.dense, key, self.plan, make)
 
+    def _calibrated_on(self, windows: Windows) -> list[Any]:
+        return [self.start.key, windows_key(windows), self.subject.calibration_batch]
+
+    def _moments(self, name: str, place: str, windows: Windows) -> Stage:
+        inputs, make = self._calibrated_on(windows), partial(self._write_statistics, windows)
+        return self._learned(name, place, inputs, make)
+
     def _learned(self, name: str, place: str, inputs: list[Any], make: Any) -> Stage:
         """A stage that says nothing of the budget; that of the dense model serves other recipes."""
         suffix = "" if self.number == 1 else f"-{self.number}"
@@ -122,9 +132,8 @@ class Round:
 
         return self.context.stage(name, place, [*inputs, precision], quickly, shared=shared)
 
-    def _write_statistics(self, folder: Path) -> None:
-        model, family = self.start.model, self.start.family
-        windows, observer = self.subject.calibration, self.context.observer
+    def _write_statistics(self, windows: Windows, folder: Path) -> None:
+        model, family, observer = self.start.model, self.start.family, self.context.observer
         self._require_space(statistics_folder.size_bytes(self.start.sites))
         batch, tick = self.subject.calibration_batch, observer.advance
         observer.expect(len(family.block_list(model)) * len(windows.tokens))

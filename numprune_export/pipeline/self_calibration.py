@@ -21,8 +21,8 @@ def extended(context: Context, subject: Subject, dense: Dense) -> tuple[Subject,
 
     The subject itself where the recipe asks for none.
     """
-    recipe = context.recipe
-    if not recipe.self_calibration:
+    recipe, settings = context.recipe, context.recipe.self_calibration
+    if not settings.sequences:
         return subject, ()
     tokenizer = dense.tokenizer
     assert isinstance(subject, DecoderSubject)  # the others refuse such a recipe
@@ -32,16 +32,16 @@ def extended(context: Context, subject: Subject, dense: Dense) -> tuple[Subject,
     tokens, seed = subject.calibration.tokens.shape[1], recipe.calibration.seed
 
     def make(folder: Path) -> None:
-        batches = -(-recipe.self_calibration // self_text.ROWS)
+        batches = -(-settings.sequences // self_text.ROWS)
         context.observer.expect(batches * (tokens - 1))
         with products(recipe.products):
             written = self_text.write(
-                dense.model, starts, sequences=recipe.self_calibration, tokens=tokens, seed=seed,
-                tick=context.observer.advance,
+                dense.model, starts, sequences=settings.sequences, tokens=tokens,
+                temperature=settings.temperature, seed=seed, tick=context.observer.advance,
             )  # fmt: skip
         statistics_folder.write_windows(folder, written)
 
-    inputs = [dense.key, recipe.self_calibration, tokens, seed, recipe.products]
+    inputs = [dense.key, settings.sequences, settings.temperature, tokens, seed, recipe.products]
     inputs += [torch.__version__, len(starts)]
     stage = context.stage("write-text", "self_text", inputs, make, shared=True)
     written = statistics_folder.read_windows(stage.folder)

@@ -12,7 +12,6 @@ from pydantic import (
     Discriminator,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Tag,
@@ -34,6 +33,7 @@ from numprune_export.recipe.presets import Preset, merged
 from numprune_export.score import Score
 from numprune_export.score.fisher_obs import FisherObs
 from numprune_export.score.wanda import Wanda
+from numprune_export.self_text import SelfCalibration
 from numprune_export.strict import Strict
 from numprune_export.tasks.labelled import LabelledData
 from numprune_export.timing import Timing
@@ -45,6 +45,15 @@ DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
 def _named(key: str) -> BeforeValidator:
     """Let a lone string stand for a section with one key: `score: wanda`."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def _counted(key: str) -> BeforeValidator:
+    """Let a lone number stand for a section: `self_calibration: 32`."""
+    return BeforeValidator(
+        lambda value: (
+            {key: value} if isinstance(value, int) and not isinstance(value, bool) else value
+        )
+    )
 
 
 class Model(Strict):
@@ -173,9 +182,9 @@ class Recipe(Strict):
     calibration: Texts
     """What scores and compensation are computed on: plain text for a language model, labelled
     examples (`files`) for a model with a task head."""
-    self_calibration: NonNegativeInt = 0
-    """Of a language model: further calibration windows, as long as the others, which the dense model
-    writes itself. What is kept then serves other kinds of text much better, and the calibration's own
+    self_calibration: Annotated[SelfCalibration, _counted("sequences")] = SelfCalibration()
+    """Of a language model: further calibration text that the dense model writes itself; a lone number
+    is its `sequences`. Other kinds of text are served much better then, and the calibration's own
     kind a little worse."""
     score: Annotated[Score, _named("method")] = Wanda()
     """What is worth keeping. The default is the one that measured best; see docs/methods.md."""

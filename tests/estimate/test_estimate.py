@@ -59,7 +59,8 @@ def test_text_that_the_model_writes_is_calibrated_on_too(tmp_path, bare):
     path = small_recipe(tmp_path, model=str(bare), self_calibration=16)
     found = table.render(of(path))
     assert "write-text" in found
-    assert "64 calibration sequences, full windows of 64 tokens" in found
+    assert "48 calibration sequences, full windows of 64 tokens" in found
+    assert "16 more that the model writes" in found
 
 
 def test_labelled_texts_are_as_long_as_their_words(tmp_path):

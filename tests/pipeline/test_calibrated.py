@@ -36,6 +36,13 @@ def test_a_repair_by_the_dense_models_own_reads_them(repair):
     assert reads(compensate=repair)
 
 
+@pytest.mark.parametrize(("used_for", "wanted"), [("all", True), ("compensation", False)])
+def test_a_repair_on_more_text_than_the_choice_has_moments_of_its_own(used_for, wanted):
+    more = {"sequences": 4, "used_for": used_for}
+    assert reads(compensate=ONE_SHOT, self_calibration=more) == wanted
+    assert reads(compensate=ONE_SHOT, self_calibration=more | {"sequences": 0})
+
+
 @pytest.mark.parametrize("repair", [SEQUENTIAL, {"method": "bias", "order": "sequential"}])
 def test_a_repair_on_the_pruned_prefix_gathers_its_own(repair):
     assert not reads(compensate=repair)

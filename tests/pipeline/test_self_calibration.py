@@ -1,0 +1,77 @@
+"""Text that the model writes: what reads it, and what does not."""
+
+import json
+
+import pytest
+import torch
+from command import command
+from safetensors.torch import load_file
+from small import small_recipe
+
+from numprune_export.errors import RecipeError
+from numprune_export.recipe import load
+
+ONE_SHOT = {"method": "closed_form", "affine": True, "order": "one_shot"}
+SEQUENTIAL = {"method": "closed_form", "affine": True}
+
+
+def pruned(place, compensate, **own):
+    """The run folder of a small recipe."""
+    recipe = small_recipe(
+        place, keep=0.7, score="wanda", compensate=compensate, self_calibration=own, targets={}
+    )
+    done = command("run", recipe, "--out", place / "run")
+    assert done.code == 0, done.err
+    return place / "run"
+
+
+def consumer(run):
+    return load_file(run / "model" / "model.safetensors")["model.layers.1.mlp.down_proj.weight"]
+
+
+@pytest.mark.parametrize("compensate", [ONE_SHOT, SEQUENTIAL], ids=["one-shot", "sequential"])
+def test_text_for_the_repair_changes_the_weights_and_not_the_choice(compensate, tmp_path):
+    with_it, without = tmp_path / "with", tmp_path / "without"
+    with_it.mkdir(), without.mkdir()
+    more, none = pruned(with_it, compensate, sequences=6), pruned(without, compensate)
+    assert (more / "plan" / "plan.json").read_text() == (none / "plan" / "plan.json").read_text()
+    tokens = [
+        int(load_file(one / "statistics" / "block_001.safetensors")["layers.1.mlp.tokens"])
+        for one in (more, none)
+    ]
+    assert tokens[0] == tokens[1]
+    assert not torch.allclose(consumer(more), consumer(none), atol=1e-6)
+
+
+def test_a_repair_at_once_reads_moments_of_both_texts(tmp_path):
+    run = pruned(tmp_path, ONE_SHOT, sequences=6)
+    own, both = (
+        load_file(run / name / "block_001.safetensors")
+        for name in ("statistics", "repair_statistics")
+    )
+    calibration = load(tmp_path / "small.yaml").calibration
+    added = 6 * calibration.tokens_per_sequence
+    assert both["layers.1.mlp.tokens"] == own["layers.1.mlp.tokens"] + added
+    assert "calibrate-repair: made" in (run / "log").read_text()
+
+
+def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
+    run = pruned(tmp_path, SEQUENTIAL, sequences=6)
+    before = (run / "log").read_text()
+    done = command("run", tmp_path / "small.yaml", "--out", run, "--set", "self_calibration=3")
+    assert done.code == 0, done.err
+    log = (run / "log").read_text()[len(before) :]
+    assert all(f" {name}: found" in log for name in ("calibrate", "score", "allocate"))
+    assert all(f" {name}: made" in log for name in ("write-text", "prune"))
+    method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
+    assert method["self_calibration"] == {
+        "sequences": 3, "temperature": 0.7, "used_for": "compensation",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "own", [-1, {"sequences": 4, "temperature": 0}, {"used_for": "scores"}, {"windows": 4}]
+)
+def test_other_amounts_are_refused(own, tmp_path):
+    with pytest.raises(RecipeError, match="self_calibration"):
+        load(small_recipe(tmp_path, self_calibration=own))
