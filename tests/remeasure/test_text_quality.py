@@ -34,8 +34,10 @@ def by_words(folder):
     (folder / "tokenizer.json").write_text(json.dumps(content))
 
 
-def test_the_tokens_are_those_of_the_text_and_no_others(llama):
-    one = llama("a")
+@pytest.mark.parametrize("model", ["tiny-llama", "tiny-bert"])
+def test_the_tokens_are_those_of_the_text_and_no_others(model):
+    """BERT's tokenizer would frame them."""
+    one = contender(str(builtin_dir() / model))
     tokenizer = tokenizer_of(one)
     assert tokenizer.convert_tokens_to_ids(tokenizer.tokenize("A word.")) == tokens_of(
         "A word.", one
