@@ -63,17 +63,15 @@ METHODS: dict[str, dict[str, Any]] = {
     "numerical": {"score": "numerical", "compensate": _REFIT},
     "paper-numerical": {"method": "paper-numerical"},
     "fast": {"method": "fast"},
-    "best": {"method": "best", "self_calibration": 0},
-    "best, 32 windows of its own": {"method": "best", "self_calibration": 32},
+    "best": {"method": "best"},
+    "best, no text of its own": {"method": "best", "self_calibration": 0},
 }  # fmt: skip
 ABLATIONS: dict[str, dict[str, Any]] = {
     "best, KV heads whole": {"query_heads": "grouped"},
     "best, one round": {"rounds": 1},
     "best, two rounds": {"rounds": 2},
-    "best, 32 windows of its own": {"self_calibration": 32},
-    "best, all on 32 windows of its own too": {
-        "self_calibration": {"sequences": 32, "used_for": "all"}
-    },
+    "best, no text of its own": {"self_calibration": 0},
+    "best, all on text of its own too": {"self_calibration": {"used_for": "all"}},
     "best, attention counts 1x": {"allocate": {"method": "curves", "attention": 1.0}},
     "best, no Fisher (plain OBS)": {"score": {"method": "fisher_obs", "metric": "identity"}},
     "best, raw moments, no bias": {

@@ -13,8 +13,7 @@ Preset = Literal["best", "fast", "paper-numerical", "paper-fisher"]
 FILLED = ("query_heads", "self_calibration", "score", "allocate", "compensate", "rounds")
 """Keys of a recipe that a preset can fill in."""
 TWO_ROUNDS_BELOW = 0.65
-"""Above this fraction kept, a second round costs its time and brings nothing, and text of the model's
-own takes as much from the calibration's kind of text as it gives to others."""
+"""Above this fraction kept, a second round costs its time and brings nothing."""
 
 
 def composition(name: str, keep: float, *, labelled: bool) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def _best(keep: float) -> dict[str, Any]:
         "allocate": {"method": "curves", "attention": (1.0, 1.5, 2.0, 3.0)},
         "compensate": {"method": "closed_form", "affine": True, "order": "sequential"},
         "rounds": 2 if keep < TWO_ROUNDS_BELOW else 1,
-        "self_calibration": 16 if keep < TWO_ROUNDS_BELOW else 0,
+        "self_calibration": {"sequences": 32},
     }
 
 

@@ -47,7 +47,7 @@ def test_twice_the_text_of_an_encoder_takes_its_gradients_twice_as_long(encoder_
 
 def test_fast_is_cheaper_than_best_in_every_stage(job):
     fast, best = seconds(job(method="fast")), seconds(job(method="best"))
-    assert best.keys() - fast.keys() == {"gradients"}
+    assert best.keys() - fast.keys() == {"write-text", "gradients"}
     assert all(fast[name] <= best[name] for name in fast)
     assert sum(fast.values()) < sum(best.values())
     assert max(memory(job(method="fast")).values()) < max(memory(job(method="best")).values())

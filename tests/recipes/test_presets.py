@@ -58,9 +58,17 @@ def test_labelled_examples_choose_what_is_best_for_encoders():
     assert recipe(method="paper-fisher", **texts).compensate.method == "scalar"
 
 
-def test_two_rounds_and_text_of_its_own_where_much_is_removed():
+def test_two_rounds_where_much_is_removed():
     assert [recipe(method="best", keep=keep).rounds for keep in (0.8, 0.5)] == [1, 2]
-    assert [recipe(method="best", keep=keep).self_calibration for keep in (0.8, 0.5)] == [0, 16]
+
+
+def test_the_best_repair_reads_text_of_the_models_own():
+    own = recipe(method="best").self_calibration
+    assert (own.sequences, own.used_for) == (32, "compensation")
+    none = recipe(method="best", self_calibration=0).self_calibration
+    assert (none.sequences, none.temperature) == (0, 0.7)
+    bolder = recipe(method="best", self_calibration={"temperature": 1.0}).self_calibration
+    assert (bolder.sequences, bolder.temperature) == (32, 1.0)
 
 
 @pytest.mark.parametrize("name", METHODS)
