@@ -10,7 +10,6 @@ import torch
 from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.checkpoint.source import resolve
 from numprune_export.family import RotaryDecoder
-from numprune_export.pipeline.calibrated import repairs_on_more_text
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.encoders import EncoderSubject
@@ -75,6 +74,5 @@ def learn(
     subject = subject_of(recipe, dense, search)
     with open_folder(folder) as run_folder:
         context = Context(recipe, run_folder, observer, SharedFolder(shared))
-        text, _ = extended(context, subject, dense)
-        chosen_on = subject if repairs_on_more_text(recipe) else text
-        _ = next(rounds_of(context, chosen_on, dense)).scored
+        texts = extended(context, subject, dense)
+        _ = next(rounds_of(context, texts.choice, dense)).scored

@@ -17,11 +17,7 @@ from numprune_export.family import Family
 from numprune_export.fisher.tuning import tune
 from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
 from numprune_export.metric import Metrics
-from numprune_export.pipeline.calibrated import (
-    Calibrated,
-    repairs_at_once,
-    repairs_on_more_text,
-)
+from numprune_export.pipeline.calibrated import Calibrated, repairs_at_once
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.planning import read_budget
@@ -77,15 +73,14 @@ def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Prune
 def planned(context: Context, subject: Subject, dense: Dense) -> Planned:
     """Every stage before the repair."""
     recipe = context.recipe
-    text, written = extended(context, subject, dense)
-    apart = repairs_on_more_text(recipe)
-    rounds = tuple(rounds_of(context, subject if apart else text, dense))
-    stages = (*written, *(stage for one in rounds for stage in one.stages))
+    texts = extended(context, subject, dense)
+    rounds = tuple(rounds_of(context, texts.choice, dense))
+    stages = (*texts.stages, *(stage for one in rounds for stage in one.stages))
     calibrated = rounds[0].calibrated
-    if apart and repairs_at_once(recipe):
-        calibrated = rounds[0].moments_on(text.calibration)
+    if texts.repair is not texts.choice and repairs_at_once(recipe):
+        calibrated = rounds[0].moments_on(texts.repair.calibration)
         stages += calibrated.stages
-    return Planned(rounds, text, calibrated, stages)
+    return Planned(rounds, texts.repair, calibrated, stages)
 
 
 def rounds_of(context: Context, subject: Subject, dense: Dense) -> Iterator[Round]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from numprune_export import self_text, statistics_folder
+from numprune_export.pipeline.calibrated import repairs_on_more_text
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.models import Dense
@@ -16,14 +18,23 @@ from numprune_export.products import products
 from numprune_export.run_folder import Stage
 
 
-def extended(context: Context, subject: Subject, dense: Dense) -> tuple[Subject, tuple[Stage, ...]]:
-    """The subject with what the model wrote among its calibration windows, and the stage that did.
+@dataclass(frozen=True)
+class Extended:
+    """A subject's calibration windows, and what the model wrote among them where that is read."""
 
-    The subject itself where the recipe asks for none.
-    """
+    choice: Subject
+    """On these windows units are scored and chosen."""
+    repair: Subject
+    """On these what stays is repaired."""
+    stages: tuple[Stage, ...]
+    """What wrote."""
+
+
+def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
+    """The subject itself, twice, where the recipe asks for no text of the model's own."""
     recipe, settings = context.recipe, context.recipe.self_calibration
     if not settings.sequences:
-        return subject, ()
+        return Extended(subject, subject, ())
     tokenizer = dense.tokenizer
     assert isinstance(subject, DecoderSubject)  # the others refuse such a recipe
     assert tokenizer is not None
@@ -45,4 +56,5 @@ def extended(context: Context, subject: Subject, dense: Dense) -> tuple[Subject,
     inputs += [torch.__version__, len(starts)]
     stage = context.stage("write-text", "self_text", inputs, make, shared=True)
     written = statistics_folder.read_windows(stage.folder)
-    return subject.calibrated_on(self_text.among(subject.calibration, written)), (stage,)
+    both = subject.calibrated_on(self_text.among(subject.calibration, written))
+    return Extended(subject if repairs_on_more_text(recipe) else both, both, (stage,))
