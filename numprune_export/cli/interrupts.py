@@ -59,6 +59,24 @@ def stopping_once() -> Iterator[None]:
 
 
 @contextmanager
+def held_back() -> Iterator[None]:
+    """A Ctrl-C of the meantime counts at the end: what raises in PyTorch's extension modules while they
+    are being loaded ends the process with a crash."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(*came[0])
+
+
+@contextmanager
 def told_how_to_go_on() -> Iterator[None]:
     """Answer Ctrl-C with the command that goes on, and the exit code."""
     try:

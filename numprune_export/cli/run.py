@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli.interrupts import stopping_once, told_how_to_go_on
+from numprune_export.cli.interrupts import held_back, stopping_once, told_how_to_go_on
 from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
 
 
@@ -31,7 +31,8 @@ def run(
     """
     with told_how_to_go_on(), stopping_once():
         # Here and not above, so that Ctrl-C while PyTorch is imported is answered too.
-        from numprune_export.cli import running
+        with held_back():
+            from numprune_export.cli import running
 
         given = running.Given(recipe, tuple(target or ()), out, tuple(set_ or ()))
         tell = running.with_events if json else running.with_console

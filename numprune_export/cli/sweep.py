@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli.interrupts import stopping_once, told_how_to_go_on
+from numprune_export.cli.interrupts import held_back, stopping_once, told_how_to_go_on
 from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
 
 
@@ -56,7 +56,8 @@ def sweep(
     """
     with told_how_to_go_on(), stopping_once():
         # Here and not above, so that Ctrl-C while PyTorch is imported is answered too.
-        from numprune_export.cli import sweeping
+        with held_back():
+            from numprune_export.cli import sweeping
 
         given = sweeping.Given(
             recipe, keep, score, method, query_heads, tuple(target or ()), tuple(set_ or ()), out

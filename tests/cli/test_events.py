@@ -140,10 +140,32 @@ def test_ctrl_c_is_an_event_with_the_command(tmp_path):
     assert "Traceback" not in err
 
 
-def test_ctrl_c_while_pytorch_is_imported(tmp_path):
+def test_ctrl_c_held_back_counts_once_the_work_is_done():
+    done = []
+    with pytest.raises(KeyboardInterrupt), interrupts.held_back():
+        signal.raise_signal(signal.SIGINT)
+        done.append(1)
+    assert done == [1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with interrupts.held_back():
+        pass
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored_where_it_is_held_back():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.held_back():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("after_s", [0.3, 0.6, 1.2])
+def test_ctrl_c_while_pytorch_is_imported(after_s, tmp_path):
     small_recipe(tmp_path)
     with start("run", "small.yaml", cwd=tmp_path) as process:
-        time.sleep(0.6)
+        time.sleep(after_s)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
