@@ -103,10 +103,10 @@ class Job:
             return
         own = Texts(count, self.texts.length, self_text.ROWS, "")
         steps = own.length * own.batches
-        # Every step reads every weight, and all the room that there is for keys and values.
+        # Every step reads every weight, and the keys and values so far: half of their room on average.
         cached = sum(one.produced - one.width for one in shapes.sites if one.kind == "attention")
         cache = own.batch_tokens * cached * shapes.itemsize
-        moved = steps * (shapes.bytes + cache)
+        moved = steps * (shapes.bytes + cache / 2)
         work = divergence(shapes, own) + Work(
             {"elementwise": moved, "calls": CALLS * steps * len(shapes.blocks)}
         )

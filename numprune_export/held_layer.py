@@ -1,0 +1,44 @@
+"""A layer's keys and values in room that is there from the start: nothing is copied as they grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+
+class HeldLayer(DynamicLayer):  # type: ignore[misc] # transformers has no types here
+    """`DynamicLayer` copies all that came before at every token; `StaticLayer` attends to room that is still
+    empty, behind a mask, with every key repeated for each of its query heads. This does neither.
+    """
+
+    def __init__(self, room: int) -> None:
+        """Room for so many tokens. Writing more of them raises RuntimeError, from PyTorch."""
+        super().__init__()
+        self.room = room
+        self.filled = 0
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.all_keys = _room(key_states, self.room)
+        self.all_values = _room(value_states, self.room)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Add keys and values of shape (rows, KV heads, tokens, head dim); all so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start, self.filled = self.filled, self.filled + key_states.shape[2]
+        self.all_keys[:, :, start : self.filled] = key_states
+        self.all_values[:, :, start : self.filled] = value_states
+        self.keys = self.all_keys[:, :, : self.filled]
+        self.values = self.all_values[:, :, : self.filled]
+        return self.keys, self.values
+
+
+def _room(like: Tensor, tokens: int) -> Tensor:
+    rows, heads, _, width = like.shape
+    return like.new_empty(rows, heads, tokens, width)
