@@ -20,6 +20,7 @@ from numprune_export.blocks import Tick
 from numprune_export.corpus import Windows
 from numprune_export.errors import NumericalError
 from numprune_export.held_layer import HeldLayer
+from numprune_export.products import ExactAttention
 from numprune_export.strict import Strict
 
 ROWS = 32
@@ -86,9 +87,10 @@ def _continued(
     past = Cache(layers=[HeldLayer(tokens) for _ in range(model.config.num_hidden_layers)])
     written = [rows]
     while len(written) < tokens:
-        output = model(
-            input_ids=written[-1], past_key_values=past, use_cache=True, logits_to_keep=1
-        )
+        with ExactAttention():
+            output = model(
+                input_ids=written[-1], past_key_values=past, use_cache=True, logits_to_keep=1
+            )
         logits = output.logits[:, -1].float()
         if not bool(torch.isfinite(logits).all()):
             raise NumericalError(
