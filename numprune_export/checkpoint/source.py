@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from numprune_export.artifact import sha256_of
 from numprune_export.checkpoint import hub
@@ -137,7 +137,19 @@ def _family_of_config(folder: Path) -> tuple[str, tuple[str, ...], Family]:
             f"`{folder}` holds a `{model_type}` made into a decoder (`is_decoder`)",
             hint="give a decoder such as `llama`, or an encoder with full attention",
         )
+    _require_start_and_end(folder, config, architectures)
     return model_type, tuple(architectures), family
+
+
+def _require_start_and_end(
+    folder: Path, config: dict[str, Any], architectures: Sequence[str]
+) -> None:
+    outputs = config.get("num_labels", len(config.get("id2label") or "01"))
+    if outputs != 2 and any(name.endswith("ForQuestionAnswering") for name in architectures):
+        raise UnsupportedModelError(
+            f"`{folder}` answers questions with {outputs} outputs a token, not start and end",
+            hint="give a model with two labels, or with another head",
+        )
 
 
 def _from_gguf(reference: str, path: Path) -> Source:

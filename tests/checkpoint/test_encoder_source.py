@@ -65,6 +65,16 @@ def test_another_head_or_none_is_refused_before_weights_are_read(kind, published
         find(folder)
 
 
+@pytest.mark.parametrize(
+    "labels", [{"num_labels": 3}, {"id2label": {"0": "start", "1": "end", "2": "neither"}}]
+)
+def test_a_span_has_a_start_and_an_end_and_nothing_else(labels, published):
+    folder = published(tiny_encoder("bert", "span"))
+    edit_config(folder, **labels)
+    with pytest.raises(UnsupportedModelError, match="with 3 outputs a token"):
+        find(folder)
+
+
 def test_an_encoder_without_its_class_name_is_refused(published):
     folder = published(tiny_encoder("bert"))
     edit_config(folder, architectures=None)
@@ -74,7 +84,7 @@ def test_an_encoder_without_its_class_name_is_refused(published):
 
 def test_the_wrong_head_for_the_weights_is_an_input_error(published):
     folder = published(tiny_encoder("bert", "token"))
-    edit_config(folder, architectures=["BertForQuestionAnswering"])
+    edit_config(folder, architectures=["BertForQuestionAnswering"], id2label={"0": "a", "1": "b"})
     with pytest.raises(InputError, match=r"missing tensors.*`qa_outputs\.bias`"):
         read(folder)
 

@@ -4,9 +4,13 @@ import json
 import shutil
 
 import pytest
+import torch
+from command import command
 from report import sample
+from small import small_recipe
 
 from numprune_export.errors import OutputError
+from numprune_export.recipe import builtin_dir
 from numprune_export.remeasure.renewed import write
 
 
@@ -104,3 +108,37 @@ def test_the_json_does_not_take_the_name_of_a_page(name, tmp_path):
         write(tmp_path / name, sample.report())
     assert "new.json" in refusal.value.hint
     assert not (tmp_path / name).exists()
+
+
+@pytest.fixture(scope="module")
+def two_targets(tmp_path_factory):
+    """A finished run of two targets, made once; do not change it."""
+    folder = tmp_path_factory.mktemp("two-targets")
+    shutil.copytree(builtin_dir() / "tiny-llama", folder / "dense")
+    recipe = small_recipe(folder, model="dense", targets={"onnx": {}, "onnx-cuda": {}})
+    done = command("run", recipe, "--out", folder / "run", "--quiet")
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+def test_a_target_that_was_not_asked_for_is_told(answered, two_targets, tmp_path):
+    code, _, err = answered(
+        "bench", two_targets, "--target", "onnx", "--out", "new.json", "--quiet"
+    )
+    assert code == 0, err
+    assert report(tmp_path / "new.json")["not_run"]["onnx-cuda"] == "not asked for"
+    assert "not measured: onnx-cuda: not asked for" in err
+
+
+def test_what_cannot_run_here_is_told_beside_what_is_missing(answered, two_targets, tmp_path):
+    """Read from the report: whether a GPU is here decides which of the two it has."""
+    shutil.copytree(two_targets, tmp_path / "run")
+    code, _, err = answered("bench", "run", "--out", "new.json", "--quiet")
+    assert code == 0, err
+    missing = report(tmp_path / "new.json")["not_run"]
+    assert "the dense model `dense` was not found" in missing["dense model"]
+    assert missing["torch"] == "its rows need the dense model"
+    if torch.cuda.is_available():
+        assert "onnx-cuda" not in missing
+    else:
+        assert "CUDA" in missing["onnx-cuda"]

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 KINDS = ("size", "quality", "parity")
 
@@ -97,3 +98,11 @@ def test_what_is_no_finished_run_is_refused(refused, own_run, tmp_path, command)
     assert "is not finished" in refused(4, command, own_run, *more)
     assert "is a sweep, not a run" in refused(4, command, "sweep", *more)
     assert "`empty` is n" in refused(4, command, "empty", *more)
+
+
+def test_pytorch_computes_on_the_threads_of_the_recipe(answered, own_run, monkeypatch):
+    set_to, before = [], torch.get_num_threads()
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    code, _, err = answered("validate", own_run, "--quiet")
+    assert code == 0, err
+    assert set_to == [1, before], "by the command, and back by the test"
