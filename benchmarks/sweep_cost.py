@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -41,7 +42,9 @@ def made(folder: Path) -> list[tuple[str, float]]:
     return [(stage, float(seconds)) for stage, seconds in found]
 
 
-def page(recipe: str, alone_s: float, alone: Path, sweep_s: float, sweep: Path) -> str:
+def page(
+    recipe: str, changes: Sequence[str], alone_s: float, alone: Path, sweep_s: float, sweep: Path
+) -> str:
     """The measurement as Markdown."""
     stages = made(alone)
     points = sorted((sweep / "points").iterdir())
@@ -56,8 +59,10 @@ def page(recipe: str, alone_s: float, alone: Path, sweep_s: float, sweep: Path) 
         [stage, f"{one:.1f}", str(counts[stage]), f"{seconds[stage]:.1f}"] for stage, one in stages
     ]
     here = describe()
+    threads = store.read(alone / "report.json").environment.threads
     told = [
         f"# What a sweep of {len(points)} points of {recipe} costs",
+        f"- {threads} threads; changed: {', '.join(changes) or 'nothing'}",
         f"- one run by itself: {alone_s:.1f} s, of it calibration and scores {learnt:.1f} s",
         f"- bound, calibration once and {len(points)} times the rest: {bound:.1f} s",
         f"- the sweep: {sweep_s:.1f} s, {sweep_s / bound:.2f} of the bound",
@@ -85,7 +90,7 @@ def main(
         alone, sweep = place / "alone", place / "sweep"
         alone_s = command("run", recipe, "--out", str(alone), *changes, "--set", f"keep={middle}")
         sweep_s = command("sweep", recipe, "--keep", keep, "--out", str(sweep), *changes)
-        text = page(recipe, alone_s, alone, sweep_s, sweep)
+        text = page(recipe, set_ or (), alone_s, alone, sweep_s, sweep)
     if out is not None:
         out.write_text(text)
     typer.echo(text)
