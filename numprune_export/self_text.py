@@ -1,18 +1,20 @@
 """Texts that a language model writes itself: calibration of all kinds that it knows.
 
 Statistics of one kind of text keep what that kind needs. A model's own samples are of the kinds it was
-trained on, in their proportions (Liu et al. 2023, arXiv:2305.17888, LLM-QAT, §2.1, for training;
-Williams et al. 2024, arXiv:2410.17170, for calibration of quantisation and pruning).
+trained on (Liu et al. 2023, arXiv:2305.17888, LLM-QAT, §2.1, for training; Williams et al. 2024,
+arXiv:2410.17170, for calibration of quantisation and pruning).
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import Tensor
 from transformers import Cache
 
@@ -22,6 +24,7 @@ from numprune_export.errors import NumericalError
 from numprune_export.held_layer import HeldLayer
 from numprune_export.products import ExactAttention
 from numprune_export.strict import Strict
+from numprune_export.text_starts import Kind
 
 ROWS = 32
 """Texts written at once: more cost more memory, and hardly less time."""
@@ -32,8 +35,14 @@ class SelfCalibration(Strict):
 
     sequences: NonNegativeInt = 0
     """Windows that the dense model writes, as long as the calibration's own."""
-    temperature: PositiveFloat = 0.7
+    starts: Kind = "auto"
+    """What a text starts with: the chat template before a user's words, a word of the vocabulary, or a
+    chat where the tokenizer has a template that leaves most of a window (`auto`)."""
+    temperature: PositiveFloat = 0.8
     """Of the sampling. At 1 a small model soon writes what nobody would."""
+    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """A word less likely than this fraction of the likeliest one is not written (Nguyen et al. 2024,
+    arXiv:2407.01082)."""
     used_for: Literal["compensation", "all"] = "compensation"
     """`compensation`: what stays is chosen on the calibration's own text, and only the repair of what
     stays reads the model's too. `all`: statistics, gradients and scores as well."""
@@ -41,11 +50,10 @@ class SelfCalibration(Strict):
 
 def write(
     model: Any,
-    starts: NDArray[np.int64],
+    starts: Int64[np.ndarray, "starts tokens"],
+    settings: SelfCalibration,
     *,
-    sequences: int,
     tokens: int,
-    temperature: float,
     seed: int,
     tick: Tick,
 ) -> Windows:
@@ -53,22 +61,19 @@ def write(
 
     Args:
         model: A causal language model.
-        starts: Token ids that a text may start with, one drawn for each.
-        sequences: Texts.
+        starts: Token ids that a text may start with, one row drawn for each.
+        settings: How many texts, and how they are sampled.
         tokens: Of each. An end of text is a token as any other: what comes after it is a new one.
-        temperature: Divides the logits.
         seed: Of the samples.
         tick: Counts tokens of `ROWS` texts, or of what is left of them.
 
     Raises:
         NumericalError: logits are not finite.
     """
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.from_numpy(starts)[
-        torch.randint(len(starts), (sequences, 1), generator=generator)
-    ]
+    generator, sequences = torch.Generator().manual_seed(seed), settings.sequences
+    drawn = torch.from_numpy(starts)[torch.randint(len(starts), (sequences,), generator=generator)]
     parts = [
-        _continued(model, drawn[first : first + ROWS], tokens, temperature, generator, tick)
+        _continued(model, drawn[first : first + ROWS], tokens, settings, generator, tick)
         for first in range(0, sequences, ROWS)
     ]
     found = torch.cat(parts).numpy()
@@ -80,13 +85,13 @@ def _continued(
     model: Any,
     rows: Tensor,
     tokens: int,
-    temperature: float,
+    settings: SelfCalibration,
     generator: torch.Generator,
     tick: Tick,
 ) -> Tensor:
     past = Cache(layers=[HeldLayer(tokens) for _ in range(model.config.num_hidden_layers)])
     written = [rows]
-    while len(written) < tokens:
+    for _ in range(rows.shape[1], tokens):
         with ExactAttention():
             output = model(
                 input_ids=written[-1], past_key_values=past, use_cache=True, logits_to_keep=1
@@ -97,9 +102,18 @@ def _continued(
                 "the model's logits are not finite where it writes its own calibration text",
                 hint="check the checkpoint, or give `self_calibration: 0`",
             )
-        written.append(_drawn((logits / temperature).softmax(-1), generator))
+        written.append(_drawn(_probabilities(logits, settings), generator))
         tick(1)
     return torch.cat(written, dim=1)
+
+
+def _probabilities(logits: Tensor, settings: SelfCalibration) -> Tensor:
+    """Of the next token; not scaled to a sum of 1."""
+    found = (logits / settings.temperature).softmax(-1)
+    if not settings.min_p:
+        return found
+    least = logits.amax(-1, keepdim=True) + math.log(settings.min_p)
+    return found.masked_fill(logits < least, 0)
 
 
 def _drawn(probabilities: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,14 +8,14 @@ from tiny import MODEL_TYPES, tiny
 from numprune_export import self_text
 from numprune_export.corpus import Windows
 from numprune_export.errors import NumericalError
+from numprune_export.self_text import SelfCalibration
 
-STARTS = np.arange(3, 20, dtype=np.int64)
+STARTS = np.arange(3, 20, dtype=np.int64)[:, None]
 
 
-def written(model, **changes):
-    settings = {"sequences": 5, "tokens": 12, "temperature": 1.0, "seed": 3} | changes
-    settings.setdefault("tick", lambda _: None)
-    return self_text.write(model, STARTS, **settings)
+def written(model, starts=STARTS, *, tokens=12, seed=3, tick=lambda _: None, **changes):
+    settings = SelfCalibration(**{"sequences": 5, "temperature": 1, "min_p": 0} | changes)
+    return self_text.write(model, starts, settings, tokens=tokens, seed=seed, tick=tick)
 
 
 def test_windows_are_full_and_the_same_for_equal_seeds():
@@ -54,14 +54,37 @@ def test_batches_are_ticked_token_by_token(monkeypatch):
 def test_frequencies_are_the_models_own_at_that_temperature(temperature):
     model = tiny()
     with torch.inference_mode():
-        start = torch.tensor([[STARTS[0]]])
+        start = torch.from_numpy(STARTS[:1])
         wanted = (model(input_ids=start).logits[0, -1] / temperature).softmax(-1).numpy()
-    found = self_text.write(
-        model, STARTS[:1],
-        sequences=4000, tokens=2, temperature=temperature, seed=0, tick=lambda _: None,
-    ).tokens[:, 1]  # fmt: skip
+    found = written(
+        model, STARTS[:1], sequences=4000, tokens=2, temperature=temperature, seed=0
+    ).tokens[:, 1]
     counts = np.bincount(found, minlength=len(wanted)) / 4000
     assert np.abs(counts - wanted).max() < 4 * np.sqrt(wanted.max() / 4000)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_what_the_model_thinks_unlikely_is_never_written(temperature):
+    model = tiny()
+    with torch.inference_mode():
+        sure = model(input_ids=torch.from_numpy(STARTS[:1])).logits[0, -1].softmax(-1)
+    likely = {int(one) for one in torch.nonzero(sure >= 0.3 * sure.max())}
+    found = written(
+        model, STARTS[:1], sequences=500, tokens=2, temperature=temperature, min_p=0.3
+    ).tokens[:, 1]
+    assert set(found.tolist()) == likely
+    assert 1 < len(likely) < len(sure) / 2
+
+
+def test_a_text_goes_on_from_a_start_of_several_tokens():
+    model, start = tiny(), np.array([[5, 6, 7, 8]], dtype=np.int64)
+    ticks = []
+    found = written(model, start, tick=ticks.append, temperature=1e-4)
+    assert (found.tokens[:, :4] == start).all()
+    assert sum(ticks) == 8
+    with torch.inference_mode():
+        greedy = model(input_ids=torch.from_numpy(found.tokens)).logits.argmax(-1)
+    assert (found.tokens[:, 4:] == greedy[:, 3:-1].numpy()).mean() > 0.95
 
 
 def test_logits_that_are_no_numbers_are_said():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from numprune_export import self_text, statistics_folder
@@ -16,6 +15,7 @@ from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.subject import Subject
 from numprune_export.products import products
 from numprune_export.run_folder import Stage
+from numprune_export.text_starts import text_starts
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,24 @@ def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
     tokenizer = dense.tokenizer
     assert isinstance(subject, DecoderSubject)  # the others refuse such a recipe
     assert tokenizer is not None
-    vocabulary = min(len(tokenizer), int(dense.skeleton.config.vocab_size))
-    starts = np.setdiff1d(np.arange(vocabulary, dtype=np.int64), tokenizer.all_special_ids)
     tokens, seed = subject.calibration.tokens.shape[1], recipe.calibration.seed
+    vocabulary = int(dense.skeleton.config.vocab_size)
+    starts = text_starts(tokenizer, settings.starts, vocabulary=vocabulary, tokens=tokens)
+    told = "like a chat" if len(starts) == 1 else f"with one of {len(starts)} words"
+    context.folder.log(f"write-text: a text starts {told}")
 
     def make(folder: Path) -> None:
         batches = -(-settings.sequences // self_text.ROWS)
-        context.observer.expect(batches * (tokens - 1))
+        context.observer.expect(batches * (tokens - starts.shape[1]))
         with products(recipe.products):
             written = self_text.write(
-                dense.model, starts, sequences=settings.sequences, tokens=tokens,
-                temperature=settings.temperature, seed=seed, tick=context.observer.advance,
+                dense.model, starts, settings,
+                tokens=tokens, seed=seed, tick=context.observer.advance,
             )  # fmt: skip
         statistics_folder.write_windows(folder, written)
 
-    inputs = [dense.key, settings.sequences, settings.temperature, tokens, seed, recipe.products]
-    inputs += [torch.__version__, len(starts)]
+    inputs = [dense.key, settings.model_dump(exclude={"used_for"}), tokens, seed, recipe.products]
+    inputs += [torch.__version__, starts.tolist()]
     stage = context.stage("write-text", "self_text", inputs, make, shared=True)
     written = statistics_folder.read_windows(stage.folder)
     both = subject.calibrated_on(self_text.among(subject.calibration, written))

@@ -65,7 +65,7 @@ def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     assert all(f" {name}: made" in log for name in ("write-text", "prune"))
     method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
     assert method["self_calibration"] == {
-        "sequences": 3, "temperature": 0.7, "used_for": "compensation",
+        "sequences": 3, "starts": "auto", "temperature": 0.8, "min_p": 0.05, "used_for": "compensation",
     }  # fmt: skip
 
 

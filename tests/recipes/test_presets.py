@@ -66,7 +66,7 @@ def test_the_best_repair_reads_text_of_the_models_own():
     own = recipe(method="best").self_calibration
     assert (own.sequences, own.used_for) == (32, "compensation")
     none = recipe(method="best", self_calibration=0).self_calibration
-    assert (none.sequences, none.temperature) == (0, 0.7)
+    assert (none.sequences, none.temperature) == (0, own.temperature)
     bolder = recipe(method="best", self_calibration={"temperature": 1.0}).self_calibration
     assert (bolder.sequences, bolder.temperature) == (32, 1.0)
 
