@@ -71,7 +71,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "best, one round": {"rounds": 1},
     "best, two rounds": {"rounds": 2},
     "best, no text of its own": {"self_calibration": 0},
-    "best, all on text of its own too": {"self_calibration": {"used_for": "all"}},
+    "best, chosen on the given text alone": {"self_calibration": {"for_choice": 0.0}},
+    "best, chosen on all of its own text": {"self_calibration": {"for_choice": 1.0}},
     "best, attention counts 1x": {"allocate": {"method": "curves", "attention": 1.0}},
     "best, no Fisher (plain OBS)": {"score": {"method": "fisher_obs", "metric": "identity"}},
     "best, raw moments, no bias": {

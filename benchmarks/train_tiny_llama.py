@@ -23,6 +23,7 @@ from transformers import (
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
     get_cosine_schedule_with_warmup,
 )
 
@@ -39,13 +40,13 @@ PEAK_LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.1
 
 
-def train_tokenizer(text: str) -> Tokenizer:
+def train_tokenizer(text: str, vocabulary: int = VOCABULARY) -> Tokenizer:
     """Byte-level BPE in the manner of GPT-2: any text can be encoded, nothing is added to it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=[END_OF_TEXT],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -91,7 +92,7 @@ def cut(
 
 
 def fit(
-    model: LlamaForCausalLM, tokens: Int[Tensor, " tokens"], steps: int, draw: torch.Generator
+    model: PreTrainedModel, tokens: Int[Tensor, " tokens"], steps: int, draw: torch.Generator
 ) -> None:
     """AdamW on windows cut at random places; linear warm-up, then a cosine down to zero."""
     optimizer = torch.optim.AdamW(
@@ -113,7 +114,7 @@ def fit(
             typer.echo(f"step {step:5}: loss {loss.item():.3f} nats/token, {spent:.0f} s", err=True)
 
 
-def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
     """fp16 safetensors, and the names that transformers 4 and 5 both read."""
     model.generation_config = GenerationConfig(
         bos_token_id=END_OF_TEXT_ID, eos_token_id=END_OF_TEXT_ID, pad_token_id=END_OF_TEXT_ID
@@ -140,7 +141,7 @@ def _write_json(path: Path, content: dict[str, object]) -> None:
 
 
 @torch.no_grad()
-def perplexity(model: LlamaForCausalLM, tokens: Int[Tensor, " tokens"], window: int) -> float:
+def perplexity(model: PreTrainedModel, tokens: Int[Tensor, " tokens"], window: int) -> float:
     """exp of the mean loss over non-overlapping windows; the first token of each is only context."""
     whole = len(tokens) // window
     batches = tokens[: whole * window].view(whole, window).chunk(math.ceil(whole / 64))

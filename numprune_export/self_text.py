@@ -8,7 +8,7 @@ arXiv:2410.17170, for calibration of quantisation and pruning).
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -43,9 +43,14 @@ class SelfCalibration(Strict):
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """A word less likely than this fraction of the likeliest one is not written (Nguyen et al. 2024,
     arXiv:2407.01082)."""
-    used_for: Literal["compensation", "all"] = "compensation"
-    """`compensation`: what stays is chosen on the calibration's own text, and only the repair of what
-    stays reads the model's too. `all`: statistics, gradients and scores as well."""
+    for_choice: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Fraction of these texts that statistics, gradients and scores read too. 0: what stays is chosen on
+    the calibration's own text alone. The repair of what stays reads all of them."""
+
+    @property
+    def choosing(self) -> int:
+        """Texts that the choice of units reads."""
+        return round(self.for_choice * self.sequences)
 
 
 def write(
@@ -125,6 +130,11 @@ def _drawn(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     share = torch.rand(len(below), 1, generator=generator, dtype=torch.float64)
     found = torch.searchsorted(below, share.to(below.device) * below[:, -1:], right=True)
     return found.clamp_max(probabilities.shape[1] - 1)
+
+
+def first(windows: Windows, count: int) -> Windows:
+    """The first so many of them."""
+    return Windows(windows.tokens[:count], windows.lengths[:count])
 
 
 def among(own: Windows, others: Windows) -> Windows:

@@ -65,12 +65,14 @@ class Job:
     @property
     def repaired_on(self) -> Texts:
         """The recipe's own and what the model writes."""
-        count = self.texts.sequences + self.recipe.self_calibration.sequences
-        return replace(self.texts, sequences=count)
+        return self._with(self.recipe.self_calibration.sequences)
 
     @property
     def chosen_on(self) -> Texts:
-        return self.texts if repairs_on_more_text(self.recipe) else self.repaired_on
+        return self._with(self.recipe.self_calibration.choosing)
+
+    def _with(self, written: int) -> Texts:
+        return replace(self.texts, sequences=self.texts.sequences + written)
 
     def steps(self) -> tuple[Step, ...]:
         """In the order of a run."""

@@ -40,7 +40,7 @@ def repairs_at_once(recipe: Recipe) -> bool:
 def repairs_on_more_text(recipe: Recipe) -> bool:
     """Whether the repair reads text that the choice of units does not."""
     settings = recipe.self_calibration
-    return settings.sequences > 0 and settings.used_for == "compensation"
+    return settings.choosing < settings.sequences
 
 
 @dataclass(frozen=True)

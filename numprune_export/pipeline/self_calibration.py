@@ -54,9 +54,14 @@ def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
             )  # fmt: skip
         statistics_folder.write_windows(folder, written)
 
-    inputs = [dense.key, settings.model_dump(exclude={"used_for"}), tokens, seed, recipe.products]
+    inputs = [dense.key, settings.model_dump(exclude={"for_choice"}), tokens, seed, recipe.products]
     inputs += [torch.__version__, starts.tolist()]
     stage = context.stage("write-text", "self_text", inputs, make, shared=True)
     written = statistics_folder.read_windows(stage.folder)
-    both = subject.calibrated_on(self_text.among(subject.calibration, written))
-    return Extended(subject if repairs_on_more_text(recipe) else both, both, (stage,))
+    own = subject.calibration
+    repair = subject.calibrated_on(self_text.among(own, written))
+    if not repairs_on_more_text(recipe):
+        return Extended(repair, repair, (stage,))
+    choosing = self_text.first(written, settings.choosing)
+    choice = subject.calibrated_on(self_text.among(own, choosing))
+    return Extended(choice, repair, (stage,))

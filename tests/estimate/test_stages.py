@@ -107,6 +107,16 @@ def test_text_that_the_model_writes_costs_writing_and_calibrating(job):
     assert 1.5 < (more["write-text"] - floor) / (some["write-text"] - floor) < 2.1
 
 
+def test_text_that_the_choice_reads_costs_statistics_too(job):
+    own = {"sequences": 32, "for_choice": 0.0}
+    alone, quarter = (
+        seconds(job(method="best", self_calibration=own | {"for_choice": share}))
+        for share in (0.0, 0.25)
+    )
+    assert alone["calibrate"] < quarter["calibrate"]
+    assert alone["prune"] == quarter["prune"]
+
+
 def test_candidates_that_are_tried_out_count_each(job):
     def allocation(*candidates):
         settings = {"method": "curves", "attention": candidates}

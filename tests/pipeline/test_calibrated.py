@@ -36,9 +36,9 @@ def test_a_repair_by_the_dense_models_own_reads_them(repair):
     assert reads(compensate=repair)
 
 
-@pytest.mark.parametrize(("used_for", "wanted"), [("all", True), ("compensation", False)])
-def test_a_repair_on_more_text_than_the_choice_has_moments_of_its_own(used_for, wanted):
-    more = {"sequences": 4, "used_for": used_for}
+@pytest.mark.parametrize(("share", "wanted"), [(1.0, True), (0.25, False), (0.0, False)])
+def test_a_repair_on_more_text_than_the_choice_has_moments_of_its_own(share, wanted):
+    more = {"sequences": 4, "for_choice": share}
     assert reads(compensate=ONE_SHOT, self_calibration=more) == wanted
     assert reads(compensate=ONE_SHOT, self_calibration=more | {"sequences": 0})
 

@@ -18,7 +18,12 @@ SEQUENTIAL = {"method": "closed_form", "affine": True}
 def pruned(place, compensate, **own):
     """The run folder of a small recipe."""
     recipe = small_recipe(
-        place, keep=0.7, score="wanda", compensate=compensate, self_calibration=own, targets={}
+        place,
+        keep=0.7,
+        score="wanda",
+        compensate=compensate,
+        targets={},
+        self_calibration={"for_choice": 0.0, **own},
     )
     done = command("run", recipe, "--out", place / "run")
     assert done.code == 0, done.err
@@ -55,22 +60,36 @@ def test_a_repair_at_once_reads_moments_of_both_texts(tmp_path):
     assert "calibrate-repair: made" in (run / "log").read_text()
 
 
+def test_the_choice_reads_a_share_of_the_text_and_the_repair_all_of_it(tmp_path):
+    run = pruned(tmp_path, ONE_SHOT, sequences=6, for_choice=0.5)
+    tokens = [
+        int(load_file(run / name / "block_001.safetensors")["layers.1.mlp.tokens"])
+        for name in ("statistics", "repair_statistics")
+    ]
+    calibration = load(tmp_path / "small.yaml").calibration
+    each = calibration.tokens_per_sequence
+    own = calibration.sequences * each
+    assert tokens == [own + 3 * each, own + 6 * each]
+
+
 def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     run = pruned(tmp_path, SEQUENTIAL, sequences=6)
     before = (run / "log").read_text()
-    done = command("run", tmp_path / "small.yaml", "--out", run, "--set", "self_calibration=3")
+    done = command(
+        "run", tmp_path / "small.yaml", "--out", run, "--set", "self_calibration.sequences=3"
+    )
     assert done.code == 0, done.err
     log = (run / "log").read_text()[len(before) :]
     assert all(f" {name}: found" in log for name in ("calibrate", "score", "allocate"))
     assert all(f" {name}: made" in log for name in ("write-text", "prune"))
     method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
     assert method["self_calibration"] == {
-        "sequences": 3, "starts": "auto", "temperature": 0.8, "min_p": 0.05, "used_for": "compensation",
+        "sequences": 3, "starts": "auto", "temperature": 0.8, "min_p": 0.05, "for_choice": 0.0,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "own", [-1, {"sequences": 4, "temperature": 0}, {"used_for": "scores"}, {"windows": 4}]
+    "own", [-1, {"sequences": 4, "temperature": 0}, {"for_choice": 1.5}, {"windows": 4}]
 )
 def test_other_amounts_are_refused(own, tmp_path):
     with pytest.raises(RecipeError, match="self_calibration"):
