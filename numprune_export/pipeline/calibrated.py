@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from jaxtyping import Float
 from torch import Tensor
@@ -67,6 +69,14 @@ class Calibrated:
             return replace(Statistics.of_nothing(site), unit_gradients=self.unit_gradients(site))
         gradients = None if self.gradients is None else self.gradients.folder
         return statistics_folder.read_site(self.statistics.folder, site, gradients)
+
+    def in_turn(self, sites: Sequence[Site]) -> Iterator[tuple[Site, Statistics]]:
+        """Every site with what is known of it, the next one on its way from the disk."""
+        for site, following in zip_longest(sites, sites[1:]):
+            if following is not None and self.statistics is not None:
+                gradients = None if self.gradients is None else self.gradients.folder
+                statistics_folder.soon(self.statistics.folder, following, gradients)
+            yield site, self.read(site)
 
     def unit_gradients(self, site: Site) -> Float[Tensor, "rows units"] | None:
         """Gradients of its unit masks, or None if calibration gathered none."""

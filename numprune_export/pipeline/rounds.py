@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from numprune_export import calibrate, prune, statistics_folder
+from numprune_export.calibrate import Statistics
 from numprune_export.corpus import Windows
 from numprune_export.pipeline.calibrated import Calibrated, reads_moments
 from numprune_export.pipeline.context import Context
@@ -160,9 +161,9 @@ class Round:
         observer.expect(len(self.start.sites))
         scores: dict[str, Tensor] = {}
         removals: dict[str, Tensor] = {}
-        for index, site in enumerate(self.start.sites):
+        for index, (site, statistics) in enumerate(self.calibrated.in_turn(self.start.sites)):
             weight: Any = blocks[site.block].get_submodule(site.consumer).weight
-            columns, found = self._scored(index, site, weight.detach())
+            columns, found = self._scored(index, site, weight.detach(), statistics)
             scores[site.name] = columns
             removals[f"{site.name}.order"], removals[f"{site.name}.error"] = (
                 found.order,
@@ -172,10 +173,11 @@ class Round:
         save_file(scores, folder / SCORES)
         save_file(removals, folder / REMOVALS)
 
-    def _scored(self, index: int, site: Site, weight: Tensor) -> tuple[Tensor, Removal]:
+    def _scored(
+        self, index: int, site: Site, weight: Tensor, statistics: Statistics
+    ) -> tuple[Tensor, Removal]:
         """A score per input of the consumer, and the order in which the site's units go."""
         recipe = self.context.recipe
-        statistics = self.calibrated.read(site)
         if isinstance(recipe.score, FisherObs):
             found = recipe.score.removal(weight, statistics, site)
             return found.scores().repeat_interleave(site.consumer_width), found
