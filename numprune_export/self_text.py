@@ -43,7 +43,7 @@ class SelfCalibration(Strict):
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """A word less likely than this fraction of the likeliest one is not written (Nguyen et al. 2024,
     arXiv:2407.01082)."""
-    for_choice: Annotated[float, Field(ge=0, le=1)] = 0.5
+    for_choice: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of these texts that statistics, gradients and scores read too. 0: what stays is chosen on
     the calibration's own text alone. The repair of what stays reads all of them."""
 

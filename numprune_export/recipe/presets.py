@@ -50,10 +50,10 @@ def _best(keep: float) -> dict[str, Any]:
     return {
         "query_heads": "single",
         "score": {"method": "fisher_obs"},
-        "allocate": {"method": "curves", "attention": (1.0, 1.5, 2.0, 3.0)},
+        "allocate": {"method": "curves", "attention": (1.0, 1.5, 2.0)},
         "compensate": {"method": "closed_form", "affine": True, "order": "sequential"},
         "rounds": 2 if keep < TWO_ROUNDS_BELOW else 1,
-        "self_calibration": {"sequences": 16, "for_choice": 0.5},
+        "self_calibration": {"sequences": 32},
     }
 
 

@@ -62,13 +62,13 @@ def test_two_rounds_where_much_is_removed():
     assert [recipe(method="best", keep=keep).rounds for keep in (0.8, 0.5)] == [1, 2]
 
 
-def test_best_reads_text_of_the_models_own():
+def test_the_best_repair_reads_text_of_the_models_own():
     own = recipe(method="best").self_calibration
-    assert (own.sequences, own.choosing) == (16, 8)
+    assert (own.sequences, own.choosing) == (32, 0)
     none = recipe(method="best", self_calibration=0).self_calibration
     assert (none.sequences, none.temperature) == (0, own.temperature)
     bolder = recipe(method="best", self_calibration={"temperature": 1.0}).self_calibration
-    assert (bolder.sequences, bolder.temperature) == (16, 1.0)
+    assert (bolder.sequences, bolder.temperature) == (32, 1.0)
 
 
 @pytest.mark.parametrize("name", METHODS)
