@@ -71,23 +71,20 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "best, one round": {"rounds": 1},
     "best, two rounds": {"rounds": 2},
     "best, no text of its own": {"self_calibration": 0},
-    "best, chosen on the given text alone": {"self_calibration": {"for_choice": 0.0}},
-    "best, chosen on all of its own text": {"self_calibration": {"for_choice": 1.0}},
+    "best, gradients on the given text alone": {"self_calibration": {"for_gradients": 0.0}},
+    "best, gradients on all of its own text": {"self_calibration": {"for_gradients": 1.0}},
     "best, attention counts 1x": {"allocate": {"method": "curves", "attention": 1.0}},
-    "best, no Fisher (plain OBS)": {"score": {"method": "fisher_obs", "metric": "identity"}},
-    "best, raw moments, no bias": {
-        "score": {"method": "fisher_obs", "centred": False},
-        "compensate": {"method": "closed_form", "order": "sequential"},
+    "best, no Fisher (plain OBS)": {"score": {"metric": "identity"}},
+    "best, central moments and a bias": {
+        "score": {"centred": True},
+        "compensate": {"affine": True},
     },
-    "best, no bias": {"compensate": {"method": "closed_form", "order": "sequential"}},
-    "best, one-shot refit": {
-        "compensate": {"method": "closed_form", "affine": True, "order": "one_shot"}
-    },
+    "best, one-shot refit": {"compensate": {"order": "one_shot"}},
     "best, bias only": {"compensate": "bias"},
     "best, no refit": {"compensate": "none"},
-    "best, 64 gradient sequences": {"score": {"method": "fisher_obs", "sequences": 64}},
+    "best, 64 gradient sequences": {"score": {"sequences": 64}},
     "best, curves as they are": {"allocate": {"method": "curves", "convex": False}},
-    "best, one channel a step": {"score": {"method": "fisher_obs", "step": 1}},
+    "best, one channel a step": {"score": {"step": 1}},
 }
 
 

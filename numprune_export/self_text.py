@@ -43,14 +43,14 @@ class SelfCalibration(Strict):
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """A word less likely than this fraction of the likeliest one is not written (Nguyen et al. 2024,
     arXiv:2407.01082)."""
-    for_choice: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fraction of these texts that statistics, gradients and scores read too. 0: what stays is chosen on
-    the calibration's own text alone. The repair of what stays reads all of them."""
+    for_gradients: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of these texts mixed evenly among the calibration's own where a score takes gradients,
+    which it does on the first ones of all. The repair reads all of them, moments none."""
 
     @property
-    def choosing(self) -> int:
-        """Texts that the choice of units reads."""
-        return round(self.for_choice * self.sequences)
+    def learning(self) -> int:
+        """Texts that gradients may be taken on."""
+        return round(self.for_gradients * self.sequences)
 
 
 def write(
@@ -130,11 +130,6 @@ def _drawn(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     share = torch.rand(len(below), 1, generator=generator, dtype=torch.float64)
     found = torch.searchsorted(below, share.to(below.device) * below[:, -1:], right=True)
     return found.clamp_max(probabilities.shape[1] - 1)
-
-
-def first(windows: Windows, count: int) -> Windows:
-    """The first so many of them."""
-    return Windows(windows.tokens[:count], windows.lengths[:count])
 
 
 def among(own: Windows, others: Windows) -> Windows:

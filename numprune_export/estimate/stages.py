@@ -68,8 +68,9 @@ class Job:
         return self._with(self.recipe.self_calibration.sequences)
 
     @property
-    def chosen_on(self) -> Texts:
-        return self._with(self.recipe.self_calibration.choosing)
+    def learned_on(self) -> Texts:
+        """Gradients are taken on the first of these."""
+        return self._with(self.recipe.self_calibration.learning)
 
     def _with(self, written: int) -> Texts:
         return replace(self.texts, sequences=self.texts.sequences + written)
@@ -124,7 +125,7 @@ class Job:
         made = self._one_shot(self.shapes, after) if number > 1 else Work({})
         held = float(self.shapes.bytes) + (start.bytes if number > 1 else 0)
         text = memory.TEXT * self.texts.bytes if number == 1 else 0.0
-        moments = self._calibrate(start, self.chosen_on) if reads_moments(recipe) else None
+        moments = self._calibrate(start, self.texts) if reads_moments(recipe) else None
         learned = (("calibrate", moments), ("gradients", self._gradients(start)))
         for name, one in learned:
             if one is not None:
@@ -146,7 +147,7 @@ class Job:
 
     def _gradients(self, start: Shapes) -> Step | None:
         """None: the score needs none."""
-        texts, score = self.chosen_on, self.recipe.score
+        texts, score = self.learned_on, self.recipe.score
         if reads_output_fisher(score):
             count = score.sequences or (WINDOWS if start.causal else texts.sequences)
             few = texts.first(count)
@@ -183,8 +184,8 @@ class Job:
 
     def _tried(self) -> Texts:
         if self.shapes.causal:
-            return self.chosen_on.first(DIVERGENCE_SEQUENCES, batch=1)
-        return self.chosen_on.first(DIVERGENCE_EXAMPLES)
+            return self.texts.first(DIVERGENCE_SEQUENCES, batch=1)
+        return self.texts.first(DIVERGENCE_EXAMPLES)
 
     def _one_shot(self, start: Shapes, keep: float) -> Work:
         """Every site refitted from statistics on disk."""

@@ -40,9 +40,8 @@ def repairs_at_once(recipe: Recipe) -> bool:
 
 
 def repairs_on_more_text(recipe: Recipe) -> bool:
-    """Whether the repair reads text that the choice of units does not."""
-    settings = recipe.self_calibration
-    return settings.choosing < settings.sequences
+    """Whether the repair reads text of the model's own too."""
+    return recipe.self_calibration.sequences > 0
 
 
 @dataclass(frozen=True)

@@ -75,4 +75,4 @@ def learn(
     with open_folder(folder) as run_folder:
         context = Context(recipe, run_folder, observer, SharedFolder(shared))
         texts = extended(context, subject, dense)
-        _ = next(rounds_of(context, texts.choice, dense)).scored
+        _ = next(rounds_of(context, texts, dense)).scored

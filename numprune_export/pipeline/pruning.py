@@ -22,7 +22,7 @@ from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.planning import read_budget
 from numprune_export.pipeline.rounds import Round, windows_key
-from numprune_export.pipeline.self_calibration import extended
+from numprune_export.pipeline.self_calibration import Extended, extended
 from numprune_export.pipeline.start import Start
 from numprune_export.pipeline.subject import Subject
 from numprune_export.plan import Plan
@@ -74,21 +74,22 @@ def planned(context: Context, subject: Subject, dense: Dense) -> Planned:
     """Every stage before the repair."""
     recipe = context.recipe
     texts = extended(context, subject, dense)
-    rounds = tuple(rounds_of(context, texts.choice, dense))
+    rounds = tuple(rounds_of(context, texts, dense))
     stages = (*texts.stages, *(stage for one in rounds for stage in one.stages))
     calibrated = rounds[0].calibrated
-    if texts.repair is not texts.choice and repairs_at_once(recipe):
+    if texts.repair is not texts.moments and repairs_at_once(recipe):
         calibrated = rounds[0].moments_on(texts.repair.calibration)
         stages += calibrated.stages
     return Planned(rounds, texts.repair, calibrated, stages)
 
 
-def rounds_of(context: Context, subject: Subject, dense: Dense) -> Iterator[Round]:
+def rounds_of(context: Context, texts: Extended, dense: Dense) -> Iterator[Round]:
     """Each starts from what the one before has left, and keeps the same fraction of it."""
     recipe, start = context.recipe, Start(dense, dense.key)
     for number in range(1, recipe.rounds + 1):
         keep, last = recipe.keep ** (number / recipe.rounds), number == recipe.rounds
-        one = Round(context, subject, start, recipe.keep if last else keep, last, number)
+        left = recipe.keep if last else keep
+        one = Round(context, texts.moments, texts.gradients, start, left, last, number)
         yield one
         if not last:
             start = one.rest()

@@ -33,6 +33,8 @@ class Round:
 
     context: Context
     subject: Subject
+    learning: Subject
+    """The same on the text that gradients are taken on."""
     start: Start
     keep: float
     """Fraction of the dense model that is left after this round."""
@@ -42,13 +44,13 @@ class Round:
     @cached_property
     def calibrated(self) -> Calibrated:
         """Whatever the recipe needs of statistics of the starting model, and of gradients."""
-        subject, windows = self.subject, self.subject.calibration
         statistics = None
         if reads_moments(self.context.recipe):
-            statistics = self._moments("calibrate", "statistics", windows)
-        if subject.gradients_key is None:
+            statistics = self._moments("calibrate", "statistics", self.subject.calibration)
+        key, read = self.learning.gradients_key, self.learning.calibration
+        if key is None:
             return Calibrated(statistics, None)
-        inputs = [*self._calibrated_on(windows), subject.gradients_key]
+        inputs = [*self._calibrated_on(read), key]
         return Calibrated(
             statistics, self._learned("gradients", "gradients", inputs, self._write_gradients)
         )
@@ -146,8 +148,9 @@ class Round:
         if isinstance(self.context.recipe.score, FisherObs):
             hidden = int(model.config.hidden_size)
             self._require_space(8 * hidden**2 * len(self.start.sites))
-        statistics_folder.write_gradients(folder, self.subject.gradients(model, observer))
-        statistics_folder.write_output_fisher(folder, self.subject.output_fisher(model, observer))
+        learning = self.learning
+        statistics_folder.write_gradients(folder, learning.gradients(model, observer))
+        statistics_folder.write_output_fisher(folder, learning.output_fisher(model, observer))
 
     def _require_space(self, learned: int) -> None:
         """For so many bytes, and for all that the run will write after them."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from numprune_export import self_text, statistics_folder
-from numprune_export.pipeline.calibrated import repairs_on_more_text
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.models import Dense
@@ -22,8 +21,10 @@ from numprune_export.text_starts import text_starts
 class Extended:
     """A subject's calibration windows, and what the model wrote among them where that is read."""
 
-    choice: Subject
-    """On these windows units are scored and chosen."""
+    moments: Subject
+    """On these windows activations are seen, and plans tried out."""
+    gradients: Subject
+    """On the first of these gradients are taken."""
     repair: Subject
     """On these what stays is repaired."""
     stages: tuple[Stage, ...]
@@ -31,10 +32,10 @@ class Extended:
 
 
 def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
-    """The subject itself, twice, where the recipe asks for no text of the model's own."""
+    """The subject itself, three times, where the recipe asks for no text of the model's own."""
     recipe, settings = context.recipe, context.recipe.self_calibration
     if not settings.sequences:
-        return Extended(subject, subject, ())
+        return Extended(subject, subject, subject, ())
     tokenizer = dense.tokenizer
     assert isinstance(subject, DecoderSubject)  # the others refuse such a recipe
     assert tokenizer is not None
@@ -54,14 +55,21 @@ def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
             )  # fmt: skip
         statistics_folder.write_windows(folder, written)
 
-    inputs = [dense.key, settings.model_dump(exclude={"for_choice"}), tokens, seed, recipe.products]
+    inputs = [
+        dense.key,
+        settings.model_dump(exclude={"for_gradients"}),
+        tokens,
+        seed,
+        recipe.products,
+    ]
     inputs += [torch.__version__, starts.tolist()]
     stage = context.stage("write-text", "self_text", inputs, make, shared=True)
     written = statistics_folder.read_windows(stage.folder)
-    own = subject.calibration
-    repair = subject.calibrated_on(self_text.among(own, written))
-    if not repairs_on_more_text(recipe):
-        return Extended(repair, repair, (stage,))
-    choosing = self_text.first(written, settings.choosing)
-    choice = subject.calibrated_on(self_text.among(own, choosing))
-    return Extended(choice, repair, (stage,))
+    own, some = subject.calibration, settings.learning
+    learning = self_text.among(own, written.first(some)) if some else own
+    return Extended(
+        moments=subject,
+        gradients=subject.calibrated_on(learning),
+        repair=subject.calibrated_on(self_text.among(own, written)),
+        stages=(stage,),
+    )

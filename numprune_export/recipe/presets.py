@@ -47,13 +47,14 @@ def merged(content: Mapping[str, Any], *, labelled: bool) -> dict[str, Any]:
 
 
 def _best(keep: float) -> dict[str, Any]:
+    """No bias: it brought nothing, and a layer that had none would need one."""
     return {
         "query_heads": "single",
-        "score": {"method": "fisher_obs"},
+        "score": {"method": "fisher_obs", "centred": False},
         "allocate": {"method": "curves", "attention": (1.0, 1.5, 2.0)},
-        "compensate": {"method": "closed_form", "affine": True, "order": "sequential"},
+        "compensate": {"method": "closed_form", "order": "sequential"},
         "rounds": 2 if keep < TWO_ROUNDS_BELOW else 1,
-        "self_calibration": {"sequences": 32},
+        "self_calibration": {"sequences": 32, "for_gradients": 0.25},
     }
 
 

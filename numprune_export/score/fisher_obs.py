@@ -45,7 +45,9 @@ class FisherObs(Strict):
     """What an error of the output counts: by the loss's curvature, or `identity`: its square, which
     is plain OBS and needs no gradients; sites are then hardly comparable."""
     damping: PositiveFloat = 0.01
-    """Added to the diagonal of the inputs' covariance, relative to its mean."""
+    """Added to the diagonal of the inputs' moments, relative to the median of what is not zero there: a
+    few inputs of one token can be all of the mean (massive activations: Sun et al. 2024,
+    arXiv:2402.17762)."""
     centred: bool = True
     """Covariance of the inputs, for a refit with a bias; false: raw second moments, for one
     without."""
@@ -75,7 +77,7 @@ class FisherObs(Strict):
         inputs = _moments(statistics, centred=self.centred).to(weight.device)
         # What does not move costs nothing, whatever the damping says of its weight.
         weight = weight.double() * (inputs.diagonal() > 0)
-        inputs.diagonal().add_(self.damping * (float(inputs.diagonal().mean()) or 1.0))
+        inputs.diagonal().add_(self.damping * _typical(inputs.diagonal()))
         try:
             found = brain_surgeon.remove(
                 weight,
@@ -103,6 +105,12 @@ class FisherObs(Strict):
 def reads_output_fisher(score: object) -> TypeGuard[FisherObs]:
     """Whether a recipe's score weighs errors of the output by the loss's curvature."""
     return isinstance(score, FisherObs) and score.metric == "fisher"
+
+
+def _typical(diagonal: Float[Tensor, " n"]) -> float:
+    """The median of those that are not zero; 1 if all are."""
+    found = diagonal[diagonal > 0]
+    return float(found.median()) if len(found) else 1.0
 
 
 def _moments(statistics: Statistics, *, centred: bool) -> Float[Tensor, "n n"]:

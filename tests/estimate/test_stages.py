@@ -110,14 +110,14 @@ def test_text_that_the_model_writes_costs_writing_and_calibrating(job):
     assert 1.5 < (more["write-text"] - floor) / (some["write-text"] - floor) < 2.1
 
 
-def test_text_that_the_choice_reads_costs_statistics_too(job):
-    own = {"sequences": 32, "for_choice": 0.0}
+def test_text_that_gradients_are_taken_on_costs_them_and_nothing_else(job):
+    score, own = {"sequences": 10_000}, {"sequences": 32, "for_gradients": 0.0}
     alone, quarter = (
-        seconds(job(method="best", self_calibration=own | {"for_choice": share}))
+        seconds(job(method="best", score=score, self_calibration=own | {"for_gradients": share}))
         for share in (0.0, 0.25)
     )
-    assert alone["calibrate"] < quarter["calibrate"]
-    assert alone["prune"] == quarter["prune"]
+    assert [name for name in alone if alone[name] != quarter[name]] == ["gradients"]
+    assert alone["gradients"] < quarter["gradients"]
 
 
 def test_candidates_that_are_tried_out_count_each(job):

@@ -18,7 +18,7 @@ CURVES = {
     "allocate": {"method": "curves", "attention": [1, 2], "align_to": 4},
     "compensate": {"method": "closed_form", "affine": True},
     "rounds": 2,
-    "self_calibration": {"sequences": 4, "for_choice": 1.0},
+    "self_calibration": {"sequences": 4, "for_gradients": 1.0},
 }
 
 

@@ -9,25 +9,31 @@ from safetensors.torch import load_file
 from small import small_recipe
 
 from numprune_export.errors import RecipeError
+from numprune_export.plan import Plan
 from numprune_export.recipe import load
+from numprune_export.statistics_folder import read_output_fisher
 
 ONE_SHOT = {"method": "closed_form", "affine": True, "order": "one_shot"}
 SEQUENTIAL = {"method": "closed_form", "affine": True}
 
 
-def pruned(place, compensate, **own):
+def pruned(place, compensate, score="wanda", **own):
     """The run folder of a small recipe."""
     recipe = small_recipe(
         place,
         keep=0.7,
-        score="wanda",
+        score=score,
         compensate=compensate,
         targets={},
-        self_calibration={"for_choice": 0.0, **own},
+        self_calibration=own,
     )
     done = command("run", recipe, "--out", place / "run")
     assert done.code == 0, done.err
     return place / "run"
+
+
+def plan_of(folder):
+    return Plan.from_json(json.loads((folder / "run/plan/plan.json").read_text()))
 
 
 def consumer(run):
@@ -60,16 +66,16 @@ def test_a_repair_at_once_reads_moments_of_both_texts(tmp_path):
     assert "calibrate-repair: made" in (run / "log").read_text()
 
 
-def test_the_choice_reads_a_share_of_the_text_and_the_repair_all_of_it(tmp_path):
-    run = pruned(tmp_path, ONE_SHOT, sequences=6, for_choice=0.5)
-    tokens = [
-        int(load_file(run / name / "block_001.safetensors")["layers.1.mlp.tokens"])
-        for name in ("statistics", "repair_statistics")
-    ]
-    calibration = load(tmp_path / "small.yaml").calibration
-    each = calibration.tokens_per_sequence
-    own = calibration.sequences * each
-    assert tokens == [own + 3 * each, own + 6 * each]
+def test_gradients_are_taken_on_a_share_of_the_text_and_moments_on_none(tmp_path):
+    folders = [tmp_path / name for name in ("without", "with")]
+    for folder, share in zip(folders, (0.0, 0.5), strict=True):
+        folder.mkdir()
+        pruned(folder, SEQUENTIAL, "fisher_obs", sequences=6, for_gradients=share)
+    (site,) = [one for one in plan_of(folders[0]).sites if one.name == "layers.1.mlp"]
+    moments = [load_file(one / "run/statistics/block_001.safetensors") for one in folders]
+    fisher = [read_output_fisher(one / "run/gradients", site) for one in folders]
+    assert torch.equal(*(one["layers.1.mlp.gram"] for one in moments))
+    assert not torch.allclose(*fisher, rtol=1e-3)
 
 
 def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
@@ -84,12 +90,12 @@ def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     assert all(f" {name}: made" in log for name in ("write-text", "prune"))
     method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
     assert method["self_calibration"] == {
-        "sequences": 3, "starts": "auto", "temperature": 0.8, "min_p": 0.05, "for_choice": 0.0,
+        "sequences": 3, "starts": "auto", "temperature": 0.8, "min_p": 0.05, "for_gradients": 0.0,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "own", [-1, {"sequences": 4, "temperature": 0}, {"for_choice": 1.5}, {"windows": 4}]
+    "own", [-1, {"sequences": 4, "temperature": 0}, {"for_gradients": 1.5}, {"windows": 4}]
 )
 def test_other_amounts_are_refused(own, tmp_path):
     with pytest.raises(RecipeError, match="self_calibration"):

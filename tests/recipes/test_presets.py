@@ -46,7 +46,7 @@ def test_a_setting_of_the_recipe_changes_that_setting_alone():
     found = recipe(method="best", allocate={"attention": 2.0}, score={"damping": 0.1})
     assert (found.allocate.attention, found.score.damping) == (2.0, 0.1)
     assert methods(found) == METHODS["best"]
-    assert found.compensate.affine
+    assert not found.score.centred
 
 
 def test_labelled_examples_choose_what_is_best_for_encoders():
@@ -64,7 +64,7 @@ def test_two_rounds_where_much_is_removed():
 
 def test_the_best_repair_reads_text_of_the_models_own():
     own = recipe(method="best").self_calibration
-    assert (own.sequences, own.choosing) == (32, 0)
+    assert (own.sequences, own.learning) == (32, 8)
     none = recipe(method="best", self_calibration=0).self_calibration
     assert (none.sequences, none.temperature) == (0, own.temperature)
     bolder = recipe(method="best", self_calibration={"temperature": 1.0}).self_calibration

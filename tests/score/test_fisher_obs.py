@@ -45,7 +45,7 @@ def damped_residual(x, weight, fisher, kept, damping, *, centred):
     """½·E(gᵀΔx)² + damping, by ridge regression on tokens themselves."""
     gone = [one for one in range(x.shape[1]) if one not in kept]
     x = x - x.mean(0) if centred else x
-    ridge = damping * float(x.square().sum(0).mean() / len(x))
+    ridge = damping * float(x.square().mean(0).median())
     change = weight.clone()
     # Rows √(T·ridge)·I under the tokens: what damping adds to the curvature of all inputs.
     tall = torch.cat([x, math.sqrt(len(x) * ridge) * torch.eye(x.shape[1])])
@@ -121,10 +121,19 @@ def test_rounding_of_large_constants_is_not_taken_for_variance():
     assert sorted(found.order[:4].tolist()) == [0, 1, 10, 11]
     assert not found.error[:5].any()
     rest = Statistics(seen.gram[2:10, 2:10], seen.total[2:10], seen.tokens, output_fisher=fisher)
-    # The same damping of a mean over fewer inputs.
-    alone = FisherObs(damping=2e-3 * 8 / 12, step=1).removal(weight[:, 2:10], rest, mlp(8))
+    alone = FisherObs(damping=2e-3, step=1).removal(weight[:, 2:10], rest, mlp(8))
     assert torch.equal(found.order[4:], alone.order + 2)
     torch.testing.assert_close(found.error[4:], alone.error, rtol=1e-9, atol=0)
+
+
+def test_one_tokens_massive_activations_do_not_make_every_unit_dear():
+    x, weight, fisher = activations(12, 2), normal(3, 4, 12), fisher_of(4, 4)
+    score = FisherObs(centred=False, step=1)
+    calm = score.removal(weight, statistics(x, fisher=fisher), mlp(12))
+    x[0, :2] *= 1e4
+    found = score.removal(weight, statistics(x, fisher=fisher), mlp(12))
+    assert found.error[8] < 2 * calm.error[8]
+    assert found.error[12] > 1000 * calm.error[12]
 
 
 def test_without_a_bias_what_is_constant_costs_something():
