@@ -14,14 +14,14 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from quality import Bench, prepare
 from scipy.stats import spearmanr
 
-from numprune_export import prune
+from numprune_export import prune, rewrite
 from numprune_export.checkpoint.source import resolve
 from numprune_export.corpus import Windows
 from numprune_export.family import RotaryDecoder
@@ -63,18 +63,15 @@ class Whole:
     moments: Calibrated
     texts: dict[str, Windows]
 
-    def at_once(self, kept: Iterable[str]) -> Nats:
-        """Divergence of the model that is cut at all sites but these."""
-        whole = set(kept)
+    def cut_at(self, sites: Iterable[Site]) -> Any:
+        """The model that is cut at these sites, repaired at once."""
+        cut = {site.name for site in sites}
         chosen = {
-            site.name: tuple(range(site.units)) if site.name in whole else self.plan.kept[site.name]
+            site.name: self.plan.kept[site.name] if site.name in cut else tuple(range(site.units))
             for site in self.plan.sites
         }
         plan, repair = Plan(self.plan.sites, chosen), interim(self.recipe.compensate)
-        family = self.dense.family
-        return self.divergence(
-            prune.one_shot(self.dense.model, family, plan, repair, self.moments.read)
-        )
+        return prune.one_shot(self.dense.model, self.dense.family, plan, repair, self.moments.read)
 
     def divergence(self, small: torch.nn.Module) -> Nats:
         model, family = self.dense.model, self.dense.family
@@ -83,13 +80,19 @@ class Whole:
             for name, windows in self.texts.items()
         }
 
-    def parts(self) -> Iterable[Part]:
-        every = self.at_once(())
-        names = [site.name for site in self.plan.sites]
+    def parts(self, every: Any) -> Iterable[Part]:
+        """Of every site, given the model that is cut at all of them."""
+        blocks, most = self.dense.family.block_list, self.divergence(every)
         for site in self.plan.sites:
-            alone = self.at_once(name for name in names if name != site.name)
-            without = self.at_once([site.name])
-            nearer = {text: every[text] - without[text] for text in every}
+            beside = [
+                one for one in self.plan.sites if one.block == site.block and one.name != site.name
+            ]
+            alone = self.divergence(self.cut_at([site]))
+            # A repair at once does not read what was cut elsewhere: all but this block are there.
+            without = rewrite.twin(every)
+            blocks(without)[site.block] = blocks(self.cut_at(beside))[site.block]
+            rest = self.divergence(without)
+            nearer = {text: most[text] - rest[text] for text in most}
             yield Part(site, len(self.plan.kept[site.name]), alone, nearer)
 
 
@@ -109,10 +112,9 @@ def planned_model(bench: Bench, recipe: Recipe, sequences: int) -> tuple[Whole, 
     return whole, whole.divergence(small)
 
 
-def page(command: str, whole: Whole, made: Nats, parts: list[Part]) -> str:
+def page(command: str, made: Nats, every: Nats, parts: list[Part]) -> str:
     """The measurement as Markdown."""
     texts = list(made)
-    every = whole.at_once(())
     sums = {text: sum(one.alone[text] for one in parts) for text in texts}
     shares = {
         (kind, text): sum(one.alone[text] for one in parts if one.site.kind == kind) / sums[text]
@@ -166,12 +168,12 @@ def main(
         bench = prepare(name, wiki, [], Path(folder))
         recipe = bench.recipe({"method": method}, keep, seed)
         whole, made = planned_model(bench, recipe, sequences)
-        parts = []
-        for one in whole.parts():
+        every, parts = whole.cut_at(whole.plan.sites), []
+        for one in whole.parts(every):
             parts.append(one)
             typer.echo(f"{one.site.name} {one.alone} {one.nearer}")
         command = f"python benchmarks/error_by_layer.py {name} --keep {keep:g}"
-        out.write_text(page(command, whole, made, parts))
+        out.write_text(page(command, made, whole.divergence(every), parts))
     typer.echo(out.read_text())
 
 
