@@ -12,31 +12,25 @@ Preset = Literal["best", "fast", "paper-numerical", "paper-fisher"]
 
 FILLED = ("query_heads", "self_calibration", "score", "allocate", "compensate", "rounds")
 """Keys of a recipe that a preset can fill in."""
-TWO_ROUNDS_BELOW = 0.65
-"""Above this fraction kept, a second round costs its time and brings nothing."""
 
 
-def composition(name: str, keep: float, *, labelled: bool) -> dict[str, Any]:
+def composition(name: str, *, labelled: bool) -> dict[str, Any]:
     """What a preset puts in the place of the sections that a recipe leaves out; nothing for a name
     that is none.
 
     Args:
         name: The preset.
-        keep: Fraction kept.
         labelled: The model has a task head, which labelled examples measure.
     """
     if labelled and name == "best":
         return _best_of_encoders()
-    return _COMPOSITIONS[name](keep) if name in _COMPOSITIONS else {}
+    return _COMPOSITIONS[name]() if name in _COMPOSITIONS else {}
 
 
 def merged(content: Mapping[str, Any], *, labelled: bool) -> dict[str, Any]:
     """A recipe's content over its preset. A section that names no method of its own changes single
     settings of the preset's."""
-    keep = content.get("keep", 0.8)
-    found = composition(
-        str(content.get("method")), keep if isinstance(keep, float) else 0.8, labelled=labelled
-    )
+    found = composition(str(content.get("method")), labelled=labelled)
     for key, value in content.items():
         base = found.get(key)
         if isinstance(base, dict) and isinstance(value, dict) and "method" not in value:
@@ -46,20 +40,19 @@ def merged(content: Mapping[str, Any], *, labelled: bool) -> dict[str, Any]:
     return found
 
 
-def _best(keep: float) -> dict[str, Any]:
-    """No bias: it brought nothing, and a layer that had none would need one."""
+def _best() -> dict[str, Any]:
+    """A bias brought nothing, and layers that had none would have one; nor did a second round."""
     return {
         "query_heads": "single",
         "score": {"method": "fisher_obs", "centred": False},
         "allocate": {"method": "curves", "attention": (1.0, 1.5, 2.0)},
         "compensate": {"method": "closed_form", "order": "sequential"},
-        "rounds": 2 if keep < TWO_ROUNDS_BELOW else 1,
         "self_calibration": {"sequences": 32, "for_gradients": 0.25},
     }
 
 
 def _best_of_encoders() -> dict[str, Any]:
-    """A second round, more weight on attention and a sequential refit brought nothing there."""
+    """More weight on attention and a sequential refit brought nothing there; biases are there."""
     return {
         "score": {"method": "fisher_obs"},
         "allocate": {"method": "curves", "cost": "macs", "attention": 1.0},
@@ -67,7 +60,7 @@ def _best_of_encoders() -> dict[str, Any]:
     }
 
 
-def _fast(keep: float) -> dict[str, Any]:
+def _fast() -> dict[str, Any]:
     return {
         "score": {"method": "wanda"},
         "allocate": {"method": "global"},
@@ -75,7 +68,7 @@ def _fast(keep: float) -> dict[str, Any]:
     }
 
 
-def _paper_numerical(keep: float) -> dict[str, Any]:
+def _paper_numerical() -> dict[str, Any]:
     return {
         "score": {"method": "numerical"},
         "allocate": {"method": "global", "standardise": False},
@@ -83,7 +76,7 @@ def _paper_numerical(keep: float) -> dict[str, Any]:
     }
 
 
-def _paper_fisher(keep: float) -> dict[str, Any]:
+def _paper_fisher() -> dict[str, Any]:
     return {
         "score": {"method": "fisher"},
         "allocate": {"method": "search"},
@@ -91,7 +84,7 @@ def _paper_fisher(keep: float) -> dict[str, Any]:
     }
 
 
-_COMPOSITIONS: Mapping[str, Callable[[float], dict[str, Any]]] = {
+_COMPOSITIONS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "best": _best,
     "fast": _fast,
     "paper-numerical": _paper_numerical,

@@ -58,10 +58,6 @@ def test_labelled_examples_choose_what_is_best_for_encoders():
     assert recipe(method="paper-fisher", **texts).compensate.method == "scalar"
 
 
-def test_two_rounds_where_much_is_removed():
-    assert [recipe(method="best", keep=keep).rounds for keep in (0.8, 0.5)] == [1, 2]
-
-
 def test_the_best_repair_reads_text_of_the_models_own():
     own = recipe(method="best").self_calibration
     assert (own.sequences, own.learning) == (32, 8)
@@ -94,4 +90,4 @@ def test_a_preset_that_is_set_takes_the_place_of_the_recipes_own_sections(tmp_pa
     changes = ["allocate.cost=macs", "keep=0.5"]
     found = load(path, ["method=best", *changes] if first else [*changes, "method=best"])
     assert methods(found) == METHODS["best"]
-    assert (found.allocate.cost, found.rounds, found.query_heads) == ("macs", 2, "single")
+    assert (found.allocate.cost, found.rounds, found.query_heads) == ("macs", 1, "single")
