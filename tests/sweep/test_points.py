@@ -31,7 +31,7 @@ def test_presets_are_swept_with_what_they_compose(small):
     assert [one.name for one in found] == ["grouped-keep0.5", "single-keep0.5"]
     assert [one.recipe.query_heads for one in found] == ["grouped", "single"]
     _, found = points(small, Axes((0.5,), (), ("best", "fast")), [], [])
-    assert [one.recipe.rounds for one in found] == [2, 1]
+    assert [one.recipe.score.method for one in found] == ["fisher_obs", "wanda"]
     assert [one.name for one in found] == ["best-keep0.5", "fast-keep0.5"]
 
 
