@@ -82,7 +82,7 @@ class Whole:
 
     def parts(self, every: Any) -> Iterable[Part]:
         """Of every site, given the model that is cut at all of them."""
-        blocks, most = self.dense.family.block_list, self.divergence(every)
+        most = self.divergence(every)
         for site in self.plan.sites:
             beside = [
                 one for one in self.plan.sites if one.block == site.block and one.name != site.name
@@ -90,7 +90,8 @@ class Whole:
             alone = self.divergence(self.cut_at([site]))
             # A repair at once does not read what was cut elsewhere: all but this block are there.
             without = rewrite.twin(every)
-            blocks(without)[site.block] = blocks(self.cut_at(beside))[site.block]
+            path = f"{self.dense.family.blocks}.{site.block}"
+            without.set_submodule(path, self.cut_at(beside).get_submodule(path))
             rest = self.divergence(without)
             nearer = {text: most[text] - rest[text] for text in most}
             yield Part(site, len(self.plan.kept[site.name]), alone, nearer)

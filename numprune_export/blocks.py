@@ -51,6 +51,15 @@ class Batch:
         flat = activations.reshape(-1, activations.shape[-1])
         return flat if self.real is None else flat[self.real.reshape(-1)]
 
+    def spread(self, rows: Tensor) -> Tensor:
+        """The inverse of `rows`: (batch, length, n), zero where padded."""
+        shape = (*self.hidden.shape[:2], rows.shape[-1])
+        if self.real is None:
+            return rows.reshape(shape)
+        found = rows.new_zeros(shape)
+        found[self.real] = rows
+        return found
+
 
 class _Recorder(nn.Module):
     """Stands in for a block: keeps its arguments and hands the input on."""

@@ -110,20 +110,19 @@ def collect(
     for index, block in enumerate(family.block_list(model)):
         here = [site for site in sites if site.block == index]
         if here:
-            yield gather(block, here, batches, tick, run_on=True)
+            yield _gather(block, here, batches, tick)
         else:  # both of its sublayers have lost all their units
             blocks.advance(block, index, batches, tick)
             yield {}
 
 
-def gather(
-    block: nn.Module, sites: list[Site], batches: list[Batch], tick: Tick, *, run_on: bool
+def _gather(
+    block: nn.Module, sites: list[Site], batches: list[Batch], tick: Tick
 ) -> dict[str, Statistics]:
-    """Statistics of some sites of one block; see `blocks.watch` for `run_on`."""
     under_way = {
         site.name: Gathering(site.units * site.consumer_width, batches[0].hidden.device)
         for site in sites
     }
     layers = {site.consumer: under_way[site.name].add for site in sites}
-    blocks.watch(block, sites[0].block, batches, layers, tick, run_on=run_on)
+    blocks.watch(block, sites[0].block, batches, layers, tick, run_on=True)
     return {site.name: under_way[site.name].finish(site) for site in sites}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from numprune_export import blocks, calibrate, rewrite
+from numprune_export import blocks, rewrite
 from numprune_export.blocks import Batch, Tick
-from numprune_export.calibrate import Statistics
+from numprune_export.calibrate import Gathering, Statistics
 from numprune_export.compensate import Compensation
 from numprune_export.corpus import Windows
 from numprune_export.errors import InputError
 from numprune_export.family import Family
+from numprune_export.known_outputs import Known, answered
 from numprune_export.plan import Plan, Site
 from numprune_export.units import positions
 
@@ -59,7 +60,8 @@ def sequential(
 ) -> Any:
     """Every site repaired with statistics of the already pruned prefix, front to back.
 
-    Within a block the attention is cut first, so the MLP sees what it will see when served. The
+    Within a block the attention is cut first, so the MLP sees what it will see when served. What has
+    reached a consumer is held until that is repaired, so nothing before it is computed twice. The
     arguments are those of `one_shot`; `tick` counts sequences through one block.
 
     Raises:
@@ -70,10 +72,14 @@ def sequential(
     batches = blocks.embed(small, family, windows, batch)
     for index, block in enumerate(family.block_list(small)):
         here = [site for site in plan.sites if site.block == index and plan.removed(site)]
+        done: list[Known] = []
         for site in here:
-            statistics = _prefix_statistics(block, site, batches)
+            with answered(block, done):
+                statistics, inputs = _seen(block, site, batches, plan.kept[site.name])
             _cut(block, family, site, plan, repair, statistics)
-        blocks.advance(block, index, batches, tick)
+            done.append(Known(site, _outputs(block, site, inputs, batches)))
+        with answered(block, done):
+            blocks.advance(block, index, batches, tick)
     return small
 
 
@@ -85,11 +91,34 @@ def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:
         )
 
 
-def _prefix_statistics(block: nn.Module, site: Site, batches: list[Batch]) -> Statistics:
+def _seen(
+    block: nn.Module, site: Site, batches: list[Batch], kept: Sequence[int]
+) -> tuple[Statistics, list[Tensor]]:
+    """Statistics of the whole site behind the pruned prefix, and the inputs that stay: (tokens, k) of
+    each batch."""
+    columns = positions(site.layout(kept), site.consumer_width)
+    gathering = Gathering(site.units * site.consumer_width, batches[0].hidden.device)
+    inputs: list[Tensor] = []
+
+    def look(rows: Tensor) -> None:
+        gathering.add(rows)
+        inputs.append(rows[:, columns])
+
     def no_tick(_: int) -> None:
         return
 
-    return calibrate.gather(block, [site], batches, no_tick, run_on=False)[site.name]
+    blocks.watch(block, site.block, batches, {site.consumer: look}, no_tick, run_on=False)
+    return gathering.finish(site), inputs
+
+
+def _outputs(
+    block: nn.Module, site: Site, inputs: list[Tensor], batches: list[Batch]
+) -> list[Tensor]:
+    """What the repaired consumer makes of each batch; the list of inputs is emptied on the way."""
+    consumer = block.get_submodule(site.consumer)
+    inputs.reverse()
+    with torch.no_grad():
+        return [batch.spread(consumer(inputs.pop())) for batch in batches]
 
 
 def _cut(

@@ -82,8 +82,8 @@ class RunFolder:
         shutil.rmtree(partial, ignore_errors=True)
         start = time.perf_counter()
         with full_disk_named(self.path):
-            partial.mkdir(parents=True)
             try:
+                partial.mkdir(parents=True)
                 make(partial)
                 seconds = time.perf_counter() - start if seconds is None else seconds
                 content = json.dumps({"key": key, "seconds": seconds}) + "\n"

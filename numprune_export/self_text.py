@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from transformers import Cache
 
@@ -27,8 +27,8 @@ from numprune_export.products import ExactAttention
 from numprune_export.strict import Strict
 from numprune_export.text_starts import Kind
 
-ROWS = 32
-"""Texts written at once: more cost more memory, and hardly less time."""
+WINDOWS = 32
+"""Of them the texts are written at once: more cost more memory, and hardly less time."""
 RELEASED = 32
 """Tokens after which freed memory is given back: pieces that grow with every token find no place in
 what the ones before left (once 4 GiB of it on a model of 135 M)."""
@@ -39,6 +39,9 @@ class SelfCalibration(Strict):
 
     sequences: NonNegativeInt = 0
     """Windows that the dense model writes, as long as the calibration's own."""
+    per_window: PositiveInt = 1
+    """Texts that fill a window, one after the other. All texts of some windows are written side by side:
+    shorter ones take fewer steps, and there are more of them."""
     starts: Kind = "auto"
     """What a text starts with: the chat template before a user's words, a word of the vocabulary, or a
     chat where the tokenizer has a template that leaves most of a window (`auto`)."""
@@ -56,6 +59,10 @@ class SelfCalibration(Strict):
         """Texts that gradients may be taken on."""
         return round(self.for_gradients * self.sequences)
 
+    def length(self, tokens: int) -> int:
+        """Tokens of a text, given those of a window; the last one of a window may be cut."""
+        return -(-tokens // self.per_window)
+
 
 def write(
     model: Any,
@@ -72,20 +79,22 @@ def write(
         model: A causal language model.
         starts: Token ids that a text may start with, one row drawn for each.
         settings: How many texts, and how they are sampled.
-        tokens: Of each. An end of text is a token as any other: what comes after it is a new one.
+        tokens: Of a window. An end of text is a token as any other: what comes after it is a new one.
         seed: Of the samples.
-        tick: Counts tokens of `ROWS` texts, or of what is left of them.
+        tick: Counts tokens of the texts of `WINDOWS` windows, or of what is left of them.
 
     Raises:
         NumericalError: logits are not finite.
     """
     generator, sequences = torch.Generator().manual_seed(seed), settings.sequences
-    drawn = torch.from_numpy(starts)[torch.randint(len(starts), (sequences,), generator=generator)]
+    texts, at_once = sequences * settings.per_window, WINDOWS * settings.per_window
+    drawn = torch.from_numpy(starts)[torch.randint(len(starts), (texts,), generator=generator)]
+    length = settings.length(tokens)
     parts = [
-        _continued(model, drawn[first : first + ROWS], tokens, settings, generator, tick)
-        for first in range(0, sequences, ROWS)
+        _continued(model, drawn[first : first + at_once], length, settings, generator, tick)
+        for first in range(0, texts, at_once)
     ]
-    found = torch.cat(parts).numpy()
+    found = torch.cat(parts).reshape(sequences, -1)[:, :tokens].numpy()
     return Windows(found, np.full(sequences, tokens, dtype=np.int64))
 
 

@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerBase
 from numprune_export.errors import InputError
 
 Kind = Literal["auto", "chat", "vocabulary"]
-"""`auto`: a chat where the tokenizer has a template that leaves most of a window to the text."""
+"""`auto`: a chat where the tokenizer has a template that leaves most of a text to be written."""
 LEFT = 0.75
-"""Fraction of a window that a template leaves, at least."""
+"""Fraction of a text that a template leaves, at least."""
 _WORDS = "what a user says"
 
 
@@ -32,7 +32,7 @@ def text_starts(
         tokenizer: Of the model.
         kind: Which starts.
         vocabulary: Token ids that the model has an embedding for.
-        tokens: Of a window.
+        tokens: Of a text.
 
     Raises:
         InputError: a chat is asked for and there is no template that fits, or its template fails.
@@ -45,8 +45,9 @@ def text_starts(
     if kind == "auto":
         return _words(tokenizer, vocabulary)
     raise InputError(
-        f"the chat template takes {len(chat)} of a window's {tokens} tokens before a user's words",
-        hint="give longer windows (`tokens_per_sequence`), or `starts: vocabulary`",
+        f"the chat template takes {len(chat)} of a text's {tokens} tokens before a user's words",
+        hint="give longer windows (`tokens_per_sequence`), fewer texts in each (`per_window`), or"
+        " `starts: vocabulary`",
     )
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,22 @@ def test_a_stage_without_a_whole_marker_is_made_again(tmp_path, content):
         stage = run.stage("s", "s", "one", lambda folder: None)
         (stage.folder / STAGE).write_text(content)
         assert not run.stage("s", "s", "one", lambda folder: None).resumed
+
+
+def test_ctrl_c_as_the_folder_is_made_leaves_none(tmp_path, monkeypatch):
+    made = Path.mkdir
+
+    def interrupted(path, *args, **kwargs):
+        made(path, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    with open_folder(tmp_path / "run") as run:
+        run.stage("first", "first", "key", lambda _: None)
+        monkeypatch.setattr(Path, "mkdir", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.stage("s", "s", "key", lambda _: None)
+        monkeypatch.undo()
+    assert not [one for one in (tmp_path / "run").iterdir() if "partial" in one.name]
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):

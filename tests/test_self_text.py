@@ -44,7 +44,7 @@ def test_a_token_follows_from_what_the_model_sees_before_it(family, settings):
 
 
 def test_batches_are_ticked_token_by_token(monkeypatch):
-    monkeypatch.setattr(self_text, "ROWS", 2)
+    monkeypatch.setattr(self_text, "WINDOWS", 2)
     ticks = []
     assert len(written(tiny(), tick=ticks.append).tokens) == 5
     assert sum(ticks) == 3 * 11
@@ -85,6 +85,20 @@ def test_a_text_goes_on_from_a_start_of_several_tokens():
     with torch.inference_mode():
         greedy = model(input_ids=torch.from_numpy(found.tokens)).logits.argmax(-1)
     assert (found.tokens[:, 4:] == greedy[:, 3:-1].numpy()).mean() > 0.95
+
+
+def test_several_texts_fill_a_window_each_from_a_start_of_its_own():
+    model, start, ticks = tiny(), np.array([[5, 6]], dtype=np.int64), []
+    found = written(model, start, per_window=3, tokens=16, tick=ticks.append, temperature=1e-4)
+    assert found.tokens.shape == (5, 16)
+    assert not found.padded
+    assert sum(ticks) == 6 - 2  # texts of 6 tokens, the last of a window cut
+    for begin in (0, 6, 12):
+        text = found.tokens[:, begin : begin + 6]
+        assert (text[:, :2] == start).all()
+        with torch.inference_mode():
+            greedy = model(input_ids=torch.from_numpy(text.copy())).logits.argmax(-1)
+        assert (text[:, 2:] == greedy[:, 1:-1].numpy()).mean() > 0.95
 
 
 def test_logits_that_are_no_numbers_are_said():

@@ -40,7 +40,7 @@ def test_a_template_that_fills_the_window_gives_way_to_words_unless_it_is_asked_
     long = "we " * 9 + "{{ messages[0].content }}"
     assert len(starts("auto", long, tokens=32)) > 1
     assert starts("auto", long, tokens=36).shape == (1, 9)
-    with pytest.raises(InputError, match="takes 9 of a window's 32 tokens"):
+    with pytest.raises(InputError, match="takes 9 of a text's 32 tokens"):
         starts("chat", long, tokens=32)
 
 

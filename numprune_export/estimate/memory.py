@@ -30,6 +30,12 @@ def hidden_states(shapes: Shapes, texts: Texts) -> float:
     return texts.tokens * shapes.hidden * shapes.itemsize
 
 
+def held(shapes: Shapes, texts: Texts) -> float:
+    """What a repair keeps of one block for all texts: a sublayer's output and the next one's inputs."""
+    widest = max(one.width for one in shapes.sites)
+    return hidden_states(shapes, texts) + texts.tokens * widest * shapes.itemsize
+
+
 def activations(shapes: Shapes, texts: Texts, *, graph: bool = False) -> float:
     """Of one batch in one block: the widest values at once; or all that a backward pass needs."""
     widest = max(one.width for one in shapes.sites)

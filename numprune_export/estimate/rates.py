@@ -34,6 +34,8 @@ EIGEN_SIDE = 320
 OPERATIONS = 8e9
 BYTES = 1 << 24
 CALLS = 500
+FEW = 32
+"""Rows of a product that takes longer to read its weights than to multiply them."""
 
 
 def measure(shapes: Shapes, texts: Texts, clock: Clock, *, gguf: bool) -> dict[Kind, float]:
@@ -84,12 +86,20 @@ def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
         for given, weight in layers:
             functional.linear(given, weight)
 
+    few = [(torch.randn(FEW, weight.shape[1]), weight) for _, weight in layers]
+
+    def steps() -> None:
+        for given, weight in few:
+            functional.linear(given, weight)
+
     width = min(SIDE, max(one.width for one in shapes.sites))
     rows_of_gram = max(1, min(_rows(shapes, texts), round(OPERATIONS / (2 * width**2))))
     gathering, given = Gathering(width, torch.device("cpu")), torch.randn(rows_of_gram, width)
     operations = 2 * SUMMED * rows_of_gram * width**2
+    many = _per_unit(clock, products, 2.0 * rows * weights)
     return {
-        "products": _per_unit(clock, products, 2.0 * rows * weights),
+        "products": many,
+        "weights": max(0.0, _per_unit(clock, steps, weights) - 2.0 * FEW * many),
         "grams": _per_unit(clock, lambda: gathering.add(given), operations),
     }
 

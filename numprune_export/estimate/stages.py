@@ -101,19 +101,24 @@ class Job:
 
     def _written(self) -> Iterator[Step]:
         """Text of the model's own, a token at a time for all texts of a batch."""
-        count, shapes = self.recipe.self_calibration.sequences, self.shapes
+        settings, shapes = self.recipe.self_calibration, self.shapes
+        count = settings.sequences
         if not count or not shapes.causal:
             return
-        own = Texts(count, self.texts.length, self_text.ROWS, "")
+        each, side_by_side = settings.per_window, self_text.WINDOWS * settings.per_window
+        own = Texts(count * each, self.texts.length / each, side_by_side, "")
         steps = own.length * own.batches
         # Every step reads every weight, and the keys and values so far: half of their room on average.
         cached = sum(one.produced - one.width for one in shapes.sites if one.kind == "attention")
         cache = own.batch_tokens * cached * shapes.itemsize
-        moved = steps * (shapes.bytes + cache / 2)
         work = divergence(shapes, own) + Work(
-            {"elementwise": moved, "calls": CALLS * steps * len(shapes.blocks)}
+            {
+                "weights": steps * (shapes.prunable + shapes.head * shapes.hidden),
+                "elementwise": steps * cache / 2,
+                "calls": CALLS * steps * len(shapes.blocks),
+            }
         )
-        logits = 2 * 4.0 * self_text.ROWS * shapes.head
+        logits = 2 * 4.0 * side_by_side * shapes.head
         yield Step("write-text", work, shapes.bytes + cache + logits, SHAPES)
 
     def _round(self, number: int) -> Iterator[Step]:
@@ -228,7 +233,8 @@ class Job:
         work = sequential(dense, small, texts)
         work += total(solves.closed_form(one, self.recipe.keep) for one in dense.sites)
         shapes = SHAPES * texts.widths * len(small.blocks)
-        return Step("", work, hidden + memory.solving(dense) + memory.grams(dense), shapes)
+        need = hidden + memory.held(small, texts) + memory.solving(dense) + memory.grams(dense)
+        return Step("", work, need, shapes)
 
 
 def output_fisher(shapes: Shapes, texts: Texts) -> Work:
@@ -256,13 +262,12 @@ def divergence(shapes: Shapes, texts: Texts) -> Work:
 
 
 def sequential(dense: Shapes, small: Shapes, texts: Texts) -> Work:
-    """Statistics of each site behind the sites that are cut already; then the block that is left."""
+    """Statistics of each whole site behind those that are cut already, and what is left of it."""
     parts = []
     for block, rest in zip(dense.blocks, small.blocks, strict=True):
-        for index, one in enumerate(block):
+        for one, left in zip(block, rest, strict=True):
             parts += [passes.producing(dense, one, texts), passes.gram(one, texts)]
-            parts += [passes.forward(dense, rest[:index], texts)]
-        parts.append(passes.forward(small, rest, texts))
+            parts.append(passes.consuming(small, left, texts))
     return total(parts)
 
 

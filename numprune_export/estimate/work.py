@@ -8,6 +8,7 @@ from typing import Literal
 
 Kind = Literal[
     "products",
+    "weights",
     "grams",
     "attention",
     "attention_back",
@@ -26,7 +27,8 @@ Kind = Literal[
     "headers",
     "stages",
 ]
-"""Floating-point operations of fp32 products, of sums of x·xᵀ, of attention forward and backward
+"""Floating-point operations of fp32 products; weights that products of few rows read, beside their operations;
+floating-point operations of sums of x·xᵀ, of attention forward and backward
 (counted as those forward), of fp64 products, Cholesky factors with their solves, eigenvectors (n³ each)
 and the elimination of inputs; elements of an activation function; bytes that elementwise work in fp32
 and in fp64 moves, of files, of hashes; weights de-quantised; calls of an operator; processes started; models built from what a configuration

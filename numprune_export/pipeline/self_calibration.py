@@ -41,13 +41,14 @@ def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
     assert tokenizer is not None
     tokens, seed = subject.calibration.tokens.shape[1], recipe.calibration.seed
     vocabulary = int(dense.skeleton.config.vocab_size)
-    starts = text_starts(tokenizer, settings.starts, vocabulary=vocabulary, tokens=tokens)
+    length = settings.length(tokens)
+    starts = text_starts(tokenizer, settings.starts, vocabulary=vocabulary, tokens=length)
     told = "like a chat" if len(starts) == 1 else f"with one of {len(starts)} words"
     context.folder.log(f"write-text: a text starts {told}")
 
     def make(folder: Path) -> None:
-        batches = -(-settings.sequences // self_text.ROWS)
-        context.observer.expect(batches * (tokens - starts.shape[1]))
+        batches = -(-settings.sequences // self_text.WINDOWS)
+        context.observer.expect(batches * (length - starts.shape[1]))
         with products(recipe.products):
             written = self_text.write(
                 dense.model, starts, settings,

@@ -5,7 +5,7 @@ import pytest
 from numprune_export.estimate.work import Work
 
 RATES = {
-    "products": 1e-11, "grams": 1e-11, "attention": 2e-11, "attention_back": 4e-11,
+    "products": 1e-11, "weights": 1e-10, "grams": 1e-11, "attention": 2e-11, "attention_back": 4e-11,
     "activation": 1e-9, "elementwise": 1e-10, "calls": 1e-5, "products64": 4e-11,
     "cholesky": 5e-11, "eigen": 1e-9, "elimination": 1e-10, "memory64": 1e-10, "files": 1e-9,
     "hashes": 1e-9, "dequantise": 1e-8, "processes": 5.0, "headers": 0.3, "stages": 0.2,
@@ -108,6 +108,18 @@ def test_text_that_the_model_writes_costs_writing_and_calibrating(job):
     assert [name for name in some if name not in none] == ["write-text"]
     floor = Work({"stages": 1.0}).seconds(RATES)
     assert 1.5 < (more["write-text"] - floor) / (some["write-text"] - floor) < 2.1
+
+
+def test_shorter_texts_take_less_time_to_write_in_as_much_memory(job):
+    own = {"sequences": 32}
+    one, four = (
+        job(method="best", self_calibration=own | {"per_window": count}) for count in (1, 4)
+    )
+    assert [name for name in seconds(one) if seconds(one)[name] != seconds(four)[name]] == [
+        "write-text"
+    ]
+    assert seconds(four)["write-text"] < 0.5 * seconds(one)["write-text"]
+    assert memory(four)["write-text"] < 1.1 * memory(one)["write-text"]
 
 
 def test_text_that_gradients_are_taken_on_costs_them_and_nothing_else(job):
