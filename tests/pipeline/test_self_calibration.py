@@ -8,6 +8,7 @@ from command import command
 from safetensors.torch import load_file
 from small import small_recipe
 
+from numprune_export import statistics_folder
 from numprune_export.errors import RecipeError
 from numprune_export.plan import Plan
 from numprune_export.recipe import load
@@ -78,6 +79,12 @@ def test_gradients_are_taken_on_a_share_of_the_text_and_moments_on_none(tmp_path
     assert not torch.allclose(*fisher, rtol=1e-3)
 
 
+def test_several_texts_fill_a_window(tmp_path):
+    run = pruned(tmp_path, SEQUENTIAL, sequences=2, per_window=2, starts="vocabulary")
+    tokens = load(tmp_path / "small.yaml").calibration.tokens_per_sequence
+    assert statistics_folder.read_windows(run / "self_text").tokens.shape == (2, tokens)
+
+
 def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     run = pruned(tmp_path, SEQUENTIAL, sequences=6)
     before = (run / "log").read_text()
@@ -90,12 +97,20 @@ def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     assert all(f" {name}: made" in log for name in ("write-text", "prune"))
     method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
     assert method["self_calibration"] == {
-        "sequences": 3, "starts": "auto", "temperature": 0.8, "min_p": 0.05, "for_gradients": 0.0,
+        "sequences": 3, "per_window": 1, "starts": "auto", "temperature": 0.8, "min_p": 0.05,
+        "for_gradients": 0.0,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "own", [-1, {"sequences": 4, "temperature": 0}, {"for_gradients": 1.5}, {"windows": 4}]
+    "own",
+    [
+        -1,
+        {"sequences": 4, "temperature": 0},
+        {"for_gradients": 1.5},
+        {"windows": 4},
+        {"per_window": 0},
+    ],
 )
 def test_other_amounts_are_refused(own, tmp_path):
     with pytest.raises(RecipeError, match="self_calibration"):
