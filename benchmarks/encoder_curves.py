@@ -100,8 +100,10 @@ class CurvePlans:
                 attention=weight, price=price,
             )  # fmt: skip
 
+        answers = subject.answers(dense)
+
         def divergence(plan: Plan) -> Any:
-            return subject.divergence(dense, self._cut(model, plan, statistics))
+            return answers.divergence(self._cut(model, plan, statistics))
 
         return tuned(planned, candidates, divergence)[0]
 

@@ -23,7 +23,6 @@ from scipy.stats import spearmanr
 
 from numprune_export import prune, rewrite
 from numprune_export.checkpoint.source import resolve
-from numprune_export.corpus import Windows
 from numprune_export.family import RotaryDecoder
 from numprune_export.pipeline.calibrated import Calibrated
 from numprune_export.pipeline.context import Context
@@ -37,8 +36,10 @@ from numprune_export.progress import Silent
 from numprune_export.recipe import Recipe
 from numprune_export.report.table import table
 from numprune_export.run_folder import open_folder
-from numprune_export.validate.model_divergence import model_divergence
+from numprune_export.validate.model_divergence import DenseAnswers
 
+EVERY = 4
+"""Of the held-out tokens one in so many is answered."""
 Nats = dict[str, float]
 """By evaluation text."""
 
@@ -61,7 +62,7 @@ class Whole:
     dense: Dense
     plan: Plan
     moments: Calibrated
-    texts: dict[str, Windows]
+    answers: dict[str, DenseAnswers]
 
     def cut_at(self, sites: Iterable[Site]) -> Any:
         """The model that is cut at these sites, repaired at once."""
@@ -74,11 +75,7 @@ class Whole:
         return prune.one_shot(self.dense.model, self.dense.family, plan, repair, self.moments.read)
 
     def divergence(self, small: torch.nn.Module) -> Nats:
-        model, family = self.dense.model, self.dense.family
-        return {
-            name: model_divergence(model, small, family, windows, batch=2).value
-            for name, windows in self.texts.items()
-        }
+        return {name: one.divergence(small).value for name, one in self.answers.items()}
 
     def parts(self, every: Any) -> Iterable[Part]:
         """Of every site, given the model that is cut at all of them."""
@@ -103,13 +100,18 @@ def planned_model(bench: Bench, recipe: Recipe, sequences: int) -> tuple[Whole, 
     dense = Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
     assert isinstance(dense.family, RotaryDecoder)
     subject = DecoderSubject(recipe, dense.family, dense, bench.search)
-    texts = {name: one.first(sequences) for name, one in bench.evaluations.items()}
+    answers = {
+        name: DenseAnswers.of(
+            dense.model, dense.family, one.first(sequences), batch=sequences, every=EVERY
+        )
+        for name, one in bench.evaluations.items()
+    }
     with open_folder(bench.folder / "run") as run_folder:
         context = Context(recipe, run_folder, Silent())
         found = planned(context, subject, dense)
         with products(recipe.products):
             small = compensated(context, dense, found)
-    whole = Whole(recipe, dense, found.plan, found.rounds[0].calibrated, texts)
+    whole = Whole(recipe, dense, found.plan, found.rounds[0].calibrated, answers)
     return whole, whole.divergence(small)
 
 

@@ -73,6 +73,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "best, no text of its own": {"self_calibration": 0},
     "best, one text in a window": {"self_calibration": {"per_window": 1}},
     "best, gradients on the given text alone": {"self_calibration": {"for_gradients": 0.0}},
+    "best, plans tried out on the given text": {"self_calibration": {"for_trials": False}},
     "best, gradients on all of its own text": {"self_calibration": {"for_gradients": 1.0}},
     "best, attention counts 1x": {"allocate": {"method": "curves", "attention": 1.0}},
     "best, no Fisher (plain OBS)": {"score": {"metric": "identity"}},

@@ -51,7 +51,7 @@ class Curves(Widths):
     )
     """What errors of attention are multiplied by: they go on into later layers more than those of
     an MLP, which a curve of one sublayer does not see. Of several, the one whose pruned model is
-    nearest to the dense one on calibration text."""
+    nearest to the dense one, on text of its own (`self_calibration`) or else on calibration text."""
     convex: bool = True
     """Follow the lower convex hulls; false: the curves themselves, so that a dear unit hides the
     cheap ones behind it."""

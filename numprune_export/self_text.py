@@ -53,6 +53,9 @@ class SelfCalibration(Strict):
     for_gradients: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of these texts mixed evenly among the calibration's own where a score takes gradients,
     which it does on the first ones of all. The repair reads all of them, moments none."""
+    for_trials: bool = True
+    """Plans that are tried out are compared on the first of these texts, which the repair of a trial has
+    not read, and not on the calibration's own."""
 
     @property
     def learning(self) -> int:

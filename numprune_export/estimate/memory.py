@@ -72,11 +72,12 @@ def solving(shapes: Shapes) -> float:
     return max(8.0 * (SQUARES * one.width**2 + 3 * one.inputs**2) for one in shapes.sites)
 
 
-def divergence(shapes: Shapes, texts: Texts) -> float:
-    """Logits of both models for one batch, the real ones copied; some of them as distributions."""
-    logits = 4.0 * texts.batch_tokens * shapes.head
-    few = min(ROWS_AT_ONCE, texts.batch_tokens) * shapes.head * 4.0
-    return 3 * logits + 6 * few
+def divergence(shapes: Shapes, texts: Texts, every: int) -> float:
+    """The dense model's logits for all texts; a pruned one's for a batch, the real ones copied; some of
+    them as distributions."""
+    value = 4.0 * shapes.head
+    batch = texts.batch_tokens / every
+    return value * (texts.tokens / every + 2 * batch + 6 * min(ROWS_AT_ONCE, batch))
 
 
 def moments(shapes: Shapes, texts: Texts) -> float:

@@ -22,7 +22,7 @@ from numprune_export.pipeline.calibrated import (
     repairs_at_once,
     repairs_on_more_text,
 )
-from numprune_export.pipeline.decoders import DIVERGENCE_SEQUENCES, PROOF_TOKENS
+from numprune_export.pipeline.decoders import DIVERGENCE_EVERY, DIVERGENCE_SEQUENCES, PROOF_TOKENS
 from numprune_export.pipeline.encoders import DIVERGENCE_EXAMPLES
 from numprune_export.recipe import Recipe
 from numprune_export.score.fisher import Fisher
@@ -173,24 +173,29 @@ class Job:
     def _allocate(self, start: Shapes, keep: float) -> Step:
         settings = self.recipe.allocate
         if isinstance(settings, Curves) and len(settings.candidates) > 1:
-            texts = self._tried()
-            tried = self._one_shot(start, keep) + divergence(self.shapes, texts)
-            tried += divergence(start.shrunk(keep), texts)
-            rest = float(start.shrunk(keep).prunable * start.itemsize)
-            need = memory.solving(start) + memory.divergence(start, texts)
+            texts, every, small = *self._tried(), start.shrunk(keep)
+            tried = self._one_shot(start, keep) + divergence(small, texts, every)
+            rest = float(small.prunable * start.itemsize)
+            need = memory.solving(start) + memory.divergence(start, texts, every)
+            need += memory.activations(start, texts)
             count = len(settings.candidates)
             shapes = count * SHAPES * len(start.blocks) * texts.widths
-            return Step("", tried.times(count), rest + need, shapes)
+            work = tried.times(count) + divergence(self.shapes, texts, every)
+            return Step("", work, rest + need, shapes)
         if isinstance(settings, Search | LatencyBudget) and isinstance(self.recipe.score, Fisher):
             units = [one.width // one.unit for one in start.sites]
             swaps = keep * sum(8.0 * 6 * one**2 for one in units)
             return Step("", Work({"memory64": swaps, "calls": 6.0 * sum(units)}), 0.0)
         return Step("", Work({"calls": 0.3 * sum(one.width for one in start.sites)}), 0.0)
 
-    def _tried(self) -> Texts:
-        if self.shapes.causal:
-            return self.texts.first(DIVERGENCE_SEQUENCES, batch=1)
-        return self.texts.first(DIVERGENCE_EXAMPLES)
+    def _tried(self) -> tuple[Texts, int]:
+        """On what, and of how many tokens one is answered."""
+        if not self.shapes.causal:
+            return self.texts.first(DIVERGENCE_EXAMPLES), 1
+        own = self.recipe.self_calibration
+        given = not own.sequences or not own.for_trials
+        texts = self.texts if given else replace(self.texts, sequences=own.sequences)
+        return texts.first(DIVERGENCE_SEQUENCES), DIVERGENCE_EVERY
 
     def _one_shot(self, start: Shapes, keep: float) -> Work:
         """Every site refitted from statistics on disk."""
@@ -255,10 +260,10 @@ def output_fisher(shapes: Shapes, texts: Texts) -> Work:
     return blocks + sums + passes.head(shapes, texts).times(2)
 
 
-def divergence(shapes: Shapes, texts: Texts) -> Work:
-    """Answers of one model."""
+def divergence(shapes: Shapes, texts: Texts, every: int = 1) -> Work:
+    """Answers of one model at one in so many tokens."""
     blocks = total(passes.forward(shapes, block, texts) for block in shapes.blocks)
-    return blocks + passes.head(shapes, texts)
+    return blocks + passes.head(shapes, texts).times(1 / every)
 
 
 def sequential(dense: Shapes, small: Shapes, texts: Texts) -> Work:

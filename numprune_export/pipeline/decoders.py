@@ -24,7 +24,7 @@ from numprune_export.corpus import Corpus, Windows
 from numprune_export.errors import InputError, RecipeError
 from numprune_export.family import RotaryDecoder
 from numprune_export.fisher.output_fisher import next_token_fisher
-from numprune_export.metric import Metric, Metrics
+from numprune_export.metric import Metrics
 from numprune_export.pipeline.decoder_latency import measure_latency
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.models import Dense, Models, Variant
@@ -36,7 +36,7 @@ from numprune_export.run_folder import key_of
 from numprune_export.score.fisher_obs import WINDOWS, reads_output_fisher
 from numprune_export.validate import parity
 from numprune_export.validate.lm_eval.suite import TaskSuite
-from numprune_export.validate.model_divergence import model_divergence
+from numprune_export.validate.model_divergence import DenseAnswers
 from numprune_export.validate.perplexity import perplexity
 from numprune_export.validate.precision import rounding_error
 from numprune_export.validate.reference import TorchRunner
@@ -46,8 +46,10 @@ PROOF_TOKENS = 64
 LONGEST_PROMPT = 64
 """Prompt tokens of the parity check; its rows come from the evaluation text."""
 
-DIVERGENCE_SEQUENCES = 4
+DIVERGENCE_SEQUENCES = 8
 """Calibration sequences that a plan is tried out on."""
+DIVERGENCE_EVERY = 8
+"""Of their tokens one in so many is answered: neighbours tell much the same."""
 
 DENSE_STEPS = 8
 """Decode steps in the parity check of the dense artifact: it comes from the same code."""
@@ -141,10 +143,12 @@ class DecoderSubject:
         learn = partial(next_token_fisher, batch=self.calibration_batch)
         return by_site(learn, model, self._family, windows, observer)
 
-    def divergence(self, dense: PreTrainedModel, pruned: PreTrainedModel) -> Metric:
-        """See Subject.divergence: of next tokens."""
+    def answers(self, dense: PreTrainedModel) -> DenseAnswers:
+        """See Subject.answers: next tokens."""
         windows = self.calibration.first(DIVERGENCE_SEQUENCES)
-        return model_divergence(dense, pruned, self._family, windows, batch=1)
+        return DenseAnswers.of(
+            dense, self._family, windows, batch=self.calibration_batch, every=DIVERGENCE_EVERY
+        )
 
     def proof(self) -> Proof:
         """See Subject.proof."""

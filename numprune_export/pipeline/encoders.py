@@ -17,7 +17,7 @@ from numprune_export.benchmark.interleave import Keep
 from numprune_export.benchmark.memory import measure_memory
 from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.encoder import EncoderRunner
-from numprune_export.metric import Metric, Metrics
+from numprune_export.metric import Metrics
 from numprune_export.pipeline import encoder_texts
 from numprune_export.pipeline.encoder_gradients import EncoderGradients
 from numprune_export.pipeline.encoder_latency import measure_latency
@@ -33,7 +33,7 @@ from numprune_export.tasks.evaluate import Run
 from numprune_export.tasks.task import headline
 from numprune_export.validate import encoder_parity
 from numprune_export.validate.encoder_reference import TorchEncoderRunner
-from numprune_export.validate.model_divergence import model_divergence
+from numprune_export.validate.model_divergence import DenseAnswers
 from numprune_export.validate.precision import own_error
 
 DIVERGENCE_EXAMPLES = 512
@@ -102,10 +102,10 @@ class EncoderSubject:
         """
         return self._gradients.of_outputs(model, observer)
 
-    def divergence(self, dense: PreTrainedModel, pruned: PreTrainedModel) -> Metric:
-        """See Subject.divergence: of the task's answers."""
+    def answers(self, dense: PreTrainedModel) -> DenseAnswers:
+        """See Subject.answers: the task's."""
         windows = self.calibration.first(DIVERGENCE_EXAMPLES)
-        return model_divergence(dense, pruned, self._family, windows, batch=self.calibration_batch)
+        return DenseAnswers.of(dense, self._family, windows, batch=self.calibration_batch)
 
     def proof(self) -> Proof:
         """See Subject.proof: rows of different lengths, where there are any."""

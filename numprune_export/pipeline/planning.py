@@ -31,11 +31,12 @@ from numprune_export.pipeline.calibrated import Calibrated
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.pricing import price_of
 from numprune_export.pipeline.start import Start
-from numprune_export.pipeline.subject import Subject
+from numprune_export.pipeline.subject import Subject, windows_key
 from numprune_export.plan import Plan, Site
 from numprune_export.recipe.schema import Repair, timing_of
 from numprune_export.removal import Removal
 from numprune_export.run_folder import Stage
+from numprune_export.validate.model_divergence import DenseAnswers
 
 SCORES = "scores.safetensors"
 REMOVALS = "removals.safetensors"
@@ -49,6 +50,7 @@ class Planning:
 
     context: Context
     subject: Subject
+    """Its calibration text is that which plans are tried out on."""
     start: Start
     calibrated: Calibrated
     scored: Stage
@@ -62,7 +64,7 @@ class Planning:
         priced = isinstance(settings, Search | Curves) and settings.cost == "macs"
         length = self.subject.mean_length if priced else None
         keys = [one.key for one in self.timed]
-        return [self.scored.key, self.keep, settings.model_dump(), length, *self._repair_key, *keys]
+        return [self.scored.key, self.keep, settings.model_dump(), length, *self._trial_key, *keys]
 
     def write(self, folder: Path, *, whole: bool) -> None:
         """`plan.json`, and what was found on the way to it: predictions, divergences.
@@ -99,11 +101,13 @@ class Planning:
         return (latency_budget.timed(self.context, settings, self.start.dense, encoder),)
 
     @property
-    def _repair_key(self) -> list[Any]:
-        """The repair too, where plans are tried out with it."""
+    def _trial_key(self) -> list[Any]:
+        """The repair and the text too, where plans are tried out with them."""
         recipe = self.context.recipe
-        tries = isinstance(recipe.allocate, Curves) and len(recipe.allocate.candidates) > 1
-        return [interim(recipe.compensate).model_dump()] if tries else []
+        if not isinstance(recipe.allocate, Curves) or len(recipe.allocate.candidates) == 1:
+            return []
+        repair = interim(recipe.compensate).model_dump()
+        return [repair, windows_key(self.subject.calibration), self.subject.calibration_batch]
 
     def _plan(self, keep: float, *, final: bool = True) -> tuple[Plan, Metrics]:
         settings, sites, found = self.context.recipe.allocate, self.start.sites, {}
@@ -162,7 +166,11 @@ class Planning:
             self.start.model, self.start.family, plan, repair, self.calibrated.read
         )
         self.context.observer.advance(1)
-        return self.subject.divergence(self.start.dense.model, small)
+        return self._answers.divergence(small)
+
+    @cached_property
+    def _answers(self) -> DenseAnswers:
+        return self.subject.answers(self.start.dense.model)
 
     @property
     def _dense_sites(self) -> tuple[Site, ...]:

@@ -21,10 +21,10 @@ from numprune_export.pipeline.calibrated import Calibrated, repairs_at_once
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.planning import read_budget
-from numprune_export.pipeline.rounds import Round, windows_key
+from numprune_export.pipeline.rounds import Round
 from numprune_export.pipeline.self_calibration import Extended, extended
 from numprune_export.pipeline.start import Start
-from numprune_export.pipeline.subject import Subject
+from numprune_export.pipeline.subject import Subject, windows_key
 from numprune_export.plan import Plan
 from numprune_export.products import products
 from numprune_export.progress import shown
@@ -89,7 +89,9 @@ def rounds_of(context: Context, texts: Extended, dense: Dense) -> Iterator[Round
     for number in range(1, recipe.rounds + 1):
         keep, last = recipe.keep ** (number / recipe.rounds), number == recipe.rounds
         left = recipe.keep if last else keep
-        one = Round(context, texts.moments, texts.gradients, start, left, last, number)
+        one = Round(
+            context, texts.moments, texts.gradients, texts.trials, start, left, last, number
+        )
         yield one
         if not last:
             start = one.rest()

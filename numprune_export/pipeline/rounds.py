@@ -18,7 +18,7 @@ from numprune_export.pipeline.calibrated import Calibrated, reads_moments
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.planning import REMOVALS, SCORES, Planning, interim, read_plan
 from numprune_export.pipeline.start import Start
-from numprune_export.pipeline.subject import Subject
+from numprune_export.pipeline.subject import Subject, windows_key
 from numprune_export.plan import Plan, Site
 from numprune_export.products import products
 from numprune_export.removal import Removal, additive
@@ -35,6 +35,8 @@ class Round:
     subject: Subject
     learning: Subject
     """The same on the text that gradients are taken on."""
+    trying: Subject
+    """The same on the text that plans are tried out on."""
     start: Start
     keep: float
     """Fraction of the dense model that is left after this round."""
@@ -74,7 +76,7 @@ class Round:
     @cached_property
     def planning(self) -> Planning:
         return Planning(
-            self.context, self.subject, self.start, self.calibrated, self.scored, self.keep
+            self.context, self.trying, self.start, self.calibrated, self.scored, self.keep
         )
 
     @cached_property
@@ -187,8 +189,3 @@ class Round:
         generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + index)
         columns = recipe.score(weight, statistics, keep=recipe.keep, generator=generator)
         return columns, additive(columns.double().reshape(site.units, -1).mean(1))
-
-
-def windows_key(windows: Windows) -> str:
-    """Hash of the token windows themselves: the calibration hash of a checkpoint."""
-    return key_of(windows.tokens.tolist(), windows.lengths.tolist())

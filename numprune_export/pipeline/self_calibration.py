@@ -22,9 +22,12 @@ class Extended:
     """A subject's calibration windows, and what the model wrote among them where that is read."""
 
     moments: Subject
-    """On these windows activations are seen, and plans tried out."""
+    """On these windows activations are seen."""
     gradients: Subject
     """On the first of these gradients are taken."""
+    trials: Subject
+    """On the first of these plans are tried out: text that a trial's repair has not read, where there is
+    any."""
     repair: Subject
     """On these what stays is repaired."""
     stages: tuple[Stage, ...]
@@ -32,10 +35,10 @@ class Extended:
 
 
 def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
-    """The subject itself, three times, where the recipe asks for no text of the model's own."""
+    """The subject itself, four times, where the recipe asks for no text of the model's own."""
     recipe, settings = context.recipe, context.recipe.self_calibration
     if not settings.sequences:
-        return Extended(subject, subject, subject, ())
+        return Extended(subject, subject, subject, subject, ())
     tokenizer = dense.tokenizer
     assert isinstance(subject, DecoderSubject)  # the others refuse such a recipe
     assert tokenizer is not None
@@ -58,7 +61,7 @@ def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
 
     inputs = [
         dense.key,
-        settings.model_dump(exclude={"for_gradients"}),
+        settings.model_dump(exclude={"for_gradients", "for_trials"}),
         tokens,
         seed,
         recipe.products,
@@ -71,6 +74,7 @@ def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
     return Extended(
         moments=subject,
         gradients=subject.calibrated_on(learning),
+        trials=subject.calibrated_on(written) if settings.for_trials else subject,
         repair=subject.calibrated_on(self_text.among(own, written)),
         stages=(stage,),
     )

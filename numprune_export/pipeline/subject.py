@@ -15,10 +15,12 @@ from transformers import PreTrainedModel
 from numprune_export.artifact import Artifact, Exporter
 from numprune_export.benchmark.interleave import Keep
 from numprune_export.corpus import Windows
-from numprune_export.metric import Metric, Metrics
+from numprune_export.metric import Metrics
 from numprune_export.pipeline.exporting import Exported
 from numprune_export.pipeline.models import Models, Variant
 from numprune_export.progress import Observer
+from numprune_export.run_folder import key_of
+from numprune_export.validate.model_divergence import DenseAnswers
 
 Ideal = Callable[[str], float]
 """The speed-up that the removed work allows, by phase or shape: `decode`, `b8.l64`."""
@@ -48,6 +50,11 @@ class Proof:
     tokens: Tensor
     real: Tensor | None = None
     types: Tensor | None = None
+
+
+def windows_key(windows: Windows) -> str:
+    """Hash of the token windows themselves: the calibration hash of a checkpoint."""
+    return key_of(windows.tokens.tolist(), windows.lengths.tolist())
 
 
 class Subject(Protocol):
@@ -90,8 +97,8 @@ class Subject(Protocol):
         none."""
         ...
 
-    def divergence(self, dense: PreTrainedModel, pruned: PreTrainedModel) -> Metric:
-        """How far a pruned model's answers are from the dense one's on some calibration texts."""
+    def answers(self, dense: PreTrainedModel) -> DenseAnswers:
+        """The dense model's on some calibration texts, which tell how far a pruned model is from it."""
         ...
 
     def proof(self) -> Proof: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,42 +20,69 @@ ROWS_AT_ONCE = 256
 """Distributions that are compared at once: fp32 copies of a large vocabulary add up."""
 
 
-@torch.inference_mode()
-def model_divergence(
-    dense: nn.Module, pruned: nn.Module, family: Family, windows: Windows, *, batch: int
-) -> Metric:
-    """Mean KL divergence of next tokens, of classes per token or text, or of a span's two ends.
+@dataclass(frozen=True)
+class DenseAnswers:
+    """What pruned models are compared with: the dense model's answers, held."""
 
-    A head of one output is a regression: half the squared difference, which is that divergence for
-    noise of unit variance.
+    family: Family
+    windows: Windows
+    """Right-padded texts; padding never counts."""
+    batch: int
+    """Texts run at once."""
+    every: int
+    """Of a language model's next tokens, one of so many in a row; 1: all."""
+    held: list[Tensor]
+    """Per batch (answers, classes); of a span both ends."""
 
-    Args:
-        dense: In eval mode.
-        pruned: The same, smaller; of the same family.
-        family: Of both.
-        windows: Right-padded texts; padding never counts.
-        batch: Texts run at once.
+    @classmethod
+    @torch.inference_mode()
+    def of(
+        cls, dense: nn.Module, family: Family, windows: Windows, *, batch: int, every: int = 1
+    ) -> DenseAnswers:
+        """Ask the dense model, which is in eval mode."""
+        return cls(
+            family, windows, batch, every, list(_asked(dense, family, windows, batch, every))
+        )
 
-    Raises:
-        NumericalError: an answer is not finite.
-    """
-    total, count = 0.0, 0
+    @torch.inference_mode()
+    def divergence(self, pruned: nn.Module) -> Metric:
+        """Mean KL divergence of next tokens, of classes per token or text, or of a span's two ends.
+
+        A head of one output is a regression: half the squared difference, which is that divergence
+        for noise of unit variance.
+
+        Args:
+            pruned: The dense model made smaller, in eval mode.
+
+        Raises:
+            NumericalError: an answer is not finite.
+        """
+        total, count = 0.0, 0
+        answers = _asked(pruned, self.family, self.windows, self.batch, self.every)
+        for reference, candidate in zip(self.held, answers, strict=True):
+            total += _divergence(reference, candidate)
+            count += len(reference)
+        if not total < float("inf"):
+            raise NumericalError(
+                "the pruned model's answers on calibration text are not finite",
+                hint="prune less, or calibrate in `dtype: float32`",
+            )
+        return Metric(value=total / count, unit="nats", samples=count)
+
+
+def _asked(
+    model: nn.Module, family: Family, windows: Windows, batch: int, every: int
+) -> Iterator[Float[Tensor, "answers classes"]]:
     for rows in windows.by_length(batch):
         part = windows.rows(rows)
         ids = torch.from_numpy(part.tokens)
         real = torch.arange(ids.shape[1]) < torch.from_numpy(part.lengths)[:, None]
         types = None if part.types is None else torch.from_numpy(part.types)
         inputs = family.inputs(ids, real, types)
-        answers = [_answers(model(**inputs), real) for model in (dense, pruned)]
-        for reference, candidate in zip(*answers, strict=True):
-            total += _divergence(reference, candidate)
-            count += len(reference)
-    if not total < float("inf"):
-        raise NumericalError(
-            "the pruned model's answers on calibration text are not finite",
-            hint="prune less, or calibrate in `dtype: float32`",
-        )
-    return Metric(value=total / count, unit="nats", samples=count)
+        if every > 1:  # the others never reach the head
+            kept = torch.arange(0, ids.shape[1], every)
+            inputs, real = {**inputs, "logits_to_keep": kept}, real[:, kept]
+        yield from _answers(model(**inputs), real)
 
 
 def _answers(

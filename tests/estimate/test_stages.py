@@ -139,10 +139,13 @@ def test_candidates_that_are_tried_out_count_each(job):
         settings = {"method": "curves", "attention": candidates}
         return seconds(job(score="fisher_obs", allocate=settings))["allocate"]
 
-    one, two, four = allocation(1.0), allocation(1.0, 2.0), allocation(1.0, 2.0, 3.0, 4.0)
+    one, two, three, four = (
+        allocation(*some) for some in ([1.0], [1.0, 2.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0])
+    )
     floor = Work({"stages": 1.0}).seconds(RATES)
     assert one < two
-    assert four - floor == pytest.approx(2 * (two - floor))
+    assert four - three == pytest.approx(three - two)
+    assert 2 * (three - two) < two - floor  # the dense model is asked too, once
 
 
 def test_all_hidden_states_are_in_memory(job):

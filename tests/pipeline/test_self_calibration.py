@@ -10,6 +10,7 @@ from small import small_recipe
 
 from numprune_export import statistics_folder
 from numprune_export.errors import RecipeError
+from numprune_export.pipeline.decoders import DIVERGENCE_EVERY, DIVERGENCE_SEQUENCES
 from numprune_export.plan import Plan
 from numprune_export.recipe import load
 from numprune_export.statistics_folder import read_output_fisher
@@ -18,7 +19,7 @@ ONE_SHOT = {"method": "closed_form", "affine": True, "order": "one_shot"}
 SEQUENTIAL = {"method": "closed_form", "affine": True}
 
 
-def pruned(place, compensate, score="wanda", **own):
+def pruned(place, compensate, score="wanda", allocate=None, **own):
     """The run folder of a small recipe."""
     recipe = small_recipe(
         place,
@@ -27,6 +28,7 @@ def pruned(place, compensate, score="wanda", **own):
         compensate=compensate,
         targets={},
         self_calibration=own,
+        **({} if allocate is None else {"allocate": allocate}),
     )
     done = command("run", recipe, "--out", place / "run")
     assert done.code == 0, done.err
@@ -79,6 +81,28 @@ def test_gradients_are_taken_on_a_share_of_the_text_and_moments_on_none(tmp_path
     assert not torch.allclose(*fisher, rtol=1e-3)
 
 
+def test_plans_are_tried_out_on_it(tmp_path):
+    found = {}
+    texts = {
+        "own": {"sequences": 6},
+        "given": {"sequences": 6, "for_trials": False},
+        "none": {"sequences": 0},
+    }
+    for name, own in texts.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        tried = {"method": "curves", "attention": [1, 2]}
+        run = pruned(folder, SEQUENTIAL, "fisher_obs", allocate=tried, **own)
+        found[name] = json.loads((run / "plan" / "budget.json").read_text())
+    settings = load(tmp_path / "own" / "small.yaml").calibration
+    name = "allocation.divergence.attention_1x"
+    every = -(-settings.tokens_per_sequence // DIVERGENCE_EVERY)
+    assert found["given"] == found["none"]
+    assert found["given"][name]["samples"] == min(settings.sequences, DIVERGENCE_SEQUENCES) * every
+    assert found["own"][name]["samples"] == 6 * every
+    assert found["given"][name]["value"] != pytest.approx(found["own"][name]["value"], rel=1e-3)
+
+
 def test_several_texts_fill_a_window(tmp_path):
     run = pruned(tmp_path, SEQUENTIAL, sequences=2, per_window=2, starts="vocabulary")
     tokens = load(tmp_path / "small.yaml").calibration.tokens_per_sequence
@@ -98,7 +122,7 @@ def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
     assert method["self_calibration"] == {
         "sequences": 3, "per_window": 1, "starts": "auto", "temperature": 0.8, "min_p": 0.05,
-        "for_gradients": 0.0,
+        "for_gradients": 0.0, "for_trials": True,
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from numprune_export.corpus import Windows
 from numprune_export.errors import NumericalError
 from numprune_export.families import DECODERS
 from numprune_export.products import products
-from numprune_export.validate.model_divergence import model_divergence
+from numprune_export.validate.model_divergence import DenseAnswers
 
 LENGTHS = np.array([9, 4, 7])
 
@@ -45,10 +45,25 @@ def test_of_next_tokens():
     dense, pruned, texts = tiny(), uneven(), windows()
     with torch.no_grad():
         expected, count = by_hand(tiny(), uneven(), DECODERS["llama"], texts)
-    found = model_divergence(dense, pruned, DECODERS["llama"], texts, batch=2)
+    answers = DenseAnswers.of(dense, DECODERS["llama"], texts, batch=2)
+    found = answers.divergence(pruned)
     assert found.value == pytest.approx(expected, rel=1e-4)
     assert found.samples == count == LENGTHS.sum()
-    assert model_divergence(dense, dense, DECODERS["llama"], texts, batch=2).value == 0
+    assert answers.divergence(dense).value == 0
+
+
+@pytest.mark.parametrize("model_type", sorted(DECODERS))
+def test_of_one_in_so_many_next_tokens(model_type):
+    dense, pruned = tiny(model_type), tiny(model_type, seed=1)
+    total = count = 0.0
+    for row, length in zip(windows().tokens, LENGTHS, strict=True):
+        ids = torch.from_numpy(row[None, :length])
+        with torch.no_grad():
+            p, q = (one(ids).logits[0, ::3].double().log_softmax(-1) for one in (dense, pruned))
+        total, count = total + float((p.exp() * (p - q)).sum()), count + len(p)
+    answers = DenseAnswers.of(dense, DECODERS[model_type], windows(), batch=2, every=3)
+    found = answers.divergence(pruned)
+    assert (found.value, found.samples) == (pytest.approx(total / count, rel=1e-4), 3 + 2 + 3)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -63,17 +78,18 @@ def test_of_an_encoders_answers(model_type, task):
             family,
             windows(),
         )
-    found = model_divergence(dense, pruned, family, windows(), batch=3)
+    answers = DenseAnswers.of(dense, family, windows(), batch=3)
+    found = answers.divergence(pruned)
     assert found.value == pytest.approx(expected, rel=1e-3, abs=1e-6)
     assert found.samples == count
-    assert model_divergence(dense, dense, family, windows(), batch=3).value == 0
+    assert answers.divergence(dense).value == 0
 
 
 def test_a_model_that_answers_nonsense_is_refused():
     broken = tiny()
     broken.model.norm.weight.data[0] = torch.nan
     with pytest.raises(NumericalError, match="not finite"):
-        model_divergence(tiny(), broken, DECODERS["llama"], windows(), batch=2)
+        DenseAnswers.of(tiny(), DECODERS["llama"], windows(), batch=2).divergence(broken)
 
 
 def test_products_are_as_before_afterwards():
