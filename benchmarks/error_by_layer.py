@@ -175,7 +175,9 @@ def main(
         for one in whole.parts(every):
             parts.append(one)
             typer.echo(f"{one.site.name} {one.alone} {one.nearer}")
-        command = f"python benchmarks/error_by_layer.py {name} --keep {keep:g}"
+        command = (
+            f"python benchmarks/error_by_layer.py {name} --wiki WHEEL --keep {keep:g} --out OUT"
+        )
         out.write_text(page(command, made, whole.divergence(every), parts))
     typer.echo(out.read_text())
 

@@ -1,6 +1,7 @@
 """What pruning costs beside the passes that it needs: one table.
 
-    python benchmarks/pruning_cost.py smollm2-keep80 --out benchmarks/results/pruning_cost_smollm2.md
+    python benchmarks/pruning_cost.py smollm2-keep80 --set score=wanda --set allocate=global \
+        --out benchmarks/results/pruning_cost_smollm2.md
     python benchmarks/pruning_cost.py distilbert-tagger-macs50 \
         --out benchmarks/results/pruning_cost_distilbert.md
 

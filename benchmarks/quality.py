@@ -38,6 +38,7 @@ from numprune_export.pipeline.pruning import compensated, planned
 from numprune_export.products import products
 from numprune_export.progress import Silent
 from numprune_export.recipe import Recipe, load, locate
+from numprune_export.recipe.presets import FILLED
 from numprune_export.run_folder import open_folder
 from numprune_export.validate.perplexity import perplexity
 from numprune_export.validate.reference import TorchRunner
@@ -196,7 +197,8 @@ def prepare(name: str, wiki: Path, changes: list[str], folder: Path) -> Bench:
     search = [path.parent, Path.cwd()]
     texts = unpack(wiki, folder)
     base = chosen.model_dump(mode="json", exclude_unset=True)
-    base.pop("method", None)  # rows name their own, or none
+    for key in ("method", *FILLED):  # rows name their own, or none
+        base.pop(key, None)
     base["calibration"]["texts"] = [str(texts.calibration)]
     source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
     tokenizer = Dense(source, chosen.model.dtype).tokenizer

@@ -103,5 +103,6 @@ def allocation(metrics: Measurements) -> Tabular | None:
         return None
     taken = reading(metrics, "allocation.attention_weight", "{:g}x".format)
     header = ("attention counts", "KL from dense, nats", "answers")
-    note = f"On calibration text, the weights refitted at once. Taken: {taken}."
+    text = "On text that the model wrote for its calibration, or else on what was given"
+    note = f"{text}; the weights refitted at once. Taken: {taken}."
     return Tabular(header, tuple(rows), note=note)
