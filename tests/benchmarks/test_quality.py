@@ -50,3 +50,19 @@ def test_rows_are_at_equal_parameters_and_are_not_made_twice(wheel, tmp_path):
     assert "## keep 0.7" in page
     assert "| best |" in page
     assert out.with_suffix(".svg").read_text().startswith("<?xml")
+
+
+def test_swapped_the_recipes_own_text_calibrates_and_further_texts_are_evaluated(wheel, tmp_path):
+    novel = tmp_path / "novel.txt"
+    novel.write_text((builtin_dir() / "data" / "sotu_2011_2021.txt").read_text()[:9_000])
+    own = f"calibration.texts=[{builtin_dir() / 'data' / 'sotu_2011_2021.txt'}]"
+    rows = {}
+    for name, more in (("swapped", ["--swap", "--text", novel]), ("as_is", [])):
+        more = ["--only", "flap", "--keeps", "0.7", "--set", own, *more]
+        rows[name] = quality(wheel, tmp_path / name, *more)[0]["perplexity"]
+    assert list(rows["swapped"]) == ["own", "wiki", "novel"]
+    assert list(rows["as_is"]) == ["wiki", "other"]
+    # The two texts change places; the model is calibrated on another one.
+    assert rows["swapped"]["own"] != pytest.approx(rows["as_is"]["other"], rel=1e-6)
+    assert rows["swapped"]["wiki"] != pytest.approx(rows["as_is"]["wiki"], rel=1e-6)
+    assert "--swap" in (tmp_path / "swapped.md").read_text()
