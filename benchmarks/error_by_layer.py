@@ -28,8 +28,8 @@ from numprune_export.pipeline.calibrated import Calibrated
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.planning import interim
 from numprune_export.pipeline.pruning import compensated, planned
-from numprune_export.pipeline.rounds import interim
 from numprune_export.plan import Plan, Site
 from numprune_export.products import products
 from numprune_export.progress import Silent

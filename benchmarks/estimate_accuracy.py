@@ -27,8 +27,9 @@ import typer
 from numprune_export import heap, recipe
 from numprune_export.bidirectional import BidirectionalEncoder
 from numprune_export.checkpoint.source import resolve
-from numprune_export.estimate import Estimate, estimate
+from numprune_export.estimate import estimate
 from numprune_export.estimate.clock import PROCESSOR, WALL
+from numprune_export.estimate.estimated import Estimate
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.encoders import EncoderSubject

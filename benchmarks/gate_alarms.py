@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 
-from numprune_export.artifact import Artifact
+from numprune_export.artifact import Artifact, DecoderRunner
 from numprune_export.benchmark.cost import cost, ideal_speedups
 from numprune_export.benchmark.latency import Workload, measure_decoders
 from numprune_export.benchmark.pairs import Pair
@@ -94,13 +94,13 @@ def prepared(folder: Path) -> Path:
         import torch
         from random_decoder import Shape, random_decoder  # loads PyTorch
 
-        from numprune_export.families import family_of
+        from numprune_export.families import DECODERS
 
         costs = {}
         for side, channels in CHANNELS.items():
             shape = Shape(channels=channels, **SHAPE)
             model = random_decoder(shape, 1.0, dtype=torch.float32, device="cpu", positions=512)
-            decoder = family_of("mistral", ["MistralForCausalLM"]).decoder(model)
+            decoder = DECODERS["mistral"].decoder(model)
             costs[side] = cost(
                 decoder, batch=1, prefill_length=TOKENS, past_length=TOKENS, itemsize=4
             )
@@ -146,18 +146,14 @@ def measured(artifacts: Path, side: str) -> dict[str, Any]:
     ideal = json.loads((artifacts / "ideal.json").read_text())[side]
     tokens = np.arange(TOKENS, dtype=np.int64)[None]
     workload = Workload(tokens, TOKENS, TOKENS, STEPS, 1, SESSIONS * ROUNDS, SESSIONS)
+
+    def opened_artifact(name: str) -> AbstractContextManager[DecoderRunner]:
+        artifact = Artifact.load(artifacts / name)
+        return OnnxExporter().open(artifact, threads=1, capacity=workload.capacity)
+
     with ExitStack() as stack:
         opened = [
-            stack.enter_context(
-                ReopenedDecoder(
-                    partial(
-                        OnnxExporter().open,
-                        Artifact.load(artifacts / name),
-                        threads=1,
-                        capacity=workload.capacity,
-                    )
-                )
-            )
+            stack.enter_context(ReopenedDecoder(partial(opened_artifact, name)))
             for name in ("same", side)
         ]
         found = measure_decoders(

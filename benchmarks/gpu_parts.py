@@ -174,7 +174,8 @@ def _test_file(
 def junit(path: Path) -> dict[str, Any]:
     """Counts, and what failed or was skipped with its reason, of a JUnit XML file."""
     cases = list(ElementTree.parse(path).getroot().iter("testcase"))
-    failed, skipped = {}, {}
+    failed: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for case in cases:
         name = f"{case.get('classname')}::{case.get('name')}"
         for kind, group in (("failure", failed), ("error", failed), ("skipped", skipped)):

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from numprune_export.artifact import AccountsMemory, DecoderRunner
 from numprune_export.benchmark import gpu
 from numprune_export.errors import DeviceError
-from numprune_export.families import FAMILIES
+from numprune_export.families import DECODERS
 from numprune_export.metric import Metric, Metrics
 from numprune_export.validate.compiled import CompiledTorchRunner
 from numprune_export.validate.reference import TorchRunner
@@ -69,7 +69,8 @@ def open_row(
 
 def capacity(options: argparse.Namespace) -> int:
     """The longest sequence that is run."""
-    return max(options.tokens) + DECODE_STEPS
+    longest: int = max(options.tokens)
+    return longest + DECODE_STEPS
 
 
 def under(options: argparse.Namespace) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def open_target(options: argparse.Namespace, keep: float, stack: ExitStack) -> D
     targets.require_ready(exporter)
     folder = Path(tempfile.mkdtemp(prefix="gpu-speed-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    decoder = FAMILIES["mistral"].decoder(make(options, keep, "cpu"))
+    decoder = DECODERS["mistral"].decoder(make(options, keep, "cpu"))
     artifact = exporter.export(decoder, folder, settings)
     return stack.enter_context(exporter.open(artifact, threads=1, capacity=capacity(options)))
 

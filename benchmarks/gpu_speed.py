@@ -31,7 +31,7 @@ from numprune_export.benchmark.gpu_state import conditions, metrics, warnings
 from numprune_export.benchmark.latency import Workload, measure_decoders
 from numprune_export.benchmark.pairs import Pair
 from numprune_export.errors import NumpruneError
-from numprune_export.families import FAMILIES
+from numprune_export.families import DECODERS
 from numprune_export.metric import Metrics, metrics_to_json
 
 
@@ -56,11 +56,12 @@ class Session:
     def shapes(self, keep: float) -> Decoder:
         """The row's model without weights, made once: 32 layers of modules take seconds."""
         if keep not in self.made:
-            self.made[keep] = FAMILIES["mistral"].decoder(make(self.options, keep, "meta"))
+            self.made[keep] = DECODERS["mistral"].decoder(make(self.options, keep, "meta"))
         return self.made[keep]
 
     def spent(self) -> bool:
-        return time.monotonic() - self.started > 60 * self.options.minutes
+        minutes: float = self.options.minutes
+        return time.monotonic() - self.started > 60 * minutes
 
     def write(self) -> None:
         options = self.options
@@ -153,7 +154,8 @@ def measure(session: Session, case: Case, pair: Pair[DecoderRunner]) -> dict[str
         ideal=ideal(session, case),
         conditions={options.row: under(options) | ({} if before is None else conditions(before))},
     )
-    after, doubts = gpu.read(), ()
+    after = gpu.read()
+    doubts: tuple[str, ...] = ()
     if before is not None and after is not None:
         found |= metrics(before, after)
         doubts = warnings(before, after)

@@ -25,6 +25,7 @@ from numprune_export.benchmark.encoder_latency import (
 )
 from numprune_export.benchmark.pairs import Pair
 from numprune_export.bidirectional import BidirectionalEncoder
+from numprune_export.calibrate import Statistics
 from numprune_export.checkpoint.source import resolve
 from numprune_export.compensate.none import Nothing
 from numprune_export.encoder import Encoder, EncoderRunner, EncoderTarget
@@ -68,7 +69,7 @@ def of_run(name: str, bucket: Bucket, keep: float, seed: int, samples: int) -> s
             for site in sites
         }
         plan = latency_budget.search(settings, sites, scores, table, keep)
-        small = prune.one_shot(dense.model, family, plan.plan, Nothing(), lambda _: None)
+        small = prune.one_shot(dense.model, family, plan.plan, Nothing(), Statistics.of_nothing)
         found = timed_pair(
             chosen, encoder, family.encoder(small), bucket, samples, seed, Path(folder)
         )

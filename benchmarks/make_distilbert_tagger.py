@@ -77,7 +77,8 @@ def _dequantised(
     values: NDArray[Any], scale: NDArray[Any], zero: NDArray[Any] | None = None
 ) -> NDArray[np.float32]:
     shift = 0 if zero is None else zero.astype(np.float32)
-    return ((values.astype(np.float32) - shift) * scale).astype(np.float32)
+    real: NDArray[np.float32] = ((values.astype(np.float32) - shift) * scale).astype(np.float32)
+    return real
 
 
 def _layer_of(node: onnx.NodeProto) -> str:

@@ -131,7 +131,7 @@ def fit(
         total = 0.0
         for batch in batches(rows, draw):
             loss, _ = loss_of(model, tokenizer, batch)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()

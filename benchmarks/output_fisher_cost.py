@@ -66,6 +66,7 @@ def measure_time(name: str, sequences: int = 16, threads: int = 1, rounds: int =
     source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
     loaded = load_source(source, getattr(torch, chosen.model.dtype))
     assert loaded.tokenizer is not None
+    assert isinstance(chosen.calibration, corpus.Corpus)
     windows = corpus.draw(chosen.calibration, loaded.tokenizer, search)
     windows, batch = windows.rows(np.arange(sequences)), chosen.calibration.batch
     typer.echo("| | wall seconds | processor seconds | in forward passes, processor time |")

@@ -8,12 +8,15 @@
 A decoder needs two forward passes through all blocks: one to see the dense model, one to see the
 pruned prefix. They are timed without the vocabulary projection, on the same windows. An encoder
 scored by its gradients needs one forward and one backward pass of its loss, timed with nothing but
-the model in them, texts of like length together. The ideal is a ratio of 1.
+the model in them, texts of like length together. Pruning is the pipeline's stages, from
+calibration to a saved checkpoint that was proved to reload. The ideal is a ratio of 1.
 """
 
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -22,16 +25,16 @@ import numpy as np
 import torch
 import typer
 
-from numprune_export import blocks, calibrate, corpus, prune, recipe
-from numprune_export.allocate import allocate
+from numprune_export import blocks, recipe
 from numprune_export.bidirectional import BidirectionalEncoder
-from numprune_export.checkpoint.load import Loaded, load_source
-from numprune_export.checkpoint.source import Source, resolve
-from numprune_export.corpus import Windows
+from numprune_export.checkpoint.source import resolve
+from numprune_export.family import RotaryDecoder
 from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.decoders import DecoderSubject
 from numprune_export.pipeline.encoders import EncoderSubject
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.pruning import pruned_checkpoint
+from numprune_export.pipeline.subject import Subject
 from numprune_export.recipe import Recipe
 from numprune_export.run_folder import open_folder
 from numprune_export.tasks import task_of
@@ -82,24 +85,28 @@ class StageTimes:
             self.found[stage] = since(start)
 
 
-def of_encoder(
-    chosen: Recipe, source: Source, search: list[Path]
-) -> tuple[dict[str, Seconds], list[Seconds], str]:
-    """Each stage of the pipeline up to the saved and proven checkpoint; the pass before and after."""
-    dense, times = Dense(source, chosen.model.dtype), StageTimes()
-    family = source.family
+@dataclass(frozen=True)
+class Needed:
+    """The passes that pruning cannot do without, and what they read."""
+
+    label: str
+    work: Callable[[], None]
+    share: float
+    """Of the one timed before pruning and the one after, together: how much pruning needs."""
+    read: str
+
+
+def of_encoder(chosen: Recipe, dense: Dense, search: list[Path]) -> tuple[Subject, Needed]:
+    family = dense.family
     assert isinstance(family, BidirectionalEncoder)
-    subject = EncoderSubject(chosen, family, dense, search)
     encoded = calibration_examples(chosen, dense, family, search)
-    needed = [timed(lambda: forward_and_backward(dense, family, encoded))]
-    with TemporaryDirectory() as folder, open_folder(Path(folder)) as run:
-        pruned_checkpoint(Context(chosen, run, times), subject, dense)
-    needed.append(timed(lambda: forward_and_backward(dense, family, encoded)))
     lengths = encoded.windows.lengths
-    what = (
+    read = (
         f"{len(lengths)} texts of {lengths.mean():.1f} tokens on average, {lengths.max()} at most"
     )
-    return times.found, needed, what
+    work = partial(forward_and_backward, dense, family, encoded)
+    subject = EncoderSubject(chosen, family, dense, search)
+    return subject, Needed("one forward and backward pass", work, 0.5, read)
 
 
 def calibration_examples(
@@ -122,7 +129,7 @@ def forward_and_backward(dense: Dense, family: BidirectionalEncoder, encoded: En
     )
     for batch in encoded.batches(by_length=True):
         outputs = model(**model_inputs(family, batch))
-        task.loss(outputs, torch.from_numpy(np.asarray(batch.labels))).sum().backward()
+        task.loss(outputs, torch.from_numpy(np.asarray(batch.labels))).sum().backward()  # type: ignore[no-untyped-call]
     handle.remove()
 
 
@@ -133,56 +140,21 @@ def model_inputs(family: BidirectionalEncoder, batch: Batch) -> dict[str, Any]:
     return family.inputs(torch.from_numpy(windows.tokens), torch.from_numpy(real), types)
 
 
-def of_decoder(
-    chosen: Recipe, source: Source, search: list[Path]
-) -> tuple[dict[str, Seconds], list[Seconds], str]:
-    """Each step of pruning, the statistics kept in memory; the pass before and after."""
-    loaded = load_source(source, getattr(torch, chosen.model.dtype))
-    assert loaded.tokenizer is not None
-    windows = corpus.draw(chosen.calibration, loaded.tokenizer, search)
-    batch = chosen.calibration.batch
-    before = timed(lambda: forward_pass(loaded, windows, batch))
-    steps = pruning(chosen, loaded, windows)
-    after = timed(lambda: forward_pass(loaded, windows, batch))
+def of_decoder(chosen: Recipe, dense: Dense, search: list[Path]) -> tuple[Subject, Needed]:
+    family = dense.family
+    assert isinstance(family, RotaryDecoder)
+    subject = DecoderSubject(chosen, family, dense, search)
+    windows, batch = subject.calibration, chosen.calibration.batch
     count, length = windows.tokens.shape
-    return steps, [before, after], f"{count} windows of {length} tokens"
 
+    def forward_pass() -> None:
+        """All windows through all blocks, without the vocabulary projection."""
+        batches = blocks.embed(dense.model, family, windows, batch)
+        for index, block in enumerate(family.block_list(dense.model)):
+            blocks.advance(block, index, batches, lambda _: None)
 
-def forward_pass(loaded: Loaded, windows: Windows, batch: int) -> None:
-    """One pass of all windows through all blocks."""
-    batches = blocks.embed(loaded.model, loaded.family, windows, batch)
-    for index, block in enumerate(loaded.family.block_list(loaded.model)):
-        blocks.advance(block, index, batches, lambda _: None)
-
-
-def pruning(chosen: Recipe, loaded: Loaded, windows: Windows) -> dict[str, Seconds]:
-    model, family, batch = loaded.model, loaded.family, chosen.calibration.batch
-    sites, statistics, scores = family.sites(model), {}, {}
-    generator = torch.Generator()
-
-    def collect() -> None:
-        for found in calibrate.collect(model, family, windows, batch, lambda _: None):
-            statistics.update(found)
-
-    def score() -> None:
-        for site in sites:
-            weight = family.block_list(model)[site.block].get_submodule(site.consumer).weight
-            scores[site.name] = chosen.score(
-                weight.detach(), statistics[site.name], keep=chosen.keep, generator=generator
-            )
-
-    def compensate() -> None:
-        plan = allocate(sites, scores, chosen.keep, chosen.allocate)
-        if chosen.compensate.order == "sequential":
-            prune.sequential(model, family, plan, chosen.compensate, windows, batch, lambda _: None)
-        else:
-            prune.one_shot(model, family, plan, chosen.compensate, lambda s: statistics[s.name])
-
-    return {
-        "calibrate": timed(collect),
-        "score": timed(score),
-        "allocate, compensate, rewrite": timed(compensate),
-    }
+    read = f"{count} windows of {length} tokens"
+    return subject, Needed("two forward passes", forward_pass, 1.0, read)
 
 
 def main(
@@ -194,23 +166,29 @@ def main(
     chosen = recipe.load(path, change or ())
     search = [path.parent, Path.cwd()]
     source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
+    dense = Dense(source, chosen.model.dtype, single_query_heads=chosen.query_heads == "single")
     encoder = isinstance(source.family, BidirectionalEncoder)
-    steps, passes, what = (of_encoder if encoder else of_decoder)(chosen, source, search)
+    subject, needs = (of_encoder if encoder else of_decoder)(chosen, dense, search)
 
-    # A decoder needs both of the passes timed, an encoder one: the mean of the two.
-    share = 0.5 if encoder else 1.0
-    needed = tuple(share * one for one in total(passes))
+    dense.model  # noqa: B018  (read now: reading a checkpoint is not pruning)
+    times, passes = StageTimes(), [timed(needs.work)]
+    with TemporaryDirectory() as folder, open_folder(Path(folder)) as run:
+        pruned_checkpoint(Context(chosen, run, times), subject, dense)
+    passes.append(timed(needs.work))
+    wall, processor = total(passes)
+    needed = needs.share * wall, needs.share * processor
+    steps = times.found
     spent = total(list(steps.values()))
-    label = "one forward and backward pass" if encoder else "two forward passes"
+    words = " ".join([name, *(f"--set {one}" for one in change or ())])
     lines = [
-        f"`python benchmarks/pruning_cost.py {name}`: {what}, {torch.get_num_threads()} threads,"
+        f"`python benchmarks/pruning_cost.py {words}`: {needs.read}, {torch.get_num_threads()} threads,"
         f" load average {os.getloadavg()[0]:.1f}",
         "",
         "| step | wall seconds | processor seconds |",
         "|---|---:|---:|",
         *(f"| {step} | {wall:.1f} | {cpu:.1f} |" for step, (wall, cpu) in steps.items()),
         f"| pruning | {spent[0]:.1f} | {spent[1]:.1f} |",
-        f"| {label} (before and after: {passes[0][0]:.1f}, {passes[1][0]:.1f})"
+        f"| {needs.label} (before and after: {passes[0][0]:.1f}, {passes[1][0]:.1f})"
         f" | {needed[0]:.1f} | {needed[1]:.1f} |",
         f"| ratio | {spent[0] / needed[0]:.2f} | {spent[1] / needed[1]:.2f} |",
     ]

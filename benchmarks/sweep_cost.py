@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,7 +51,7 @@ def page(
     learnt = sum(seconds for stage, seconds in stages if stage in LEARNT)
     bound = learnt + len(points) * (alone_s - learnt)
     counts = Counter(stage for point in points for stage, _ in made(point))
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for point in points:
         for stage, one in made(point):
             seconds[stage] += one

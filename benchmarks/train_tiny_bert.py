@@ -64,7 +64,8 @@ def passages(speech: str) -> list[str]:
 
 def labelled(folder: Path) -> tuple[list[Row], list[Row]]:
     """Rows to learn from, and those of each president's last address."""
-    learnt, held_out = [], []
+    learnt: list[Row] = []
+    held_out: list[Row] = []
     for name, first in FIRST_YEARS.items():
         text = (folder / name).read_text(encoding="utf-8")
         speeches = [line for line in text.splitlines() if line.strip()]
@@ -137,14 +138,14 @@ def fit(
     model.train()
     for epoch in range(1, epochs + 1):
         total = 0.0
-        for rows in torch.randperm(len(ids), generator=draw).split(BATCH):
+        for rows in torch.randperm(len(ids), generator=draw).split(BATCH):  # type: ignore[no-untyped-call]
             width = int(mask[rows].sum(1).max())
             batch = ids[rows, :width]
             hidden = torch.rand(batch.shape, generator=draw) < WORD_DROPOUT
             batch = torch.where(hidden & (batch >= len(SPECIAL)), SPECIAL.index("[MASK]"), batch)
             logits = model(input_ids=batch, attention_mask=mask[rows, :width]).logits
             loss = functional.cross_entropy(logits, labels[rows], label_smoothing=0.05)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()

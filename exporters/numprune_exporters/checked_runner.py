@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -31,12 +30,7 @@ class CheckedRunner:
     def __enter__(self) -> CheckedRunner:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._steps = self._lengths = None
 
     def prefill(

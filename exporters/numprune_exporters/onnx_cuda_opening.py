@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from numprune_export.artifact import Artifact
@@ -35,13 +34,8 @@ class OnnxCudaRunner(CheckedRunner):
         self._driver: GqaSteps | StandardSteps | None = driver
         self._weights_bytes = weights_bytes
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
         self._driver = None
 
     def device_memory(self) -> Mapping[str, int]:

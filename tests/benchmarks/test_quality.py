@@ -7,10 +7,20 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import typer
 
-from numprune_export.recipe import builtin_dir
+from numprune_export.recipe import builtin_dir, load, locate
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "quality.py"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """It imports its rows and its page as files of the same folder."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import quality
+
+    return quality
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +76,20 @@ def test_swapped_the_recipes_own_text_calibrates_and_further_texts_are_evaluated
     assert rows["swapped"]["own"] != pytest.approx(rows["as_is"]["other"], rel=1e-6)
     assert rows["swapped"]["wiki"] != pytest.approx(rows["as_is"]["wiki"], rel=1e-6)
     assert "--swap" in (tmp_path / "swapped.md").read_text()
+
+
+def test_every_row_of_every_suite_is_a_recipe_of_its_own(script, tmp_path):
+    base = load(locate("smoke"), ()).model_dump(mode="json", exclude_unset=True)
+    base.pop("keep")
+    bench = script.Bench(base, [], tmp_path, {})
+    for suite, rows in script.SUITES.items():
+        recipes = {name: bench.recipe(changes, 0.7, 1) for name, changes in rows.items()}
+        assert all((one.keep, one.calibration.seed) == (0.7, 1) for one in recipes.values())
+        distinct = {one.model_dump_json() for one in recipes.values()}
+        assert len(distinct) == len(rows), suite
+
+
+def test_a_suite_that_there_is_not_is_refused_by_name(script, wheel, tmp_path):
+    with pytest.raises(typer.BadParameter, match="no suite `all`: methods, ablation, scores"):
+        script.main("smoke", wheel, tmp_path / "table", suite="all")
+    assert not list(tmp_path.glob("table*"))

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from numprune_export import distribution, servers, targets
+from numprune_export.encoder import EncoderTarget
+from numprune_exporters import offered
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,3 +132,14 @@ def test_what_is_not_installed_has_no_version():
     assert distribution.installed_version("no-such-distribution") is None
     assert distribution.installed_version("numprune-export") == distribution.own_version()
     assert distribution.installed_version("torch")
+
+
+def test_the_type_checker_sees_every_class_that_entry_points_name():
+    for group, classes in (
+        (targets.GROUP, offered.TARGETS),
+        (servers.GROUP, offered.PACKAGERS),
+    ):
+        named = {entry.load() for entry in distribution.registered(group).values()}
+        assert named == {type(one) for one in classes}
+    exporters = {type(one) for one in offered.TARGETS if isinstance(one, EncoderTarget)}
+    assert exporters == {type(one) for one in offered.ENCODER_TARGETS}

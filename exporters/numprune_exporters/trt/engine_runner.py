@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 
 from numprune_exporters.checked_runner import CheckedRunner
 from numprune_exporters.trt.engine_device import EngineDevice
@@ -28,13 +27,8 @@ class EngineRunner(CheckedRunner):
         self._device = device
         self._weights_bytes = weights_bytes
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
         self._device.close()
 
     @property
