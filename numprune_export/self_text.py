@@ -25,7 +25,7 @@ from numprune_export.errors import NumericalError
 from numprune_export.held_layer import HeldLayer
 from numprune_export.products import ExactAttention
 from numprune_export.strict import Strict
-from numprune_export.text_starts import Kind
+from numprune_export.text_starts import OPEN, REQUESTS, Kind
 
 WINDOWS = 32
 """Of them the texts are written at once: more cost more memory, and hardly less time."""
@@ -43,8 +43,13 @@ class SelfCalibration(Strict):
     """Texts that fill a window, one after the other. All texts of some windows are written side by side:
     shorter ones take fewer steps, and there are more of them."""
     starts: Kind = "auto"
-    """What a text starts with: the chat template before a user's words, a word of the vocabulary, or a
-    chat where the tokenizer has a template that leaves most of a window (`auto`)."""
+    """What a text starts with: the chat template before a user's words or with one of the `requests` in
+    it (`chat`), a word of the vocabulary, or a chat where the tokenizer has a template that leaves most
+    of a text (`auto`)."""
+    requests: Annotated[tuple[str, ...], Field(min_length=1)] = REQUESTS
+    """What a user asks for in chats."""
+    asked: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Fraction of the chats in which one of the `requests` is; in the others the model asks too."""
     temperature: PositiveFloat = 0.8
     """Of the sampling. At 1 a small model soon writes what nobody would."""
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -80,39 +85,49 @@ def write(
 
     Args:
         model: A causal language model.
-        starts: Token ids that a text may start with, one row drawn for each.
+        starts: Token ids that a text may start with, `OPEN` where one has ended. Every row is drawn
+            as often as any other, or once more.
         settings: How many texts, and how they are sampled.
         tokens: Of a window. An end of text is a token as any other: what comes after it is a new one.
         seed: Of the samples.
-        tick: Counts tokens of the texts of `WINDOWS` windows, or of what is left of them.
+        tick: Counts tokens of the texts of `WINDOWS` windows, or of what is left of them, without
+            the first ones, which all starts have.
 
     Raises:
         NumericalError: logits are not finite.
     """
     generator, sequences = torch.Generator().manual_seed(seed), settings.sequences
     texts, at_once = sequences * settings.per_window, WINDOWS * settings.per_window
-    drawn = torch.from_numpy(starts)[torch.randint(len(starts), (texts,), generator=generator)]
-    length = settings.length(tokens)
+    rounds = -(-texts // len(starts))
+    order = [torch.randperm(len(starts), generator=generator) for _ in range(rounds)]
+    drawn = torch.from_numpy(starts)[torch.cat(order)[:texts]]
+    length, first = settings.length(tokens), shared(starts)
     parts = [
-        _continued(model, drawn[first : first + at_once], length, settings, generator, tick)
-        for first in range(0, texts, at_once)
+        _continued(model, rows, first, length, settings, generator, tick)
+        for rows in drawn.split(at_once)
     ]
     found = torch.cat(parts).reshape(sequences, -1)[:, :tokens].numpy()
     return Windows(found, np.full(sequences, tokens, dtype=np.int64))
+
+
+def shared(starts: Int64[np.ndarray, "starts tokens"]) -> int:
+    """First places of a text at which every start has a token."""
+    return int((starts != OPEN).all(0).sum())
 
 
 @torch.inference_mode()
 def _continued(
     model: Any,
     rows: Tensor,
+    first: int,
     tokens: int,
     settings: SelfCalibration,
     generator: torch.Generator,
     tick: Tick,
 ) -> Tensor:
     past = Cache(layers=[HeldLayer(tokens) for _ in range(model.config.num_hidden_layers)])
-    written = [rows]
-    for position in range(rows.shape[1], tokens):
+    written = [rows[:, :first]]
+    for position in range(first, tokens):
         if position % RELEASED == 0:
             heap.release()
         with ExactAttention():
@@ -125,7 +140,11 @@ def _continued(
                 "the model's logits are not finite where it writes its own calibration text",
                 hint="check the checkpoint, or give `self_calibration: 0`",
             )
-        written.append(_drawn(_probabilities(logits, settings), generator))
+        following = _drawn(_probabilities(logits, settings), generator)
+        if position < rows.shape[1]:
+            given = rows[:, position : position + 1].to(following.device)
+            following = torch.where(given == OPEN, following, given)
+        written.append(following)
         tick(1)
     return torch.cat(written, dim=1)
 

@@ -9,6 +9,7 @@ from numprune_export import self_text
 from numprune_export.corpus import Windows
 from numprune_export.errors import NumericalError
 from numprune_export.self_text import SelfCalibration
+from numprune_export.text_starts import OPEN
 
 STARTS = np.arange(3, 20, dtype=np.int64)[:, None]
 
@@ -85,6 +86,23 @@ def test_a_text_goes_on_from_a_start_of_several_tokens():
     with torch.inference_mode():
         greedy = model(input_ids=torch.from_numpy(found.tokens)).logits.argmax(-1)
     assert (found.tokens[:, 4:] == greedy[:, 3:-1].numpy()).mean() > 0.95
+
+
+def test_starts_of_different_lengths_are_written_side_by_side():
+    """What the model would say to a start is not written before the start has ended."""
+    model, ticks = tiny(), []
+    starts = np.array([[5, 6, 7, 8], [9, 10, OPEN, OPEN]], dtype=np.int64)
+    found = written(model, starts, sequences=6, tick=ticks.append, temperature=1e-4).tokens
+    assert sum(ticks) == 12 - 2
+    with torch.inference_mode():
+        greedy = model(input_ids=torch.from_numpy(found)).logits.argmax(-1).numpy()
+    long, short = found[found[:, 0] == 5], found[found[:, 0] == 9]
+    assert len(long) == len(short) == 3  # every start as often as any other
+    assert (long[:, :4] == starts[0]).all()
+    assert (short[:, :2] == starts[1, :2]).all()
+    assert (greedy[found[:, 0] == 5, :3] != long[:, 1:4]).any()
+    assert (greedy[found[:, 0] == 5, 3:-1] == long[:, 4:]).mean() > 0.95
+    assert (greedy[found[:, 0] == 9, 1:-1] == short[:, 2:]).mean() > 0.95
 
 
 def test_several_texts_fill_a_window_each_from_a_start_of_its_own():

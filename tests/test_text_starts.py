@@ -5,15 +5,23 @@ import pytest
 from words import WORDS, word_tokenizer
 
 from numprune_export.errors import InputError
-from numprune_export.text_starts import text_starts
+from numprune_export.text_starts import OPEN, REQUESTS, text_starts
 
-CHAT = "{% for m in messages %}we {{ m.role }} {{ m.content }} </s>{% endfor %}"
+CHAT = (
+    "{% for m in messages %}we {{ m.role }} {{ m.content }} </s>{% endfor %}"
+    "{% if add_generation_prompt %} will{% endif %}"
+)
 
 
-def starts(kind="auto", template=None, *, vocabulary=100, tokens=32):
+def starts(kind="auto", template=None, requests=REQUESTS, asked=0.0, *, vocabulary=100, tokens=32):
     tokenizer = word_tokenizer()
     tokenizer.chat_template = template
-    return text_starts(tokenizer, kind, vocabulary=vocabulary, tokens=tokens)
+    return text_starts(tokenizer, kind, requests, asked, vocabulary=vocabulary, tokens=tokens)
+
+
+def spelled(text):
+    """`user` is no word of it: <s>."""
+    return [OPEN if word == "?" else WORDS.index(word) for word in text.split()]
 
 
 @pytest.mark.parametrize("kind", ["auto", "vocabulary"])
@@ -29,17 +37,37 @@ def test_a_word_that_the_model_has_no_embedding_for_is_no_start():
 
 @pytest.mark.parametrize("kind", ["auto", "chat"])
 def test_a_chat_starts_as_its_template_does_before_a_users_words(kind):
-    assert starts(kind, CHAT).tolist() == [[WORDS.index("we"), 1]]  # `user` is no word of it: <s>
+    assert starts(kind, CHAT).tolist() == [spelled("we <s>")]
+
+
+@pytest.mark.parametrize("kind", ["auto", "chat"])
+def test_a_request_starts_with_all_that_comes_before_its_answer(kind):
+    assert starts(kind, CHAT, ["the people", "work"], 0.67).tolist() == [
+        spelled("we <s> the people </s> will"),
+        spelled("we <s> work </s> will ?"),
+        spelled("we <s> ? ? ? ?"),
+    ]
+
+
+@pytest.mark.parametrize(("asked", "open_"), [(1.0, 0), (0.5, 9), (0.75, 3), (0.1, 81)])
+def test_so_many_chats_are_left_open_as_the_share_says(asked, open_):
+    found = starts("chat", CHAT, asked=asked, tokens=200)
+    assert len(found) == len(REQUESTS) + open_
+    assert ((found == spelled("?")[0]).sum(1) > 10).sum() == open_
+    assert len(set(REQUESTS)) == 9
 
 
 def test_a_template_is_used_only_where_it_is_asked_for():
-    assert len(starts("vocabulary", CHAT)) > 1
+    assert starts("vocabulary", CHAT).shape == (len(WORDS) - 3, 1)
 
 
 def test_a_template_that_fills_the_window_gives_way_to_words_unless_it_is_asked_for():
-    long = "we " * 9 + "{{ messages[0].content }}"
-    assert len(starts("auto", long, tokens=32)) > 1
-    assert starts("auto", long, tokens=36).shape == (1, 9)
+    long, the = "we " * 9 + "{{ messages[0].content }}", ["the"]
+    assert starts("auto", long, the, 0.5, tokens=39).shape == (len(WORDS) - 3, 1)
+    assert starts("auto", long, the, 0.5, tokens=40).shape == (2, 10)
+    with pytest.raises(InputError, match="takes 10 of a text's 39 tokens"):
+        starts("chat", long, the, 0.5, tokens=39)
+    assert starts("chat", long, the, tokens=36).shape == (1, 9)
     with pytest.raises(InputError, match="takes 9 of a text's 32 tokens"):
         starts("chat", long, tokens=32)
 

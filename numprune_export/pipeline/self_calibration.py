@@ -45,13 +45,16 @@ def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
     tokens, seed = subject.calibration.tokens.shape[1], recipe.calibration.seed
     vocabulary = int(dense.skeleton.config.vocab_size)
     length = settings.length(tokens)
-    starts = text_starts(tokenizer, settings.starts, vocabulary=vocabulary, tokens=length)
-    told = "like a chat" if len(starts) == 1 else f"with one of {len(starts)} words"
-    context.folder.log(f"write-text: a text starts {told}")
+    starts = text_starts(
+        tokenizer, settings.starts, settings.requests, settings.asked,
+        vocabulary=vocabulary, tokens=length,
+    )  # fmt: skip
+    told = "with a word" if starts.shape[1] == 1 else "like a chat"
+    context.folder.log(f"write-text: a text starts {told}, one of {len(starts)} starts")
 
     def make(folder: Path) -> None:
         batches = -(-settings.sequences // self_text.WINDOWS)
-        context.observer.expect(batches * (length - starts.shape[1]))
+        context.observer.expect(batches * (length - self_text.shared(starts)))
         with products(recipe.products):
             written = self_text.write(
                 dense.model, starts, settings,

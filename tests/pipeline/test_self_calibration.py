@@ -1,19 +1,22 @@
 """Text that the model writes: what reads it, and what does not."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from command import command
 from safetensors.torch import load_file
 from small import small_recipe
+from transformers import AutoTokenizer
 
 from numprune_export import statistics_folder
 from numprune_export.errors import RecipeError
 from numprune_export.pipeline.decoders import DIVERGENCE_EVERY, DIVERGENCE_SEQUENCES
 from numprune_export.plan import Plan
-from numprune_export.recipe import load
-from numprune_export.statistics_folder import read_output_fisher
+from numprune_export.recipe import builtin_dir, load
+from numprune_export.statistics_folder import read_output_fisher, read_windows
+from numprune_export.text_starts import REQUESTS
 
 ONE_SHOT = {"method": "closed_form", "affine": True, "order": "one_shot"}
 SEQUENTIAL = {"method": "closed_form", "affine": True}
@@ -103,6 +106,25 @@ def test_plans_are_tried_out_on_it(tmp_path):
     assert found["given"][name]["value"] != pytest.approx(found["own"][name]["value"], rel=1e-3)
 
 
+def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
+    chatty = shutil.copytree(builtin_dir() / "tiny-llama", tmp_path / "chatty")
+    tokenizer = AutoTokenizer.from_pretrained(chatty)
+    tokenizer.chat_template = (
+        "Q {{ messages[0].content }}{% if add_generation_prompt %} A{% endif %}"
+    )
+    tokenizer.save_pretrained(chatty)
+    own = {"sequences": 4, "requests": ["Peace?"]}
+    recipe = small_recipe(tmp_path, model=str(chatty), self_calibration=own, targets={})
+    run = tmp_path / "run"
+    done = command("run", recipe, "--out", run)
+    assert done.code == 0, done.err
+    assert "a text starts like a chat, one of 2 starts" in (run / "log").read_text()
+    texts = [tokenizer.decode(row) for row in read_windows(run / "self_text").tokens]
+    asked = [one.startswith("Q Peace? A") for one in texts]
+    assert sum(asked) == 2
+    assert all(one.startswith("Q") for one in texts)
+
+
 def test_several_texts_fill_a_window(tmp_path):
     run = pruned(tmp_path, SEQUENTIAL, sequences=2, per_window=2, starts="vocabulary")
     tokens = load(tmp_path / "small.yaml").calibration.tokens_per_sequence
@@ -122,7 +144,8 @@ def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
     assert method["self_calibration"] == {
         "sequences": 3, "per_window": 1, "starts": "auto", "temperature": 0.8, "min_p": 0.05,
-        "for_gradients": 0.0, "for_trials": True,
+        "for_gradients": 0.0, "for_trials": True, "requests": list(REQUESTS),
+        "asked": 0.5,
     }  # fmt: skip
 
 
@@ -134,6 +157,8 @@ def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
         {"for_gradients": 1.5},
         {"windows": 4},
         {"per_window": 0},
+        {"requests": []},
+        {"asked": 2},
     ],
 )
 def test_other_amounts_are_refused(own, tmp_path):
