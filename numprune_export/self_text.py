@@ -101,10 +101,10 @@ def write(
     rounds = -(-texts // len(starts))
     order = [torch.randperm(len(starts), generator=generator) for _ in range(rounds)]
     drawn = torch.from_numpy(starts)[torch.cat(order)[:texts]]
-    length, first = settings.length(tokens), shared(starts)
+    length, given = settings.length(tokens), shared(starts)
     parts = [
-        _continued(model, rows, first, length, settings, generator, tick)
-        for rows in drawn.split(at_once)
+        _continued(model, drawn[first : first + at_once], given, length, settings, generator, tick)
+        for first in range(0, texts, at_once)
     ]
     found = torch.cat(parts).reshape(sequences, -1)[:, :tokens].numpy()
     return Windows(found, np.full(sequences, tokens, dtype=np.int64))
@@ -119,15 +119,15 @@ def shared(starts: Int64[np.ndarray, "starts tokens"]) -> int:
 def _continued(
     model: Any,
     rows: Tensor,
-    first: int,
+    given: int,
     tokens: int,
     settings: SelfCalibration,
     generator: torch.Generator,
     tick: Tick,
 ) -> Tensor:
     past = Cache(layers=[HeldLayer(tokens) for _ in range(model.config.num_hidden_layers)])
-    written = [rows[:, :first]]
-    for position in range(first, tokens):
+    written = [rows[:, :given]]
+    for position in range(given, tokens):
         if position % RELEASED == 0:
             heap.release()
         with ExactAttention():
@@ -142,8 +142,8 @@ def _continued(
             )
         following = _drawn(_probabilities(logits, settings), generator)
         if position < rows.shape[1]:
-            given = rows[:, position : position + 1].to(following.device)
-            following = torch.where(given == OPEN, following, given)
+            asked = rows[:, position : position + 1].to(following.device)
+            following = torch.where(asked == OPEN, following, asked)
         written.append(following)
         tick(1)
     return torch.cat(written, dim=1)
