@@ -31,7 +31,7 @@ _VARIANTS: Rows = {
     "two rounds": {"rounds": 2},
     "no text of its own": {"self_calibration": 0},
     "one text in a window": {"self_calibration": {"per_window": 1}},
-    "no requests in its own text": {"self_calibration": {"asked": 0.0}},
+    "half of its own text asked for": {"self_calibration": {"asked": 0.5}},
     "gradients on the given text alone": {"self_calibration": {"for_gradients": 0.0}},
     "plans tried out on the given text": {"self_calibration": {"for_trials": False}},
     "gradients on all of its own text": {"self_calibration": {"for_gradients": 1.0}},

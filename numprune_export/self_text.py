@@ -48,7 +48,7 @@ class SelfCalibration(Strict):
     of a text (`auto`)."""
     requests: Annotated[tuple[str, ...], Field(min_length=1)] = REQUESTS
     """What a user asks for in chats."""
-    asked: Annotated[float, Field(ge=0, le=1)] = 0.5
+    asked: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of the chats in which one of the `requests` is; in the others the model asks too."""
     temperature: PositiveFloat = 0.8
     """Of the sampling. At 1 a small model soon writes what nobody would."""
@@ -85,8 +85,8 @@ def write(
 
     Args:
         model: A causal language model.
-        starts: Token ids that a text may start with, `OPEN` where one has ended. Every row is drawn
-            as often as any other, or once more.
+        starts: Token ids that a text may start with, one row drawn for each, `OPEN` where it has
+            ended.
         settings: How many texts, and how they are sampled.
         tokens: Of a window. An end of text is a token as any other: what comes after it is a new one.
         seed: Of the samples.
@@ -98,9 +98,7 @@ def write(
     """
     generator, sequences = torch.Generator().manual_seed(seed), settings.sequences
     texts, at_once = sequences * settings.per_window, WINDOWS * settings.per_window
-    rounds = -(-texts // len(starts))
-    order = [torch.randperm(len(starts), generator=generator) for _ in range(rounds)]
-    drawn = torch.from_numpy(starts)[torch.cat(order)[:texts]]
+    drawn = torch.from_numpy(starts)[torch.randint(len(starts), (texts,), generator=generator)]
     length, given = settings.length(tokens), shared(starts)
     parts = [
         _continued(model, drawn[first : first + at_once], given, length, settings, generator, tick)

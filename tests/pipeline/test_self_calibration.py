@@ -113,7 +113,7 @@ def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
         "Q {{ messages[0].content }}{% if add_generation_prompt %} A{% endif %}"
     )
     tokenizer.save_pretrained(chatty)
-    own = {"sequences": 4, "requests": ["Peace?"]}
+    own = {"sequences": 6, "requests": ["Peace?"], "asked": 0.5}
     recipe = small_recipe(tmp_path, model=str(chatty), self_calibration=own, targets={})
     run = tmp_path / "run"
     done = command("run", recipe, "--out", run)
@@ -121,7 +121,7 @@ def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
     assert "a text starts like a chat, one of 2 starts" in (run / "log").read_text()
     texts = [tokenizer.decode(row) for row in read_windows(run / "self_text").tokens]
     asked = [one.startswith("Q Peace? A") for one in texts]
-    assert sum(asked) == 2
+    assert 0 < sum(asked) < 6
     assert all(one.startswith("Q") for one in texts)
 
 
@@ -145,7 +145,7 @@ def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     assert method["self_calibration"] == {
         "sequences": 3, "per_window": 1, "starts": "auto", "temperature": 0.8, "min_p": 0.05,
         "for_gradients": 0.0, "for_trials": True, "requests": list(REQUESTS),
-        "asked": 0.5,
+        "asked": 0.0,
     }  # fmt: skip
 
 
