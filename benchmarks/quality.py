@@ -208,10 +208,10 @@ def main(
     change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
 ) -> None:
     """Write the table and the plot, row by row."""
-    torch.set_float32_matmul_precision(matmul)
     if suite not in SUITES:
         raise typer.BadParameter(f"no suite `{suite}`: {', '.join(SUITES)}")
     methods = SUITES[suite]
+    torch.set_float32_matmul_precision(matmul)
     if only:
         methods = {one: methods[one] for one in only.split(";" if ";" in only else ",")}
     with tempfile.TemporaryDirectory() as folder:

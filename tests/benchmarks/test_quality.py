@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
 from numprune_export.recipe import builtin_dir, load, locate
@@ -93,3 +94,4 @@ def test_a_suite_that_there_is_not_is_refused_by_name(script, wheel, tmp_path):
     with pytest.raises(typer.BadParameter, match="no suite `all`: methods, ablation, scores"):
         script.main("smoke", wheel, tmp_path / "table", suite="all")
     assert not list(tmp_path.glob("table*"))
+    assert torch.get_float32_matmul_precision() == "highest"
