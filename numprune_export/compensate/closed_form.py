@@ -15,10 +15,11 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, model_validator
 from torch import Tensor
 
 from numprune_export.calibrate import Statistics
+from numprune_export.producer_refit import ProducerRefit
 from numprune_export.strict import Strict
 from numprune_export.units import complement
 
@@ -35,6 +36,17 @@ class ClosedForm(Strict):
     order: Literal["one_shot", "sequential"] = "sequential"
     """`one_shot`: X from the dense model. `sequential`: X from the already pruned prefix, block by
     block; Eq. 9 allows both."""
+    producers: ProducerRefit | None = None
+    """Refit what comes before an MLP's activation as well, `sequential` only; not in the paper. None: the
+    consumer alone."""
+
+    @model_validator(mode="after")
+    def _behind_the_prefix(self) -> ClosedForm:
+        if self.producers is not None and self.order != "sequential":
+            raise ValueError(
+                "`producers` need `order: sequential`: they are refitted to activations"
+            )
+        return self
 
     def __call__(
         self,

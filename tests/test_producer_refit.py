@@ -1,0 +1,197 @@
+"""The step is the minimum of the linearised error, and what it is for gets better."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import MODEL_TYPES, tiny
+from tiny_encoder import tiny_encoder
+from torch import nn
+from torch.nn import functional
+
+from numprune_export import blocks, producer_refit, prune
+from numprune_export.compensate.closed_form import ClosedForm
+from numprune_export.corpus import Windows
+from numprune_export.families import FAMILIES
+from numprune_export.plan import Plan
+from numprune_export.producer_refit import ProducerRefit, refit
+
+ENCODERS = sorted(set(FAMILIES) - set(MODEL_TYPES))
+
+
+def gated(outputs):
+    return functional.silu(outputs[0]) * outputs[1]
+
+
+def plain(outputs):
+    return functional.gelu(outputs[0])
+
+
+def problem(count, bias, seed, tokens=300, inputs=6, wide=9, units=5, out=4):
+    """A sublayer of which some units are left, in fp64, and what the whole one makes."""
+    torch.manual_seed(seed)
+    layers = [nn.Linear(inputs, wide, bias=bias, dtype=torch.float64) for _ in range(count)]
+    last = nn.Linear(wide, out, bias=bias, dtype=torch.float64)
+    x = torch.randn(tokens, inputs, dtype=torch.float64)
+    activation = gated if count == 2 else plain
+    with torch.no_grad():
+        targets = last(activation([one(x) for one in layers]))
+        for one in layers:
+            one.weight = nn.Parameter(one.weight[:units])
+            one.bias = nn.Parameter(one.bias[:units]) if bias else None
+        last.weight = nn.Parameter(last.weight[:, :units])
+    return activation, layers, last, x, targets
+
+
+def error(activation, producers, consumer, bias, x, targets):
+    made = activation([functional.linear(x, weight, own) for weight, own in producers])
+    return float((functional.linear(made, consumer, bias) - targets).square().sum())
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["plain", "gated"])
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_errors_are_those_of_the_weights_before_and_after(count, bias):
+    activation, layers, last, x, targets = problem(count, bias, seed=1)
+    found = refit(activation, layers, last, x, targets, ProducerRefit(), 0.01)
+    own = None if last.bias is None else last.bias.float()
+    before = [(one.weight, one.bias) for one in layers]
+    with torch.no_grad():
+        assert found.error_before == pytest.approx(
+            error(activation, before, last.weight, last.bias, x, targets), rel=1e-5
+        )
+        assert found.error_after == pytest.approx(
+            error(activation, found.producers, found.consumer, own, x.float(), targets.float()),
+            rel=1e-4,
+        )
+    assert found.error_after < 0.9 * found.error_before
+    assert [weight.shape for weight, _ in found.producers] == [one.weight.shape for one in layers]
+    assert all((shift is not None) == bias for _, shift in found.producers)
+
+
+@settings(deadline=None, max_examples=20)
+@given(count=st.sampled_from([1, 2]), bias=st.booleans(), seed=st.integers(0, 99))
+def test_enough_iterations_reach_the_minimum_of_the_linearised_error(count, bias, seed):
+    """Its gradient there, by differentiating what is written out below, is nothing."""
+    activation, layers, last, x, targets = problem(count, bias, seed)
+    x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1).float() if bias else x.float()
+    weights = torch.stack([producer_refit._whole(one) for one in layers])
+    v = last.weight.float().detach()
+    t = (targets - (last.bias if bias else 0)).float().detach()
+    method = ProducerRefit(iterations=400, damping=0.05)
+    step, _ = producer_refit._step(activation, weights.detach(), v, x, t, method)
+
+    wide = [x.double() @ one.double().T for one in weights.detach()]
+    _, slopes = producer_refit._slopes(activation, wide)
+    units = torch.stack([one.square().sum(0) for one in slopes]) * v.double().square().sum(0)
+    units = units + producer_refit.FLOOR * units.mean(1, keepdim=True)
+    curvature = x.double().T @ x.double() / len(x)
+    ridge = producer_refit.RIDGE * curvature.diagonal().mean()
+    curvature = curvature + ridge * torch.eye(len(curvature), dtype=torch.float64)
+
+    def loss(change):
+        moved = sum(s * (x.double() @ d.T) for s, d in zip(slopes, change, strict=True))
+        left = t.double() - (activation(wide) + moved) @ v.double().T
+        paid = (units[:, :, None] * change * (change @ curvature)).sum()
+        return left.square().sum() + 0.05 * paid
+
+    at, start = (one.double().requires_grad_() for one in (step, torch.zeros_like(step)))
+    (slope,) = torch.autograd.grad(loss(at), at)
+    (steep,) = torch.autograd.grad(loss(start), start)
+    assert slope.norm() < 1e-3 * steep.norm()
+
+
+def test_more_damping_changes_less():
+    activation, layers, last, x, targets = problem(2, False, seed=2)
+    moved = []
+    for damping in (1e-3, 1.0, 1e3):
+        method = ProducerRefit(iterations=50, damping=damping)
+        found = refit(activation, layers, last, x, targets, method, 0.01)
+        pairs = zip(found.producers, layers, strict=True)
+        moved.append(sum(float((one - old.weight.detach()).norm()) for (one, _), old in pairs))
+    assert moved[0] > moved[1] > moved[2] > 0
+
+
+def test_what_is_right_already_stays():
+    """And so do units that reach nothing: no division by what they do not do."""
+    activation, layers, last, x, _ = problem(2, False, seed=3)
+    with torch.no_grad():
+        last.weight[:, 0] = 0
+        targets = last(activation([one(x) for one in layers]))
+    found = refit(activation, layers, last, x, targets, ProducerRefit(), 0.01)
+    if found is not None:  # what rounding left
+        assert found.error_before < 1e-10
+        for (weight, _), old in zip(found.producers, layers, strict=True):
+            torch.testing.assert_close(weight, old.weight.detach().float())
+    silent = torch.zeros_like(x)
+    assert refit(activation, layers, last, silent, targets * 0, ProducerRefit(), 0.01) is None
+
+
+def texts(seed, count=12):
+    tokens = np.random.default_rng(seed).integers(3, 97, (count, 24))
+    return Windows(tokens, np.full(count, 24))
+
+
+def last_hidden(model, family, windows):
+    batches = blocks.embed(model, family, windows, 4)
+    for index, block in enumerate(family.block_list(model)):
+        blocks.advance(block, index, batches, lambda _: None)
+    return torch.cat([batch.rows(batch.hidden) for batch in batches])
+
+
+@pytest.mark.parametrize("lengths", ["full", "padded"])
+@pytest.mark.parametrize("model_type", [*MODEL_TYPES, *ENCODERS])
+def test_a_repaired_model_of_every_family_is_nearer_to_the_dense_one(model_type, lengths):
+    model = tiny(model_type) if model_type in MODEL_TYPES else tiny_encoder(model_type, "sequence")
+    family, windows = FAMILIES[model_type], texts(0)
+    if lengths == "padded":
+        windows = Windows(windows.tokens, np.tile([24, 9, 17], 4))
+    sites = family.sites(model)
+    kept = {
+        one.name: tuple(range(0, one.units, 2) if one.kind == "mlp" else range(one.units))
+        for one in sites
+    }
+    plan, dense = Plan(sites, kept), last_hidden(model, family, windows)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    left, shapes = [], []
+    for producers in (None, ProducerRefit(every=1)):
+        repair = ClosedForm(producers=producers)
+        small = prune.sequential(model, family, plan, repair, windows, 4, lambda _: None)
+        left.append(float((last_hidden(small, family, windows) - dense).square().sum()))
+        shapes.append([tuple(one.shape) for one in small.parameters()])
+    assert left[1] < left[0]
+    assert shapes[0] == shapes[1]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_it_is_fitted_to_one_batch_in_so_many():
+    """To the first of three: what the other two hold changes what the consumer starts from, no more."""
+    model, family, windows = tiny(), FAMILIES["llama"], texts(1)
+    sites = family.sites(model)
+    kept = {one.name: tuple(range(one.units)) for one in sites}
+    kept["layers.0.mlp"] = tuple(range(40))
+    plan, seen = Plan(sites, kept), []
+    whole = producer_refit.refit
+
+    def watched(activation, producers, consumer, inputs, targets, *rest):
+        seen.append((inputs, targets))
+        return whole(activation, producers, consumer, inputs, targets, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prune, "refit", watched)
+        repair = ClosedForm(producers=ProducerRefit(every=3))
+        prune.sequential(model, family, plan, repair, windows, 4, lambda _: None)
+    ((inputs, targets),) = seen
+    block = family.block_list(model)[0]
+    batches = blocks.embed(model, family, windows.first(4), 4)
+    reached = []
+    layer = {"mlp.gate_proj": reached.append}
+    blocks.watch(block, 0, batches, layer, lambda _: None, run_on=False)
+    torch.testing.assert_close(inputs, reached[0])
+    torch.testing.assert_close(targets, block.mlp(reached[0]))
+
+
+def test_a_repair_at_once_has_no_activations_to_refit_to():
+    with pytest.raises(ValueError, match="need `order: sequential`"):
+        ClosedForm(order="one_shot", producers=ProducerRefit())
