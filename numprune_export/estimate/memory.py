@@ -5,10 +5,12 @@ What a stage needs one after the other is added up: freed memory goes back to th
 
 from __future__ import annotations
 
+from numprune_export.estimate.producers import some_batches
 from numprune_export.estimate.shapes import Shapes
 from numprune_export.estimate.texts import Texts
 from numprune_export.fisher.moments import CHUNK
 from numprune_export.fisher.next_token import LOGITS_AT_ONCE
+from numprune_export.producer_refit import ProducerRefit
 from numprune_export.products import Precision
 from numprune_export.validate.model_divergence import ROWS_AT_ONCE
 
@@ -34,6 +36,19 @@ def held(shapes: Shapes, texts: Texts) -> float:
     """What a repair keeps of one block for all texts: a sublayer's output and the next one's inputs."""
     widest = max(one.width for one in shapes.sites)
     return hidden_states(shapes, texts) + texts.tokens * widest * shapes.itemsize
+
+
+def refitted(shapes: Shapes, texts: Texts, settings: ProducerRefit) -> float:
+    """The same where producers are refitted: their inputs for all texts; of the tokens that they are
+    fitted to, inputs, targets and errors, and a slope of each unit and producer."""
+    some = some_batches(texts, settings.every).tokens
+    values = max(
+        texts.tokens * one.width
+        if one.kind == "attention"
+        else texts.tokens * one.inputs + some * (4 * one.inputs + one.produced)
+        for one in shapes.sites
+    )
+    return hidden_states(shapes, texts) + values * shapes.itemsize
 
 
 def activations(shapes: Shapes, texts: Texts, *, graph: bool = False) -> float:

@@ -10,7 +10,7 @@ from numprune_export import self_text
 from numprune_export.calibrate import STRIPES
 from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.curves import Curves
-from numprune_export.estimate import memory, passes, solves
+from numprune_export.estimate import memory, passes, producers, solves
 from numprune_export.estimate.shapes import Shapes
 from numprune_export.estimate.texts import Texts
 from numprune_export.estimate.work import Work, total
@@ -24,6 +24,7 @@ from numprune_export.pipeline.calibrated import (
 )
 from numprune_export.pipeline.decoders import DIVERGENCE_EVERY, DIVERGENCE_SEQUENCES, PROOF_TOKENS
 from numprune_export.pipeline.encoders import DIVERGENCE_EXAMPLES
+from numprune_export.producer_refit import ProducerRefit
 from numprune_export.recipe import Recipe
 from numprune_export.score.fisher import Fisher
 from numprune_export.score.fisher_obs import WINDOWS, reads_output_fisher
@@ -235,10 +236,15 @@ class Job:
             return Step("", reads, memory.solving(dense) / 4)
         if repair.order == "one_shot":
             return Step("", self._one_shot(dense, self.recipe.keep), memory.solving(dense))
-        work = sequential(dense, small, texts)
+        work = sequential(dense, small, texts, repair.producers)
         work += total(solves.closed_form(one, self.recipe.keep) for one in dense.sites)
         shapes = SHAPES * texts.widths * len(small.blocks)
-        need = hidden + memory.held(small, texts) + memory.solving(dense) + memory.grams(dense)
+        held = (
+            memory.held(small, texts)
+            if repair.producers is None
+            else memory.refitted(small, texts, repair.producers)
+        )
+        need = hidden + held + memory.solving(dense) + memory.grams(dense)
         return Step("", work, need, shapes)
 
 
@@ -266,13 +272,15 @@ def divergence(shapes: Shapes, texts: Texts, every: int = 1) -> Work:
     return blocks + passes.head(shapes, texts).times(1 / every)
 
 
-def sequential(dense: Shapes, small: Shapes, texts: Texts) -> Work:
+def sequential(dense: Shapes, small: Shapes, texts: Texts, settings: ProducerRefit | None) -> Work:
     """Statistics of each whole site behind those that are cut already, and what is left of it."""
     parts = []
     for block, rest in zip(dense.blocks, small.blocks, strict=True):
         for one, left in zip(block, rest, strict=True):
             parts += [passes.producing(dense, one, texts), passes.gram(one, texts)]
             parts.append(passes.consuming(small, left, texts))
+            if settings is not None and one.kind == "mlp":
+                parts.append(producers.refit(small, one, left, texts, settings))
     return total(parts)
 
 

@@ -8,6 +8,7 @@ from tiny_encoder import FAMILIES, tiny_encoder
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from numprune_export import blocks, calibrate, prune
+from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Windows
 from numprune_export.estimate import passes, stages
@@ -17,6 +18,7 @@ from numprune_export.estimate.work import total
 from numprune_export.families import DECODERS
 from numprune_export.fisher.output_fisher import next_token_fisher
 from numprune_export.plan import Plan
+from numprune_export.producer_refit import ProducerRefit
 
 SEQUENCES, LENGTH, BATCH = 8, 16, 4
 TEXTS = Texts(SEQUENCES, float(LENGTH), BATCH, "")
@@ -83,12 +85,32 @@ def test_sequential_repair_takes_the_products_that_were_counted():
     sites = family.sites(model)
     plan = Plan(sites, {site.name: tuple(range(site.units // 2)) for site in sites})
     shapes = shapes_of(model, family, 4)
-    work = stages.sequential(shapes, shapes.shrunk(0.5), TEXTS)
+    work = stages.sequential(shapes, shapes.shrunk(0.5), TEXTS, None)
 
     def run():
         prune.sequential(model, family, plan, Nothing(), windows(), BATCH, silent)
 
     assert work.amounts["products"] + work.amounts["grams"] == pytest.approx(counted(run))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("iterations", [1, 4])
+def test_a_refit_of_producers_takes_the_products_that_were_counted(every, iterations):
+    model, family = tiny("llama"), DECODERS["llama"]
+    sites = family.sites(model)
+    plan = Plan(sites, {site.name: tuple(range(site.units // 2)) for site in sites})
+    shapes = shapes_of(model, family, 4)
+    found, expected = [], []
+    for producers in (None, ProducerRefit(every=every, iterations=iterations)):
+        repair = ClosedForm(producers=producers)
+
+        def run(repair=repair):
+            prune.sequential(model, family, plan, repair, windows(), BATCH, silent)
+
+        found.append(counted(run))
+        work = stages.sequential(shapes, shapes.shrunk(0.5), TEXTS, producers)
+        expected.append(work.amounts["products"] + work.amounts["grams"])
+    assert expected[1] - expected[0] == pytest.approx(found[1] - found[0])
 
 
 def test_attention_is_counted_as_two_products_of_all_pairs_of_tokens():

@@ -151,3 +151,20 @@ def test_candidates_that_are_tried_out_count_each(job):
 def test_all_hidden_states_are_in_memory(job):
     few, many = memory(job(sequences=1000)), memory(job(sequences=3000))
     assert many["calibrate"] - few["calibrate"] == 2000 * 16 * 64 * 4
+
+
+def test_producers_that_are_refitted_cost_the_repair_and_nothing_else(job):
+    """Text by text, and the more of it they are fitted to, time and memory."""
+
+    def of(producers, sequences=960):
+        compensate = {"producers": producers}
+        return job(method="best", compensate=compensate, sequences=sequences, self_calibration=0)
+
+    none, some, all_of_it = of(None), of({"every": 3}), of({"every": 1})
+    assert [name for name in seconds(none) if seconds(none)[name] != seconds(some)[name]] == [
+        "prune"
+    ]
+    assert seconds(none)["prune"] < seconds(some)["prune"] < seconds(all_of_it)["prune"]
+    assert memory(some)["prune"] < memory(all_of_it)["prune"]
+    twice = seconds(of({}, 1920))["prune"] - seconds(of(None, 1920))["prune"]
+    assert twice == pytest.approx(2 * (seconds(some)["prune"] - seconds(none)["prune"]), rel=0.05)
