@@ -26,6 +26,8 @@ from numprune_export.strict import Strict
 
 CHUNK = 1024
 """Tokens whose intermediate values are alive at once."""
+PARTS = (1.0, 0.5, 0.25)
+"""Of a step, the first that lets the error fall is taken: the sublayer is linear only near by."""
 FLOOR = 1e-3
 """Units count at least by so much of the mean one in P."""
 ROUNDING = 1e-12
@@ -47,13 +49,15 @@ class ProducerRefit(Strict):
 
 @dataclass(frozen=True)
 class Refitted:
-    """New weights, fp32."""
+    """New weights, fp32, and what they make."""
 
     producers: tuple[tuple[Float[Tensor, "k in"], Float[Tensor, " k"] | None], ...]
     """Weight and bias of each; a bias where there was one."""
     consumer: Float[Tensor, "out k"]
+    outputs: list[Float[Tensor, "tokens out"]]
+    """Of each batch."""
     error_before: float
-    """Σ ‖t − y‖² over the tokens it was fitted to."""
+    """Σ ‖t − y‖² over the batches that producers were fitted to."""
     error_after: float
 
 
@@ -61,36 +65,63 @@ def refit(
     activation: Activation,
     producers: Sequence[nn.Linear],
     consumer: nn.Linear,
-    inputs: Float[Tensor, "tokens in"],
-    targets: Float[Tensor, "tokens out"],
+    inputs: Sequence[Float[Tensor, "tokens in"]],
+    targets: Sequence[Float[Tensor, "tokens out"]],
     settings: ProducerRefit,
     damping: float,
-) -> Refitted | None:
-    """One step, and the consumer's closed form after it; None where the error would not fall.
+) -> Refitted:
+    """One step, and the consumer's closed form after it; no step where the error does not fall by it.
 
     Args:
         activation: What is between producers and consumer, elementwise.
         producers: Of the kept units, with or without a bias.
         consumer: As refitted to them; its bias stays.
-        inputs: x.
-        targets: t, the consumer's bias with them.
+        inputs: x of each batch. Producers are fitted to one in so many, the consumer to all.
+        targets: t of each batch, the consumer's bias with them.
         settings: Of the step.
         damping: Ridge on the change of the consumer, relative to the mean of its inputs' squares.
     """
     with torch.no_grad():
-        biased = producers[0].bias is not None
-        x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1) if biased else inputs
-        x, weights = x.float(), torch.stack([_whole(one) for one in producers])
-        t = targets.float() if consumer.bias is None else targets.float() - consumer.bias.float()
+        bias = consumer.bias
+        start = torch.stack([_whole(one) for one in producers])
+        xs = inputs if producers[0].bias is None else [_with_one(one) for one in inputs]
+        ts = targets if bias is None else [one - bias for one in targets]
+        xs, ts = [one.float() for one in xs], [one.float() for one in ts]
         v = consumer.weight.float()
 
-        step, before = _step(activation, weights, v, x, t, settings)
-        moved = weights + step
-        v, after = _consumer(activation, moved, v, x, t, damping)
-    if not after < before:
-        return None
-    parts = ((one[:, :-1], one[:, -1]) if biased else (one, None) for one in moved)
-    return Refitted(tuple(parts), v, before, after)
+        some = xs[:: settings.every], ts[:: settings.every]
+        step, before = _step(activation, start, v, *some, settings)
+        shorter = (start + part * step for part in PARTS)
+        weights = next(
+            (one for one in shorter if _error(activation, one, v, *some) < before), start
+        )
+        found, outputs = _consumer(activation, weights, v, xs, ts, damping)
+        pairs = zip(outputs[:: settings.every], some[1], strict=True)
+        after = sum(_squares(wanted - made) for made, wanted in pairs)
+    if bias is not None:
+        outputs = [one + bias.float() for one in outputs]
+    biased = producers[0].bias is not None
+    parts = ((one[:, :-1], one[:, -1]) if biased else (one, None) for one in weights)
+    return Refitted(tuple(parts), found, outputs, before, after)
+
+
+def _error(
+    activation: Activation,
+    weights: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    targets: Sequence[Tensor],
+) -> float:
+    pairs = zip(inputs, targets, strict=True)
+    return sum(_squares(t - activation([x @ one.T for one in weights]) @ v.T) for x, t in pairs)
+
+
+def _squares(error: Tensor) -> float:
+    return float(error.double().square().sum())
+
+
+def _with_one(x: Float[Tensor, "tokens in"]) -> Tensor:
+    return torch.cat([x, x.new_ones(len(x), 1)], 1)
 
 
 def _whole(linear: nn.Linear) -> Float[Tensor, "k in"]:
@@ -135,17 +166,19 @@ def _step(
     activation: Activation,
     weights: Tensor,
     v: Tensor,
-    x: Tensor,
-    t: Tensor,
+    inputs: Sequence[Tensor],
+    targets: Sequence[Tensor],
     settings: ProducerRefit,
 ) -> tuple[Float[Tensor, "p k in"], float]:
     """δ, and the error before it."""
-    chunks, slopes, errors, before = torch.split(x, CHUNK), [], [], 0.0
-    for part, wanted in zip(chunks, torch.split(t, CHUNK), strict=True):
+    chunks = tuple(part for one in inputs for part in torch.split(one, CHUNK))
+    wanted_of = (part for one in targets for part in torch.split(one, CHUNK))
+    slopes, errors, before = [], [], 0.0
+    for part, wanted in zip(chunks, wanted_of, strict=True):
         value, slope = _slopes(activation, [part @ one.T for one in weights])
         slopes.append(slope)
         errors.append(wanted - value @ v.T)
-        before += float(errors[-1].double().square().sum())
+        before += _squares(errors[-1])
     model = _Linearised(chunks, tuple(slopes), v)
     curvature = _independent(model)
     inverse = torch.linalg.inv(curvature.inputs.double()).float()
@@ -201,20 +234,25 @@ def _independent(model: _Linearised) -> _Independent:
 
 
 def _consumer(
-    activation: Activation, weights: Tensor, v: Tensor, x: Tensor, t: Tensor, damping: float
-) -> tuple[Float[Tensor, "out k"], float]:
-    """argmin over V of ‖t − a Vᵀ‖² plus a relative ridge on its change, and the error it leaves."""
+    activation: Activation,
+    weights: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    damping: float,
+) -> tuple[Float[Tensor, "out k"], list[Float[Tensor, "tokens out"]]]:
+    """argmin over V of ‖t − a Vᵀ‖² plus a relative ridge on its change, and a Vᵀ of each batch."""
     width = v.shape[1]
     gram, cross = v.new_zeros(width, width), v.new_zeros(width, len(v))
-    kept = []
-    for part, wanted in zip(torch.split(x, CHUNK), torch.split(t, CHUNK), strict=True):
-        value = activation([part @ one.T for one in weights])
-        error = wanted - value @ v.T
+    values = []
+    for x, wanted in zip(inputs, targets, strict=True):
+        value = activation([x @ one.T for one in weights])
         gram.addmm_(value.T, value)
-        cross.addmm_(value.T, error)
-        kept.append((value, error))
+        cross.addmm_(value.T, wanted)
+        values.append(value)
     system = gram.double()
-    system.diagonal().add_(damping * (float(system.diagonal().mean()) or 1.0))
-    change = torch.cholesky_solve(cross.double(), torch.linalg.cholesky(system)).float()
-    left = sum(float((error - value @ change).double().square().sum()) for value, error in kept)
-    return v + change.T, left
+    ridge = damping * (float(system.diagonal().mean()) or 1.0)
+    system.diagonal().add_(ridge)
+    right = cross.double() + ridge * v.T.double()
+    found = torch.cholesky_solve(right, torch.linalg.cholesky(system)).T.float()
+    return found, [value @ found.T for value in values]

@@ -10,7 +10,7 @@ from tiny_encoder import tiny_encoder
 from torch import nn
 from torch.nn import functional
 
-from numprune_export import blocks, producer_refit, prune
+from numprune_export import blocks, mlp_refit, producer_refit, prune
 from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.corpus import Windows
 from numprune_export.families import FAMILIES
@@ -53,7 +53,7 @@ def error(activation, producers, consumer, bias, x, targets):
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_errors_are_those_of_the_weights_before_and_after(count, bias):
     activation, layers, last, x, targets = problem(count, bias, seed=1)
-    found = refit(activation, layers, last, x, targets, ProducerRefit(), 0.01)
+    found = refit(activation, layers, last, [x], [targets], ProducerRefit(), 0.01)
     own = None if last.bias is None else last.bias.float()
     before = [(one.weight, one.bias) for one in layers]
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_enough_iterations_reach_the_minimum_of_the_linearised_error(count, bias
     v = last.weight.float().detach()
     t = (targets - (last.bias if bias else 0)).float().detach()
     method = ProducerRefit(iterations=400, damping=0.05)
-    step, _ = producer_refit._step(activation, weights.detach(), v, x, t, method)
+    step, _ = producer_refit._step(activation, weights.detach(), v, [x], [t], method)
 
     wide = [x.double() @ one.double().T for one in weights.detach()]
     _, slopes = producer_refit._slopes(activation, wide)
@@ -106,7 +106,7 @@ def test_more_damping_changes_less():
     moved = []
     for damping in (1e-3, 1.0, 1e3):
         method = ProducerRefit(iterations=50, damping=damping)
-        found = refit(activation, layers, last, x, targets, method, 0.01)
+        found = refit(activation, layers, last, [x], [targets], method, 0.01)
         pairs = zip(found.producers, layers, strict=True)
         moved.append(sum(float((one - old.weight.detach()).norm()) for (one, _), old in pairs))
     assert moved[0] > moved[1] > moved[2] > 0
@@ -118,13 +118,67 @@ def test_what_is_right_already_stays():
     with torch.no_grad():
         last.weight[:, 0] = 0
         targets = last(activation([one(x) for one in layers]))
-    found = refit(activation, layers, last, x, targets, ProducerRefit(), 0.01)
-    if found is not None:  # what rounding left
-        assert found.error_before < 1e-10
-        for (weight, _), old in zip(found.producers, layers, strict=True):
-            torch.testing.assert_close(weight, old.weight.detach().float())
-    silent = torch.zeros_like(x)
-    assert refit(activation, layers, last, silent, targets * 0, ProducerRefit(), 0.01) is None
+    found = refit(activation, layers, last, [x], [targets], ProducerRefit(), 0.01)
+    for (weight, _), old in zip(found.producers, layers, strict=True):
+        torch.testing.assert_close(weight, old.weight.detach().float())
+    torch.testing.assert_close(found.outputs[0], targets.float())
+    silent = [torch.zeros_like(x)]
+    found = refit(activation, layers, last, silent, [targets * 0], ProducerRefit(), 0.01)
+    for (weight, _), old in zip(found.producers, layers, strict=True):
+        assert torch.equal(weight, old.weight.detach().float())
+
+
+def test_a_step_that_makes_it_worse_is_not_taken(monkeypatch):
+    activation, layers, last, x, targets = problem(2, True, seed=4)
+    whole = producer_refit._step
+
+    def too_far(*arguments):
+        step, before = whole(*arguments)
+        return -50 * step, before
+
+    monkeypatch.setattr(producer_refit, "_step", too_far)
+    found = refit(activation, layers, last, [x], [targets], ProducerRefit(), 0.01)
+    for (weight, shift), old in zip(found.producers, layers, strict=True):
+        assert torch.equal(weight, old.weight.float())
+        assert torch.equal(shift, old.bias.float())
+    assert found.error_after < found.error_before  # the consumer is refitted
+
+
+def test_part_of_a_step_is_taken_where_all_of_it_is_too_far(monkeypatch):
+    activation, layers, last, x, targets = problem(1, False, seed=4)
+    whole = producer_refit._step
+    steps = []
+
+    def too_far(*arguments):
+        step, before = whole(*arguments)
+        steps.append(5 * step)
+        return steps[-1], before
+
+    monkeypatch.setattr(producer_refit, "_step", too_far)
+    found = refit(activation, layers, last, [x], [targets], ProducerRefit(), 0.01)
+    ((weight, _),) = found.producers
+    taken = ((weight - layers[0].weight.detach()) / steps[0][0]).median()
+    assert float(taken) == pytest.approx(0.25, rel=1e-3)
+
+
+def test_producers_are_fitted_to_one_batch_in_so_many_and_the_consumer_to_all():
+    activation, layers, last, x, targets = problem(2, True, seed=5, tokens=400)
+    xs, ts = torch.split(x, 100), torch.split(targets, 100)
+    found = refit(activation, layers, last, xs, ts, ProducerRefit(every=2), 0.01)
+    some = [xs[0], xs[2]], [ts[0], ts[2]]
+    few = refit(activation, layers, last, *some, ProducerRefit(every=1), 0.01)
+    for one, two in zip(found.producers, few.producers, strict=True):
+        torch.testing.assert_close(one, two)
+    assert found.error_before == few.error_before
+    assert found.error_after > few.error_after
+
+    a = activation([functional.linear(x.float(), *one) for one in found.producers]).double()
+    gram, wanted = a.T @ a, targets - last.bias
+    ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=a.dtype)
+    expected = last.weight.T + torch.linalg.solve(gram + ridge, a.T @ (wanted - a @ last.weight.T))
+    torch.testing.assert_close(found.consumer.double().T, expected, rtol=1e-3, atol=1e-4)
+    own = functional.linear(a, found.consumer.double(), last.bias)
+    torch.testing.assert_close(torch.cat(found.outputs).double(), own, rtol=1e-4, atol=1e-5)
 
 
 def texts(seed, count=12):
@@ -165,31 +219,30 @@ def test_a_repaired_model_of_every_family_is_nearer_to_the_dense_one(model_type,
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_it_is_fitted_to_one_batch_in_so_many():
-    """To the first of three: what the other two hold changes what the consumer starts from, no more."""
+def test_it_is_fitted_to_what_the_dense_sublayer_makes():
     model, family, windows = tiny(), FAMILIES["llama"], texts(1)
     sites = family.sites(model)
     kept = {one.name: tuple(range(one.units)) for one in sites}
     kept["layers.0.mlp"] = tuple(range(40))
     plan, seen = Plan(sites, kept), []
-    whole = producer_refit.refit
+    whole = mlp_refit.refit
 
     def watched(activation, producers, consumer, inputs, targets, *rest):
         seen.append((inputs, targets))
         return whole(activation, producers, consumer, inputs, targets, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prune, "refit", watched)
-        repair = ClosedForm(producers=ProducerRefit(every=3))
+        patch.setattr(mlp_refit, "refit", watched)
+        repair = ClosedForm(producers=ProducerRefit())
         prune.sequential(model, family, plan, repair, windows, 4, lambda _: None)
     ((inputs, targets),) = seen
     block = family.block_list(model)[0]
-    batches = blocks.embed(model, family, windows.first(4), 4)
+    batches = blocks.embed(model, family, windows, 4)
     reached = []
     layer = {"mlp.gate_proj": reached.append}
     blocks.watch(block, 0, batches, layer, lambda _: None, run_on=False)
-    torch.testing.assert_close(inputs, reached[0])
-    torch.testing.assert_close(targets, block.mlp(reached[0]))
+    torch.testing.assert_close(inputs, reached)
+    torch.testing.assert_close(targets, [block.mlp(one).detach() for one in reached])
 
 
 def test_a_repair_at_once_has_no_activations_to_refit_to():

@@ -39,13 +39,14 @@ def held(shapes: Shapes, texts: Texts) -> float:
 
 
 def refitted(shapes: Shapes, texts: Texts, settings: ProducerRefit) -> float:
-    """The same where producers are refitted: their inputs for all texts; of the tokens that they are
-    fitted to, inputs, targets and errors, and a slope of each unit and producer."""
+    """The same where producers are refitted: inputs and targets of an MLP, then a slope of each unit and
+    producer for some texts, or what reaches the consumer for all."""
     some = some_batches(texts, settings.every).tokens
     values = max(
         texts.tokens * one.width
         if one.kind == "attention"
-        else texts.tokens * one.inputs + some * (4 * one.inputs + one.produced)
+        else 2 * texts.tokens * one.inputs
+        + max(some * (one.inputs + one.produced), texts.tokens * (one.width + one.inputs))
         for one in shapes.sites
     )
     return hidden_states(shapes, texts) + values * shapes.itemsize

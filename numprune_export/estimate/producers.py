@@ -20,7 +20,8 @@ def some_batches(texts: Texts, every: int) -> Texts:
 def refit(
     shapes: Shapes, whole: Sublayer, left: Sublayer, texts: Texts, settings: ProducerRefit
 ) -> Work:
-    """One MLP: the step, the consumer after it, and its producers once more for all texts.
+    """One MLP, beside what a repair of the consumer alone takes: targets, the step, and producers and
+    consumer for all texts after it.
 
     Args:
         shapes: The model's.
@@ -30,30 +31,26 @@ def refit(
         settings: Of the refit.
     """
     some = some_batches(texts, settings.every).tokens
-    count = left.produced / left.width
-    layer = 2 * some * left.inputs * left.width
-    independent = 2 * left.produced * left.inputs**2
-    layers = {
-        "targets": 2 * some * left.inputs * whole.width,
-        "around": (2 * count + 2) * layer,
-        "iterations": settings.iterations * (2 * count + 2) * layer,
-        "consumer": (count + 3) * layer,
-        "outputs": 2 * texts.tokens * left.inputs * left.produced,
-    }
-    squares = {
-        "inputs": 2 * some * left.inputs**2,
-        "consumer": 2 * some * left.width**2,
-        "independent": (2 * settings.iterations + 1) * independent,
+    count, width, inputs = left.produced / left.width, left.width, left.inputs
+    layer, around = 2 * inputs * width, 2 * count + 2
+    steps = 1 + settings.iterations
+    independent = 2 * left.produced * inputs**2
+    products = {
+        "targets": 2 * texts.tokens * inputs * whole.width,
+        "steps": steps * around * layer * some,
+        "tried": (count + 1) * layer * some,
+        "independent": 2 * some * inputs**2 + (2 * settings.iterations + 1) * independent,
+        "consumer": texts.tokens * ((count + 1) * layer + 2 * width**2),
     }
     values = SETUP + settings.iterations * (7 * count + 2)
-    width, itemsize = left.width, shapes.itemsize
+    squares = width**2 + settings.iterations * left.produced * inputs
     return Work(
         {
-            "products": sum(layers.values()) + sum(squares.values()),
+            "products": sum(products.values()),
             "activation": width * (3 * some + texts.tokens),
-            "elementwise": itemsize * width * (values * some + 3 * texts.tokens),
-            "cholesky": cholesky_operations(width, left.inputs) + 2.0 * left.inputs**3,
-            "memory64": 8.0 * 2 * (width**2 + settings.iterations * left.produced * left.inputs),
+            "elementwise": shapes.itemsize * width * (values * some + 3 * texts.tokens),
+            "cholesky": cholesky_operations(width, inputs) + 2.0 * inputs**3,
+            "memory64": 8.0 * 2 * squares,
             "calls": 60.0 * texts.batches,
         }
     )

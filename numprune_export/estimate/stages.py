@@ -277,10 +277,12 @@ def sequential(dense: Shapes, small: Shapes, texts: Texts, settings: ProducerRef
     parts = []
     for block, rest in zip(dense.blocks, small.blocks, strict=True):
         for one, left in zip(block, rest, strict=True):
-            parts += [passes.producing(dense, one, texts), passes.gram(one, texts)]
-            parts.append(passes.consuming(small, left, texts))
+            seen = texts
             if settings is not None and one.kind == "mlp":
+                seen = producers.some_batches(texts, settings.every)
                 parts.append(producers.refit(small, one, left, texts, settings))
+            parts += [passes.producing(dense, one, texts), passes.gram(one, seen)]
+            parts.append(passes.consuming(small, left, texts))
     return total(parts)
 
 
