@@ -39,6 +39,7 @@ _VARIANTS: Rows = {
     "no Fisher (plain OBS)": {"score": {"metric": "identity"}},
     "central moments and a bias": {"score": {"centred": True}, "compensate": {"affine": True}},
     "one-shot refit": {"compensate": {"order": "one_shot"}},
+    "producers refitted": {"compensate": {"producers": {}}},
     "bias only": {"compensate": "bias"},
     "no refit": {"compensate": "none"},
     "64 gradient sequences": {"score": {"sequences": 64}},
