@@ -42,7 +42,7 @@ def chosen_recipe(path: Path, change: list[str], sequences: int | None, rows: in
     )
 
 
-@products("medium")  # as recipes do while they prune
+@products("auto")  # as recipes do while they prune
 def main(
     name: Annotated[str, typer.Argument(help="A recipe of an encoder with a task head.")],
     out: Annotated[Path, typer.Option(help="Markdown file to write; its .json goes beside it.")],

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from numprune_export.between import Activation
 from numprune_export.strict import Strict
@@ -113,7 +114,8 @@ def _error(
     targets: Sequence[Tensor],
 ) -> float:
     pairs = zip(inputs, targets, strict=True)
-    return sum(_squares(t - activation([x @ one.T for one in weights]) @ v.T) for x, t in pairs)
+    made = ((linear(activation([linear(x, one) for one in weights]), v), t) for x, t in pairs)
+    return sum(_squares(wanted - output) for output, wanted in made)
 
 
 def _squares(error: Tensor) -> float:
@@ -143,10 +145,10 @@ class _Linearised:
         """JᵀJ·δ."""
         found = torch.zeros_like(change)
         for x, slopes in zip(self.inputs, self.slopes, strict=True):
-            units = slopes[0] * (x @ change[0].T)
+            units = slopes[0] * linear(x, change[0])
             for slope, part in zip(slopes[1:], change[1:], strict=True):
-                units.addcmul_(slope, x @ part.T)
-            self._back(units @ self.consumer.T, x, slopes, found)
+                units.addcmul_(slope, linear(x, part))
+            self._back(linear(units, self.consumer), x, slopes, found)
         return found
 
     def transposed(self, errors: Sequence[Tensor], like: Tensor) -> Float[Tensor, "p k in"]:
@@ -157,7 +159,7 @@ class _Linearised:
         return found
 
     def _back(self, error: Tensor, x: Tensor, slopes: Sequence[Tensor], into: Tensor) -> None:
-        units = error @ self.consumer
+        units = linear(error, self.consumer.T)
         for slope, part in zip(slopes, into, strict=True):
             part.addmm_((slope * units).T, x)
 
@@ -175,9 +177,9 @@ def _step(
     wanted_of = (part for one in targets for part in torch.split(one, CHUNK))
     slopes, errors, before = [], [], 0.0
     for part, wanted in zip(chunks, wanted_of, strict=True):
-        value, slope = _slopes(activation, [part @ one.T for one in weights])
+        value, slope = _slopes(activation, [linear(part, one) for one in weights])
         slopes.append(slope)
-        errors.append(wanted - value @ v.T)
+        errors.append(wanted - linear(value, v))
         before += _squares(errors[-1])
     model = _Linearised(chunks, tuple(slopes), v)
     curvature = _independent(model)
@@ -246,7 +248,7 @@ def _consumer(
     gram, cross = v.new_zeros(width, width), v.new_zeros(width, len(v))
     values = []
     for x, wanted in zip(inputs, targets, strict=True):
-        value = activation([x @ one.T for one in weights])
+        value = activation([linear(x, one) for one in weights])
         gram.addmm_(value.T, value)
         cross.addmm_(value.T, wanted)
         values.append(value)
@@ -255,4 +257,4 @@ def _consumer(
     system.diagonal().add_(ridge)
     right = cross.double() + ridge * v.T.double()
     found = torch.cholesky_solve(right, torch.linalg.cholesky(system)).T.float()
-    return found, [value @ found.T for value in values]
+    return found, [linear(value, found) for value in values]

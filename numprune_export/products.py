@@ -2,38 +2,87 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch import Tensor
+from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-Precision = Literal["highest", "high", "medium"]
-"""As `torch.set_float32_matmul_precision`: fp32, or sums of products of shorter numbers."""
+Precision = Literal["highest", "high", "medium", "bfloat16", "auto"]
+"""`highest`, `high`, `medium` as `torch.set_float32_matmul_precision`: fp32, or sums of products of
+shorter numbers. `bfloat16`: layers multiply numbers of 8 bits and sum in fp32; every other product is as in
+`medium`. `auto`: `bfloat16` where the processor has instructions for it, else `medium`."""
+
+INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+"""That multiply bfloat16, as `torch.cpu.get_capabilities` names them."""
+FEW = 256
+"""Rows of a product up to which converting its weights costs more than the product saves."""
 
 
 @contextmanager
 def products(precision: Precision) -> Iterator[None]:
     """For the time of a `with`; results that are compared bit for bit belong outside."""
+    chosen = native() if precision == "auto" else precision
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
+    torch.set_float32_matmul_precision("medium" if chosen == "bfloat16" else chosen)
     try:
-        yield
+        with _Products(short=chosen == "bfloat16"):
+            yield
     finally:
         torch.set_float32_matmul_precision(before)
 
 
-class ExactAttention(TorchFunctionMode):
-    """For the time of a `with`, attention computes its products in fp32, whatever others do.
+def native() -> Precision:
+    """What this processor is fastest at: without instructions for it bfloat16 is emulated, slowly."""
+    # PyTorch before 2.10 cannot tell.
+    known = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
+    return "bfloat16" if any(known.get(one) for one in INSTRUCTIONS) else "medium"
 
-    Where one token attends to those before it, shorter numbers cost more than they save: on CPUs
-    every head's keys are repacked for a single row of queries.
+
+class _Products(TorchFunctionMode):
+    """What PyTorch's own setting does not say: of linear layers and of attention.
+
+    What goes into a layer and comes out stays fp32, and so do residual stream, norms and activations.
     """
 
+    def __init__(self, *, short: bool) -> None:
+        super().__init__()
+        self.short = short
+        self.held: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        with products("highest"):
-            return func(*args, **(kwargs or {}))
+        named = kwargs or {}
+        if self.short and func is linear and args[0].dtype == torch.float32:
+            return self._linear(*args, **named)
+        if func is scaled_dot_product_attention and args[0].device.type == "cpu":
+            return _exact(*args, **named)
+        return func(*args, **named)
+
+    def _linear(self, given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        few = given.numel() <= FEW * given.shape[-1] and not torch.is_grad_enabled()
+        shorter = self._held(weight) if few else weight.bfloat16()
+        found = linear(given.bfloat16(), shorter).float()
+        return found if bias is None else found + bias
+
+    def _held(self, weight: Tensor) -> Tensor:
+        """A copy that is made once, for a model that takes one token after the other."""
+        known = self.held.get(id(weight))
+        if known is None or known[0]() is not weight or known[1] != weight._version:
+            known = weakref.ref(weight), weight._version, weight.detach().bfloat16()
+            self.held[id(weight)] = known
+        return known[2]
+
+
+def _exact(*args: Any, **named: Any) -> Tensor:
+    """Attention in fp32: on CPUs shorter numbers cost more there than they save, for every head's keys are
+    repacked; four times as much for a single row of queries."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        return scaled_dot_product_attention(*args, **named)
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -23,7 +23,6 @@ from numprune_export.blocks import Tick
 from numprune_export.corpus import Windows
 from numprune_export.errors import NumericalError
 from numprune_export.held_layer import HeldLayer
-from numprune_export.products import ExactAttention
 from numprune_export.strict import Strict
 from numprune_export.text_starts import OPEN, REQUESTS, Kind
 
@@ -128,10 +127,9 @@ def _continued(
     for position in range(given, tokens):
         if position % RELEASED == 0:
             heap.release()
-        with ExactAttention():
-            output = model(
-                input_ids=written[-1], past_key_values=past, use_cache=True, logits_to_keep=1
-            )
+        output = model(
+            input_ids=written[-1], past_key_values=past, use_cache=True, logits_to_keep=1
+        )
         logits = output.logits[:, -1].float()
         if not bool(torch.isfinite(logits).all()):
             raise NumericalError(
