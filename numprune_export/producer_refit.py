@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from numprune_export.between import Activation
+from numprune_export.calibrate import add_upper_gram, mirrored
 from numprune_export.strict import Strict
 
 CHUNK = 1024
@@ -42,7 +43,7 @@ class ProducerRefit(Strict):
 
     iterations: PositiveInt = 3
     """Of conjugate gradients."""
-    every: PositiveInt = 3
+    every: PositiveInt = 6
     """Fitted to one batch of calibration texts in so many."""
     damping: PositiveFloat = 0.01
     """Ridge on the change, relative to what it makes of the output."""
@@ -102,7 +103,11 @@ def refit(
     if bias is not None:
         outputs = [one + bias.float() for one in outputs]
     biased = producers[0].bias is not None
-    parts = ((one[:, :-1], one[:, -1]) if biased else (one, None) for one in weights)
+    # Each in memory of its own, as a checkpoint needs it.
+    parts = (
+        (one[:, :-1].clone(), one[:, -1].clone()) if biased else (one.clone(), None)
+        for one in weights
+    )
     return Refitted(tuple(parts), found, outputs, before, after)
 
 
@@ -161,7 +166,7 @@ class _Linearised:
     def _back(self, error: Tensor, x: Tensor, slopes: Sequence[Tensor], into: Tensor) -> None:
         units = linear(error, self.consumer.T)
         for slope, part in zip(slopes, into, strict=True):
-            part.addmm_((slope * units).T, x)
+            part.add_(linear((slope * units).T, x.T))
 
 
 def _step(
@@ -249,10 +254,10 @@ def _consumer(
     values = []
     for x, wanted in zip(inputs, targets, strict=True):
         value = activation([linear(x, one) for one in weights])
-        gram.addmm_(value.T, value)
+        add_upper_gram(gram, value)
         cross.addmm_(value.T, wanted)
         values.append(value)
-    system = gram.double()
+    system = mirrored(gram).double()
     ridge = damping * (float(system.diagonal().mean()) or 1.0)
     system.diagonal().add_(ridge)
     right = cross.double() + ridge * v.T.double()

@@ -20,6 +20,7 @@ from numprune_export.text_starts import REQUESTS
 
 ONE_SHOT = {"method": "closed_form", "affine": True, "order": "one_shot"}
 SEQUENTIAL = {"method": "closed_form", "affine": True}
+WITH_PRODUCERS = {"method": "closed_form", "producers": {}}
 
 
 def pruned(place, compensate, score="wanda", allocate=None, **own):
@@ -46,7 +47,11 @@ def consumer(run):
     return load_file(run / "model" / "model.safetensors")["model.layers.1.mlp.down_proj.weight"]
 
 
-@pytest.mark.parametrize("compensate", [ONE_SHOT, SEQUENTIAL], ids=["one-shot", "sequential"])
+@pytest.mark.parametrize(
+    "compensate",
+    [ONE_SHOT, SEQUENTIAL, WITH_PRODUCERS],
+    ids=["one-shot", "sequential", "with producers"],
+)
 def test_text_for_the_repair_changes_the_weights_and_not_the_choice(compensate, tmp_path):
     with_it, without = tmp_path / "with", tmp_path / "without"
     with_it.mkdir(), without.mkdir()
