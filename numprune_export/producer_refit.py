@@ -41,9 +41,9 @@ RIDGE = 0.01
 class ProducerRefit(Strict):
     """How the layers before the activation are refitted."""
 
-    iterations: PositiveInt = 3
+    iterations: PositiveInt = 2
     """Of conjugate gradients."""
-    every: PositiveInt = 6
+    every: PositiveInt = 3
     """Fitted to one batch of calibration texts in so many."""
     damping: PositiveFloat = 0.01
     """Ridge on the change, relative to what it makes of the output."""

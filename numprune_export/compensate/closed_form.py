@@ -44,7 +44,8 @@ class ClosedForm(Strict):
     def _behind_the_prefix(self) -> ClosedForm:
         if self.producers is not None and self.order != "sequential":
             raise ValueError(
-                "`producers` need `order: sequential`: they are refitted to activations"
+                "`producers` need `order: sequential`, or `producers: null`: they are refitted to"
+                " activations"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numprune_export.estimate import passes
 from numprune_export.estimate.shapes import Shapes, Sublayer
 from numprune_export.estimate.solves import cholesky_operations
 from numprune_export.estimate.texts import Texts
@@ -40,11 +41,11 @@ def refit(
         "steps": steps * around * layer * some,
         "tried": (count + 1) * layer * some,
         "independent": 2 * some * inputs**2 + (2 * settings.iterations + 1) * independent,
-        "consumer": texts.tokens * ((count + 1) * layer + 2 * width**2),
+        "consumer": texts.tokens * (count + 1) * layer,
     }
     values = SETUP + settings.iterations * (7 * count + 2)
     squares = width**2 + settings.iterations * left.produced * inputs
-    return Work(
+    return passes.gram(left, texts) + Work(
         {
             "products": sum(products.values()),
             "activation": width * (3 * some + texts.tokens),

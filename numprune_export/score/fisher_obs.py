@@ -32,7 +32,7 @@ ROUNDING = torch.finfo(torch.float32).eps
 """Gram matrices are sums in fp32: a variance below this part of the second moment is not one."""
 
 
-WINDOWS = 16
+WINDOWS = 12
 """Windows of plain text that gradients are taken on, where a recipe does not say: of 512 tokens, more
 brought nothing."""
 
@@ -54,7 +54,7 @@ class FisherObs(Strict):
     step: PositiveInt = 16
     """MLP channels removed at once, at their exact joint cost; query heads go one by one."""
     sequences: PositiveInt | None = None
-    """Calibration sequences that gradients are taken on, the first ones. Null: 16 windows of plain
+    """Calibration sequences that gradients are taken on, the first ones. Null: 12 windows of plain
     text, or every labelled example."""
 
     def removal(
