@@ -38,7 +38,7 @@ def products(precision: Precision) -> Iterator[None]:
 
 def native() -> Precision:
     """What this processor is fastest at: without instructions for it bfloat16 is emulated, slowly."""
-    # PyTorch before 2.10 cannot tell.
+    # Older releases of PyTorch cannot tell.
     known = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
     return "bfloat16" if any(known.get(one) for one in INSTRUCTIONS) else "medium"
 
