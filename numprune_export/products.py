@@ -20,7 +20,8 @@ shorter numbers. `bfloat16`: layers multiply numbers of 8 bits and sum in fp32; 
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 """That multiply bfloat16, as `torch.cpu.get_capabilities` names them."""
 FEW = 256
-"""Rows of a product up to which converting its weights costs more than the product saves."""
+"""Rows of a product up to which its converted weights are kept: a model that writes one token after the
+other would convert all of its weights at every step."""
 
 
 @contextmanager
@@ -69,11 +70,13 @@ class _Products(TorchFunctionMode):
         return found if bias is None else found + bias
 
     def _held(self, weight: Tensor) -> Tensor:
-        """A copy that is made once, for a model that takes one token after the other."""
-        known = self.held.get(id(weight))
-        if known is None or known[0]() is not weight or known[1] != weight._version:
-            known = weakref.ref(weight), weight._version, weight.detach().bfloat16()
-            self.held[id(weight)] = known
+        """A copy that is made once, and goes with the weight."""
+        key = id(weight)
+        known = self.held.get(key)
+        if known is None or known[1] != weight._version:
+            alive = weakref.ref(weight, lambda _: self.held.pop(key, None))
+            known = alive, weight._version, weight.detach().bfloat16()
+            self.held[key] = known
         return known[2]
 
 

@@ -102,6 +102,17 @@ def test_weights_that_few_rows_meet_are_converted_once_until_they_change(given):
         assert watch.converted.count(weight.shape) == 5
 
 
+def test_nothing_is_held_of_weights_that_are_gone(given):
+    x, weight, _ = given
+    with module._Products(short=True) as mode, torch.no_grad():
+        linear(x, weight)
+        for part in (weight[:2], weight + 1):
+            linear(x, part)
+        del part
+        assert len(mode.held) == 1
+        assert mode.held[id(weight)][0]() is weight
+
+
 def test_a_weight_in_the_place_of_one_that_is_gone_is_converted_anew():
     x = torch.ones(1, 4)
     with products("bfloat16"), torch.no_grad():
