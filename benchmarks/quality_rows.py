@@ -40,6 +40,7 @@ _VARIANTS: Rows = {
     "central moments and a bias": {"score": {"centred": True}, "compensate": {"affine": True}},
     "products of fp32": {"products": "medium"},
     "one-shot refit": {"compensate": {"order": "one_shot", "producers": None}},
+    "consumers fitted to half of the tokens": {"compensate": {"every": 2}},
     "consumers alone refitted": {"compensate": {"producers": None}},
     "bias only": {"compensate": "bias"},
     "no refit": {"compensate": "none"},

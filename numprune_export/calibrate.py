@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -98,9 +98,10 @@ def mirrored(upper: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
 
 
 def collect(
-    model: nn.Module, family: Family, windows: Windows, batch: int, tick: Tick
+    model: nn.Module, family: Family, windows: Windows, batch: int, tick: Tick, every: int = 1
 ) -> Iterator[dict[str, Statistics]]:
-    """Statistics of each block in turn, by site name, from one pass of the dense model.
+    """Statistics of each block in turn, by site name, from one pass of the dense model; of one token in
+    so many.
 
     Only one block's statistics are alive at a time unless the caller keeps them. `tick` counts
     sequences through one block; there are `blocks × sequences` of them.
@@ -110,19 +111,23 @@ def collect(
     for index, block in enumerate(family.block_list(model)):
         here = [site for site in sites if site.block == index]
         if here:
-            yield _gather(block, here, batches, tick)
+            yield _gather(block, here, batches, tick, every)
         else:  # both of its sublayers have lost all their units
             blocks.advance(block, index, batches, tick)
             yield {}
 
 
 def _gather(
-    block: nn.Module, sites: list[Site], batches: list[Batch], tick: Tick
+    block: nn.Module, sites: list[Site], batches: list[Batch], tick: Tick, every: int
 ) -> dict[str, Statistics]:
     under_way = {
         site.name: Gathering(site.units * site.consumer_width, batches[0].hidden.device)
         for site in sites
     }
-    layers = {site.consumer: under_way[site.name].add for site in sites}
+
+    def looking(site: Site) -> Callable[[Tensor], None]:
+        return lambda rows: under_way[site.name].add(rows[::every])
+
+    layers = {site.consumer: looking(site) for site in sites}
     blocks.watch(block, sites[0].block, batches, layers, tick, run_on=True)
     return {site.name: under_way[site.name].finish(site) for site in sites}

@@ -15,21 +15,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from numprune_export.between import Activation
 from numprune_export.calibrate import add_upper_gram, mirrored
+from numprune_export.products import multiplied
 from numprune_export.strict import Strict
 
 CHUNK = 1024
 """Tokens whose intermediate values are alive at once."""
 PARTS = (1.0, 0.5, 0.25)
 """Of a step, the first that lets the error fall is taken: the sublayer is linear only near by."""
+TRIED = 4
+"""Steps are tried on one chunk in so many."""
 FLOOR = 1e-3
 """Units count at least by so much of the mean one in P."""
 ROUNDING = 1e-12
@@ -43,10 +47,13 @@ class ProducerRefit(Strict):
 
     iterations: PositiveInt = 2
     """Of conjugate gradients."""
-    every: PositiveInt = 3
-    """Fitted to one batch of calibration texts in so many."""
+    every: PositiveInt = 6
+    """They are fitted to one token of the calibration texts in so many."""
     damping: PositiveFloat = 0.01
     """Ridge on the change, relative to what it makes of the output."""
+    least: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Where fewer of an MLP's channels go than this fraction, only its consumer is refitted: there is little
+    error, and the widest layers."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,12 @@ def refit(
     activation: Activation,
     producers: Sequence[nn.Linear],
     consumer: nn.Linear,
+    dense: Float[Tensor, "out k"],
     inputs: Sequence[Float[Tensor, "tokens in"]],
     targets: Sequence[Float[Tensor, "tokens out"]],
     settings: ProducerRefit,
+    *,
+    every: int,
     damping: float,
 ) -> Refitted:
     """One step, and the consumer's closed form after it; no step where the error does not fall by it.
@@ -78,28 +88,31 @@ def refit(
         activation: What is between producers and consumer, elementwise.
         producers: Of the kept units, with or without a bias.
         consumer: As refitted to them; its bias stays.
-        inputs: x of each batch. Producers are fitted to one in so many, the consumer to all.
-        targets: t of each batch, the consumer's bias with them.
+        dense: What its weight was before, of the kept units.
+        inputs: x of each batch.
+        targets: t of one token in `every` of each batch, the consumer's bias with them.
         settings: Of the step.
-        damping: Ridge on the change of the consumer, relative to the mean of its inputs' squares.
+        every: Tokens, one in so many, that the consumer is fitted to.
+        damping: Ridge on the consumer's change from the dense one, relative to the mean of its inputs'
+            squares.
     """
     with torch.no_grad():
-        bias = consumer.bias
+        bias, v = consumer.bias, consumer.weight.float()
         start = torch.stack([_whole(one) for one in producers])
         xs = inputs if producers[0].bias is None else [_with_one(one) for one in inputs]
-        ts = targets if bias is None else [one - bias for one in targets]
-        xs, ts = [one.float() for one in xs], [one.float() for one in ts]
-        v = consumer.weight.float()
+        xs = [one.to(multiplied()) for one in xs]
+        ts = [(one if bias is None else one - bias).float() for one in targets]
 
-        some = xs[:: settings.every], ts[:: settings.every]
-        step, before = _step(activation, start, v, *some, settings)
+        some = _chunks(xs, settings.every), _chunks(ts, settings.every // every)
+        step, errors = _step(activation, start, v, *some, settings)
+        tried, before = [one[::TRIED] for one in some], sum(errors[::TRIED])
         shorter = (start + part * step for part in PARTS)
         weights = next(
-            (one for one in shorter if _error(activation, one, v, *some) < before), start
+            (one for one in shorter if _error(activation, one, v, *tried) < before), start
         )
-        found, outputs = _consumer(activation, weights, v, xs, ts, damping)
-        pairs = zip(outputs[:: settings.every], some[1], strict=True)
-        after = sum(_squares(wanted - made) for made, wanted in pairs)
+        found, outputs = _consumer(activation, weights, dense.float(), xs, ts, every, damping)
+        made = _chunks(outputs, settings.every)
+        after = sum(_squares(wanted - one) for one, wanted in zip(made, some[1], strict=True))
     if bias is not None:
         outputs = [one + bias.float() for one in outputs]
     biased = producers[0].bias is not None
@@ -108,7 +121,7 @@ def refit(
         (one[:, :-1].clone(), one[:, -1].clone()) if biased else (one.clone(), None)
         for one in weights
     )
-    return Refitted(tuple(parts), found, outputs, before, after)
+    return Refitted(tuple(parts), found, outputs, sum(errors), after)
 
 
 def _error(
@@ -118,9 +131,15 @@ def _error(
     inputs: Sequence[Tensor],
     targets: Sequence[Tensor],
 ) -> float:
+    parts, v = weights.to(inputs[0].dtype), v.to(inputs[0].dtype)
     pairs = zip(inputs, targets, strict=True)
-    made = ((linear(activation([linear(x, one) for one in weights]), v), t) for x, t in pairs)
+    made = ((linear(activation([linear(x, one) for one in parts]), v), t) for x, t in pairs)
     return sum(_squares(wanted - output) for output, wanted in made)
+
+
+def _chunks(rows: Sequence[Float[Tensor, "tokens n"]], every: int) -> tuple[Tensor, ...]:
+    """One row of each batch in so many, a CHUNK at a time."""
+    return torch.split(torch.cat([one[::every] for one in rows]), CHUNK)
 
 
 def _squares(error: Tensor) -> float:
@@ -139,54 +158,58 @@ def _whole(linear: nn.Linear) -> Float[Tensor, "k in"]:
 
 @dataclass(frozen=True)
 class _Linearised:
-    """The sublayer around its present weights: J and its transpose, a chunk of tokens at a time."""
+    """The sublayer around its present weights: J and its transpose, a chunk of tokens at a time.
 
-    inputs: tuple[Tensor, ...]
-    slopes: tuple[tuple[Tensor, ...], ...]
-    """∂a/∂uₚ of each chunk and producer, (tokens, k)."""
+    All but the sums is in the dtype of the inputs.
+    """
+
+    inputs: tuple[Float[Tensor, "tokens in"], ...]
+    slopes: tuple[tuple[Float[Tensor, "tokens k"], ...], ...]
+    """∂a/∂uₚ of each chunk and producer."""
     consumer: Float[Tensor, "out k"]
 
     def normal(self, change: Float[Tensor, "p k in"]) -> Float[Tensor, "p k in"]:
-        """JᵀJ·δ."""
-        found = torch.zeros_like(change)
+        """JᵀJ·δ, fp32."""
+        found, parts = torch.zeros_like(change), change.to(self.consumer.dtype)
         for x, slopes in zip(self.inputs, self.slopes, strict=True):
-            units = slopes[0] * linear(x, change[0])
-            for slope, part in zip(slopes[1:], change[1:], strict=True):
+            units = slopes[0] * linear(x, parts[0])
+            for slope, part in zip(slopes[1:], parts[1:], strict=True):
                 units.addcmul_(slope, linear(x, part))
             self._back(linear(units, self.consumer), x, slopes, found)
         return found
 
     def transposed(self, errors: Sequence[Tensor], like: Tensor) -> Float[Tensor, "p k in"]:
-        """Jᵀ·y, y of each chunk, (tokens, out)."""
+        """Jᵀ·y, y of each chunk, (tokens, out); fp32."""
         found = torch.zeros_like(like)
         for error, x, slopes in zip(errors, self.inputs, self.slopes, strict=True):
             self._back(error, x, slopes, found)
         return found
 
     def _back(self, error: Tensor, x: Tensor, slopes: Sequence[Tensor], into: Tensor) -> None:
-        units = linear(error, self.consumer.T)
+        units = error @ self.consumer
         for slope, part in zip(slopes, into, strict=True):
-            part.add_(linear((slope * units).T, x.T))
+            part.add_((slope * units).T @ x)
 
 
 def _step(
     activation: Activation,
-    weights: Tensor,
-    v: Tensor,
-    inputs: Sequence[Tensor],
-    targets: Sequence[Tensor],
+    weights: Float[Tensor, "p k in"],
+    v: Float[Tensor, "out k"],
+    inputs: Sequence[Float[Tensor, "tokens in"]],
+    targets: Sequence[Float[Tensor, "tokens out"]],
     settings: ProducerRefit,
-) -> tuple[Float[Tensor, "p k in"], float]:
-    """δ, and the error before it."""
-    chunks = tuple(part for one in inputs for part in torch.split(one, CHUNK))
-    wanted_of = (part for one in targets for part in torch.split(one, CHUNK))
-    slopes, errors, before = [], [], 0.0
-    for part, wanted in zip(chunks, wanted_of, strict=True):
-        value, slope = _slopes(activation, [linear(part, one) for one in weights])
+) -> tuple[Float[Tensor, "p k in"], list[float]]:
+    """δ, and each chunk's squared error before it."""
+    dtype = inputs[0].dtype
+    parts, consumer = weights.to(dtype), v.to(dtype)
+    slopes, errors, before = [], [], []
+    for x, wanted in zip(inputs, targets, strict=True):
+        value, slope = _slopes(activation, [linear(x, one) for one in parts])
         slopes.append(slope)
-        errors.append(wanted - linear(value, v))
-        before += _squares(errors[-1])
-    model = _Linearised(chunks, tuple(slopes), v)
+        error = wanted - linear(value, consumer)
+        errors.append(error.to(dtype))
+        before.append(_squares(error))
+    model = _Linearised(tuple(inputs), tuple(slopes), consumer)
     curvature = _independent(model)
     inverse = torch.linalg.inv(curvature.inputs.double()).float()
 
@@ -229,37 +252,43 @@ class _Independent:
 def _independent(model: _Linearised) -> _Independent:
     tokens = sum(len(one) for one in model.inputs)
     parts = zip(*model.slopes, strict=True)
+    start = model.inputs[0].new_zeros((), dtype=torch.float32)
     squares = torch.stack(
-        [sum((one.square().sum(0) for one in part), start=torch.zeros(())) for part in parts]
+        [sum((one.float().square().sum(0) for one in part), start=start) for part in parts]
     )
-    units = squares * model.consumer.square().sum(0)
+    units = squares * model.consumer.float().square().sum(0)
     units = units + FLOOR * (units.mean(1, keepdim=True) + torch.finfo(units.dtype).tiny)
-    start = model.inputs[0].new_zeros(())
-    inputs = sum((one.T @ one for one in model.inputs), start=start) / tokens
+    wide = (one.float() for one in model.inputs)
+    inputs = sum((one.T @ one for one in wide), start=start) / tokens
     inputs.diagonal().add_(RIDGE * float(inputs.diagonal().mean()) or 1.0)
     return _Independent(units[:, :, None], inputs)
 
 
 def _consumer(
     activation: Activation,
-    weights: Tensor,
-    v: Tensor,
-    inputs: Sequence[Tensor],
-    targets: Sequence[Tensor],
+    weights: Float[Tensor, "p k in"],
+    dense: Float[Tensor, "out k"],
+    inputs: Sequence[Float[Tensor, "tokens in"]],
+    targets: Sequence[Float[Tensor, "fitted out"]],
+    every: int,
     damping: float,
 ) -> tuple[Float[Tensor, "out k"], list[Float[Tensor, "tokens out"]]]:
-    """argmin over V of ‖t − a Vᵀ‖² plus a relative ridge on its change, and a Vᵀ of each batch."""
-    width = v.shape[1]
-    gram, cross = v.new_zeros(width, width), v.new_zeros(width, len(v))
-    values = []
+    """argmin over V of ‖t − a Vᵀ‖² plus a relative ridge on V − `dense`, over one token in so many, and
+    a Vᵀ of all of each batch."""
+    width = dense.shape[1]
+    gram, cross = dense.new_zeros(width, width), dense.new_zeros(width, len(dense))
+    parts, values = weights.to(inputs[0].dtype), []
     for x, wanted in zip(inputs, targets, strict=True):
-        value = activation([linear(x, one) for one in weights])
-        add_upper_gram(gram, value)
-        cross.addmm_(value.T, wanted)
+        value = activation([linear(x, one) for one in parts])
+        fitted = value[::every].float()
+        add_upper_gram(gram, fitted)
+        cross.addmm_(fitted.T, wanted)
         values.append(value)
     system = mirrored(gram).double()
     ridge = damping * (float(system.diagonal().mean()) or 1.0)
     system.diagonal().add_(ridge)
-    right = cross.double() + ridge * v.T.double()
+    right = cross.double() + ridge * dense.T.double()
     found = torch.cholesky_solve(right, torch.linalg.cholesky(system)).T.float()
-    return found, [linear(value, found) for value in values]
+    values.reverse()
+    last = found.to(inputs[0].dtype)
+    return found, [linear(values.pop(), last).float() for _ in inputs]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
+
+from numprune_export import heap
 
 Precision = Literal["highest", "high", "medium", "bfloat16", "auto"]
 """`highest`, `high`, `medium` as `torch.set_float32_matmul_precision`: fp32, or sums of products of
@@ -24,17 +27,34 @@ FEW = 256
 other would convert all of its weights at every step."""
 
 
+_multiplied: ContextVar[torch.dtype] = ContextVar("_multiplied", default=torch.float32)
+
+
+def multiplied() -> torch.dtype:
+    """What linear layers multiply fp32 numbers as, here: what goes into many products can be converted
+    once."""
+    return _multiplied.get()
+
+
 @contextmanager
 def products(precision: Precision) -> Iterator[None]:
     """For the time of a `with`; results that are compared bit for bit belong outside."""
     chosen = native() if precision == "auto" else precision
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if chosen == "bfloat16" else chosen)
+    token = _multiplied.set(multiplies(chosen))
     try:
-        with _Products(short=chosen == "bfloat16"):
+        with heap.kept(), _Products(short=chosen == "bfloat16"):
             yield
     finally:
+        _multiplied.reset(token)
         torch.set_float32_matmul_precision(before)
+
+
+def multiplies(precision: Precision) -> torch.dtype:
+    """What linear layers multiply fp32 numbers as, on this processor."""
+    chosen = native() if precision == "auto" else precision
+    return torch.bfloat16 if chosen == "bfloat16" else torch.float32
 
 
 def native() -> Precision:
@@ -54,6 +74,7 @@ class _Products(TorchFunctionMode):
         super().__init__()
         self.short = short
         self.held: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}
+        self.last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
@@ -64,10 +85,20 @@ class _Products(TorchFunctionMode):
         return func(*args, **named)
 
     def _linear(self, given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        few = given.numel() <= FEW * given.shape[-1] and not torch.is_grad_enabled()
-        shorter = self._held(weight) if few else weight.bfloat16()
-        found = linear(given.bfloat16(), shorter).float()
+        few = given.numel() <= FEW * given.shape[-1]
+        holds = few and not torch.is_grad_enabled() and not weight.is_inference()
+        shorter = self._held(weight) if holds else weight.bfloat16()
+        found = linear(self._input(given), shorter).float()
         return found if bias is None else found + bias
+
+    def _input(self, given: Tensor) -> Tensor:
+        """Queries, keys and values are of one input, and so are a gate and what it is for."""
+        # With gradients the copy would belong to a graph; in inference changes are not counted.
+        if torch.is_grad_enabled() or given.is_inference():
+            return given.bfloat16()
+        if self.last is None or self.last[0]() is not given or self.last[1] != given._version:
+            self.last = weakref.ref(given), given._version, given.bfloat16()
+        return self.last[2]
 
     def _held(self, weight: Tensor) -> Tensor:
         """A copy that is made once, and goes with the weight."""

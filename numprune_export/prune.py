@@ -73,10 +73,15 @@ def sequential(
     small = rewrite.twin(model)
     batches = blocks.embed(small, family, windows, batch)
     for index, block in enumerate(family.block_list(small)):
-        here = [site for site in plan.sites if site.block == index and plan.removed(site)]
+        here = [site for site in plan.sites if site.block == index]
         done: list[Known] = []
-        for site in here:
-            made = _repaired(block, family, site, plan, repair, batches, done)
+        for number, site in enumerate(here):
+            if plan.removed(site):
+                made = _repaired(block, family, site, plan, repair, batches, done)
+            elif any(plan.removed(later) for later in here[number + 1 :]):
+                made = _intact(block, site, batches, done)
+            else:
+                break
             outputs = [batch.spread(one) for batch, one in zip(batches, made, strict=True)]
             done.append(Known(site, outputs))
         with answered(block, done):
@@ -92,6 +97,16 @@ def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:
         )
 
 
+def _intact(
+    block: nn.Module, site: Site, batches: list[Batch], done: Sequence[Known]
+) -> list[Tensor]:
+    """What a sublayer that loses nothing makes of each batch, (real tokens, out)."""
+    inputs: list[Tensor] = []
+    with answered(block, done):
+        _watch(block, site, batches, inputs.append)
+    return _outputs(block, site, inputs)
+
+
 def _repaired(
     block: nn.Module,
     family: Family,
@@ -104,36 +119,50 @@ def _repaired(
     """Cut and repair one site behind what is `done` in its block; what it makes of each batch, (real
     tokens, out)."""
     kept = plan.kept[site.name]
-    closed = repair if isinstance(repair, ClosedForm) and site.kind == "mlp" and kept else None
-    if closed is not None and closed.producers is not None:
+    if isinstance(repair, ClosedForm) and _with_producers(repair, plan, site):
         with answered(block, done):
-            known = examples(block, site, batches, closed.producers.every)
+            known = examples(block, site, batches, repair)
         _cut(block, family, site, plan, repair, known.statistics)
-        return refit_mlp(block, site, known, closed.producers, closed.damping)
+        return refit_mlp(block, site, kept, known, repair)
+    every = repair.every if isinstance(repair, ClosedForm) else 1
     with answered(block, done):
-        statistics, inputs = _seen(block, site, batches, kept)
+        statistics, inputs = _seen(block, site, batches, kept, every)
     _cut(block, family, site, plan, repair, statistics)
     return _outputs(block, site, inputs)
 
 
+def _with_producers(repair: ClosedForm, plan: Plan, site: Site) -> bool:
+    if repair.producers is None or site.kind != "mlp" or not plan.kept[site.name]:
+        return False
+    return len(plan.removed(site)) >= repair.producers.least * site.units
+
+
 def _seen(
-    block: nn.Module, site: Site, batches: list[Batch], kept: Sequence[int]
+    block: nn.Module, site: Site, batches: list[Batch], kept: Sequence[int], every: int
 ) -> tuple[Statistics, list[Tensor]]:
-    """Statistics of the whole site behind the pruned prefix, and the inputs that stay: (tokens, k) of
-    each batch."""
+    """Statistics of the whole site behind the pruned prefix, of one token in so many, and the inputs that
+    stay: (tokens, k) of each batch."""
     columns = positions(site.layout(kept), site.consumer_width)
     gathering = Gathering(site.units * site.consumer_width, batches[0].hidden.device)
     inputs: list[Tensor] = []
 
     def look(rows: Tensor) -> None:
-        gathering.add(rows)
+        gathering.add(rows[::every])
         inputs.append(rows[:, columns])
+
+    _watch(block, site, batches, look)
+    return gathering.finish(site), inputs
+
+
+def _watch(
+    block: nn.Module, site: Site, batches: list[Batch], look: Callable[[Tensor], None]
+) -> None:
+    """Show what reaches a site's consumer."""
 
     def no_tick(_: int) -> None:
         return
 
     blocks.watch(block, site.block, batches, {site.consumer: look}, no_tick, run_on=False)
-    return gathering.finish(site), inputs
 
 
 def _outputs(block: nn.Module, site: Site, inputs: list[Tensor]) -> list[Tensor]:

@@ -7,7 +7,6 @@ arXiv:2410.17170, for calibration of quantisation and pruning).
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,6 +27,8 @@ from numprune_export.text_starts import OPEN, REQUESTS, Kind
 
 WINDOWS = 32
 """Of them the texts are written at once: more cost more memory, and hardly less time."""
+ROUNDING = 4 * torch.finfo(torch.float32).eps
+"""Of a probability: a word exactly as likely as is asked stays."""
 RELEASED = 32
 """Tokens after which freed memory is given back: pieces that grow with every token find no place in
 what the ones before left (once 4 GiB of it on a model of 135 M)."""
@@ -130,13 +131,7 @@ def _continued(
         output = model(
             input_ids=written[-1], past_key_values=past, use_cache=True, logits_to_keep=1
         )
-        logits = output.logits[:, -1].float()
-        if not bool(torch.isfinite(logits).all()):
-            raise NumericalError(
-                "the model's logits are not finite where it writes its own calibration text",
-                hint="check the checkpoint, or give `self_calibration: 0`",
-            )
-        following = _drawn(_probabilities(logits, settings), generator)
+        following = _drawn(_probabilities(output.logits[:, -1], settings), generator)
         if position < rows.shape[1]:
             asked = rows[:, position : position + 1].to(following.device)
             following = torch.where(asked == OPEN, following, asked)
@@ -146,12 +141,20 @@ def _continued(
 
 
 def _probabilities(logits: Tensor, settings: SelfCalibration) -> Tensor:
-    """Of the next token; not scaled to a sum of 1."""
-    found = (logits / settings.temperature).softmax(-1)
-    if not settings.min_p:
-        return found
-    least = logits.amax(-1, keepdim=True) + math.log(settings.min_p)
-    return found.masked_fill(logits < least, 0)
+    """Of the next token, fp32, the likeliest at 1; in few passes over them, which are a good part of a step.
+
+    Raises:
+        NumericalError: logits are not finite.
+    """
+    largest = logits.amax(-1, keepdim=True).float()
+    if not bool(torch.isfinite(largest).all()):
+        raise NumericalError(
+            "the model's logits are not finite where it writes its own calibration text",
+            hint="check the checkpoint, or give `self_calibration: 0`",
+        )
+    found = logits.float().sub(largest).div_(settings.temperature).exp_()
+    least = settings.min_p ** (1 / settings.temperature)
+    return found.mul_(found >= least * (1 - ROUNDING)) if least else found
 
 
 def _drawn(probabilities: Tensor, generator: torch.Generator) -> Tensor:
@@ -159,10 +162,11 @@ def _drawn(probabilities: Tensor, generator: torch.Generator) -> Tensor:
 
     `torch.multinomial` draws a number for every word there is: a quarter of a step's time.
     """
-    below = probabilities.double().cumsum(-1)
-    share = torch.rand(len(below), 1, generator=generator, dtype=torch.float64)
-    found = torch.searchsorted(below, share.to(below.device) * below[:, -1:], right=True)
-    return found.clamp_max(probabilities.shape[1] - 1)
+    below = probabilities.cumsum(-1)
+    share = torch.rand(len(below), 1, generator=generator, dtype=torch.float64).to(below)
+    # Below the sum, whatever rounds: what comes after it was never likely.
+    sought = torch.minimum(share * below[:, -1:], below[:, -1:].nextafter(below.new_zeros(())))
+    return torch.searchsorted(below, sought, right=True)
 
 
 def among(own: Windows, others: Windows) -> Windows:

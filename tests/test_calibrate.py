@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import MODEL_TYPES, tiny
+from torch.overrides import TorchFunctionMode
 
 from numprune_export import blocks, calibrate, prune
 from numprune_export.allocate import Allocation, allocate
@@ -12,6 +13,8 @@ from numprune_export.compensate.none import Nothing
 from numprune_export.corpus import Windows
 from numprune_export.errors import NumericalError
 from numprune_export.families import FAMILIES
+from numprune_export.plan import Plan
+from numprune_export.producer_refit import ProducerRefit
 from numprune_export.score.magnitude import Magnitude
 
 
@@ -71,6 +74,19 @@ def test_batches_do_not_matter():
     one, five = (collect(model, family, windows(), batch=n) for n in (1, 5))
     for name in one:
         torch.testing.assert_close(one[name].gram, five[name].gram, rtol=1e-4, atol=1e-3)
+
+
+def test_moments_may_be_those_of_one_token_in_so_many():
+    model, family, text = tiny(), FAMILIES["llama"], windows(sequences=4)
+    found = {}
+    for block in calibrate.collect(model, family, text, 2, lambda _: None, every=3):
+        found |= block
+    for site in family.sites(model):
+        x = direct(model, site, text)[::3]  # a batch has 24 tokens
+        one = found[site.name]
+        assert one.tokens == len(x) == 16
+        torch.testing.assert_close(one.gram.double(), x.T @ x, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one.mean, x.mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_the_model_is_whole_again_after_calibration():
@@ -150,6 +166,48 @@ def test_sequential_compensation_refits_on_the_pruned_prefix(model_type, lengths
         )
         got = family.block_list(small)[site.block].get_submodule(site.consumer).weight
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["attention", "mlp"])
+def test_a_consumer_may_be_fitted_to_one_token_in_so_many(kind):
+    model, family, text = tiny(), FAMILIES["llama"], windows(sequences=4)
+    sites = family.sites(model)
+    site = next(one for one in sites if one.block == 0 and one.kind == kind)
+    kept = {one.name: tuple(range(one.units)) for one in sites}
+    kept[site.name] = tuple(range(site.units // 2))
+    plan, repair = Plan(sites, kept), ClosedForm(every=3)
+    small = prune.sequential(model, family, plan, repair, text, 2, lambda _: None)
+    x = direct(model, site, text)[::3]
+    statistics = calibrate.Statistics((x.T @ x).float(), x.sum(0), len(x))
+    columns = prune.positions(site.layout(kept[site.name]), site.consumer_width)
+    whole = family.block_list(model)[0].get_submodule(site.consumer).weight
+    expected, _ = ClosedForm()(whole, None, statistics, columns)
+    got = family.block_list(small)[0].get_submodule(site.consumer).weight
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+class Attended(TorchFunctionMode):
+    """Counts attention."""
+
+    calls = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.calls += func is torch.nn.functional.scaled_dot_product_attention
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("producers", [None, ProducerRefit(every=1)], ids=["consumer", "all"])
+def test_attention_that_loses_nothing_is_computed_once(producers):
+    model, family, text = tiny(), FAMILIES["llama"], windows(sequences=4)
+    model.set_attn_implementation("sdpa")
+    sites = family.sites(model)
+    kept = {
+        one.name: tuple(range(one.units // 2 if one.kind == "mlp" else one.units)) for one in sites
+    }
+    repair = ClosedForm(producers=producers)
+    with Attended() as attended:
+        prune.sequential(model, family, Plan(sites, kept), repair, text, 2, lambda _: None)
+    assert attended.calls == 2 * len(family.block_list(model))
 
 
 def test_compensation_brings_the_pruned_model_nearer_to_the_dense_one():

@@ -16,6 +16,7 @@ from numprune_export.corpus import Windows
 from numprune_export.families import FAMILIES
 from numprune_export.plan import Plan
 from numprune_export.producer_refit import ProducerRefit, refit
+from numprune_export.products import products
 
 ENCODERS = sorted(set(FAMILIES) - set(MODEL_TYPES))
 
@@ -44,6 +45,13 @@ def problem(count, bias, seed, tokens=300, inputs=6, wide=9, units=5, out=4):
     return activation, layers, last, x, targets
 
 
+def fitted(activation, layers, last, x, targets, method=None, every=1):
+    """Refitted on batches of tokens, or on one."""
+    xs, ts = ([one] if torch.is_tensor(one) else one for one in (x, targets))
+    method = ProducerRefit(every=every) if method is None else method
+    return refit(activation, layers, last, last.weight, xs, ts, method, every=every, damping=0.01)
+
+
 def error(activation, producers, consumer, bias, x, targets):
     made = activation([functional.linear(x, weight, own) for weight, own in producers])
     return float((functional.linear(made, consumer, bias) - targets).square().sum())
@@ -53,8 +61,8 @@ def error(activation, producers, consumer, bias, x, targets):
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_errors_are_those_of_the_weights_before_and_after(count, bias):
     activation, layers, last, x, targets = problem(count, bias, seed=1)
-    found = refit(activation, layers, last, [x], [targets], ProducerRefit(), 0.01)
-    own = None if last.bias is None else last.bias.float()
+    found = fitted(activation, layers, last, x, targets)
+    own = None if last.bias is None else last.bias.detach().float()
     before = [(one.weight, one.bias) for one in layers]
     with torch.no_grad():
         assert found.error_before == pytest.approx(
@@ -106,7 +114,7 @@ def test_more_damping_changes_less():
     moved = []
     for damping in (1e-3, 1.0, 1e3):
         method = ProducerRefit(iterations=50, damping=damping)
-        found = refit(activation, layers, last, [x], [targets], method, 0.01)
+        found = fitted(activation, layers, last, x, targets, method)
         pairs = zip(found.producers, layers, strict=True)
         moved.append(sum(float((one - old.weight.detach()).norm()) for (one, _), old in pairs))
     assert moved[0] > moved[1] > moved[2] > 0
@@ -118,12 +126,12 @@ def test_what_is_right_already_stays():
     with torch.no_grad():
         last.weight[:, 0] = 0
         targets = last(activation([one(x) for one in layers]))
-    found = refit(activation, layers, last, [x], [targets], ProducerRefit(), 0.01)
+    found = fitted(activation, layers, last, x, targets)
     for (weight, _), old in zip(found.producers, layers, strict=True):
         torch.testing.assert_close(weight, old.weight.detach().float())
     torch.testing.assert_close(found.outputs[0], targets.float())
     silent = [torch.zeros_like(x)]
-    found = refit(activation, layers, last, silent, [targets * 0], ProducerRefit(), 0.01)
+    found = fitted(activation, layers, last, silent, [targets * 0])
     for (weight, _), old in zip(found.producers, layers, strict=True):
         assert torch.equal(weight, old.weight.detach().float())
 
@@ -137,7 +145,7 @@ def test_a_step_that_makes_it_worse_is_not_taken(monkeypatch):
         return -50 * step, before
 
     monkeypatch.setattr(producer_refit, "_step", too_far)
-    found = refit(activation, layers, last, [x], [targets], ProducerRefit(), 0.01)
+    found = fitted(activation, layers, last, x, targets)
     for (weight, shift), old in zip(found.producers, layers, strict=True):
         assert torch.equal(weight, old.weight.float())
         assert torch.equal(shift, old.bias.float())
@@ -155,30 +163,57 @@ def test_part_of_a_step_is_taken_where_all_of_it_is_too_far(monkeypatch):
         return steps[-1], before
 
     monkeypatch.setattr(producer_refit, "_step", too_far)
-    found = refit(activation, layers, last, [x], [targets], ProducerRefit(), 0.01)
+    found = fitted(activation, layers, last, x, targets)
     ((weight, _),) = found.producers
     taken = ((weight - layers[0].weight.detach()) / steps[0][0]).median()
     assert float(taken) == pytest.approx(0.25, rel=1e-3)
 
 
-def test_producers_are_fitted_to_one_batch_in_so_many_and_the_consumer_to_all():
-    activation, layers, last, x, targets = problem(2, True, seed=5, tokens=400)
-    xs, ts = torch.split(x, 100), torch.split(targets, 100)
-    found = refit(activation, layers, last, xs, ts, ProducerRefit(every=2), 0.01)
-    some = [xs[0], xs[2]], [ts[0], ts[2]]
-    few = refit(activation, layers, last, *some, ProducerRefit(every=1), 0.01)
+def test_producers_are_fitted_to_some_tokens_and_the_consumer_to_more():
+    activation, layers, last, x, targets = problem(2, True, seed=5, tokens=480)
+    xs, ts = torch.split(x, 120), torch.split(targets, 120)
+    known = [one[::2] for one in ts]
+    found = fitted(activation, layers, last, xs, known, ProducerRefit(every=6), every=2)
+    some = x[::6], targets[::6]
+    few = fitted(activation, layers, last, *some)
     for one, two in zip(found.producers, few.producers, strict=True):
         torch.testing.assert_close(one, two)
-    assert found.error_before == few.error_before
+    assert found.error_before == pytest.approx(few.error_before)
     assert found.error_after > few.error_after
 
     a = activation([functional.linear(x.float(), *one) for one in found.producers]).double()
-    gram, wanted = a.T @ a, targets - last.bias
+    half, wanted = a[::2], targets[::2] - last.bias
+    gram = half.T @ half
     ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=a.dtype)
-    expected = last.weight.T + torch.linalg.solve(gram + ridge, a.T @ (wanted - a @ last.weight.T))
+    pulled = half.T @ (wanted - half @ last.weight.T)
+    expected = last.weight.T + torch.linalg.solve(gram + ridge, pulled)
     torch.testing.assert_close(found.consumer.double().T, expected, rtol=1e-3, atol=1e-4)
     own = functional.linear(a, found.consumer.double(), last.bias)
     torch.testing.assert_close(torch.cat(found.outputs).double(), own, rtol=1e-4, atol=1e-5)
+
+
+def test_the_ridge_pulls_to_the_dense_consumer():
+    activation, layers, last, x, targets = problem(2, False, seed=7)
+    dense = torch.randn_like(last.weight)
+    far = refit(
+        activation, layers, last, dense, [x], [targets], ProducerRefit(), every=1, damping=1e6
+    )
+    torch.testing.assert_close(far.consumer, dense.detach().float(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_shorter_products_find_nearly_the_same(bias):
+    activation, layers, last, x, targets = problem(2, bias, seed=8, tokens=600)
+    exact = fitted(activation, layers, last, x, targets)
+    with products("bfloat16"):
+        short = fitted(activation, layers, last, x, targets)
+    own = None if last.bias is None else last.bias.detach().float()
+    left = [
+        error(activation, one.producers, one.consumer, own, x.float(), targets.float())
+        for one in (exact, short)
+    ]
+    assert left[1] < 1.02 * left[0] < 0.9 * exact.error_before
+    assert short.consumer.dtype == short.outputs[0].dtype == torch.float32
 
 
 def texts(seed, count=12):
@@ -232,24 +267,46 @@ def test_it_is_fitted_to_what_the_dense_sublayer_makes():
     plan, seen = Plan(sites, kept), []
     whole = mlp_refit.refit
 
-    def watched(activation, producers, consumer, inputs, targets, *rest):
-        seen.append((inputs, targets))
-        return whole(activation, producers, consumer, inputs, targets, *rest)
+    def watched(activation, producers, consumer, dense, inputs, targets, *rest, **named):
+        seen.append((dense, inputs, targets))
+        return whole(activation, producers, consumer, dense, inputs, targets, *rest, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlp_refit, "refit", watched)
-        repair = ClosedForm(producers=ProducerRefit())
+        repair = ClosedForm(every=2, producers=ProducerRefit(least=0))
         prune.sequential(model, family, plan, repair, windows, 4, lambda _: None)
-    ((inputs, targets),) = seen
+    ((dense, inputs, targets),) = seen
     block = family.block_list(model)[0]
     batches = blocks.embed(model, family, windows, 4)
     reached = []
     layer = {"mlp.gate_proj": reached.append}
     blocks.watch(block, 0, batches, layer, lambda _: None, run_on=False)
     torch.testing.assert_close(inputs, reached)
-    torch.testing.assert_close(targets, [block.mlp(one).detach() for one in reached])
+    torch.testing.assert_close(targets, [block.mlp(one)[::2].detach() for one in reached])
+    assert torch.equal(dense, block.mlp.down_proj.weight[:, :40])
+
+
+def test_where_little_goes_the_consumer_alone_is_refitted():
+    model, family, windows = tiny(), FAMILIES["llama"], texts(1)
+    sites = family.sites(model)
+    kept = {one.name: tuple(range(one.units)) for one in sites}
+    units = next(one.units for one in sites if one.name == "layers.0.mlp")
+    few, many = round(0.9 * units), round(0.5 * units)
+    kept |= {"layers.0.mlp": tuple(range(few)), "layers.1.mlp": tuple(range(many))}
+    repair = ClosedForm(producers=ProducerRefit(every=1))
+    small = prune.sequential(model, family, Plan(sites, kept), repair, windows, 4, lambda _: None)
+    for layer, width, changed in ((0, few, False), (1, many, True)):
+        was = model.model.layers[layer].mlp.gate_proj.weight[:width]
+        assert torch.equal(small.model.layers[layer].mlp.gate_proj.weight, was) != changed
 
 
 def test_a_repair_at_once_has_no_activations_to_refit_to():
     with pytest.raises(ValueError, match="need `order: sequential`"):
         ClosedForm(order="one_shot", producers=ProducerRefit())
+    with pytest.raises(ValueError, match="needs `order: sequential`"):
+        ClosedForm(order="one_shot", every=2)
+
+
+def test_producers_are_fitted_to_tokens_that_the_consumer_is_fitted_to():
+    with pytest.raises(ValueError, match="must be a multiple of `every: 4`"):
+        ClosedForm(every=4, producers=ProducerRefit(every=6))

@@ -102,6 +102,38 @@ def test_weights_that_few_rows_meet_are_converted_once_until_they_change(given):
         assert watch.converted.count(weight.shape) == 5
 
 
+def test_an_input_of_several_layers_is_converted_once_until_it_changes(given):
+    x, weight, _ = given
+    with Watch() as watch, products("bfloat16"):
+        with torch.no_grad():
+            first = linear(x, weight)
+            linear(x, weight[:2])
+            assert watch.converted.count(x.shape) == 1
+            x.mul_(2)
+            assert torch.equal(linear(x, weight), 2 * first)
+            assert watch.converted.count(x.shape) == 2
+            linear(x.clone(), weight)
+            assert watch.converted.count(x.shape) == 3
+        linear(x, weight)
+        linear(x, weight)
+        assert watch.converted.count(x.shape) == 5
+    with products("bfloat16"), torch.inference_mode():  # where changes are not counted
+        given = torch.ones(1, 4)
+        for value in (1.0, 2.0):
+            assert linear(given.fill_(value), torch.ones(1, 4)).tolist() == [[4 * value]]
+
+
+@pytest.mark.parametrize("precision", ["highest", "medium", "bfloat16"])
+def test_what_is_multiplied_is_known_inside(precision):
+    expected = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    with products(precision):
+        assert module.multiplied() == module.multiplies(precision) == expected
+        with products("highest"):
+            assert module.multiplied() == torch.float32
+        assert module.multiplied() == expected
+    assert module.multiplied() == torch.float32
+
+
 def test_nothing_is_held_of_weights_that_are_gone(given):
     x, weight, _ = given
     with module._Products(short=True) as mode, torch.no_grad():

@@ -136,3 +136,14 @@ def test_any_first_few_hold_both_kinds_in_their_proportion():
     kind = mixed.tokens[:, 0]
     assert [int(kind[:n].sum()) for n in (3, 6, 9, 12)] == [1, 2, 3, 4]
     assert (mixed.lengths == np.where(kind == 1, 5, 2)).all()
+
+
+def test_no_rounding_draws_what_has_no_probability(monkeypatch):
+    """A share that is nearly 1, and rounds to it, falls on the last word that is likely at all."""
+    nearly = torch.full((1, 1), 1 - 2**-53, dtype=torch.float64)
+    monkeypatch.setattr(self_text.torch, "rand", lambda *_, **__: nearly)
+    found = self_text._drawn(torch.tensor([[0.0, 1.0, 0.3, 0.0, 0.0]]), torch.Generator())
+    assert found.tolist() == [[2]]
+    monkeypatch.setattr(self_text.torch, "rand", lambda *_, **__: 0 * nearly)
+    found = self_text._drawn(torch.tensor([[0.0, 1.0, 0.3, 0.0, 0.0]]), torch.Generator())
+    assert found.tolist() == [[1]]

@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import PositiveFloat, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from numprune_export.calibrate import Statistics
@@ -36,16 +36,36 @@ class ClosedForm(Strict):
     order: Literal["one_shot", "sequential"] = "sequential"
     """`one_shot`: X from the dense model. `sequential`: X from the already pruned prefix, block by
     block; Eq. 9 allows both."""
+    every: PositiveInt = 1
+    """Fitted to one calibration token in so many, `sequential` only: neighbours tell much the same, and
+    sums over tokens are most of the work."""
     producers: ProducerRefit | None = None
     """Refit what comes before an MLP's activation as well, `sequential` only; not in the paper. None: the
     consumer alone."""
 
     @model_validator(mode="after")
     def _behind_the_prefix(self) -> ClosedForm:
-        if self.producers is not None and self.order != "sequential":
+        if self.order == "sequential":
+            return self
+        if self.producers is not None:
             raise ValueError(
                 "`producers` need `order: sequential`, or `producers: null`: they are refitted to"
                 " activations"
+            )
+        if self.every > 1:
+            raise ValueError(
+                f"`every: {self.every}` needs `order: sequential`, or leave it out: one-shot sums"
+                " are those of the score, over all tokens"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _among_the_fitted(self) -> ClosedForm:
+        if self.producers is not None and self.producers.every % self.every:
+            raise ValueError(
+                f"`producers.every: {self.producers.every}` must be a multiple of"
+                f" `every: {self.every}`: the outputs that producers are fitted to are among the"
+                " consumer's"
             )
         return self
 

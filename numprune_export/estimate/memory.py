@@ -5,13 +5,13 @@ What a stage needs one after the other is added up: freed memory goes back to th
 
 from __future__ import annotations
 
-from numprune_export.estimate.producers import some_batches
+from numprune_export.compensate.closed_form import ClosedForm
+from numprune_export.estimate.producers import settings_for
 from numprune_export.estimate.shapes import Shapes
 from numprune_export.estimate.texts import Texts
 from numprune_export.fisher.moments import CHUNK
 from numprune_export.fisher.next_token import LOGITS_AT_ONCE
-from numprune_export.producer_refit import ProducerRefit
-from numprune_export.products import Precision
+from numprune_export.products import Precision, multiplies
 from numprune_export.validate.model_divergence import ROWS_AT_ONCE
 
 SQUARES = 7
@@ -32,24 +32,24 @@ def hidden_states(shapes: Shapes, texts: Texts) -> float:
     return texts.tokens * shapes.hidden * shapes.itemsize
 
 
-def held(shapes: Shapes, texts: Texts) -> float:
-    """What a repair keeps of one block for all texts: a sublayer's output and the next one's inputs."""
-    widest = max(one.width for one in shapes.sites)
-    return hidden_states(shapes, texts) + texts.tokens * widest * shapes.itemsize
-
-
-def refitted(shapes: Shapes, texts: Texts, settings: ProducerRefit) -> float:
-    """The same where producers are refitted: inputs and targets of an MLP, then a slope of each unit and
-    producer for some texts, or what reaches the consumer for all."""
-    some = some_batches(texts, settings.every).tokens
-    values = max(
-        texts.tokens * one.width
-        if one.kind == "attention"
-        else 2 * texts.tokens * one.inputs
-        + max(some * (one.inputs + one.produced), texts.tokens * (one.width + one.inputs))
-        for one in shapes.sites
-    )
-    return hidden_states(shapes, texts) + values * shapes.itemsize
+def held(
+    dense: Shapes, small: Shapes, texts: Texts, repair: ClosedForm, precision: Precision
+) -> float:
+    """What a repair keeps of one block for all texts: the output of its attention, and of the sublayer
+    that is repaired what reaches its consumer; or, where producers are refitted, their inputs, some
+    targets, and slopes or what reaches the consumer."""
+    short = multiplies(precision).itemsize
+    most = 0.0
+    for one, left in zip(dense.sites, small.sites, strict=True):
+        settings = settings_for(one, left, repair)
+        found = texts.tokens * left.width * dense.itemsize
+        if settings is not None:
+            some, out = texts.tokens / settings.every, 4.0 * texts.tokens * left.inputs
+            step = some * (short * (2 * left.inputs + left.produced) + 4.0 * left.inputs)
+            found = texts.tokens * left.inputs * short + out / repair.every
+            found += max(step, texts.tokens * left.width * short + out)
+        most = max(most, found)
+    return 2 * hidden_states(dense, texts) + most
 
 
 def activations(shapes: Shapes, texts: Texts, *, graph: bool = False) -> float:

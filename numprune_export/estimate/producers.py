@@ -2,56 +2,79 @@
 
 from __future__ import annotations
 
+from math import ceil
+
+from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.estimate import passes
 from numprune_export.estimate.shapes import Shapes, Sublayer
 from numprune_export.estimate.solves import cholesky_operations
 from numprune_export.estimate.texts import Texts
 from numprune_export.estimate.work import Work
-from numprune_export.producer_refit import ProducerRefit
+from numprune_export.producer_refit import CHUNK, TRIED, ProducerRefit
 
 SETUP = 20.0
 """Values read or written a token and unit, before and after the iterations."""
 
 
-def some_batches(texts: Texts, every: int) -> Texts:
-    """The first of so many."""
-    return texts.first(-(-texts.batches // every) * texts.batch)
+def settings_for(whole: Sublayer, left: Sublayer, repair: ClosedForm) -> ProducerRefit | None:
+    """Those of the refit, where this site's producers are refitted."""
+    settings, gone = repair.producers, whole.width - left.width
+    few = settings is None or whole.kind != "mlp" or gone < settings.least * whole.width
+    return None if few else settings
 
 
 def refit(
-    shapes: Shapes, whole: Sublayer, left: Sublayer, texts: Texts, settings: ProducerRefit
+    shapes: Shapes, whole: Sublayer, left: Sublayer, texts: Texts, repair: ClosedForm
 ) -> Work:
-    """One MLP, beside what a repair of the consumer alone takes: targets, the step, and producers and
-    consumer for all texts after it.
+    """One MLP: what the dense one makes of some tokens, the step, and all that is made after it.
 
     Args:
         shapes: The model's.
         whole: The site before units are taken out.
         left: What is left of it.
         texts: That the repair reads.
-        settings: Of the refit.
+        repair: Whose producers are refitted.
     """
-    some = some_batches(texts, settings.every).tokens
-    count, width, inputs = left.produced / left.width, left.width, left.inputs
+    settings = repair.producers
+    assert settings is not None
+    fitted, read = texts.one_in(repair.every), texts.one_in(settings.every)
+    some, count = read.tokens, left.produced / left.width
+    width, inputs = left.width, left.inputs
     layer, around = 2 * inputs * width, 2 * count + 2
     steps = 1 + settings.iterations
     independent = 2 * left.produced * inputs**2
     products = {
-        "targets": 2 * texts.tokens * inputs * whole.width,
+        "targets": 2 * fitted.tokens * inputs * (whole.produced + whole.width),
         "steps": steps * around * layer * some,
-        "tried": (count + 1) * layer * some,
-        "independent": 2 * some * inputs**2 + (2 * settings.iterations + 1) * independent,
-        "consumer": texts.tokens * (count + 1) * layer,
+        "tried": (count + 1) * layer * _tried(some),
+        "independent": (2 * settings.iterations + 1) * independent,
+        "units": texts.tokens * count * layer,
     }
     values = SETUP + settings.iterations * (7 * count + 2)
     squares = width**2 + settings.iterations * left.produced * inputs
-    return passes.gram(left, texts) + Work(
-        {
-            "products": sum(products.values()),
-            "activation": width * (3 * some + texts.tokens),
-            "elementwise": shapes.itemsize * width * (values * some + 3 * texts.tokens),
-            "cholesky": cholesky_operations(width, inputs) + 2.0 * inputs**3,
-            "memory64": 8.0 * 2 * squares,
-            "calls": 60.0 * texts.batches,
-        }
+    norm = 7 * shapes.hidden if shapes.causal else 0
+    sums = fitted.tokens * layer + 2 * some * inputs**2
+    return (
+        passes.gram(whole, read)
+        + passes.gram(left, fitted)
+        + passes.consuming(shapes, left, texts)
+        + Work(
+            {
+                "products": sum(products.values()),
+                "grams": sums,
+                "activation": width * (3 * some + texts.tokens) + whole.width * fitted.tokens,
+                "elementwise": shapes.itemsize
+                * (
+                    width * (values * some + 2 * texts.tokens + fitted.tokens) + norm * texts.tokens
+                ),
+                "cholesky": cholesky_operations(width, inputs) + 2.0 * inputs**3,
+                "memory64": 8.0 * 2 * squares,
+                "calls": 60.0 * texts.batches,
+            }
+        )
     )
+
+
+def _tried(some: float) -> float:
+    """Tokens that a step is tried on."""
+    return min(some, ceil(ceil(some / CHUNK) / TRIED) * CHUNK)

@@ -24,10 +24,9 @@ from numprune_export.pipeline.calibrated import (
 )
 from numprune_export.pipeline.decoders import DIVERGENCE_EVERY, DIVERGENCE_SEQUENCES, PROOF_TOKENS
 from numprune_export.pipeline.encoders import DIVERGENCE_EXAMPLES
-from numprune_export.producer_refit import ProducerRefit
 from numprune_export.recipe import Recipe
 from numprune_export.score.fisher import Fisher
-from numprune_export.score.fisher_obs import WINDOWS, reads_output_fisher
+from numprune_export.score.fisher_obs import WINDOWS, FisherObs, reads_output_fisher
 
 PROOF_STARTS = 1.2
 """What the process of the proof takes, by the start of one: transformers sets itself up once more when
@@ -144,7 +143,9 @@ class Job:
 
     def _calibrate(self, start: Shapes, texts: Texts) -> Step:
         work = total(passes.forward(start, block, texts) for block in start.blocks)
-        work += total(passes.gram(one, texts) for one in start.sites)
+        score = self.recipe.score
+        seen = texts.one_in(score.every if isinstance(score, FisherObs) else 1)
+        work += total(passes.gram(one, seen) for one in start.sites)
         written = sum(solves.statistics_bytes(one, fisher=False) for one in start.sites)
         work += Work({"files": written})
         hidden = memory.hidden_states(start, texts)
@@ -236,14 +237,10 @@ class Job:
             return Step("", reads, memory.solving(dense) / 4)
         if repair.order == "one_shot":
             return Step("", self._one_shot(dense, self.recipe.keep), memory.solving(dense))
-        work = sequential(dense, small, texts, repair.producers)
+        work = sequential(dense, small, texts, repair)
         work += total(solves.closed_form(one, self.recipe.keep) for one in dense.sites)
         shapes = SHAPES * texts.widths * len(small.blocks)
-        held = (
-            memory.held(small, texts)
-            if repair.producers is None
-            else memory.refitted(small, texts, repair.producers)
-        )
+        held = memory.held(dense, small, texts, repair, self.recipe.products)
         need = hidden + held + memory.solving(dense) + memory.grams(dense)
         return Step("", work, need, shapes)
 
@@ -272,15 +269,15 @@ def divergence(shapes: Shapes, texts: Texts, every: int = 1) -> Work:
     return blocks + passes.head(shapes, texts).times(1 / every)
 
 
-def sequential(dense: Shapes, small: Shapes, texts: Texts, settings: ProducerRefit | None) -> Work:
+def sequential(dense: Shapes, small: Shapes, texts: Texts, repair: ClosedForm) -> Work:
     """Statistics of each whole site behind those that are cut already, and what is left of it."""
     parts = []
     for block, rest in zip(dense.blocks, small.blocks, strict=True):
         for one, left in zip(block, rest, strict=True):
-            seen = texts
-            if settings is not None and one.kind == "mlp":
-                seen = producers.some_batches(texts, settings.every)
-                parts.append(producers.refit(small, one, left, texts, settings))
+            if producers.settings_for(one, left, repair) is not None:
+                parts.append(producers.refit(small, one, left, texts, repair))
+                continue
+            seen = texts.one_in(repair.every)
             parts += [passes.producing(dense, one, texts), passes.gram(one, seen)]
             parts.append(passes.consuming(small, left, texts))
     return total(parts)

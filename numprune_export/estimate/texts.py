@@ -63,6 +63,10 @@ class Texts:
         count = min(sequences, self.sequences)
         return replace(self, sequences=count, batch=batch or self.batch)
 
+    def one_in(self, every: int) -> Texts:
+        """Of their tokens one in so many."""
+        return replace(self, length=self.length / every)
+
 
 def texts_of(calibration: Corpus | LabelledData, search: Sequence[Path]) -> Texts:
     """What a recipe asks for.

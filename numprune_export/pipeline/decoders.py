@@ -46,9 +46,9 @@ PROOF_TOKENS = 64
 LONGEST_PROMPT = 64
 """Prompt tokens of the parity check; its rows come from the evaluation text."""
 
-DIVERGENCE_SEQUENCES = 8
+DIVERGENCE_SEQUENCES = 4
 """Calibration sequences that a plan is tried out on."""
-DIVERGENCE_EVERY = 8
+DIVERGENCE_EVERY = 4
 """Of their tokens one in so many is answered: neighbours tell much the same."""
 
 DENSE_STEPS = 8

@@ -48,7 +48,11 @@ class Round:
         """Whatever the recipe needs of statistics of the starting model, and of gradients."""
         statistics = None
         if reads_moments(self.context.recipe):
-            statistics = self._moments("calibrate", "statistics", self.subject.calibration)
+            score = self.context.recipe.score
+            every = score.every if isinstance(score, FisherObs) else 1
+            statistics = self._moments(
+                "calibrate", "statistics", self.subject.calibration, every=every
+            )
         key, read = self.learning.gradients_key, self.learning.calibration
         if key is None:
             return Calibrated(statistics, None)
@@ -59,7 +63,8 @@ class Round:
 
     def moments_on(self, windows: Windows) -> Calibrated:
         """Statistics of the starting model on other text, for its repair."""
-        return Calibrated(self._moments("calibrate-repair", "repair_statistics", windows), None)
+        moments = self._moments("calibrate-repair", "repair_statistics", windows, every=1)
+        return Calibrated(moments, None)
 
     @cached_property
     def scored(self) -> Stage:
@@ -116,8 +121,9 @@ class Round:
     def _calibrated_on(self, windows: Windows) -> list[Any]:
         return [self.start.key, windows_key(windows), self.subject.calibration_batch]
 
-    def _moments(self, name: str, place: str, windows: Windows) -> Stage:
-        inputs, make = self._calibrated_on(windows), partial(self._write_statistics, windows)
+    def _moments(self, name: str, place: str, windows: Windows, *, every: int) -> Stage:
+        inputs, make = self._calibrated_on(windows), partial(self._write_statistics, windows, every)
+        inputs.append(every)
         return self._learned(name, place, inputs, make)
 
     def _learned(self, name: str, place: str, inputs: list[Any], make: Any) -> Stage:
@@ -137,12 +143,13 @@ class Round:
 
         return self.context.stage(name, place, [*inputs, precision], quickly, shared=shared)
 
-    def _write_statistics(self, windows: Windows, folder: Path) -> None:
+    def _write_statistics(self, windows: Windows, every: int, folder: Path) -> None:
         model, family, observer = self.start.model, self.start.family, self.context.observer
         self._require_space(statistics_folder.size_bytes(self.start.sites))
         batch, tick = self.subject.calibration_batch, observer.advance
         observer.expect(len(family.block_list(model)) * len(windows.tokens))
-        for block, found in enumerate(calibrate.collect(model, family, windows, batch, tick)):
+        found_of = calibrate.collect(model, family, windows, batch, tick, every)
+        for block, found in enumerate(found_of):
             statistics_folder.write_block(folder, block, found)
 
     def _write_gradients(self, folder: Path) -> None:

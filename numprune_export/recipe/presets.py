@@ -46,7 +46,7 @@ def _best() -> dict[str, Any]:
         "query_heads": "single",
         "score": {"method": "fisher_obs", "centred": False},
         "allocate": {"method": "curves", "attention": (0.75, 1.0, 1.5)},
-        "compensate": {"method": "closed_form", "order": "sequential", "producers": {}},
+        "compensate": {"method": "closed_form", "producers": {}},
         "self_calibration": {"sequences": 32, "per_window": 2, "for_gradients": 0.25},
     }
 

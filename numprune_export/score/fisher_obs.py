@@ -51,8 +51,10 @@ class FisherObs(Strict):
     centred: bool = True
     """Covariance of the inputs, for a refit with a bias; false: raw second moments, for one
     without."""
-    step: PositiveInt = 16
+    step: PositiveInt = 32
     """MLP channels removed at once, at their exact joint cost; query heads go one by one."""
+    every: PositiveInt = 1
+    """Moments are those of one calibration token in so many: neighbours tell much the same."""
     sequences: PositiveInt | None = None
     """Calibration sequences that gradients are taken on, the first ones. Null: 12 windows of plain
     text, or every labelled example."""

@@ -85,7 +85,7 @@ def test_sequential_repair_takes_the_products_that_were_counted():
     sites = family.sites(model)
     plan = Plan(sites, {site.name: tuple(range(site.units // 2)) for site in sites})
     shapes = shapes_of(model, family, 4)
-    work = stages.sequential(shapes, shapes.shrunk(0.5), TEXTS, None)
+    work = stages.sequential(shapes, shapes.shrunk(0.5), TEXTS, ClosedForm())
 
     def run():
         prune.sequential(model, family, plan, Nothing(), windows(), BATCH, silent)
@@ -93,7 +93,7 @@ def test_sequential_repair_takes_the_products_that_were_counted():
     assert work.amounts["products"] + work.amounts["grams"] == pytest.approx(counted(run))
 
 
-@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("every", [1, 2, 4])
 @pytest.mark.parametrize("iterations", [1, 4])
 def test_a_refit_of_producers_takes_the_products_that_were_counted(every, iterations):
     model, family = tiny("llama"), DECODERS["llama"]
@@ -102,13 +102,13 @@ def test_a_refit_of_producers_takes_the_products_that_were_counted(every, iterat
     shapes = shapes_of(model, family, 4)
     found, expected = [], []
     for producers in (None, ProducerRefit(every=every, iterations=iterations)):
-        repair = ClosedForm(producers=producers)
+        repair = ClosedForm(every=min(every, 2), producers=producers)
 
         def run(repair=repair):
             prune.sequential(model, family, plan, repair, windows(), BATCH, silent)
 
         found.append(counted(run))
-        work = stages.sequential(shapes, shapes.shrunk(0.5), TEXTS, producers)
+        work = stages.sequential(shapes, shapes.shrunk(0.5), TEXTS, repair)
         expected.append(work.amounts["products"] + work.amounts["grams"])
     assert expected[1] - expected[0] == pytest.approx(found[1] - found[0])
 
