@@ -19,8 +19,10 @@ SETUP = 20.0
 def settings_for(whole: Sublayer, left: Sublayer, repair: ClosedForm) -> ProducerRefit | None:
     """Those of the refit, where this site's producers are refitted."""
     settings, gone = repair.producers, whole.width - left.width
-    few = settings is None or whole.kind != "mlp" or gone < settings.least * whole.width
-    return None if few else settings
+    if settings is None or whole.kind != "mlp":
+        return None
+    # What is left is a rounded width.
+    return settings if gone >= settings.least * whole.width - whole.unit else None
 
 
 def refit(
