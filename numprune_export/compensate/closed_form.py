@@ -55,7 +55,7 @@ class ClosedForm(Strict):
         if self.every > 1:
             raise ValueError(
                 f"`every: {self.every}` needs `order: sequential`, or leave it out: one-shot sums"
-                " are those of the score, over all tokens"
+                " are those that the score reads"
             )
         return self
 
