@@ -46,6 +46,12 @@ class Batch:
     real: Tensor | None
     """(batch, length) bool, False where padded; None: nothing is padded."""
 
+    @property
+    def tokens(self) -> int:
+        """Real ones."""
+        rows, length = self.hidden.shape[:2]
+        return rows * length if self.real is None else int(self.real.sum())
+
     def rows(self, activations: Tensor) -> Tensor:
         """The real tokens of (batch, length, n) activations, as (tokens, n)."""
         flat = activations.reshape(-1, activations.shape[-1])

@@ -66,7 +66,7 @@ class Gathering:
     def add(self, rows: Float[Tensor, "tokens n"]) -> None:
         rows = rows.float()
         add_upper_gram(self._gram, rows)
-        self._total += rows.sum(0, dtype=torch.float64)
+        self._total += rows.sum(0)
         self._tokens += rows.shape[0]
 
     def finish(self, site: Site) -> Statistics:

@@ -22,7 +22,8 @@ class HeldLayer(DynamicLayer):  # type: ignore[misc] # transformers has no types
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         self.all_keys = _room(key_states, self.room)
-        self.all_values = _room(value_states, self.room)
+        # Values may be shorter numbers than rotated keys, and would be converted anew at every token.
+        self.all_values = _room(value_states.to(self.dtype), self.room)
         self.is_initialized = True
 
     def update(

@@ -54,6 +54,9 @@ class ProducerRefit(Strict):
     least: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Where fewer of an MLP's channels go than this fraction, only its consumer is refitted: there is little
     error, and the widest layers."""
+    spared_every: PositiveInt = 2
+    """Such a consumer is fitted to one token in so many, or in fewer where less than ten for each of its
+    inputs would be left."""
 
 
 @dataclass(frozen=True)

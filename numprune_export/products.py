@@ -67,7 +67,9 @@ def native() -> Precision:
 class _Products(TorchFunctionMode):
     """What PyTorch's own setting does not say: of linear layers and of attention.
 
-    What goes into a layer and comes out stays fp32, and so do residual stream, norms and activations.
+    What layers put out is bfloat16 too, unless they add a bias, and so is what an MLP makes of it without
+    other numbers. With an fp32 one in it any sum or product is fp32 again: residual stream, norms, rotated
+    queries and keys.
     """
 
     def __init__(self, *, short: bool) -> None:
@@ -78,23 +80,25 @@ class _Products(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
-        if self.short and func is linear and args[0].dtype == torch.float32:
+        if self.short and func is linear:
             return self._linear(*args, **named)
         if func is scaled_dot_product_attention and args[0].device.type == "cpu":
             return _exact(*args, **named)
         return func(*args, **named)
 
     def _linear(self, given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if weight.dtype != torch.float32:
+            return linear(given, weight, bias)
         few = given.numel() <= FEW * given.shape[-1]
         holds = few and not torch.is_grad_enabled() and not weight.is_inference()
         shorter = self._held(weight) if holds else weight.bfloat16()
-        found = linear(self._input(given), shorter).float()
+        found = linear(self._input(given), shorter)
         return found if bias is None else found + bias
 
     def _input(self, given: Tensor) -> Tensor:
         """Queries, keys and values are of one input, and so are a gate and what it is for."""
         # With gradients the copy would belong to a graph; in inference changes are not counted.
-        if torch.is_grad_enabled() or given.is_inference():
+        if given.dtype == torch.bfloat16 or torch.is_grad_enabled() or given.is_inference():
             return given.bfloat16()
         if self.last is None or self.last[0]() is not given or self.last[1] != given._version:
             self.last = weakref.ref(given), given._version, given.bfloat16()
@@ -111,12 +115,14 @@ class _Products(TorchFunctionMode):
         return known[2]
 
 
-def _exact(*args: Any, **named: Any) -> Tensor:
+def _exact(query: Tensor, key: Tensor, value: Tensor, *args: Any, **named: Any) -> Tensor:
     """Attention in fp32: on CPUs shorter numbers cost more there than they save, for every head's keys are
     repacked; four times as much for a single row of queries."""
+    if torch.float32 in (query.dtype, key.dtype, value.dtype):
+        query, key, value = query.float(), key.float(), value.float()
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        return scaled_dot_product_attention(*args, **named)
+        return scaled_dot_product_attention(query, key, value, *args, **named)
     finally:
         torch.set_float32_matmul_precision(before)

@@ -124,11 +124,21 @@ def _repaired(
             known = examples(block, site, batches, repair)
         _cut(block, family, site, plan, repair, known.statistics)
         return refit_mlp(block, site, kept, known, repair)
-    every = repair.every if isinstance(repair, ClosedForm) else 1
+    tokens = sum(batch.tokens for batch in batches)
+    every = (
+        repair.every_alone(site.kind, _inputs(site), tokens)
+        if isinstance(repair, ClosedForm)
+        else 1
+    )
     with answered(block, done):
         statistics, inputs = _seen(block, site, batches, kept, every)
     _cut(block, family, site, plan, repair, statistics)
     return _outputs(block, site, inputs)
+
+
+def _inputs(site: Site) -> int:
+    """Of its consumer."""
+    return site.units * site.consumer_width
 
 
 def _with_producers(repair: ClosedForm, plan: Plan, site: Site) -> bool:
@@ -143,7 +153,7 @@ def _seen(
     """Statistics of the whole site behind the pruned prefix, of one token in so many, and the inputs that
     stay: (tokens, k) of each batch."""
     columns = positions(site.layout(kept), site.consumer_width)
-    gathering = Gathering(site.units * site.consumer_width, batches[0].hidden.device)
+    gathering = Gathering(_inputs(site), batches[0].hidden.device)
     inputs: list[Tensor] = []
 
     def look(rows: Tensor) -> None:

@@ -7,11 +7,12 @@ arXiv:2410.17170, for calibration of quantisation and pruning).
 
 from __future__ import annotations
 
+from math import log
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
@@ -28,7 +29,7 @@ from numprune_export.text_starts import OPEN, REQUESTS, Kind
 WINDOWS = 32
 """Of them the texts are written at once: more cost more memory, and hardly less time."""
 ROUNDING = 4 * torch.finfo(torch.float32).eps
-"""Of a probability: a word exactly as likely as is asked stays."""
+"""Of a logit: a word exactly as likely as is asked stays."""
 RELEASED = 32
 """Tokens after which freed memory is given back: pieces that grow with every token find no place in
 what the ones before left (once 4 GiB of it on a model of 135 M)."""
@@ -131,7 +132,7 @@ def _continued(
         output = model(
             input_ids=written[-1], past_key_values=past, use_cache=True, logits_to_keep=1
         )
-        following = _drawn(_probabilities(output.logits[:, -1], settings), generator)
+        following = _drawn(output.logits[:, -1], settings, generator)
         if position < rows.shape[1]:
             asked = rows[:, position : position + 1].to(following.device)
             following = torch.where(asked == OPEN, following, asked)
@@ -140,33 +141,34 @@ def _continued(
     return torch.cat(written, dim=1)
 
 
-def _probabilities(logits: Tensor, settings: SelfCalibration) -> Tensor:
-    """Of the next token, fp32, the likeliest at 1; in few passes over them, which are a good part of a step.
+def _drawn(
+    logits: Float[Tensor, "rows words"], settings: SelfCalibration, generator: torch.Generator
+) -> Int64[Tensor, "rows 1"]:
+    """One word for every row, by the inverse of its distribution over words that are likely enough.
+
+    In few passes over all words, which are a good part of a step.
 
     Raises:
         NumericalError: logits are not finite.
     """
-    largest = logits.amax(-1, keepdim=True).float()
+    logits = logits.float()
+    largest = logits.amax(-1, keepdim=True)
     if not bool(torch.isfinite(largest).all()):
         raise NumericalError(
             "the model's logits are not finite where it writes its own calibration text",
             hint="check the checkpoint, or give `self_calibration: 0`",
         )
-    found = logits.float().sub(largest).div_(settings.temperature).exp_()
-    least = settings.min_p ** (1 / settings.temperature)
-    return found.mul_(found >= least * (1 - ROUNDING)) if least else found
-
-
-def _drawn(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """One token for every row, by the inverse of its distribution.
-
-    `torch.multinomial` draws a number for every word there is: a quarter of a step's time.
-    """
-    below = probabilities.cumsum(-1)
-    share = torch.rand(len(below), 1, generator=generator, dtype=torch.float64).to(below)
-    # Below the sum, whatever rounds: what comes after it was never likely.
-    sought = torch.minimum(share * below[:, -1:], below[:, -1:].nextafter(below.new_zeros(())))
-    return torch.searchsorted(below, sought, right=True)
+    least = largest + (log(settings.min_p) if settings.min_p else -torch.inf)
+    rows, words = torch.where(logits >= least - ROUNDING * least.abs())
+    chances = (logits[rows, words] - largest[rows, 0]).double().div(settings.temperature).exp()
+    # All rows' words are in one line, and each row draws from its own stretch of it.
+    below, ends = chances.cumsum(0), rows.bincount().cumsum(0)
+    stop = below[ends - 1]
+    start = stop.roll(1).index_fill(0, ends.new_zeros(1), 0)
+    share = torch.rand(len(logits), generator=generator, dtype=torch.float64).to(below)
+    # Short of its end, whatever rounds: what comes there is of the next row.
+    sought = (start + share * (stop - start)).minimum(stop.nextafter(start))
+    return words[torch.searchsorted(below, sought, right=True)][:, None]
 
 
 def among(own: Windows, others: Windows) -> Windows:

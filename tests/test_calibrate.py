@@ -6,7 +6,7 @@ import torch
 from tiny import MODEL_TYPES, tiny
 from torch.overrides import TorchFunctionMode
 
-from numprune_export import blocks, calibrate, prune
+from numprune_export import blocks, calibrate, prune, spacing
 from numprune_export.allocate import Allocation, allocate
 from numprune_export.compensate.closed_form import ClosedForm
 from numprune_export.compensate.none import Nothing
@@ -168,16 +168,28 @@ def test_sequential_compensation_refits_on_the_pruned_prefix(model_type, lengths
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["attention", "mlp"])
-def test_a_consumer_may_be_fitted_to_one_token_in_so_many(kind):
+ALONE = ClosedForm(producers=ProducerRefit(least=1, spared_every=3))
+"""No producers are refitted where not all units go."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "repair", "every"),
+    [
+        ("attention", ClosedForm(every=3), 3),
+        ("mlp", ClosedForm(every=3), 3),
+        ("attention", ALONE, 1),
+        ("mlp", ALONE, 3),
+    ],
+)
+def test_a_consumer_may_be_fitted_to_one_token_in_so_many(kind, repair, every, monkeypatch):
+    monkeypatch.setattr(spacing, "PER_INPUT", 0.1)  # there are few tokens
     model, family, text = tiny(), FAMILIES["llama"], windows(sequences=4)
     sites = family.sites(model)
     site = next(one for one in sites if one.block == 0 and one.kind == kind)
     kept = {one.name: tuple(range(one.units)) for one in sites}
     kept[site.name] = tuple(range(site.units // 2))
-    plan, repair = Plan(sites, kept), ClosedForm(every=3)
-    small = prune.sequential(model, family, plan, repair, text, 2, lambda _: None)
-    x = direct(model, site, text)[::3]
+    small = prune.sequential(model, family, Plan(sites, kept), repair, text, 2, lambda _: None)
+    x = direct(model, site, text)[::every]
     statistics = calibrate.Statistics((x.T @ x).float(), x.sum(0), len(x))
     columns = prune.positions(site.layout(kept[site.name]), site.consumer_width)
     whole = family.block_list(model)[0].get_submodule(site.consumer).weight

@@ -47,18 +47,40 @@ def test_attention_on_the_cpu_is_exact(precision):
     assert torch.equal(found, x)
 
 
+def test_attention_on_the_cpu_is_in_the_longest_numbers_it_is_given():
+    x = torch.linspace(0, 1, 64).reshape(1, 1, 16, 4)
+    short = x.bfloat16()
+    expected = scaled_dot_product_attention(x, x, short.float(), is_causal=True)
+    with products("bfloat16"):
+        found = scaled_dot_product_attention(x, x, value=short, is_causal=True)
+        assert torch.equal(found, expected)
+        assert scaled_dot_product_attention(short, short, short).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("bias", [True, False])
-def test_layers_multiply_shorter_numbers_and_put_out_whole_ones(given, bias):
+def test_layers_multiply_shorter_numbers_and_add_a_whole_bias(given, bias):
     x, weight, added = given
     added = added if bias else None
     with products("bfloat16"):
         found = linear(x, weight, added)
     exact = rounded(x) @ rounded(weight).T
-    assert found.dtype == torch.float32
+    assert found.dtype == (torch.float32 if bias else torch.bfloat16)
     torch.testing.assert_close(
         found.double(), exact + (0 if added is None else added), rtol=2**-8, atol=0.02
     )
-    assert not torch.allclose(found, linear(x, weight, added), rtol=1e-5)
+    assert not torch.allclose(found.float(), linear(x, weight, added), rtol=1e-5)
+
+
+def test_what_a_layer_has_put_out_goes_into_the_next_as_it_is(given):
+    x, weight, _ = given
+    last = weight.T.contiguous()
+    with Watch() as watch, products("bfloat16"), torch.no_grad():
+        middle = linear(x, weight)
+        found = linear(middle.relu(), last) + x
+    assert watch.converted.count(middle.shape) == 1  # to itself
+    expected = rounded(middle).relu() @ rounded(last).T + x.double()
+    torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=0.1)
+    assert found.dtype == torch.float32
 
 
 def test_a_module_and_named_arguments_are_the_same_as_a_call(given):

@@ -138,12 +138,29 @@ def test_any_first_few_hold_both_kinds_in_their_proportion():
     assert (mixed.lengths == np.where(kind == 1, 5, 2)).all()
 
 
-def test_no_rounding_draws_what_has_no_probability(monkeypatch):
-    """A share that is nearly 1, and rounds to it, falls on the last word that is likely at all."""
-    nearly = torch.full((1, 1), 1 - 2**-53, dtype=torch.float64)
-    monkeypatch.setattr(self_text.torch, "rand", lambda *_, **__: nearly)
-    found = self_text._drawn(torch.tensor([[0.0, 1.0, 0.3, 0.0, 0.0]]), torch.Generator())
-    assert found.tolist() == [[2]]
-    monkeypatch.setattr(self_text.torch, "rand", lambda *_, **__: 0 * nearly)
-    found = self_text._drawn(torch.tensor([[0.0, 1.0, 0.3, 0.0, 0.0]]), torch.Generator())
-    assert found.tolist() == [[1]]
+def drawn(logits, share, monkeypatch, **changes):
+    """What is drawn from each row with this number between 0 and 1."""
+    shares = torch.full((len(logits),), share, dtype=torch.float64)
+    monkeypatch.setattr(self_text.torch, "rand", lambda *_, **__: shares)
+    settings = SelfCalibration(**{"temperature": 1, "min_p": 0} | changes)
+    return self_text._drawn(torch.tensor(logits), settings, torch.Generator())[:, 0].tolist()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1 - 2**-53])
+def test_no_rounding_draws_what_has_no_probability(share, monkeypatch):
+    """Nor a word of the row before or after."""
+    never, seldom = -float("inf"), -40.0
+    rows = [
+        [never, 0.0, never, never],
+        [never, never, 30.0, never],
+        [0.0, seldom, never, never],
+        [never, never, never, -7.0],
+    ]
+    assert drawn(rows, share, monkeypatch) == [1, 2, 0, 3]
+
+
+def test_a_word_exactly_as_likely_as_asked_can_be_drawn(monkeypatch):
+    rows = [[9.0, 9.0 + float(np.log(0.25)), 9.0 + float(np.log(0.24))]]
+    assert drawn(rows, 1 - 2**-53, monkeypatch, min_p=0.25) == [1]
+    assert drawn(rows, 0.81, monkeypatch, min_p=0.25) == [1]  # 1 of the 1.25 that are left
+    assert drawn(rows, 0.79, monkeypatch, min_p=0.25) == [0]

@@ -19,7 +19,9 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from numprune_export.calibrate import Statistics
+from numprune_export.plan import Kind
 from numprune_export.producer_refit import ProducerRefit
+from numprune_export.spacing import spacing
 from numprune_export.strict import Strict
 from numprune_export.units import complement
 
@@ -68,6 +70,12 @@ class ClosedForm(Strict):
                 " consumer's"
             )
         return self
+
+    def every_alone(self, kind: Kind, inputs: int, tokens: int) -> int:
+        """One in so many of `tokens` that a consumer of `inputs` is fitted to, where nothing else is."""
+        if kind != "mlp" or self.producers is None:
+            return self.every
+        return max(self.every, spacing(self.producers.spared_every, tokens, inputs))
 
     def __call__(
         self,

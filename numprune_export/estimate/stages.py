@@ -27,6 +27,7 @@ from numprune_export.pipeline.encoders import DIVERGENCE_EXAMPLES
 from numprune_export.recipe import Recipe
 from numprune_export.score.fisher import Fisher
 from numprune_export.score.fisher_obs import WINDOWS, FisherObs, reads_output_fisher
+from numprune_export.spacing import spacing
 
 PROOF_STARTS = 1.2
 """What the process of the proof takes, by the start of one: transformers sets itself up once more when
@@ -143,8 +144,9 @@ class Job:
 
     def _calibrate(self, start: Shapes, texts: Texts) -> Step:
         work = total(passes.forward(start, block, texts) for block in start.blocks)
-        score = self.recipe.score
-        seen = texts.one_in(score.every if isinstance(score, FisherObs) else 1)
+        asked = self.recipe.score.every if isinstance(self.recipe.score, FisherObs) else 1
+        widest = max(one.width for one in start.sites)
+        seen = texts.one_in(spacing(asked, int(texts.tokens), widest))
         work += total(passes.gram(one, seen) for one in start.sites)
         written = sum(solves.statistics_bytes(one, fisher=False) for one in start.sites)
         work += Work({"files": written})
@@ -277,7 +279,7 @@ def sequential(dense: Shapes, small: Shapes, texts: Texts, repair: ClosedForm) -
             if producers.settings_for(one, left, repair) is not None:
                 parts.append(producers.refit(small, one, left, texts, repair))
                 continue
-            seen = texts.one_in(repair.every)
+            seen = texts.one_in(repair.every_alone(one.kind, one.width, int(texts.tokens)))
             parts += [passes.producing(dense, one, texts), passes.gram(one, seen)]
             parts.append(passes.consuming(small, left, texts))
     return total(parts)

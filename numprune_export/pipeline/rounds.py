@@ -25,6 +25,7 @@ from numprune_export.removal import Removal, additive
 from numprune_export.run_folder import Stage, key_of, require_space
 from numprune_export.score.fisher_obs import FisherObs
 from numprune_export.score.numerical import Numerical
+from numprune_export.spacing import spacing
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,13 @@ class Round:
         """Whatever the recipe needs of statistics of the starting model, and of gradients."""
         statistics = None
         if reads_moments(self.context.recipe):
-            score = self.context.recipe.score
-            every = score.every if isinstance(score, FisherObs) else 1
-            statistics = self._moments(
-                "calibrate", "statistics", self.subject.calibration, every=every
-            )
-        key, read = self.learning.gradients_key, self.learning.calibration
+            read = self.subject.calibration
+            every = self._every(int(read.lengths.sum()))
+            statistics = self._moments("calibrate", "statistics", read, every=every)
+        key = self.learning.gradients_key
         if key is None:
             return Calibrated(statistics, None)
-        inputs = [*self._calibrated_on(read), key]
+        inputs = [*self._calibrated_on(self.learning.calibration), key]
         return Calibrated(
             statistics, self._learned("gradients", "gradients", inputs, self._write_gradients)
         )
@@ -117,6 +116,12 @@ class Round:
         repair = interim(self.context.recipe.compensate).model_dump()
         key = key_of(self.allocated.key, self.plan.to_json(), repair)
         return Start(self.start.dense, key, self.plan, make)
+
+    def _every(self, tokens: int) -> int:
+        """One in so many of them goes into the moments that the score reads."""
+        score, sites = self.context.recipe.score, self.start.sites
+        widest = max((site.units * site.consumer_width for site in sites), default=1)
+        return spacing(score.every, tokens, widest) if isinstance(score, FisherObs) else 1
 
     def _calibrated_on(self, windows: Windows) -> list[Any]:
         return [self.start.key, windows_key(windows), self.subject.calibration_batch]

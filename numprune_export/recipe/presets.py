@@ -44,7 +44,7 @@ def _best() -> dict[str, Any]:
     """A bias brought nothing, and layers that had none would have one; nor did a second round."""
     return {
         "query_heads": "single",
-        "score": {"method": "fisher_obs", "centred": False},
+        "score": {"method": "fisher_obs", "centred": False, "every": 2},
         "allocate": {"method": "curves", "attention": (0.75, 1.0, 1.5)},
         "compensate": {"method": "closed_form", "producers": {}},
         "self_calibration": {"sequences": 32, "per_window": 2, "for_gradients": 0.25},

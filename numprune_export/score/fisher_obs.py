@@ -44,7 +44,7 @@ class FisherObs(Strict):
     metric: Literal["fisher", "identity"] = "fisher"
     """What an error of the output counts: by the loss's curvature, or `identity`: its square, which
     is plain OBS and needs no gradients; sites are then hardly comparable."""
-    damping: PositiveFloat = 0.01
+    damping: PositiveFloat = 0.003
     """Added to the diagonal of the inputs' moments, relative to the median of what is not zero there: a
     few inputs of one token can be all of the mean (massive activations: Sun et al. 2024,
     arXiv:2402.17762)."""
@@ -54,7 +54,8 @@ class FisherObs(Strict):
     step: PositiveInt = 32
     """MLP channels removed at once, at their exact joint cost; query heads go one by one."""
     every: PositiveInt = 1
-    """Moments are those of one calibration token in so many: neighbours tell much the same."""
+    """Moments are those of one calibration token in so many, or in fewer where less than ten for each input of
+    the widest layer would be left: neighbours tell much the same."""
     sequences: PositiveInt | None = None
     """Calibration sequences that gradients are taken on, the first ones. Null: 12 windows of plain
     text, or every labelled example."""
