@@ -63,11 +63,11 @@ def remove(
 def _root(metric: Float[Tensor, "out out"]) -> Float[Tensor, "out out"]:
     """R with R·Rᵀ = F: its Cholesky factor; by eigenvalues where it has none, as a mean of few outer products,
     or what rounding has left of one."""
-    factor, failed = torch.linalg.cholesky_ex(metric)
-    if not int(failed):
-        return factor
-    values, vectors = torch.linalg.eigh(metric)
-    root: Tensor = vectors * values.clamp_min(0).sqrt()
+    root: Tensor
+    root, failed = torch.linalg.cholesky_ex(metric)
+    if int(failed):
+        values, vectors = torch.linalg.eigh(metric)
+        root = vectors * values.clamp_min(0).sqrt()
     return root
 
 
