@@ -27,7 +27,7 @@ class Statistics:
     gram: Float[Tensor, "n n"]
     """Σ x xᵀ: the paper's XᵀX, accumulated in fp32."""
     total: Float[Tensor, " n"]
-    """Σ x, fp64."""
+    """Σ x, fp64 from fp32 sums of a batch."""
     tokens: int
     unit_width: int = 1
     """Inputs that belong to one unit, side by side."""
