@@ -20,6 +20,7 @@ from transformers import Cache
 
 from numprune_export import heap
 from numprune_export.blocks import Tick
+from numprune_export.cache_argument import cache_argument
 from numprune_export.corpus import Windows
 from numprune_export.errors import NumericalError
 from numprune_export.held_layer import HeldLayer
@@ -124,14 +125,13 @@ def _continued(
     generator: torch.Generator,
     tick: Tick,
 ) -> Tensor:
-    past = Cache(layers=[HeldLayer(tokens) for _ in range(model.config.num_hidden_layers)])
+    layers = [HeldLayer(tokens) for _ in range(model.config.num_hidden_layers)]
+    past = {cache_argument(model): Cache(layers=layers)}
     written = [rows[:, :given]]
     for position in range(given, tokens):
         if position % RELEASED == 0:
             heap.release()
-        output = model(
-            input_ids=written[-1], past_key_values=past, use_cache=True, logits_to_keep=1
-        )
+        output = model(input_ids=written[-1], **past, use_cache=True, logits_to_keep=1)
         following = _drawn(output.logits[:, -1], settings, generator)
         if position < rows.shape[1]:
             asked = rows[:, position : position + 1].to(following.device)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, StaticLayer
 
 from numprune_export.artifact import Logits, Tokens
+from numprune_export.cache_argument import cache_argument
 from numprune_export.errors import InputError
 from numprune_export.validate.left_padding import LeftPadded, check_rows
 from numprune_export.validate.reference import TorchRunner
@@ -44,6 +45,7 @@ class CompiledTorchRunner:
         self._capacity = capacity
         self._outer = TorchRunner(model, threads=threads)
         self._cache: Cache | None = None
+        self._cache_argument = cache_argument(model)
         self._rows = 0
         self._used = 0
         self._mask: Tensor | None = None
@@ -108,7 +110,7 @@ class CompiledTorchRunner:
             with torch.no_grad():  # each layer makes its own tensors when it sees the first token
                 self._model(
                     input_ids=torch.zeros(rows, 1, dtype=torch.int64, device=self._model.device),
-                    past_key_values=cache,
+                    **{self._cache_argument: cache},
                     use_cache=True,
                 )
             self._cache = cache
@@ -150,7 +152,7 @@ class CompiledTorchRunner:
             input_ids=tokens,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self._cache,
+            **{self._cache_argument: self._cache},
             use_cache=True,
             logits_to_keep=logits_to_keep,
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from numprune_export.artifact import Logits, Tokens
+from numprune_export.cache_argument import cache_argument
 from numprune_export.validate.left_padding import LeftPadded, check_rows
 
 
@@ -27,6 +28,7 @@ class TorchRunner:
         self._threads = threads
         self._outer_threads: int | None = None
         self._cache: DynamicCache | None = None
+        self._cache_argument = cache_argument(model)
         self._mask: Tensor | None = None
         self._next_positions = torch.empty(0, dtype=torch.int64)
 
@@ -77,7 +79,7 @@ class TorchRunner:
             input_ids=torch.from_numpy(tokens).to(self._model.device),
             attention_mask=self._mask,
             position_ids=positions,
-            past_key_values=self._cache,
+            **{self._cache_argument: self._cache},
             use_cache=True,
             logits_to_keep=logits_to_keep,
         )

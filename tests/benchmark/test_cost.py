@@ -4,8 +4,10 @@ import pytest
 import torch
 from tiny import MODEL_TYPES, tiny, uneven
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
 
 from numprune_export.benchmark.cost import cost, ideal_speedups
+from numprune_export.cache_argument import cache_argument
 from numprune_export.families import FAMILIES
 
 SHAPE = {"batch": 1, "prefill_length": 16, "past_length": 16, "itemsize": 4}
@@ -61,7 +63,8 @@ def test_decode_reads_all_weights_one_embedding_row_each_and_the_cache(tied, bat
     if tied:
         weights += model.lm_head.weight.numel()
     with torch.no_grad():
-        past = model(torch.ones(batch, 16, dtype=torch.int64)).past_key_values
+        past = DynamicCache(config=model.config)
+        model(torch.ones(batch, 16, dtype=torch.int64), **{cache_argument(model): past})
     cache = sum(layer.keys.numel() + layer.values.numel() for layer in past.layers)
     found = cost_of(model, batch=batch, past_length=16)
     assert found.decode_bytes == 4 * (weights + batch * 64 + cache)

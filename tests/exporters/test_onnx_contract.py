@@ -7,6 +7,7 @@ from tiny import MODEL_TYPES, single_query_heads, uneven
 from transformers import DynamicCache
 
 from numprune_export.artifact import Artifact
+from numprune_export.cache_argument import cache_argument
 from numprune_exporters.onnx import OnnxExporter
 
 GRAPHS = ("gqa", "standard")
@@ -58,7 +59,8 @@ def _greedy(model, prompt, steps):
     cache, given, chosen = DynamicCache(config=model.config), torch.from_numpy(prompt), []
     with torch.no_grad():
         for _ in range(steps):
-            given = model(given, past_key_values=cache).logits[:, -1:].argmax(-1)
+            output = model(given, **{cache_argument(model): cache})
+            given = output.logits[:, -1:].argmax(-1)
             chosen.append(given)
     return torch.cat(chosen, 1).numpy()
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from tiny import MODEL_TYPES, single_query_heads, tiny
-from transformers import StaticCache
+from transformers import DynamicCache, StaticCache
 
 from numprune_export import prune, rewrite
+from numprune_export.cache_argument import cache_argument
 from numprune_export.compensate.none import Nothing
 from numprune_export.families import DECODERS
 from numprune_export.plan import Plan
@@ -82,9 +83,10 @@ def test_every_attention_of_transformers_gives_the_same(model_type, attention):
 def test_the_cache_holds_every_kv_head_once(model_type):
     model = single_query_heads(model_type)
     whole = model(TOKENS).logits
-    first = model(TOKENS[:, :7], use_cache=True)
-    second = model(TOKENS[:, 7:], past_key_values=first.past_key_values)
-    heads = [layer.keys.shape[1] for layer in second.past_key_values.layers]
+    cache = DynamicCache(config=model.config)
+    model(TOKENS[:, :7], **{cache_argument(model): cache})
+    second = model(TOKENS[:, 7:], **{cache_argument(model): cache})
+    heads = [layer.keys.shape[1] for layer in cache.layers]
     assert heads == [layer.kv_heads for layer in DECODERS[model_type].decoder(model).layers]
     torch.testing.assert_close(second.logits, whole[:, 7:], rtol=0, atol=1e-5)
 
@@ -93,7 +95,7 @@ def test_the_cache_holds_every_kv_head_once(model_type):
 def test_a_static_cache_works(model_type):
     model = single_query_heads(model_type)
     cache = StaticCache(config=model.config, max_cache_len=16)
-    found = model(TOKENS, past_key_values=cache).logits
+    found = model(TOKENS, **{cache_argument(model): cache}).logits
     torch.testing.assert_close(found, model(TOKENS).logits, rtol=0, atol=1e-5)
 
 
