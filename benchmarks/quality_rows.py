@@ -47,6 +47,9 @@ _VARIANTS: Rows = {
     "64 gradient sequences": {"score": {"sequences": 64}},
     "curves as they are": {"allocate": {"method": "curves", "convex": False}},
     "one channel a step": {"score": {"step": 1}},
+    "scored on all tokens": {"score": {"every": 1}},
+    "scores damped by 0.01": {"score": {"damping": 0.01}},
+    "spared consumers fitted to all tokens": {"compensate": {"producers": {"spared_every": 1}}},
 }
 ABLATION: Rows = {"best": METHODS["best"]} | {
     f"best, {name}": METHODS["best"] | changes for name, changes in _VARIANTS.items()
