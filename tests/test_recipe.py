@@ -73,6 +73,16 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
             "unknown key `score.penality`",
             "`penalty`",
         ),
+        (
+            {"allocate": {"method": "uniform", "cost": "macs"}},
+            "unknown key `allocate.cost`",
+            "setting of `allocate` with `method: curves or search`",
+        ),
+        (
+            {"score": {"every": 2}},
+            "`score` does not say its `method`",
+            "for example `--set score.method=numerical`; there are also: wanda, ",
+        ),
         ({"keep": 0}, "`keep`: input should be greater than 0 (got `0`)", "schema"),
         ({"keep": 1.5}, "`keep`: input should be less than or equal to 1", "schema"),
         ({"keep": -0.1}, "`keep`", "schema"),

@@ -104,6 +104,12 @@ def _explain(error: ValidationError, name: str) -> RecipeError:
     value = f" (got `{first['input']}`)" if isinstance(first["input"], str | int | float) else ""
     if first["type"] == "extra_forbidden":
         return RecipeError(f"{name}: unknown key `{key}`", hint=_closest(location))
+    if first["type"] == "union_tag_not_found":
+        return RecipeError(
+            f"{name}: `{key}` does not say its `method`",
+            hint=f"for example `--set {key}.method={_methods(key)[0]}`; there are also: "
+            + ", ".join(_methods(key)[1:]),
+        )
     if first["type"] == "union_tag_invalid":
         message = f"unknown method, expected one of {first['ctx']['expected_tags']}"
         value = f" (got `{first['ctx']['tag']}`)"
@@ -115,9 +121,22 @@ def _explain(error: ValidationError, name: str) -> RecipeError:
 
 
 def _closest(location: list[str]) -> str:
-    """Which known key an unknown one resembles, looked up anywhere in the schema."""
+    """Where an unknown key would be known, or which known key it resembles, anywhere in the schema."""
+    last = location[-1]
+    if len(location) > 1 and (methods := _methods(location[0], last)):
+        return f"`{last}` is a setting of `{location[0]}` with `method: {' or '.join(methods)}`"
     known = set(Recipe.model_fields)
     for section in Recipe.model_json_schema()["$defs"].values():
         known |= set(section.get("properties", {}))
-    close = difflib.get_close_matches(location[-1], sorted(known), n=1)
+    close = difflib.get_close_matches(last, sorted(known - {last}), n=1)
     return f"did you mean `{close[0]}`?" if close else "see `numprune-export schema` for all keys"
+
+
+def _methods(section: str, setting: str = "method") -> list[str]:
+    """Methods of a section that have such a setting."""
+    schema, found = Recipe.model_json_schema(), []
+    for one in schema["properties"].get(section, {}).get("oneOf", []):
+        settings = schema["$defs"][one["$ref"].rpartition("/")[2]]["properties"]
+        if setting in settings and "method" in settings:
+            found += settings["method"].get("enum", [settings["method"].get("const")])
+    return found
