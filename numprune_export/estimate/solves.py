@@ -31,8 +31,8 @@ def statistics_bytes(sublayer: Sublayer, *, fisher: bool) -> float:
     return 4.0 * sublayer.width**2 + (8.0 * sublayer.inputs**2 if fisher else 0)
 
 
-def score(sublayer: Sublayer, settings: Score) -> Work:
-    """One site, its statistics read."""
+def score(sublayer: Sublayer, settings: Score, gradients: float) -> Work:
+    """One site, its statistics read; `gradients` are the tokens that gradients were taken on."""
     n, out = sublayer.width, sublayer.inputs
     fisher = reads_output_fisher(settings)
     work = Work(
@@ -52,7 +52,10 @@ def score(sublayer: Sublayer, settings: Score) -> Work:
             }
         )
         if fisher:
-            work += Work({"eigen": float(out) ** 3, "products64": 2.0 * n * out**2})
+            work += Work({"products64": 2.0 * n * out**2})
+            # Fewer outer products than rows have no Cholesky factor, and the metric is taken apart.
+            rooted = gradients >= out
+            work += Work({"cholesky": out**3 / 3} if rooted else {"eigen": float(out) ** 3})
     if isinstance(settings, Numerical):
         times = settings.iterations or 1
         work += Work(

@@ -158,8 +158,7 @@ class Job:
         """None: the score needs none."""
         texts, score = self.learned_on, self.recipe.score
         if reads_output_fisher(score):
-            count = score.sequences or (WINDOWS if start.causal else texts.sequences)
-            few = texts.first(count)
+            few = self._differentiated(score)
             written = sum(8.0 * one.inputs**2 for one in start.sites)
             work = output_fisher(start, few) + Work({"files": written})
             need = memory.fisher(start, few)
@@ -171,8 +170,15 @@ class Job:
             return None
         return Step("", work, need, SHAPES * texts.widths)
 
+    def _differentiated(self, score: FisherObs) -> Texts:
+        """What output Fisher is gathered on."""
+        texts = self.learned_on
+        return texts.first(score.sequences or (WINDOWS if self.shapes.causal else texts.sequences))
+
     def _score(self, start: Shapes) -> Work:
-        return total(solves.score(one, self.recipe.score) for one in start.sites)
+        score = self.recipe.score
+        tokens = self._differentiated(score).tokens if reads_output_fisher(score) else 0.0
+        return total(solves.score(one, score, tokens) for one in start.sites)
 
     def _allocate(self, start: Shapes, keep: float) -> Step:
         settings = self.recipe.allocate

@@ -168,3 +168,17 @@ def test_producers_that_are_refitted_cost_the_repair_and_nothing_else(job):
     assert memory(some)["prune"] < memory(all_of_it)["prune"]
     twice = seconds(of({"every": 3}, 1920))["prune"] - seconds(of(None, 1920))["prune"]
     assert twice == pytest.approx(2 * (seconds(some)["prune"] - seconds(none)["prune"]), rel=0.05)
+
+
+def test_the_metric_of_fewer_gradients_than_outputs_is_taken_apart(job):
+    few, many = (
+        next(
+            one.work.amounts
+            for one in job(method="best", score={"sequences": count}).steps()
+            if one.name == "score"
+        )
+        for count in (1, 32)  # 16 and 512 tokens, 64 outputs
+    )
+    assert few["eigen"] > 0
+    assert many.get("eigen", 0) == 0
+    assert many["cholesky"] > few.get("cholesky", 0)
