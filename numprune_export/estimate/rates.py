@@ -33,6 +33,8 @@ SIDE64 = 768
 EIGEN_SIDE = 320
 OPERATIONS = 8e9
 BYTES = 1 << 24
+STEP = 32
+"""Units that `fisher_obs` removes at once where a recipe says nothing."""
 CALLS = 500
 FEW = 32
 """Rows of a product that takes longer to read its weights than to multiply them."""
@@ -160,7 +162,7 @@ def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
     widest = max(shapes.sites, key=lambda one: one.width)
     n, out = min(SIDE64, widest.width), min(EIGEN_SIDE, widest.inputs)
     rows = torch.randn(n, n, dtype=torch.float64)
-    matrix, weight = rows @ rows.T + n * torch.eye(n).double(), rows[:out]
+    matrix, weight = rows @ rows.T + n * torch.eye(n).double(), rows[: widest.inputs]
     kept, right = torch.arange(n), rows[:, : n // 4]
     metric = matrix[:out, :out].clone()
     return {
@@ -173,8 +175,8 @@ def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
         "eigen": _per_unit(clock, lambda: torch.linalg.eigh(metric), float(out) ** 3, 1),
         "elimination": _per_unit(
             clock,
-            lambda: brain_surgeon.remove(weight, matrix, None, step=16),
-            solves.elimination_operations(n, out),
+            lambda: brain_surgeon.remove(weight, matrix, None, step=STEP),
+            solves.elimination_operations(n, len(weight)),
             1,
         ),
         "memory64": _per_unit(clock, lambda: rows[kept][:, kept], 4 * 8.0 * n * n),
