@@ -27,14 +27,13 @@ from numprune_export.estimate.shapes import Shapes
 from numprune_export.estimate.texts import Texts
 from numprune_export.estimate.work import Kind
 from numprune_export.optional import require
+from numprune_export.score.fisher_obs import FisherObs
 
 SIDE = 2048
 SIDE64 = 768
 EIGEN_SIDE = 320
 OPERATIONS = 8e9
 BYTES = 1 << 24
-STEP = 32
-"""Units that `fisher_obs` removes at once where a recipe says nothing."""
 CALLS = 500
 FEW = 32
 """Rows of a product that takes longer to read its weights than to multiply them."""
@@ -175,7 +174,7 @@ def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
         "eigen": _per_unit(clock, lambda: torch.linalg.eigh(metric), float(out) ** 3, 1),
         "elimination": _per_unit(
             clock,
-            lambda: brain_surgeon.remove(weight, matrix, None, step=STEP),
+            lambda: brain_surgeon.remove(weight, matrix, None, step=FisherObs().step),
             solves.elimination_operations(n, len(weight)),
             1,
         ),
