@@ -9,26 +9,27 @@ from encoder_contenders import CLOSED, OTHERS, Contender, own_repair, own_search
 from encoder_curves import SCORES
 from encoder_draws import Draw, drawn
 
-from numprune_export import prune
-from numprune_export.allocate import Allocation, allocate
-from numprune_export.bidirectional import BidirectionalEncoder
-from numprune_export.checkpoint.source import resolve
-from numprune_export.compensate.none import Nothing
-from numprune_export.fisher import budget, macs
-from numprune_export.fisher.budget import Search
-from numprune_export.fisher.rearrange import rearranged
-from numprune_export.fisher.tuning import assistant_budget, tune
-from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.data.labelled.encoded import Encoded
+from numprune_export.data.labelled.settings import LabelledData
+from numprune_export.data.labelled.tokenize import Reading
+from numprune_export.data.tasks import task_of
+from numprune_export.data.tasks.evaluation import Evaluation
+from numprune_export.data.tasks.task import Task, headline
+from numprune_export.measure.reference.encoder import TorchEncoderRunner
+from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.models import Dense
-from numprune_export.plan import Plan
+from numprune_export.pruning import apply
+from numprune_export.pruning.allocate import budget
+from numprune_export.pruning.allocate import cost as macs
+from numprune_export.pruning.allocate.budget import Search
+from numprune_export.pruning.allocate.rearrange import rearranged
+from numprune_export.pruning.allocate.threshold import Allocation, allocate
+from numprune_export.pruning.compensate.distill_layers import assistant_budget, tune
+from numprune_export.pruning.compensate.none import Nothing
+from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe
-from numprune_export.tasks import task_of
-from numprune_export.tasks.encoded import Encoded
-from numprune_export.tasks.evaluation import Evaluation
-from numprune_export.tasks.labelled import LabelledData
-from numprune_export.tasks.task import Task, headline
-from numprune_export.tasks.tokenize import Reading
-from numprune_export.validate.encoder_reference import TorchEncoderRunner
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Bench:
     def cut(self, plan: Plan, draw: Draw) -> Any:
         """The dense model really smaller, not repaired."""
         lookup = draw.statistics
-        return prune.one_shot(
+        return apply.one_shot(
             self.dense.model, self.family, plan, Nothing(), lambda site: lookup[site.name]
         )
 
@@ -91,10 +92,10 @@ class Bench:
             return self.tuned(self.cut(plan, draw), draw, contender, keep)
         dense, family, closed = self.dense.model, self.family, CLOSED[repair]
         if closed.order == "one_shot":
-            return prune.one_shot(
+            return apply.one_shot(
                 dense, family, plan, closed, lambda one: draw.statistics[one.name]
             )
-        return prune.sequential(
+        return apply.sequential(
             dense, family, plan, closed, draw.windows, draw.batch, lambda _: None
         )
 

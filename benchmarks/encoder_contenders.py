@@ -6,13 +6,13 @@ from typing import Any
 
 from encoder_curves import SCORES
 
-from numprune_export.compensate.closed_form import ClosedForm
-from numprune_export.fisher.budget import Search
-from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.pruning.allocate.budget import Search
+from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.score.magnitude import Magnitude
+from numprune_export.pruning.score.numerical import Numerical
+from numprune_export.pruning.score.stat import Stat
 from numprune_export.recipe import Recipe
-from numprune_export.score.magnitude import Magnitude
-from numprune_export.score.numerical import Numerical
-from numprune_export.score.stat import Stat
 
 OTHERS: dict[str, Any] = {"stat": Stat(), "numerical": Numerical(), "magnitude": Magnitude()}
 CLOSED: dict[str, ClosedForm] = {

@@ -7,20 +7,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from numprune_export import calibrate, curves, prune
-from numprune_export.bidirectional import BidirectionalEncoder
-from numprune_export.calibrate import Statistics
-from numprune_export.compensate.closed_form import ClosedForm
-from numprune_export.curves import Curves
-from numprune_export.pipeline.attention_weight import tuned
-from numprune_export.pipeline.encoders import EncoderSubject
+from numprune_export.calibration import statistics as calibration_statistics
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.progress import Observer
+from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.numerics.removal_order import Removal
+from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.pricing import price_of
-from numprune_export.plan import Plan
-from numprune_export.progress import Observer
+from numprune_export.pipeline.stages.pricing import price_of
+from numprune_export.pruning import apply
+from numprune_export.pruning.allocate import error_curves
+from numprune_export.pruning.allocate.attention_weight import tuned
+from numprune_export.pruning.allocate.error_curves import Curves
+from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.plan import Plan
+from numprune_export.pruning.score.fisher_obs import FisherObs
 from numprune_export.recipe import Recipe
-from numprune_export.removal import Removal
-from numprune_export.score.fisher_obs import FisherObs
 
 SCORES: Mapping[str, tuple[FisherObs, int | None]] = {
     "fisher_obs": (FisherObs(), None),
@@ -72,7 +74,7 @@ class CurvePlans:
         small = self._cut(self.dense.model, plan, self.statistics)
         subject, statistics = self._subject(score), dict[str, Statistics]()
         batch = subject.calibration_batch
-        for one in calibrate.collect(
+        for one in calibration_statistics.collect(
             small, self.family, subject.calibration, batch, lambda _: None
         ):
             statistics |= one
@@ -95,7 +97,7 @@ class CurvePlans:
         )
 
         def planned(weight: float) -> Plan:
-            return curves.allocate(
+            return error_curves.allocate(
                 self.family.sites(model), removals, min(1.0, keep * whole / rest), self.settings,
                 attention=weight, price=price,
             )  # fmt: skip
@@ -120,7 +122,7 @@ class CurvePlans:
         return found
 
     def _cut(self, model: Any, plan: Plan, statistics: Mapping[str, Statistics]) -> Any:
-        return prune.one_shot(model, self.family, plan, QUICK, lambda site: statistics[site.name])
+        return apply.one_shot(model, self.family, plan, QUICK, lambda site: statistics[site.name])
 
     def _subject(self, score: str, examples: int | None = None) -> EncoderSubject:
         calibration = self.recipe.calibration

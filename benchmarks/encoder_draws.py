@@ -7,13 +7,13 @@ from pathlib import Path
 from encoder_contenders import own_search
 from encoder_curves import CurvePlans
 
-from numprune_export import calibrate
-from numprune_export.bidirectional import BidirectionalEncoder
-from numprune_export.calibrate import Statistics
-from numprune_export.corpus import Windows
-from numprune_export.curves import Curves
-from numprune_export.pipeline.encoders import EncoderSubject
+from numprune_export.calibration import statistics as calibration_statistics
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.data.corpus import Windows
+from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
+from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.recipe import Recipe
 
 
@@ -49,7 +49,7 @@ def drawn(
     gradients = subject.gradients(dense.model, Silent())
     found: dict[str, Statistics] = {}
     windows, batch = subject.calibration, subject.calibration_batch
-    for one in calibrate.collect(dense.model, family, windows, batch, lambda _: None):
+    for one in calibration_statistics.collect(dense.model, family, windows, batch, lambda _: None):
         found |= {name: replace(sums, unit_gradients=gradients[name]) for name, sums in one.items()}
     settings = own_search(chosen)
     priced = Curves(cost=settings.cost, length=settings.length)

@@ -9,9 +9,9 @@ from encoder_bench import Bench
 from encoder_contenders import Contender
 from encoder_quality_page import Point
 
-from numprune_export.fisher import macs
-from numprune_export.plan import Plan
-from numprune_export.tasks.evaluation import Evaluation, Measure
+from numprune_export.data.tasks.evaluation import Evaluation, Measure
+from numprune_export.pruning.allocate import cost as macs
+from numprune_export.pruning.plan import Plan
 
 
 def mean_of(evaluations: list[Evaluation], metric: str) -> Evaluation:

@@ -23,10 +23,11 @@ from encoder_curves import ALLOCATIONS
 from encoder_points import points
 from encoder_quality_page import Page
 
-from numprune_export import heap, recipe
-from numprune_export.products import products
+from numprune_export import recipe
+from numprune_export.core import allocator
+from numprune_export.numerics.matmul_precision import products
+from numprune_export.pruning.score.fisher import Fisher
 from numprune_export.recipe import Recipe
-from numprune_export.score.fisher import Fisher
 
 
 def numbers(text: str) -> list[float]:
@@ -104,7 +105,7 @@ def main(
             for point in points(bench, dense, one, keep, count, missing):
                 page.add(point)
                 typer.echo(point.line(measure.value))
-            heap.release()
+            allocator.release()
 
 
 if __name__ == "__main__":

@@ -21,22 +21,22 @@ import typer
 from quality import Bench, prepare
 from scipy.stats import spearmanr
 
-from numprune_export import prune, rewrite
-from numprune_export.checkpoint.source import resolve
-from numprune_export.family import RotaryDecoder
-from numprune_export.pipeline.calibrated import Calibrated
+from numprune_export.core.progress import Silent
+from numprune_export.core.run_folder import open_folder
+from numprune_export.measure.quality.divergence import DenseAnswers
+from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.family import RotaryDecoder
+from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.decoders import DecoderSubject
+from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.planning import interim
-from numprune_export.pipeline.pruning import compensated, planned
-from numprune_export.plan import Plan, Site
-from numprune_export.products import products
-from numprune_export.progress import Silent
+from numprune_export.pipeline.stages.allocate import interim
+from numprune_export.pipeline.stages.calibrated import Calibrated
+from numprune_export.pipeline.stages.compensate import compensated, planned
+from numprune_export.pruning import apply, rewrite
+from numprune_export.pruning.plan import Plan, Site
 from numprune_export.recipe import Recipe
 from numprune_export.report.table import table
-from numprune_export.run_folder import open_folder
-from numprune_export.validate.model_divergence import DenseAnswers
 
 EVERY = 4
 """Of the held-out tokens one in so many is answered."""
@@ -72,7 +72,7 @@ class Whole:
             for site in self.plan.sites
         }
         plan, repair = Plan(self.plan.sites, chosen), interim(self.recipe.compensate)
-        return prune.one_shot(self.dense.model, self.dense.family, plan, repair, self.moments.read)
+        return apply.one_shot(self.dense.model, self.dense.family, plan, repair, self.moments.read)
 
     def divergence(self, small: torch.nn.Module) -> Nats:
         return {name: one.divergence(small).value for name, one in self.answers.items()}

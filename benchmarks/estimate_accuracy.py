@@ -24,19 +24,20 @@ import psutil
 import torch
 import typer
 
-from numprune_export import heap, recipe
-from numprune_export.bidirectional import BidirectionalEncoder
-from numprune_export.checkpoint.source import resolve
-from numprune_export.estimate import estimate
-from numprune_export.estimate.clock import PROCESSOR, WALL
-from numprune_export.estimate.estimated import Estimate
+from numprune_export import recipe
+from numprune_export.core import allocator
+from numprune_export.core.run_folder import open_folder
+from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.decoders import DecoderSubject
-from numprune_export.pipeline.encoders import EncoderSubject
+from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
+from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.pruning import pruned_checkpoint
+from numprune_export.pipeline.stages.compensate import pruned_checkpoint
 from numprune_export.recipe import Recipe
-from numprune_export.run_folder import open_folder
+from numprune_export.workflows.estimate import estimate
+from numprune_export.workflows.estimate.clock import PROCESSOR, WALL
+from numprune_export.workflows.estimate.forecast import Estimate
 
 OUT = Path(__file__).parent / "results" / "estimate_accuracy"
 MiB = 2**20
@@ -95,7 +96,7 @@ def prune(chosen: Recipe, search: list[Path]) -> dict[str, dict[str, float]]:
         source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
         dense = Dense(source, chosen.model.dtype, single_query_heads=chosen.query_heads == "single")
         dense.model  # noqa: B018  (read now: a stage of its own)
-        heap.release()
+        allocator.release()
         taken.end("read", 0.0, resumed=False)
         subject: Any = (
             EncoderSubject(chosen, dense.family, dense, search)
@@ -168,7 +169,7 @@ def main(
         "wall": replace(WALL, started=lambda: starts["wall"]),
     }
     found = {key: estimate(named.recipe, search=search, clock=one) for key, one in clocks.items()}
-    heap.release()
+    allocator.release()
     label = " ".join([name, *(f"--set {one}" for one in change or ())])
     path = out.with_suffix(".json")
     rows = json.loads(path.read_text()) if path.exists() else []

@@ -34,22 +34,22 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 
-from numprune_export.artifact import Artifact, DecoderRunner
-from numprune_export.benchmark.cost import cost, ideal_speedups
-from numprune_export.benchmark.latency import Workload, measure_decoders
-from numprune_export.benchmark.pairs import Pair
-from numprune_export.benchmark.reopened import ReopenedDecoder, reopener
+from numprune_export.core.metric import metrics_from_json, metrics_to_json
+from numprune_export.export.artifact import Artifact, DecoderRunner
 from numprune_export.gate import evidence
 from numprune_export.gate.busy import taken_away
 from numprune_export.gate.judge import judge
 from numprune_export.gate.limits import Gate
 from numprune_export.gate.verdict import Verdict
-from numprune_export.metric import metrics_from_json, metrics_to_json
-from numprune_export.report.environment import describe
+from numprune_export.measure.cost.decoder import cost, ideal_speedups
+from numprune_export.measure.environment import describe
+from numprune_export.measure.latency.decoder import Workload, measure_decoders
+from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.latency.sessions import ReopenedDecoder, reopener
 from numprune_export.report.schema import Report, measurements
 from numprune_export.report.store import to_json
 from numprune_export.report.table import table
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 SHAPE = {"hidden": 512, "layers": 2, "heads": 8, "vocabulary": 512}
 CHANNELS = {"same": 1376, "wider": 1480}
@@ -94,7 +94,7 @@ def prepared(folder: Path) -> Path:
         import torch
         from random_decoder import Shape, random_decoder  # loads PyTorch
 
-        from numprune_export.families import DECODERS
+        from numprune_export.models.families import DECODERS
 
         costs = {}
         for side, channels in CHANNELS.items():

@@ -59,7 +59,7 @@ def gpu_state() -> dict[str, Any] | None:
     """What the driver says of the GPU now; None where there is none."""
     from dataclasses import asdict
 
-    from numprune_export.benchmark import gpu
+    from numprune_export.measure.gpu import read as gpu
 
     state = gpu.read()
     return None if state is None else asdict(state)
@@ -69,7 +69,7 @@ def known_targets() -> dict[str, Any]:
     """What every target can do here."""
     from dataclasses import asdict
 
-    from numprune_export import targets
+    from numprune_export.export import targets
 
     exporters = {name: targets.find(name) for name in targets.names()}
     return {

@@ -14,13 +14,13 @@ import torch
 from random_decoder import SHAPES, random_decoder
 from transformers import PreTrainedModel
 
-from numprune_export.artifact import AccountsMemory, DecoderRunner
-from numprune_export.benchmark import gpu
-from numprune_export.errors import DeviceError
-from numprune_export.families import DECODERS
-from numprune_export.metric import Metric, Metrics
-from numprune_export.validate.compiled import CompiledTorchRunner
-from numprune_export.validate.reference import TorchRunner
+from numprune_export.core.errors import DeviceError
+from numprune_export.core.metric import Metric, Metrics
+from numprune_export.export.artifact import AccountsMemory, DecoderRunner
+from numprune_export.measure.gpu import read as gpu
+from numprune_export.measure.reference.compiled import CompiledTorchRunner
+from numprune_export.measure.reference.decoder import TorchRunner
+from numprune_export.models.families import DECODERS
 
 DECODE_STEPS = 16
 PYTORCH = ("torch", "torch-compiled")
@@ -97,7 +97,7 @@ def make(options: argparse.Namespace, keep: float, device: str) -> PreTrainedMod
 def open_target(options: argparse.Namespace, keep: float, stack: ExitStack) -> DecoderRunner:
     """Export from the CPU, and open; the files live as long as the runner, the model does not."""
     # Here and not above: PyTorch's own rows need no pydantic, which not every GPU host has.
-    from numprune_export import targets
+    from numprune_export.export import targets
 
     exporter = targets.find(options.row)
     settings = targets.settings_for(exporter, target_settings(options))

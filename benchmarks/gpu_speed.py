@@ -24,15 +24,15 @@ import torch
 from gpu_rows import DECODE_STEPS, make, open_row, require_memory, under
 from random_decoder import SHAPES
 
-from numprune_export.artifact import Decoder, DecoderRunner
-from numprune_export.benchmark import gpu
-from numprune_export.benchmark.cost import cost, ideal_speedups
-from numprune_export.benchmark.gpu_state import conditions, metrics, warnings
-from numprune_export.benchmark.latency import Workload, measure_decoders
-from numprune_export.benchmark.pairs import Pair
-from numprune_export.errors import NumpruneError
-from numprune_export.families import DECODERS
-from numprune_export.metric import Metrics, metrics_to_json
+from numprune_export.core.errors import NumpruneError
+from numprune_export.core.metric import Metrics, metrics_to_json
+from numprune_export.export.artifact import Decoder, DecoderRunner
+from numprune_export.measure.cost.decoder import cost, ideal_speedups
+from numprune_export.measure.gpu import read as gpu
+from numprune_export.measure.gpu.state import conditions, metrics, warnings
+from numprune_export.measure.latency.decoder import Workload, measure_decoders
+from numprune_export.measure.latency.pairs import Pair
+from numprune_export.models.families import DECODERS
 
 
 @dataclass(frozen=True)

@@ -17,25 +17,23 @@ from typing import Annotated
 import torch
 import typer
 
-from numprune_export import prune, recipe, targets
-from numprune_export.benchmark.encoder_latency import (
-    Bucket,
-    EncoderWorkload,
-    measure_encoders,
-)
-from numprune_export.benchmark.pairs import Pair
-from numprune_export.bidirectional import BidirectionalEncoder
-from numprune_export.calibrate import Statistics
-from numprune_export.checkpoint.source import resolve
-from numprune_export.compensate.none import Nothing
-from numprune_export.encoder import Encoder, EncoderRunner, EncoderTarget
-from numprune_export.fisher.latency_budget import LatencyBudget
-from numprune_export.pipeline import latency_budget, latency_cache
+from numprune_export import recipe
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.progress import Silent
+from numprune_export.core.run_folder import open_folder
+from numprune_export.export import targets
+from numprune_export.export.encoder import Encoder, EncoderRunner, EncoderTarget
+from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload, measure_encoders
+from numprune_export.measure.latency.pairs import Pair
+from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
-from numprune_export.progress import Silent
+from numprune_export.pipeline.stages import latency_cache, time_sublayers
+from numprune_export.pruning import apply
+from numprune_export.pruning.allocate.latency.latency_budget import LatencyBudget
+from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.recipe import Recipe
-from numprune_export.run_folder import open_folder
 
 HEADER = """\
 | model | batch, length | load average | dense ms | budget ms | predicted ms | measured ms | predicted of \
@@ -59,7 +57,7 @@ def of_run(name: str, bucket: Bucket, keep: float, seed: int, samples: int) -> s
         os.environ[latency_cache.VARIABLE] = str(Path(folder) / "cache")
         with open_folder(Path(folder) / "run") as run:
             context = Context(chosen, run, Silent())
-            table = latency_budget.read(latency_budget.timed(context, settings, dense, encoder))
+            table = time_sublayers.read(time_sublayers.timed(context, settings, dense, encoder))
         sites = family.sites(dense.model)
         generator = torch.Generator().manual_seed(seed)
         scores = {
@@ -68,8 +66,8 @@ def of_run(name: str, bucket: Bucket, keep: float, seed: int, samples: int) -> s
             .pow(4)
             for site in sites
         }
-        plan = latency_budget.search(settings, sites, scores, table, keep)
-        small = prune.one_shot(dense.model, family, plan.plan, Nothing(), Statistics.of_nothing)
+        plan = time_sublayers.search(settings, sites, scores, table, keep)
+        small = apply.one_shot(dense.model, family, plan.plan, Nothing(), Statistics.of_nothing)
         found = timed_pair(
             chosen, encoder, family.encoder(small), bucket, samples, seed, Path(folder)
         )

@@ -23,13 +23,14 @@ import torch
 import typer
 from random_decoder import Shape, random_decoder
 
-from numprune_export import corpus, recipe
-from numprune_export.benchmark.resident import current_bytes, peak_bytes
-from numprune_export.checkpoint.load import load_source
-from numprune_export.checkpoint.source import resolve
-from numprune_export.corpus import Windows
-from numprune_export.families import DECODERS
-from numprune_export.fisher.output_fisher import next_token_fisher
+from numprune_export import recipe
+from numprune_export.calibration.gradients.output_fisher import next_token_fisher
+from numprune_export.data import corpus
+from numprune_export.data.corpus import Windows
+from numprune_export.measure.memory.resident import current_bytes, peak_bytes
+from numprune_export.models.checkpoint.load import load_source
+from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.families import DECODERS
 
 app = typer.Typer(add_completion=False)
 

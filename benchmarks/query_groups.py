@@ -22,11 +22,11 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from numprune_export.artifact import Decoder, DecoderLayer, Projection
-from numprune_export.benchmark.statistics import ratio_of_medians
-from numprune_exporters import onnx_opening
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
-from numprune_exporters.onnx_session import open_session
+from numprune_export.export.artifact import Decoder, DecoderLayer, Projection
+from numprune_export.measure.latency.statistics import ratio_of_medians
+from numprune_exporters.onnx import open as onnx_open
+from numprune_exporters.onnx.session import open_session
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 Groups = tuple[int, ...]
 Times = NDArray[np.float64]
@@ -114,7 +114,7 @@ def phases(decoder: Decoder, folder: Path) -> dict[str, Phase]:
     """What is timed, on one session: a prompt of 128, one more token after 128 and after 1024."""
     folder.mkdir()
     session = open_session(OnnxExporter().export(decoder, folder, OnnxSettings()), threads=1)
-    steps = onnx_opening.steps(session, capacity=POSITIONS)
+    steps = onnx_open.steps(session, capacity=POSITIONS)
     random = np.random.default_rng(0)
     prompt = random.integers(0, VOCABULARY, (1, 1024))
     steps.prefill(prompt, np.array([1024]), np.array([[1023]]))  # fills the cache once

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from numprune_export.errors import NumpruneError
-from numprune_export.version import __version__
+from numprune_export.core.errors import NumpruneError
+from numprune_export.core.version import __version__
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ __all__ = ["NumpruneError", "__version__", "load"]
 def load(
     path: str | Path, *, dtype: torch.dtype | None = None, verify_hashes: bool = False
 ) -> PreTrainedModel:
-    """Load a pruned checkpoint; see `numprune_export.checkpoint.load.load`."""
-    from numprune_export.checkpoint.load import load as load_checkpoint
+    """Load a pruned checkpoint; see `numprune_export.models.checkpoint.load.load`."""
+    from numprune_export.models.checkpoint.load import load as load_checkpoint
 
     return load_checkpoint(path, dtype=dtype, verify_hashes=verify_hashes)

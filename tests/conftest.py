@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 import torch
 
-from numprune_export.benchmark import gpu
+from numprune_export.measure.gpu import read as gpu
 
 
 @cache

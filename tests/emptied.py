@@ -2,10 +2,10 @@
 
 from tiny_encoder import tiny_encoder
 
-from numprune_export import prune
-from numprune_export.compensate.none import Nothing
-from numprune_export.families import FAMILIES
-from numprune_export.plan import Plan
+from numprune_export.models.families import FAMILIES
+from numprune_export.pruning import apply
+from numprune_export.pruning.compensate.none import Nothing
+from numprune_export.pruning.plan import Plan
 
 EMPTIED = (
     "layers.0.attention",
@@ -25,4 +25,4 @@ def plan_without(family, model, emptied=EMPTIED):
 def emptied_encoder(model_type="bert", task="sequence", emptied=EMPTIED, **overrides):
     model, family = tiny_encoder(model_type, task, **overrides), FAMILIES[model_type]
     plan = plan_without(family, model, emptied)
-    return prune.one_shot(model, family, plan, Nothing(), lambda _: None)
+    return apply.one_shot(model, family, plan, Nothing(), lambda _: None)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from tiny_encoder import FAMILIES, VOCABULARY
 
-from numprune_export.artifact import Projection
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_export.export.artifact import Projection
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 GRAPHS = ("fused", "standard")
 WIDTH = 9

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from numprune_export.benchmark.gpu_state import GpuState
+from numprune_export.measure.gpu.state import GpuState
 
 COOL = GpuState(
     name="NVIDIA H100 80GB HBM3",

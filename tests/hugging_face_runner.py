@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tiny_encoder import FAMILIES
 
-from numprune_export.tasks.task import logits_of
+from numprune_export.data.tasks.task import logits_of
 
 
 class HuggingFaceRunner:

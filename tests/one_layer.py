@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from numprune_export.families import FAMILIES
+from numprune_export.models.families import FAMILIES
 
 GRAPHS = ("fused", "decomposed")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from numprune_export import recipe as recipes
-from numprune_export.progress import Observer, Silent
+from numprune_export.core.progress import Observer, Silent
 from numprune_export.recipe import builtin_dir
 from numprune_export.report.schema import Report
 

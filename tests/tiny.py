@@ -3,10 +3,10 @@
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from numprune_export import prune
-from numprune_export.compensate.none import Nothing
-from numprune_export.families import DECODERS
-from numprune_export.plan import Plan
+from numprune_export.models.families import DECODERS
+from numprune_export.pruning import apply
+from numprune_export.pruning.compensate.none import Nothing
+from numprune_export.pruning.plan import Plan
 
 MODEL_TYPES = sorted(DECODERS)
 
@@ -97,4 +97,4 @@ def single_query_heads(
             for one in sites
         },
     )
-    return prune.one_shot(model, family, plan, Nothing(), lambda _: None)
+    return apply.one_shot(model, family, plan, Nothing(), lambda _: None)

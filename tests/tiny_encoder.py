@@ -3,7 +3,7 @@
 import torch
 import transformers
 
-from numprune_export.families import bert, distilbert, roberta
+from numprune_export.models.families import bert, distilbert, roberta
 
 FAMILIES = {one.FAMILY.model_type: one.FAMILY for one in (bert, distilbert, roberta)}
 TASKS = ("sequence", "token", "span")

@@ -20,8 +20,8 @@ from numprune_export.cli import (
     validate,
     verify,
 )
-from numprune_export.errors import NumpruneError
-from numprune_export.version import __version__
+from numprune_export.core.errors import NumpruneError
+from numprune_export.core.version import __version__
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 an exported model disagrees with PyTorch, or a file with its manifest; 2 a"

@@ -10,7 +10,7 @@ import typer
 from numprune_export.cli.options import NewReport, Quiet, Samples, Search, Threads
 
 if TYPE_CHECKING:
-    from numprune_export.remeasure.again import Protocol
+    from numprune_export.workflows.remeasure.rerun import Protocol
 
 
 def bench(
@@ -36,9 +36,9 @@ def bench(
     A run's new report lies beside the old one, and `check` takes it. Models and artifacts are timed
     by the default protocol, each by itself; `compare` times several in interleaved rounds.
     """
-    from numprune_export.errors import RecipeError
-    from numprune_export.remeasure.again import Protocol
-    from numprune_export.run_folder import MARKER
+    from numprune_export.core.errors import RecipeError
+    from numprune_export.core.run_folder import MARKER
+    from numprune_export.workflows.remeasure.rerun import Protocol
 
     if out is not None and len(what) > 1:
         raise RecipeError(
@@ -56,15 +56,15 @@ def _run(
     run: Path, protocol: Protocol, out: Path | None, search: list[Path], *, quiet: bool
 ) -> None:
     from numprune_export.cli.closing import told_where
-    from numprune_export.cli.console import observer
-    from numprune_export.remeasure import again, renewed
-    from numprune_export.remeasure.finished_run import opened
+    from numprune_export.cli.progress.console import observer
     from numprune_export.report import sections
+    from numprune_export.workflows.remeasure import new_report, rerun
+    from numprune_export.workflows.remeasure.finished_run import opened
 
     with observer(quiet=quiet) as watching, opened(run) as found:
-        report = again.benchmark(found, protocol, search, watching)
-        place = renewed.place_of(run, out, report)
-        renewed.write(place, report)
+        report = rerun.benchmark(found, protocol, search, watching)
+        place = new_report.place_of(run, out, report)
+        new_report.write(place, report)
     for text in (
         sections.speedup(report.metrics),
         sections.latency(report.metrics),
@@ -78,11 +78,11 @@ def _run(
 
 
 def _other(what: str, protocol: Protocol, out: Path | None, *, quiet: bool) -> None:
-    from numprune_export.cli.console import observer
-    from numprune_export.remeasure import compared, comparison, renewed
+    from numprune_export.cli.progress.console import observer
+    from numprune_export.workflows.remeasure import compare, compare_output, new_report
 
     with observer(quiet=quiet) as watching:
-        found = comparison.compare([what], protocol, text=None, observer=watching, memory=True)
+        found = compare.compare([what], protocol, text=None, observer=watching, memory=True)
     if out is not None:
-        renewed.write_text(out, compared.to_json(found))
-    typer.echo(compared.render(found))
+        new_report.write_text(out, compare_output.to_json(found))
+    typer.echo(compare_output.render(found))

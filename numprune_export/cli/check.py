@@ -58,7 +58,7 @@ def check(
     ] = False,
 ) -> None:
     """Judge a run by the recipe's limits and by a baseline. Exit 9: it fails; 10: not comparable."""
-    from numprune_export.errors import IncomparableError, RegressionError
+    from numprune_export.core.errors import IncomparableError, RegressionError
     from numprune_export.gate import evidence
     from numprune_export.gate.judge import judge
     from numprune_export.gate.mode import Mode
@@ -88,7 +88,7 @@ def baseline(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("baseline.json"),
 ) -> None:
     """Write what later runs are checked against: the run's metrics, shapes and conditions."""
-    from numprune_export.errors import OutputError
+    from numprune_export.core.errors import OutputError
     from numprune_export.gate import evidence
 
     found, seal = evidence.read(run)
@@ -122,7 +122,7 @@ def _edited(which: str, seal: Seal | None) -> Iterator[str]:
 
 
 def _write(verdict: Verdict, format_: Format, out: Path | None, *, verbose: bool) -> None:
-    from numprune_export.gate import as_json, github, junit, text
+    from numprune_export.gate.output import as_json, github, junit, text
 
     renderers = {
         Format.text: lambda: text.render(verdict, everything=verbose),
@@ -141,7 +141,7 @@ def _write(verdict: Verdict, format_: Format, out: Path | None, *, verbose: bool
 
 
 def _put(path: Path, said: str, *, add: bool) -> None:
-    from numprune_export.errors import OutputError
+    from numprune_export.core.errors import OutputError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,10 +42,10 @@ def compare(
 
     Of a run its pruned artifact is taken; its dense one is `RUN/artifacts/TARGET/dense`.
     """
-    from numprune_export.cli.console import observer
-    from numprune_export.errors import RecipeError
-    from numprune_export.remeasure import compared, comparison, renewed
-    from numprune_export.remeasure.again import Protocol
+    from numprune_export.cli.progress.console import observer
+    from numprune_export.core.errors import RecipeError
+    from numprune_export.workflows.remeasure import compare, compare_output, new_report
+    from numprune_export.workflows.remeasure.rerun import Protocol
 
     if len(what) < 2:
         raise RecipeError(
@@ -54,9 +54,9 @@ def compare(
         )
     protocol = Protocol(samples, threads, tuple(target or ()))
     with observer(quiet=quiet) as watching:
-        found = comparison.compare(
-            what, protocol, text=text, search=search or (), observer=watching
-        )
+        found = compare.compare(what, protocol, text=text, search=search or (), observer=watching)
     if out is not None:
-        renewed.write_text(out, compared.to_json(found))
-    typer.echo(compared.to_json(found) if as_json else compared.render(found), nl=not as_json)
+        new_report.write_text(out, compare_output.to_json(found))
+    typer.echo(
+        compare_output.to_json(found) if as_json else compare_output.render(found), nl=not as_json
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from numprune_export.artifact import Availability
+    from numprune_export.export.artifact import Availability
 
 
 def inspect(
@@ -33,7 +33,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a model's prunable sites, their widths and parameters, and what can go."""
-    from numprune_export import inspection
+    from numprune_export.workflows.estimate import inspection
 
     if plan:
         _estimate(model, set_ or (), revision, as_json=as_json)
@@ -48,8 +48,8 @@ def inspect(
 
 def _estimate(name: str, changes: Sequence[str], revision: str | None, *, as_json: bool) -> None:
     from numprune_export import recipe
-    from numprune_export.errors import RecipeError
-    from numprune_export.estimate import estimate, table
+    from numprune_export.core.errors import RecipeError
+    from numprune_export.workflows.estimate import estimate, table
 
     if revision is not None:
         raise typer.BadParameter(
@@ -68,7 +68,7 @@ def _estimate(name: str, changes: Sequence[str], revision: str | None, *, as_jso
 def recipes() -> None:
     """List the shipped recipes."""
     from numprune_export import recipe
-    from numprune_export.tasks import glue
+    from numprune_export.data.tasks import glue
 
     for name in recipe.builtin_names():
         first = (recipe.builtin_dir() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
@@ -79,7 +79,7 @@ def recipes() -> None:
 
 def targets() -> None:
     """List the export targets and what they can do here."""
-    from numprune_export import targets as known
+    from numprune_export.export import targets as known
 
     for name in known.names():
         exporter = known.find(name)

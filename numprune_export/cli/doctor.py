@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from numprune_export.cli import describe
-from numprune_export.distribution import installed_version
+from numprune_export.core.plugins import installed_version
 
 if TYPE_CHECKING:
-    from numprune_export.benchmark.gpu_state import GpuState
+    from numprune_export.measure.gpu.state import GpuState
 
 NVIDIA_INDEX = "--extra-index-url https://pypi.nvidia.com"
 """TensorRT's libraries are not on PyPI: what lies there fetches them from NVIDIA's own index."""
@@ -84,7 +84,7 @@ def doctor() -> None:
     """Say what this machine can run, and what to install for the rest."""
     import torch
 
-    from numprune_export.benchmark import gpu
+    from numprune_export.measure.gpu import read as gpu
 
     state = gpu.read()
     _section("machine:", _machine())

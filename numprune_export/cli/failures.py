@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from numprune_export.cli.events import Events, Failed
-from numprune_export.cli.interrupts import INTERRUPTED, command_line
-from numprune_export.errors import NumpruneError
+from numprune_export.cli.progress.events import Events, Failed
+from numprune_export.cli.progress.interrupts import INTERRUPTED, command_line
+from numprune_export.core.errors import NumpruneError
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def package(
     ] = None,
 ) -> None:
     """Write what an inference server loads: the exported model, its tokenizer, code and a README."""
-    from numprune_export import packaging, servers
+    from numprune_export.export import packaging, servers
 
     settings = servers.assignments(set_ or ()) | ({"name": name} if name is not None else {})
     packaging.package(run, out, server=server, target=target, variant=variant, settings=settings)

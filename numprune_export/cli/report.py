@@ -16,11 +16,11 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html from report.json: one file that opens without a network."""
-    from numprune_export.errors import OutputError
+    from numprune_export.core.errors import OutputError
+    from numprune_export.core.run_folder import REPORT
     from numprune_export.report.html import page
     from numprune_export.report.pages import html_of, markdown_of
     from numprune_export.report.store import read_sealed
-    from numprune_export.run_folder import REPORT
 
     source = path / REPORT if path.is_dir() else path
     found, seal = read_sealed(source)

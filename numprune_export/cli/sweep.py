@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli.interrupts import held_back, stopping_once, told_how_to_go_on
 from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
+from numprune_export.cli.progress.interrupts import held_back, stopping_once, told_how_to_go_on
 
 
 def sweep(
@@ -57,12 +57,12 @@ def sweep(
     with told_how_to_go_on(), stopping_once():
         # Here and not above, so that Ctrl-C while PyTorch is imported is answered too.
         with held_back():
-            from numprune_export.cli import sweeping
+            from numprune_export.cli.progress import sweep as sweep_progress
 
-        given = sweeping.Given(
+        given = sweep_progress.Given(
             recipe, keep, score, method, query_heads, tuple(target or ()), tuple(set_ or ()), out
         )
-        on = sweeping.Place(ray, jobs)
-        tell = sweeping.with_events if as_json else sweeping.with_console
+        on = sweep_progress.Place(ray, jobs)
+        tell = sweep_progress.with_events if as_json else sweep_progress.with_console
         failed = tell(given, on, quiet=quiet)
     raise typer.Exit(failed)

@@ -18,15 +18,15 @@ def validate(
 ) -> None:
     """Measure quality and parity of a finished run again, from its own files."""
     from numprune_export.cli.closing import told_where
-    from numprune_export.cli.console import observer
-    from numprune_export.remeasure import again, renewed
-    from numprune_export.remeasure.finished_run import opened
+    from numprune_export.cli.progress.console import observer
     from numprune_export.report import sections
+    from numprune_export.workflows.remeasure import new_report, rerun
+    from numprune_export.workflows.remeasure.finished_run import opened
 
     with observer(quiet=quiet) as watching, opened(run) as found:
-        report = again.validate(found, search or (), watching)
-        place = renewed.place_of(run, out, report)
-        renewed.write(place, report)
+        report = rerun.validate(found, search or (), watching)
+        place = new_report.place_of(run, out, report)
+        new_report.write(place, report)
     typer.echo(sections.quality(report.metrics))
     if table := sections.parity(report.metrics):
         typer.echo(f"\n{table}")

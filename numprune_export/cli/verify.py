@@ -16,9 +16,9 @@ def verify(
     Files that are missing, changed or extra are named, and nothing that differs is opened. No code
     from the folder is run. Without its GPU an engine is only hashed, and the output says so.
     """
-    from numprune_export.errors import IntegrityError
+    from numprune_export.core.errors import IntegrityError
     from numprune_export.provenance import verification
-    from numprune_export.report.quantity import size
+    from numprune_export.report.tables.format import size
 
     wrong: list[str] = []
     for one in verification.verify(path):

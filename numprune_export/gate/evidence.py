@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
-from numprune_export.errors import InputError
+from numprune_export.core.errors import InputError
+from numprune_export.core.settings import Strict
 from numprune_export.report.schema import Environment, Measurement, Report
 from numprune_export.report.seal import KEY, Seal, seal_of, sealed
 from numprune_export.report.store import parse, read_content
-from numprune_export.strict import Strict
 
 KIND: Literal["numprune-export baseline"] = "numprune-export baseline"
 FORMAT_VERSION = 1

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from numprune_export.gate import shapes
-from numprune_export.gate.bounds import bounds
+from numprune_export.gate import shape_check
 from numprune_export.gate.busy import LIMIT, taken_away
 from numprune_export.gate.comparable import differences
 from numprune_export.gate.evidence import Evidence
+from numprune_export.gate.limit_check import bounds
 from numprune_export.gate.limits import Gate
+from numprune_export.gate.metric_check import judge_metric
 from numprune_export.gate.mode import STRICT, Mode
-from numprune_export.gate.one_metric import judge_metric
 from numprune_export.gate.rules import matches, rule_of
 from numprune_export.gate.verdict import Finding, Verdict
 
@@ -34,7 +34,7 @@ def judge(report: Evidence, baseline: Evidence | None, gate: Gate, mode: Mode = 
     if against:
         return Verdict((), refused=against, notes=notes)
     metrics = tuple(_metrics(baseline, report, gate, replace(mode, busy=bool(busy))))
-    findings = (*limited, *shapes.compare(baseline, report), *metrics)
+    findings = (*limited, *shape_check.compare(baseline, report), *metrics)
     return Verdict(findings, overruled=counting, notes=(*_noisy(metrics), *notes))
 
 

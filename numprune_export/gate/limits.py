@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat
 
-from numprune_export.strict import Strict
+from numprune_export.core.settings import Strict
 
 Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
 

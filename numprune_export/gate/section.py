@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from numprune_export.errors import RecipeError
+from numprune_export.core.errors import RecipeError
 from numprune_export.gate.limits import Gate
 
 

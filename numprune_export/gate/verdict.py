@@ -9,7 +9,7 @@ from typing import Literal
 
 from numprune_export.gate.comparable import Difference
 from numprune_export.gate.noise import Change
-from numprune_export.report.quantity import measured
+from numprune_export.report.tables.format import measured
 
 Status = Literal[
     "regressed", "broken", "missing", "invalid", "different", "ok", "improved", "told", "skipped", "new"

@@ -14,24 +14,24 @@ from pathlib import Path
 import torch
 
 from numprune_export import recipe as recipes
-from numprune_export.pipeline import reporting
-from numprune_export.pipeline.benchmarking import benchmark
+from numprune_export.core.progress import Observer
+from numprune_export.core.run_folder import RECIPE, open_folder
+from numprune_export.core.shared_folder import SharedFolder
+from numprune_export.measure.environment import describe
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.exporting import Exported, Target, chosen_targets, export
+from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import VARIANTS, Dense, Models
 from numprune_export.pipeline.opening import dense_of, subject_of
-from numprune_export.pipeline.pruning import pruned_checkpoint
-from numprune_export.pipeline.reporting import Finished
-from numprune_export.pipeline.subject import Subject
-from numprune_export.pipeline.validating import validate
-from numprune_export.progress import Observer
+from numprune_export.pipeline.stages import report as report_stage
+from numprune_export.pipeline.stages.benchmark import benchmark
+from numprune_export.pipeline.stages.compensate import pruned_checkpoint
+from numprune_export.pipeline.stages.export import Exported, Target, chosen_targets, export
+from numprune_export.pipeline.stages.report import Finished
+from numprune_export.pipeline.stages.validate import validate
 from numprune_export.provenance.code import running
 from numprune_export.provenance.record import Making
 from numprune_export.recipe import Recipe
-from numprune_export.report.environment import describe
 from numprune_export.report.schema import Report
-from numprune_export.run_folder import RECIPE, open_folder
-from numprune_export.shared_folder import SharedFolder
 
 
 def run(
@@ -69,8 +69,8 @@ def run(
         subject = subject_of(recipe, dense, search)
         run_folder.write(RECIPE, recipes.dump(recipe))
         finished = _stages(context, subject, dense, targets)
-        report = reporting.report_of(finished, recipe, name, run_folder, dense, subject)
-        reporting.write(report, run_folder, dense)
+        report = report_stage.report_of(finished, recipe, name, run_folder, dense, subject)
+        report_stage.write(report, run_folder, dense)
     return report
 
 

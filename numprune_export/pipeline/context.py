@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numprune_export import heap
-from numprune_export.progress import Observer
+from numprune_export.core import allocator
+from numprune_export.core.progress import Observer
+from numprune_export.core.run_folder import RunFolder, Stage, key_of
+from numprune_export.core.shared_folder import SharedFolder
+from numprune_export.core.version import __version__
 from numprune_export.recipe import Recipe
-from numprune_export.run_folder import RunFolder, Stage, key_of
-from numprune_export.shared_folder import SharedFolder
-from numprune_export.version import __version__
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,6 @@ class Context:
             stage = self.folder.stage(name, place, key, make)
         done = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
         self.folder.log(f"{name}: {done}, key {stage.key[:12]}")
-        heap.release()
+        allocator.release()
         self.observer.end(name, stage.seconds, resumed=stage.resumed)
         return stage

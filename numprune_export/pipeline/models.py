@@ -9,19 +9,19 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from numprune_export import rewrite
-from numprune_export.checkpoint.load import (
+from numprune_export.core.errors import InputError
+from numprune_export.core.run_folder import key_of
+from numprune_export.models.checkpoint.load import (
     Loaded,
     load,
     load_source,
     load_tokenizer,
     skeleton,
 )
-from numprune_export.checkpoint.source import Source
-from numprune_export.errors import InputError
-from numprune_export.family import Family, RotaryDecoder
-from numprune_export.plan import Plan
-from numprune_export.run_folder import key_of
+from numprune_export.models.checkpoint.source import Source
+from numprune_export.models.family import Family, RotaryDecoder
+from numprune_export.pruning import rewrite
+from numprune_export.pruning.plan import Plan
 
 Variant = Literal["dense", "pruned"]
 VARIANTS: tuple[Variant, ...] = ("dense", "pruned")

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import torch
 
-from numprune_export.bidirectional import BidirectionalEncoder
-from numprune_export.checkpoint.source import resolve
-from numprune_export.family import RotaryDecoder
+from numprune_export.core.progress import Observer
+from numprune_export.core.run_folder import open_folder
+from numprune_export.core.shared_folder import SharedFolder
+from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.models.family import RotaryDecoder
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.decoders import DecoderSubject
-from numprune_export.pipeline.encoders import EncoderSubject
-from numprune_export.pipeline.exporting import chosen_targets
+from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
+from numprune_export.pipeline.kinds.kind import Subject
+from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.pruning import rounds_of
-from numprune_export.pipeline.self_calibration import extended
-from numprune_export.pipeline.subject import Subject
-from numprune_export.progress import Observer
+from numprune_export.pipeline.stages.compensate import rounds_of
+from numprune_export.pipeline.stages.export import chosen_targets
+from numprune_export.pipeline.stages.generate_text import extended
 from numprune_export.recipe import Recipe
-from numprune_export.run_folder import open_folder
-from numprune_export.shared_folder import SharedFolder
 
 
 def dense_of(recipe: Recipe, search: Sequence[Path]) -> Dense:

@@ -11,21 +11,23 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from numprune_export import calibrate, prune, statistics_folder
-from numprune_export.calibrate import Statistics
-from numprune_export.corpus import Windows
-from numprune_export.pipeline.calibrated import Calibrated, reads_moments
+from numprune_export.calibration import statistics as calibration_statistics
+from numprune_export.calibration import store as statistics_store
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.calibration.token_stride import spacing
+from numprune_export.core.run_folder import Stage, key_of, require_space
+from numprune_export.data.corpus import Windows
+from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.removal_order import Removal, additive
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.planning import REMOVALS, SCORES, Planning, interim, read_plan
+from numprune_export.pipeline.kinds.kind import Subject, windows_key
+from numprune_export.pipeline.stages.allocate import REMOVALS, SCORES, Planning, interim, read_plan
+from numprune_export.pipeline.stages.calibrated import Calibrated, reads_moments
 from numprune_export.pipeline.start import Start
-from numprune_export.pipeline.subject import Subject, windows_key
-from numprune_export.plan import Plan, Site
-from numprune_export.products import products
-from numprune_export.removal import Removal, additive
-from numprune_export.run_folder import Stage, key_of, require_space
-from numprune_export.score.fisher_obs import FisherObs
-from numprune_export.score.numerical import Numerical
-from numprune_export.spacing import spacing
+from numprune_export.pruning import apply
+from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.score.fisher_obs import FisherObs
+from numprune_export.pruning.score.numerical import Numerical
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Round:
         def make() -> Any:
             inner = read_plan(self.allocated.folder)
             repair = interim(self.context.recipe.compensate)
-            return prune.one_shot(
+            return apply.one_shot(
                 self.start.model, self.start.family, inner, repair, self.calibrated.read
             )
 
@@ -150,12 +152,12 @@ class Round:
 
     def _write_statistics(self, windows: Windows, every: int, folder: Path) -> None:
         model, family, observer = self.start.model, self.start.family, self.context.observer
-        self._require_space(statistics_folder.size_bytes(self.start.sites))
+        self._require_space(statistics_store.size_bytes(self.start.sites))
         batch, tick = self.subject.calibration_batch, observer.advance
         observer.expect(len(family.block_list(model)) * len(windows.tokens))
-        found_of = calibrate.collect(model, family, windows, batch, tick, every)
+        found_of = calibration_statistics.collect(model, family, windows, batch, tick, every)
         for block, found in enumerate(found_of):
-            statistics_folder.write_block(folder, block, found)
+            statistics_store.write_block(folder, block, found)
 
     def _write_gradients(self, folder: Path) -> None:
         model, observer = self.start.model, self.context.observer
@@ -163,8 +165,8 @@ class Round:
             hidden = int(model.config.hidden_size)
             self._require_space(8 * hidden**2 * len(self.start.sites))
         learning = self.learning
-        statistics_folder.write_gradients(folder, learning.gradients(model, observer))
-        statistics_folder.write_output_fisher(folder, learning.output_fisher(model, observer))
+        statistics_store.write_gradients(folder, learning.gradients(model, observer))
+        statistics_store.write_output_fisher(folder, learning.output_fisher(model, observer))
 
     def _require_space(self, learned: int) -> None:
         """For so many bytes, and for all that the run will write after them."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from numprune_export.family import Family
+from numprune_export.models.family import Family
 from numprune_export.pipeline.models import Dense
-from numprune_export.plan import Plan, Site
+from numprune_export.pruning.plan import Plan, Site
 
 
 @dataclass(frozen=True)

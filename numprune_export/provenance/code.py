@@ -7,8 +7,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from numprune_export.strict import Strict
-from numprune_export.version import __version__
+from numprune_export.core.settings import Strict
+from numprune_export.core.version import __version__
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("numprune_export", "exporters", "pyproject.toml")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import yaml
 from huggingface_hub import metadata_load
 
-from numprune_export.checkpoint.gguf_header import read_header
-from numprune_export.checkpoint.source import Source
+from numprune_export.models.checkpoint.gguf_header import read_header
+from numprune_export.models.checkpoint.source import Source
 
 CARD = "README.md"
 _KEYS = ("license", "license_name", "license_link")

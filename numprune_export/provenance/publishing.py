@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from numprune_export.checkpoint import manifest
-from numprune_export.checkpoint.manifest import Manifest
+from numprune_export.core.run_folder import MODEL, RunFolder
+from numprune_export.models.checkpoint import manifest
+from numprune_export.models.checkpoint.manifest import Manifest
 from numprune_export.provenance import card, sbom
 from numprune_export.provenance.record import Provenance
 from numprune_export.report.schema import Report
-from numprune_export.run_folder import MODEL, RunFolder
 
 
 def publish_card(folder: RunFolder, report: Report, licence: Mapping[str, str]) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from numprune_export import targets
-from numprune_export.artifact import Artifact, Exporter, GraphBacked
-from numprune_export.checkpoint.folder_model import read_tokenizer
-from numprune_export.checkpoint.load import load
-from numprune_export.encoder import EncoderTarget
-from numprune_export.errors import IntegrityError
-from numprune_export.report.quantity import count
+from numprune_export.core.errors import IntegrityError
+from numprune_export.export import targets
+from numprune_export.export.artifact import Artifact, Exporter, GraphBacked
+from numprune_export.export.encoder import EncoderTarget
+from numprune_export.models.checkpoint.folder import read_tokenizer
+from numprune_export.models.checkpoint.load import load
+from numprune_export.report.tables.format import count
 
 _TOKENS = 4
 

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-from numprune_export.checkpoint.manifest import Difference, Manifest
-from numprune_export.errors import MissingExtraError
-from numprune_export.optional import require
+from numprune_export.core.errors import MissingExtraError
+from numprune_export.core.optional import require
+from numprune_export.models.checkpoint.manifest import Difference, Manifest
 from numprune_export.provenance.record import Parent, Provenance
 
 NAME = "sbom.cdx.json"

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import yaml
 
-from numprune_export.artifact import Artifact
-from numprune_export.checkpoint import manifest
-from numprune_export.checkpoint.manifest import Difference
-from numprune_export.errors import InputError, NumpruneError
+from numprune_export.core.errors import InputError, NumpruneError
+from numprune_export.core.run_folder import ARTIFACTS, MARKER, MODEL, RECIPE, REPORT, finished
+from numprune_export.export.artifact import Artifact
+from numprune_export.models.checkpoint import manifest
+from numprune_export.models.checkpoint.manifest import Difference
 from numprune_export.provenance import sbom
 from numprune_export.provenance.record import Provenance, weights_of
 from numprune_export.provenance.reopening import reload_model, reopen
 from numprune_export.report import store
 from numprune_export.report.schema import Report
-from numprune_export.run_folder import ARTIFACTS, MARKER, MODEL, RECIPE, REPORT, finished
 
 _HEADS = (Artifact.INDEX, "config.json")
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numprune_export.errors import RecipeError
+from numprune_export.core.errors import RecipeError
+from numprune_export.data.tasks import glue
 from numprune_export.recipe.reading import apply, load, parse
 from numprune_export.recipe.schema import Recipe
-from numprune_export.tasks import glue
 
 
 def builtin_dir() -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from numprune_export.errors import RecipeError
+from numprune_export.core.errors import RecipeError
 from numprune_export.recipe.presets import FILLED
 from numprune_export.recipe.schema import UNIONS, Recipe
 

@@ -18,26 +18,26 @@ from pydantic import (
     model_validator,
 )
 
-from numprune_export.allocate import Allocation
-from numprune_export.compensate.bias import Bias
-from numprune_export.compensate.closed_form import ClosedForm
-from numprune_export.compensate.none import Nothing
-from numprune_export.corpus import Corpus
-from numprune_export.curves import Curves
-from numprune_export.fisher.budget import Search
-from numprune_export.fisher.latency_budget import LatencyBudget
-from numprune_export.fisher.tuning_methods import Refit, ScalarTuning
+from numprune_export.calibration.generated_text import SelfCalibration
+from numprune_export.core.settings import Strict
+from numprune_export.data.corpus import Corpus
+from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.gate.limits import Gate
-from numprune_export.products import Precision
+from numprune_export.measure.quality.lm_eval.settings import Tasks
+from numprune_export.numerics.matmul_precision import Precision
+from numprune_export.pruning.allocate.budget import Search
+from numprune_export.pruning.allocate.error_curves import Curves
+from numprune_export.pruning.allocate.latency.latency_budget import LatencyBudget
+from numprune_export.pruning.allocate.latency.settings import Timing
+from numprune_export.pruning.allocate.threshold import Allocation
+from numprune_export.pruning.compensate.bias import Bias
+from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.compensate.none import Nothing
+from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.score import Score
+from numprune_export.pruning.score.fisher_obs import FisherObs
+from numprune_export.pruning.score.wanda import Wanda
 from numprune_export.recipe.presets import Preset, merged
-from numprune_export.score import Score
-from numprune_export.score.fisher_obs import FisherObs
-from numprune_export.score.wanda import Wanda
-from numprune_export.self_text import SelfCalibration
-from numprune_export.strict import Strict
-from numprune_export.tasks.labelled import LabelledData
-from numprune_export.timing import Timing
-from numprune_export.validate.lm_eval.settings import Tasks
 
 DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
 

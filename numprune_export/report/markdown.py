@@ -7,9 +7,9 @@ import yaml
 
 from numprune_export.report import sections
 from numprune_export.report.attention_unit import attention_unit
-from numprune_export.report.quantity import size
 from numprune_export.report.schema import Environment, Report, SiteWidth
 from numprune_export.report.table import table
+from numprune_export.report.tables.format import size
 
 _ABSENT = "-"
 

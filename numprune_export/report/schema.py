@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 
-from numprune_export.strict import Strict
+from numprune_export.core.settings import Strict
 
 if TYPE_CHECKING:  # a report is read without numpy and torch
     from pathlib import Path
 
-    from numprune_export.artifact import Artifact
-    from numprune_export.metric import Metric
-    from numprune_export.plan import Plan, Site
+    from numprune_export.core.metric import Metric
+    from numprune_export.export.artifact import Artifact
+    from numprune_export.pruning.plan import Plan, Site
 
 FORMAT_VERSION = 1
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from numprune_export.errors import InputError
+from numprune_export.core.errors import InputError
 from numprune_export.report.schema import FORMAT_VERSION, Report
 from numprune_export.report.seal import KEY, Seal, seal_of, sealed
 

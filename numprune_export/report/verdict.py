@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from numprune_export.report.quantity import count, number, percent
 from numprune_export.report.schema import Measurement
+from numprune_export.report.tables.format import count, number, percent
 
 STAGES = ("dense", "masked", "pruned")
 """Order in which a score is told; exported artifacts follow."""

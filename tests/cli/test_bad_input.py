@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from small import small_recipe
 
 from numprune_export.cli import app
-from numprune_export.errors import ParityError
+from numprune_export.core.errors import ParityError
 from numprune_export.recipe import builtin_dir
 
 TINY = builtin_dir() / "tiny-llama"
@@ -161,7 +161,7 @@ def test_a_checkpoint_that_fails_its_proof_exits_1_and_is_not_kept(cli, tmp_path
         assert (folder / "model.safetensors").is_file()
         raise ParityError("reloaded logits differ", hint="report this")
 
-    monkeypatch.setattr("numprune_export.pipeline.pruning.prove_reload", disproved)
+    monkeypatch.setattr("numprune_export.pipeline.stages.compensate.prove_reload", disproved)
     code, _, err = cli("run", small_recipe(tmp_path), "--out", "out", "--quiet")
     assert code == 1
     assert "reloaded logits differ" in err

@@ -9,9 +9,9 @@ from command import command
 from report import sample
 from small import small_recipe
 
-from numprune_export.errors import OutputError
+from numprune_export.core.errors import OutputError
 from numprune_export.recipe import builtin_dir
-from numprune_export.remeasure.renewed import write
+from numprune_export.workflows.remeasure.new_report import write
 
 
 def report(path):

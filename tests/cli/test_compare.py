@@ -7,7 +7,7 @@ import pytest
 from transformers import AutoConfig, BertForSequenceClassification
 
 from numprune_export.recipe import builtin_dir
-from numprune_export.remeasure.comparison import _key
+from numprune_export.workflows.remeasure.compare import _key
 
 FEW = ("--samples", "5", "--quiet")
 

@@ -5,10 +5,11 @@ import json
 import pytest
 from small import small_recipe
 
-from numprune_export import recipe, targets
-from numprune_export.artifact import Availability
+from numprune_export import recipe
+from numprune_export.data.tasks import glue
+from numprune_export.export import targets
+from numprune_export.export.artifact import Availability
 from numprune_export.recipe import builtin_dir
-from numprune_export.tasks import glue
 
 
 def test_inspect_says_what_can_go(printed):

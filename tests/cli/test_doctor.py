@@ -6,11 +6,11 @@ import pytest
 import torch
 from gpu_sample import QUIET
 
-from numprune_export import targets
-from numprune_export.benchmark import gpu
 from numprune_export.cli import doctor
 from numprune_export.cli.doctor import PARTS
-from numprune_export.distribution import installed_version
+from numprune_export.core.plugins import installed_version
+from numprune_export.export import targets
+from numprune_export.measure.gpu import read as gpu
 
 
 @pytest.fixture

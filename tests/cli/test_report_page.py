@@ -9,7 +9,7 @@ from command import command
 from report import sample
 
 from numprune_export.cli import app
-from numprune_export.errors import InputError, OutputError
+from numprune_export.core.errors import InputError, OutputError
 from numprune_export.report.html.page import render
 from numprune_export.report.store import to_json
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from numprune_export.families import FAMILIES
-from numprune_exporters import graph_file, slot_graph
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_export.models.families import FAMILIES
+from numprune_exporters.graphs import file as graph_file
+from numprune_exporters.graphs.slot import graph as slot_graph
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 from numprune_exporters.trt import toolkit
-from numprune_exporters.trt.network import parse
+from numprune_exporters.trt.build.network import parse
 from numprune_exporters.trt.settings import TrtRtxSettings
 from numprune_exporters.trt.target import TrtRtxExporter
 

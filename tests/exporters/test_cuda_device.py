@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numprune_export.errors import DeviceError, MissingExtraError
+from numprune_export.core.errors import DeviceError, MissingExtraError
 from numprune_exporters.cuda import device
 from numprune_exporters.cuda.buffer import DeviceBuffer, PinnedBuffer, view
 from numprune_exporters.cuda.stream import Stream

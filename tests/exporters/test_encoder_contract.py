@@ -10,10 +10,10 @@ import pytest
 from exported_encoder import GRAPHS, WIDTH, emptied, encoder_of, export, silenced, texts
 from tiny_encoder import FAMILIES, TASKS, tiny_encoder, uneven_encoder
 
-from numprune_export.artifact import Artifact
-from numprune_export.encoder import EncoderTarget
-from numprune_export.validate.encoder_reference import TorchEncoderRunner
-from numprune_exporters.onnx import OnnxExporter
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.encoder import EncoderTarget
+from numprune_export.measure.reference.encoder import TorchEncoderRunner
+from numprune_exporters.onnx.target import OnnxExporter
 
 LENGTHS = np.array([5, 8, 3])
 TOLERANCE = 1e-5  # largest error met 1.3e-6, on logits of size 3

@@ -10,9 +10,14 @@ import pytest
 from exported_encoder import GRAPHS, emptied, encoder_of, export
 from tiny_encoder import FAMILIES, TASKS, tiny_encoder, uneven_encoder
 
-from numprune_export.artifact import Artifact, sha256_of
-from numprune_export.errors import NumericalError, OutputError, RecipeError, UnsupportedModelError
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_export.core.errors import (
+    NumericalError,
+    OutputError,
+    RecipeError,
+    UnsupportedModelError,
+)
+from numprune_export.export.artifact import Artifact, sha256_of
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 MIXING = {"fused": "Attention", "standard": "Softmax"}
 DATA_DEPENDENT = {"NonZero", "Compress", "Unique", "If", "Loop", "Scan", "NonMaxSuppression"}

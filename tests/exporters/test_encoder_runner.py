@@ -9,9 +9,9 @@ from exported_encoder import WIDTH, encoder_of, export, texts
 from tiny import uneven
 from tiny_encoder import uneven_encoder
 
-from numprune_export.errors import InputError, RecipeError
-from numprune_export.families import llama
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.models.families import llama
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 GOOD = np.full((2, 4), 7)
 
@@ -118,8 +118,8 @@ def test_running_needs_neither_torch_nor_pydantic_nor_onnx(tmp_path):
     export(encoder_of(uneven_encoder()), tmp_path / "a")
     script = (
         "import sys; from pathlib import Path; import numpy as np\n"
-        "from numprune_export.artifact import Artifact\n"
-        "from numprune_exporters.encoder_opening import open_encoder\n"
+        "from numprune_export.export.artifact import Artifact\n"
+        "from numprune_exporters.onnx.encoder_opening import open_encoder\n"
         "artifact = Artifact.load(Path(sys.argv[1]))\n"
         "with open_encoder(artifact, threads=1) as runner:\n"
         "    assert runner.forward(np.array([[5, 6]])).shape == (1, 5)\n"

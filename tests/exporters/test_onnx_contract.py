@@ -6,9 +6,9 @@ import torch
 from tiny import MODEL_TYPES, single_query_heads, uneven
 from transformers import DynamicCache
 
-from numprune_export.artifact import Artifact
-from numprune_export.cache_argument import cache_argument
-from numprune_exporters.onnx import OnnxExporter
+from numprune_export.export.artifact import Artifact
+from numprune_export.models.kv_cache import cache_argument
+from numprune_exporters.onnx.target import OnnxExporter
 
 GRAPHS = ("gqa", "standard")
 

@@ -6,16 +6,17 @@ import pytest
 from runner_parity import largest_error
 from tiny import tiny, uneven
 
-from numprune_export.errors import (
+from numprune_export.core.errors import (
     DeviceError,
     MissingExtraError,
     RecipeError,
     UnsupportedModelError,
 )
-from numprune_export.families import FAMILIES
-from numprune_exporters import onnx_cuda_session, onnx_opening
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
-from numprune_exporters.onnx_cuda import OnnxCudaExporter, OnnxCudaSettings
+from numprune_export.models.families import FAMILIES
+from numprune_exporters.onnx import open as onnx_open
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
+from numprune_exporters.onnx_cuda import session as cuda_session
+from numprune_exporters.onnx_cuda.target import OnnxCudaExporter, OnnxCudaSettings
 
 with_cpu_package = pytest.mark.skipif(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
@@ -87,13 +88,13 @@ def test_opening_with_the_package_without_cuda_is_refused(export):
     artifact = export(uneven("llama"))
     with pytest.raises(MissingExtraError, match=r"`onnxruntime-gpu`.*which has no CUDA") as caught:
         OnnxCudaExporter().open(artifact, threads=1, capacity=8)
-    assert caught.value.hint == onnx_cuda_session.INSTALL
+    assert caught.value.hint == cuda_session.INSTALL
 
 
 def test_graph_of_nothing_is_a_graph_that_runs():
-    onnx.checker.check_model(onnx.load_from_string(onnx_cuda_session._NOTHING), full_check=True)
+    onnx.checker.check_model(onnx.load_from_string(cuda_session._NOTHING), full_check=True)
     session = onnxruntime.InferenceSession(
-        onnx_cuda_session._NOTHING, providers=["CPUExecutionProvider"]
+        cuda_session._NOTHING, providers=["CPUExecutionProvider"]
     )
     assert session.get_providers() == ["CPUExecutionProvider"]
 
@@ -104,10 +105,10 @@ def test_graph_of_nothing_is_a_graph_that_runs():
 def test_operators_on_the_host_are_refused_but_for_shapes(export, settings, astray):
     artifact = export(uneven("llama"), **settings)
     path = artifact.folder / artifact.entry
-    options = onnx_cuda_session._options(onnxruntime, 1)
+    options = cuda_session._options(onnxruntime, 1)
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     with pytest.raises(DeviceError, match=f"no CUDA kernels for `.*{astray}") as caught:
-        onnx_cuda_session.check_placement(session, path)
+        cuda_session.check_placement(session, path)
     names = str(caught.value).split("`")[1].split(", ")
     assert "MatMul" in names
     assert not {"Shape", "Concat", "Range"} & set(names)
@@ -118,5 +119,5 @@ def test_prompt_wider_than_its_longest_row(tmp_path, graph):
     model = uneven("llama")
     decoder = FAMILIES["llama"].decoder(model)
     artifact = OnnxExporter().export(decoder, tmp_path, OnnxSettings(graph=graph))
-    with onnx_opening.open_artifact(artifact, threads=1, capacity=24) as runner:
+    with onnx_open.open_artifact(artifact, threads=1, capacity=24) as runner:
         assert largest_error(runner, model) < 1e-4

@@ -6,10 +6,10 @@ import torch
 from runner_parity import greedy, greedy_pytorch, largest_error, rounding_error
 from tiny import MODEL_TYPES, uneven
 
-from numprune_export.benchmark.memory import measure_memory
-from numprune_export.errors import InputError
-from numprune_export.families import FAMILIES
-from numprune_exporters.onnx_cuda import OnnxCudaExporter, OnnxCudaSettings
+from numprune_export.core.errors import InputError
+from numprune_export.measure.memory.peak import measure_memory
+from numprune_export.models.families import FAMILIES
+from numprune_exporters.onnx_cuda.target import OnnxCudaExporter, OnnxCudaSettings
 
 pytestmark = pytest.mark.gpu
 

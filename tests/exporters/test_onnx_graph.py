@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import single_query_heads, uneven
 
-from numprune_export.artifact import Artifact, sha256_of
+from numprune_export.export.artifact import Artifact, sha256_of
 
 GRAPHS = ("gqa", "standard")
 COPIES_OF_KV = {"Expand", "Tile", "Gather", "GatherElements"}

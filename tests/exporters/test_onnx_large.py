@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny import tiny
 
-from numprune_export.families import FAMILIES
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_export.models.families import FAMILIES
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 GIB = 1 << 30
 

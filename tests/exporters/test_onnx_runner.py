@@ -8,10 +8,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from tiny import tiny, uneven
 
-from numprune_export.artifact import Artifact, sha256_of
-from numprune_export.errors import InputError, MissingExtraError, OutputError, RecipeError
-from numprune_export.families import FAMILIES
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_export.core.errors import InputError, MissingExtraError, OutputError, RecipeError
+from numprune_export.export.artifact import Artifact, sha256_of
+from numprune_export.models.families import FAMILIES
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 GRAPHS = ("gqa", "standard")
 

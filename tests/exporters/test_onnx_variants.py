@@ -5,9 +5,9 @@ import pytest
 import torch
 from tiny import single_query_heads, tiny, uneven
 
-from numprune_export.errors import MissingExtraError, UnsupportedModelError
-from numprune_export.families import FAMILIES
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_export.core.errors import MissingExtraError, UnsupportedModelError
+from numprune_export.models.families import FAMILIES
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 pytestmark = pytest.mark.parametrize("graph", ["gqa", "standard"])
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from tiny import MODEL_TYPES, single_query_heads, uneven
 
-from numprune_export.errors import NumericalError
-from numprune_export.families import FAMILIES
-from numprune_exporters import slot_graph
-from numprune_exporters.checked_runner import CheckedRunner
-from numprune_exporters.slot_onnx import SlotOnnx
-from numprune_exporters.slot_steps import SlotSteps
+from numprune_export.core.errors import NumericalError
+from numprune_export.models.families import FAMILIES
+from numprune_exporters.graphs.slot import graph as slot_graph
+from numprune_exporters.onnx.slot_session import SlotOnnx
+from numprune_exporters.runners.decoder import CheckedRunner
+from numprune_exporters.runners.slot_steps import SlotSteps
 
 GRAPHS = ("fused", "decomposed")
 LENGTHS = np.array([5, 9, 3])

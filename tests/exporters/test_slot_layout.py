@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import uneven
 
-from numprune_export.errors import InputError
-from numprune_export.families import FAMILIES
-from numprune_exporters import slot_graph
-from numprune_exporters.slot_onnx import SlotOnnx
-from numprune_exporters.slot_steps import SlotSteps
+from numprune_export.core.errors import InputError
+from numprune_export.models.families import FAMILIES
+from numprune_exporters.graphs.slot import graph as slot_graph
+from numprune_exporters.onnx.slot_session import SlotOnnx
+from numprune_exporters.runners.slot_steps import SlotSteps
+from numprune_exporters.trt.cache_layout import ALIGNMENT, SlotLayout, slots_for
 from numprune_exporters.trt.profiles import Span
-from numprune_exporters.trt.slot_layout import ALIGNMENT, SlotLayout, slots_for
 
 TOKEN_BYTES = st.integers(1, 300).map(lambda half: 2 * half)  # head_dim times 2 or 4
 

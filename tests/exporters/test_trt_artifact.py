@@ -4,7 +4,7 @@ from one_layer import decoder_of
 from shaped import shaped
 from tiny import uneven
 
-from numprune_export.artifact import Artifact, sha256_of
+from numprune_export.export.artifact import Artifact, sha256_of
 
 
 def test_several_builds_are_one_artifact(built):

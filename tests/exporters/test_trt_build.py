@@ -5,10 +5,10 @@ from one_layer import first_layer_of
 from shaped import shaped
 from tiny import uneven
 
-from numprune_export.errors import DeviceError, OutputError, RecipeError
+from numprune_export.core.errors import DeviceError, OutputError, RecipeError
 from numprune_exporters.cuda.device import why_none
-from numprune_exporters.trt.build import build, configuration, optimization_profile
-from numprune_exporters.trt.network import Refused
+from numprune_exporters.trt.build.builder import build, configuration, optimization_profile
+from numprune_exporters.trt.build.network import Refused
 from numprune_exporters.trt.settings import TrtRtxSettings, TrtSettings, profiles
 
 

@@ -8,12 +8,12 @@ import torch
 from runner_parity import greedy, greedy_pytorch, largest_error, rounding_error
 from tiny import MODEL_TYPES, uneven
 
-from numprune_export.artifact import sha256_of
-from numprune_export.benchmark.device_memory import used_bytes
-from numprune_export.benchmark.memory import measure_memory
-from numprune_export.errors import InputError
-from numprune_export.families import FAMILIES
-from numprune_exporters.trt.opening import open_engine
+from numprune_export.core.errors import InputError
+from numprune_export.export.artifact import sha256_of
+from numprune_export.measure.memory.device_memory import used_bytes
+from numprune_export.measure.memory.peak import measure_memory
+from numprune_export.models.families import FAMILIES
+from numprune_exporters.trt.run.open import open_engine
 from numprune_exporters.trt.target import TrtExporter, TrtRtxExporter
 
 pytestmark = pytest.mark.gpu

@@ -8,8 +8,9 @@ from one_layer import first_layer_of
 from shaped import shaped
 from tiny import uneven
 
-from numprune_export.errors import MissingExtraError, UnsupportedModelError
-from numprune_exporters.trt import precision, toolkit
+from numprune_export.core.errors import MissingExtraError, UnsupportedModelError
+from numprune_exporters.trt import toolkit
+from numprune_exporters.trt.build import precision
 
 
 def test_graph_that_cannot_be_built_is_replaced_and_said_why(built, monkeypatch):

@@ -3,8 +3,8 @@ form, not recorded: an engine can be loaded only on a GPU."""
 
 import pytest
 
-from numprune_export.errors import UnsupportedModelError
-from numprune_exporters.trt.inspection import check_layers
+from numprune_export.core.errors import UnsupportedModelError
+from numprune_exporters.trt.build.inspector import check_layers
 from numprune_exporters.trt.messages import Message, not_the_graph, reason, shortened
 
 TEXTS = {

@@ -8,10 +8,10 @@ from onnx import TensorProto, helper
 from shaped import shaped
 from tiny import MODEL_TYPES, single_query_heads, uneven
 
-from numprune_export.errors import UnsupportedModelError
-from numprune_exporters import slot_graph
-from numprune_exporters.trt import precision
-from numprune_exporters.trt.network import Refused, parse
+from numprune_export.core.errors import UnsupportedModelError
+from numprune_exporters.graphs.slot import graph as slot_graph
+from numprune_exporters.trt.build import precision
+from numprune_exporters.trt.build.network import Refused, parse
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

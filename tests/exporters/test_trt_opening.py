@@ -8,16 +8,16 @@ import onnx_ir
 import pytest
 from tiny import uneven
 
-from numprune_export.artifact import Artifact, sha256_of
-from numprune_export.errors import DeviceError, InputError
-from numprune_export.families import FAMILIES
-from numprune_exporters import slot_graph
+from numprune_export.core.errors import DeviceError, InputError
+from numprune_export.export.artifact import Artifact, sha256_of
+from numprune_export.models.families import FAMILIES
 from numprune_exporters.cuda.device import Gpu, why_none
+from numprune_exporters.graphs.slot import graph as slot_graph
 from numprune_exporters.trt import toolkit
-from numprune_exporters.trt.engine_ports import Port, read_ports
-from numprune_exporters.trt.gpu_match import check_gpu
-from numprune_exporters.trt.opening import deserialize, open_engine
-from numprune_exporters.trt.plan_header import read_header
+from numprune_exporters.trt.run.gpu_match import check_gpu
+from numprune_exporters.trt.run.open import deserialize, open_engine
+from numprune_exporters.trt.run.plan_header import read_header
+from numprune_exporters.trt.run.ports import Port, read_ports
 from numprune_exporters.trt.settings import TrtRtxSettings
 from numprune_exporters.trt.target import TrtRtxExporter
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shaped import shaped
 
-from numprune_export import targets
-from numprune_export.errors import InputError, RecipeError
+from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.export import targets
 from numprune_exporters.trt.profiles import Profiles, Span, corners, from_facts
 from numprune_exporters.trt.settings import TrtRtxSettings, TrtSettings, profiles
 

@@ -9,14 +9,14 @@ import torch
 from shaped import shaped
 from tiny import uneven
 
-from numprune_export import targets
-from numprune_export.artifact import Exporter, GraphBacked
-from numprune_export.errors import DeviceError, InputError, RecipeError, UnsupportedModelError
-from numprune_export.families import FAMILIES
+from numprune_export.core.errors import DeviceError, InputError, RecipeError, UnsupportedModelError
+from numprune_export.export import targets
+from numprune_export.export.artifact import Exporter, GraphBacked
+from numprune_export.models.families import FAMILIES
 from numprune_exporters.cuda.device import Gpu, why_none
-from numprune_exporters.onnx import OnnxSettings
+from numprune_exporters.onnx.target import OnnxSettings
 from numprune_exporters.trt import placement, toolkit
-from numprune_exporters.trt.engines import timing_cache_path
+from numprune_exporters.trt.build.engines import timing_cache_path
 from numprune_exporters.trt.settings import TrtRtxSettings, TrtSettings
 from numprune_exporters.trt.target import TrtExporter, TrtRtxExporter
 

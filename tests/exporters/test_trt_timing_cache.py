@@ -2,8 +2,8 @@
 
 import pytest
 
-from numprune_export.errors import InputError, OutputError
-from numprune_exporters.trt import timing_cache
+from numprune_export.core.errors import InputError, OutputError
+from numprune_exporters.trt.build import timing_cache
 
 # Deprecated in TensorRT-RTX, where it does nothing; the calls are those of TensorRT.
 pytestmark = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")

@@ -8,11 +8,11 @@ from tiny import tiny
 from tiny_encoder import FAMILIES as ENCODERS
 from tiny_encoder import tiny_encoder
 
-from numprune_export import prune
-from numprune_export.compensate.none import Nothing
-from numprune_export.errors import InputError
-from numprune_export.families import FAMILIES
-from numprune_export.plan import Plan
+from numprune_export.core.errors import InputError
+from numprune_export.models.families import FAMILIES
+from numprune_export.pruning import apply
+from numprune_export.pruning.compensate.none import Nothing
+from numprune_export.pruning.plan import Plan
 
 TOKENS = torch.randint(3, 97, (2, 7), generator=torch.Generator().manual_seed(0))
 
@@ -31,7 +31,7 @@ def edited(plan, **changes):
 
 def follow(model, plan):
     family = FAMILIES[model.config.model_type]
-    return prune.one_shot(model, family, plan, Nothing(), lambda _: None)
+    return apply.one_shot(model, family, plan, Nothing(), lambda _: None)
 
 
 @pytest.mark.parametrize("model_type", sorted(ENCODERS))

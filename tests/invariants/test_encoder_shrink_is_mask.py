@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_encoder import FAMILIES, TASKS, tiny_encoder
 
-from numprune_export import calibrate, prune, rewrite
-from numprune_export.calibrate import Statistics
-from numprune_export.compensate.bias import Bias
-from numprune_export.compensate.closed_form import ClosedForm
-from numprune_export.compensate.none import Nothing
-from numprune_export.corpus import Windows
-from numprune_export.plan import Plan
-from numprune_export.units import positions
+from numprune_export.calibration import statistics as calibration_statistics
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.data.corpus import Windows
+from numprune_export.numerics.indexing import positions
+from numprune_export.pruning import apply, rewrite
+from numprune_export.pruning.compensate.bias import Bias
+from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.compensate.none import Nothing
+from numprune_export.pruning.plan import Plan
 
 TYPES = sorted(FAMILIES)
 LENGTHS = torch.tensor([9, 4, 7])
@@ -53,7 +54,7 @@ def answer(family, model):
 
 def collect(family, model):
     found = {}
-    for one in calibrate.collect(model, family, windows(model), 2, lambda _: None):
+    for one in calibration_statistics.collect(model, family, windows(model), 2, lambda _: None):
         found |= one
     return found
 
@@ -94,7 +95,7 @@ def test_any_plan_shrinks_to_the_masked_model(model_type, data):
     plan = data.draw(plans(family, model))
     full = rewrite.twin(model)
     rewrite.masked(full, family.block_list(full), plan)
-    small = prune.one_shot(model, family, plan, Nothing(), lambda _: None)
+    small = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
 
     torch.testing.assert_close(answer(family, small), answer(family, full), rtol=0, atol=1e-9)
     gone = plan.prunable_parameters - plan.kept_parameters
@@ -111,7 +112,7 @@ def test_each_repair_shrinks_to_what_it_repairs(model_type, task, repair, emptie
     statistics = dense_statistics(model_type, task)
     plan = plan_without(family, model, emptied)
     full = masked(family, model, plan, repair, statistics)
-    small = prune.one_shot(model, family, plan, repair, lambda site: statistics[site.name])
+    small = apply.one_shot(model, family, plan, repair, lambda site: statistics[site.name])
     expected = answer(family, full)
     assert not torch.allclose(expected, answer(family, model), atol=1e-3)
     torch.testing.assert_close(answer(family, small), expected, rtol=0, atol=1e-8)
@@ -142,7 +143,7 @@ def test_the_bias_repair_leaves_the_mean_of_what_is_gone():
     family, model = FAMILIES["bert"], dense("bert", "token")
     plan = plan_without(family, model, BOTH)
     statistics = dense_statistics("bert", "token")
-    small = prune.one_shot(model, family, plan, Bias(), lambda site: statistics[site.name])
+    small = apply.one_shot(model, family, plan, Bias(), lambda site: statistics[site.name])
     check_mean(family, model, small, statistics["layers.1.attention"].mean)
 
 
@@ -150,12 +151,12 @@ def test_front_to_back_that_mean_is_of_the_already_pruned_prefix():
     family, model = FAMILIES["bert"], dense("bert", "token")
     plan, repair = plan_without(family, model, BOTH), Bias(order="sequential")
     ticks = []
-    small = prune.sequential(model, family, plan, repair, windows(model), 2, ticks.append)
+    small = apply.sequential(model, family, plan, repair, windows(model), 2, ticks.append)
     assert sum(ticks) == 3 * 3
     everything = {site.name: tuple(range(site.units)) for site in plan.sites}
     first = {name: plan.kept[name] for name in ("layers.0.attention", "layers.0.mlp")}
     prefix = Plan(plan.sites, everything | first)
-    prefix = prune.sequential(model, family, prefix, repair, windows(model), 2, ticks.append)
+    prefix = apply.sequential(model, family, prefix, repair, windows(model), 2, ticks.append)
     check_mean(family, model, small, collect(family, prefix)["layers.1.attention"].mean)
 
 
@@ -173,8 +174,8 @@ def check_mean(family, model, small, mean):
 def test_front_to_back_repair_passes_emptied_sublayers(model_type, repair):
     family, model = FAMILIES[model_type], dense(model_type, "token")
     plan = plan_without(family, model)
-    small = prune.sequential(model, family, plan, repair, windows(model), 2, lambda _: None)
-    control = prune.one_shot(model, family, plan, Nothing(), lambda _: None)
+    small = apply.sequential(model, family, plan, repair, windows(model), 2, lambda _: None)
+    control = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
     real = batch(model)[1]
     wanted = answer(family, model)[real]
     errors = [(answer(family, one)[real] - wanted).square().mean() for one in (small, control)]
@@ -197,7 +198,7 @@ def test_calibration_passes_sublayers_that_are_gone(model_type):
     answer(family, small)
     for handle in handles:
         handle.remove()
-    found = list(calibrate.collect(small, family, windows(small), 2, lambda _: None))
+    found = list(calibration_statistics.collect(small, family, windows(small), 2, lambda _: None))
     here = [["layers.0.attention", "layers.0.mlp"], [], ["layers.2.mlp"]]
     assert [list(one) for one in found] == here
     for name, x in rows.items():
@@ -212,7 +213,7 @@ def test_an_emptied_model_is_pruned_again(model_type):
     plan = Plan(sites, {"layers.0.mlp": (3,), "layers.1.attention": ()})
     full = rewrite.twin(small)
     rewrite.masked(full, family.block_list(full), plan)
-    smaller = prune.one_shot(small, family, plan, Nothing(), lambda _: None)
+    smaller = apply.one_shot(small, family, plan, Nothing(), lambda _: None)
     torch.testing.assert_close(answer(family, smaller), answer(family, full), rtol=0, atol=1e-9)
     assert [site.name for site in family.sites(smaller)] == ["layers.0.mlp"]
     assert [one.heads for one in family.encoder(smaller).layers] == [0, 0, 0]
@@ -227,7 +228,7 @@ def test_the_dense_encoder_is_left_as_it_was():
         n = site.units * site.consumer_width
         return Statistics(torch.eye(n), torch.ones(n, dtype=torch.float64), 1)
 
-    prune.one_shot(model, family, plan_without(family, model), Bias(), ones)
+    apply.one_shot(model, family, plan_without(family, model), Bias(), ones)
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(answer(family, model), expected)
@@ -238,5 +239,5 @@ def test_keeping_everything_changes_nothing():
     sites = family.sites(model)
     plan = Plan(sites, {site.name: tuple(range(site.units)) for site in sites})
     text = Windows(np.full((1, 4), 5), np.full(1, 4))
-    small = prune.sequential(model, family, plan, Bias(order="sequential"), text, 1, lambda _: None)
+    small = apply.sequential(model, family, plan, Bias(order="sequential"), text, 1, lambda _: None)
     assert torch.equal(answer(family, small), answer(family, model))

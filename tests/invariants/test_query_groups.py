@@ -5,11 +5,11 @@ import torch
 from tiny import MODEL_TYPES, single_query_heads, tiny
 from transformers import DynamicCache, StaticCache
 
-from numprune_export import prune, rewrite
-from numprune_export.cache_argument import cache_argument
-from numprune_export.compensate.none import Nothing
-from numprune_export.families import DECODERS
-from numprune_export.plan import Plan
+from numprune_export.models.families import DECODERS
+from numprune_export.models.kv_cache import cache_argument
+from numprune_export.pruning import apply, rewrite
+from numprune_export.pruning.compensate.none import Nothing
+from numprune_export.pruning.plan import Plan
 
 TOKENS = torch.randint(3, 97, (2, 11), generator=torch.Generator().manual_seed(0))
 
@@ -21,7 +21,7 @@ def cut(model, family, attention):
         one.name: attention[one.block] if one.kind == "attention" else tuple(range(one.units))
         for one in sites
     }
-    return prune.one_shot(model, family, Plan(sites, kept), Nothing(), lambda _: None)
+    return apply.one_shot(model, family, Plan(sites, kept), Nothing(), lambda _: None)
 
 
 def groups(model):
@@ -51,7 +51,7 @@ def test_what_the_plan_says_is_gone_is_what_is_gone(model_type):
     grouped = DECODERS[model_type].sites(model)
     assert [one.parameters for one in sites] == [one.parameters for one in grouped]
     plan = Plan(sites, {one.name: (0, 5, 7) for one in sites})
-    small = prune.one_shot(model, family, plan, Nothing(), lambda _: None)
+    small = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
     gone = rewrite.parameter_count(model) - rewrite.parameter_count(small)
     assert gone == plan.prunable_parameters - plan.kept_parameters
 

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import MODEL_TYPES, tiny
 
-from numprune_export import prune, rewrite
-from numprune_export.calibrate import Statistics
-from numprune_export.compensate.bias import Bias
-from numprune_export.compensate.none import Nothing
-from numprune_export.corpus import Windows
-from numprune_export.families import FAMILIES
-from numprune_export.plan import Plan
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.data.corpus import Windows
+from numprune_export.models.families import FAMILIES
+from numprune_export.pruning import apply, rewrite
+from numprune_export.pruning.compensate.bias import Bias
+from numprune_export.pruning.compensate.none import Nothing
+from numprune_export.pruning.plan import Plan
 
 MODELS = {name: tiny(name).double() for name in MODEL_TYPES}
 
@@ -42,7 +42,7 @@ def test_shrunken_model_equals_masked_model(model_type, single, data):
 
     masked = rewrite.twin(model)
     rewrite.masked(masked, family.block_list(masked), plan)
-    small = prune.one_shot(model, family, plan, Nothing(), lambda _: None)
+    small = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
 
     tokens = torch.randint(0, 97, (2, 7))
     torch.testing.assert_close(small(tokens).logits, masked(tokens).logits, rtol=0, atol=1e-9)
@@ -57,7 +57,7 @@ def test_keeping_everything_changes_nothing(model_type):
     sites = family.sites(model)
     plan = Plan(sites, {site.name: tuple(range(site.units)) for site in sites})
     windows = Windows(np.ones((1, 4), np.int64), np.full(1, 4))
-    small = prune.sequential(
+    small = apply.sequential(
         model, family, plan, Bias(order="sequential"), windows, 1, lambda _: None
     )
     tokens = torch.randint(0, 97, (2, 7))
@@ -75,7 +75,7 @@ def test_the_dense_model_is_left_as_it_was(model_type):
         n = site.units * site.consumer_width
         return Statistics(torch.eye(n), torch.ones(n, dtype=torch.float64), 1)
 
-    small = prune.one_shot(model, family, plan, Bias(), ones)
+    small = apply.one_shot(model, family, plan, Bias(), ones)
 
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert small.model.layers[0].mlp.down_proj.bias is not None

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from numprune_export import distribution, servers, targets
-from numprune_export.encoder import EncoderTarget
-from numprune_exporters import offered
+from numprune_export.core import plugins
+from numprune_export.export import servers, targets
+from numprune_export.export.encoder import EncoderTarget
+from numprune_exporters import contract_check
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,7 @@ print(json.dumps({
     "targets": targets.names(),
     "servers": servers.names(),
     "exporter": type(targets.find("onnx")).__name__,
-    "packages": __import__("numprune_export.report.environment", fromlist=["x"]).package_versions(),
+    "packages": __import__("numprune_export.measure.environment", fromlist=["x"]).package_versions(),
     "from": __import__("numprune_export").__file__,
 }))
 """
@@ -74,10 +75,10 @@ def isolated(code: list[str], cwd: Path, *path: Path) -> str:
 
 def test_our_reading_of_the_project_file_is_that_of_a_toml_parser(project):
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert distribution.own_version() == project["version"]
+    assert plugins.own_version() == project["version"]
     for group, entries in project["entry-points"].items():
-        assert distribution._section(text, f'project.entry-points."{group}"') == entries
-    assert distribution._section(text, "no.such.table") == {}
+        assert plugins._section(text, f'project.entry-points."{group}"') == entries
+    assert plugins._section(text, "no.such.table") == {}
 
 
 def test_a_plain_checkout_has_its_version_and_targets(project, bare_site, tmp_path):
@@ -100,17 +101,17 @@ def test_a_plain_checkout_runs_as_documented(bare_site):
 
 
 def test_an_installed_package_reads_its_metadata(monkeypatch, tmp_path):
-    monkeypatch.setattr(distribution, "_PROJECT", tmp_path / "pyproject.toml")
-    assert distribution.own_version()
+    monkeypatch.setattr(plugins, "_PROJECT", tmp_path / "pyproject.toml")
+    assert plugins.own_version()
     entries = {one.name: one for one in entry_points(group=targets.GROUP)}
-    assert distribution.registered(targets.GROUP) == entries
+    assert plugins.registered(targets.GROUP) == entries
 
 
 def test_the_project_file_of_another_project_is_not_ours(monkeypatch, tmp_path):
     other = tmp_path / "pyproject.toml"
     other.write_text('[project]\nname = "other"\nversion = "9"\n')
-    monkeypatch.setattr(distribution, "_PROJECT", other)
-    assert distribution.own_version() != "9"
+    monkeypatch.setattr(plugins, "_PROJECT", other)
+    assert plugins.own_version() != "9"
 
 
 def test_the_checkout_comes_before_the_metadata_and_others_stay(monkeypatch, tmp_path):
@@ -121,25 +122,25 @@ def test_the_checkout_comes_before_the_metadata_and_others_stay(monkeypatch, tmp
     )
     foreign = EntryPoint("foreign", "json:JSONEncoder", targets.GROUP)
     mine = list(entry_points(group=targets.GROUP))
-    monkeypatch.setattr(distribution, "_PROJECT", project)
-    monkeypatch.setattr(distribution, "entry_points", lambda group: [foreign, *mine])
-    assert distribution.own_version() == "7.1"
-    assert sorted(distribution.registered(targets.GROUP)) == ["foreign", "new"]
-    assert distribution.registered(targets.GROUP)["new"].load() is json.JSONDecoder
+    monkeypatch.setattr(plugins, "_PROJECT", project)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [foreign, *mine])
+    assert plugins.own_version() == "7.1"
+    assert sorted(plugins.registered(targets.GROUP)) == ["foreign", "new"]
+    assert plugins.registered(targets.GROUP)["new"].load() is json.JSONDecoder
 
 
 def test_what_is_not_installed_has_no_version():
-    assert distribution.installed_version("no-such-distribution") is None
-    assert distribution.installed_version("numprune-export") == distribution.own_version()
-    assert distribution.installed_version("torch")
+    assert plugins.installed_version("no-such-distribution") is None
+    assert plugins.installed_version("numprune-export") == plugins.own_version()
+    assert plugins.installed_version("torch")
 
 
 def test_the_type_checker_sees_every_class_that_entry_points_name():
     for group, classes in (
-        (targets.GROUP, offered.TARGETS),
-        (servers.GROUP, offered.PACKAGERS),
+        (targets.GROUP, contract_check.TARGETS),
+        (servers.GROUP, contract_check.PACKAGERS),
     ):
-        named = {entry.load() for entry in distribution.registered(group).values()}
+        named = {entry.load() for entry in plugins.registered(group).values()}
         assert named == {type(one) for one in classes}
-    exporters = {type(one) for one in offered.TARGETS if isinstance(one, EncoderTarget)}
-    assert exporters == {type(one) for one in offered.ENCODER_TARGETS}
+    exporters = {type(one) for one in contract_check.TARGETS if isinstance(one, EncoderTarget)}
+    assert exporters == {type(one) for one in contract_check.ENCODER_TARGETS}

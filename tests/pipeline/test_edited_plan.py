@@ -6,7 +6,7 @@ import pytest
 import yaml
 from command import command
 
-from numprune_export.checkpoint.load import load
+from numprune_export.models.checkpoint.load import load
 from numprune_export.recipe import builtin_dir
 
 pytestmark = pytest.mark.slow  # whole runs

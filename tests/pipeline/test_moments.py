@@ -7,7 +7,7 @@ from command import command
 from safetensors.torch import load_file
 from small import small_recipe
 
-from numprune_export.plan import Plan
+from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import builtin_dir
 
 LENGTH = 64

@@ -7,8 +7,8 @@ from command import command
 from small import small_recipe
 
 import numprune_export
-from numprune_export.errors import RecipeError
-from numprune_export.plan import Plan
+from numprune_export.core.errors import RecipeError
+from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import load
 
 CURVES = {

@@ -13,11 +13,11 @@ from small import small_recipe
 from transformers import AutoModelForCausalLM
 
 import numprune_export
-from numprune_export.artifact import Artifact, sha256_of
+from numprune_export.export.artifact import Artifact, sha256_of
+from numprune_export.export.targets import find
 from numprune_export.recipe import builtin_dir
 from numprune_export.report.html import page
 from numprune_export.report.store import read
-from numprune_export.targets import find
 
 NAMES = [
     "size.parameters.dense",

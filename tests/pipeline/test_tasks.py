@@ -4,9 +4,9 @@ import pytest
 from huggingface_hub import ModelCard
 from small import small_run
 
-from numprune_export.errors import RecipeError
+from numprune_export.core.errors import RecipeError
+from numprune_export.core.run_folder import LOG
 from numprune_export.recipe import builtin_dir
-from numprune_export.run_folder import LOG
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (extra `[eval]`)")
 

@@ -12,13 +12,13 @@ from huggingface_hub import ModelCard
 from tiny import tiny
 
 from numprune_export import load
-from numprune_export.checkpoint import manifest
-from numprune_export.checkpoint.source import resolve
+from numprune_export.core.run_folder import RunFolder
+from numprune_export.models.checkpoint import manifest
+from numprune_export.models.checkpoint.source import resolve
 from numprune_export.provenance import card
 from numprune_export.provenance.licence import licence_of
 from numprune_export.provenance.publishing import publish_card
 from numprune_export.report.schema import Measurement
-from numprune_export.run_folder import RunFolder
 
 
 @pytest.fixture

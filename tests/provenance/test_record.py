@@ -7,12 +7,12 @@ import pytest
 from safetensors.torch import load_file
 from small import small_run
 
-from numprune_export.artifact import sha256_of
-from numprune_export.checkpoint import manifest
+from numprune_export.core.version import __version__
+from numprune_export.export.artifact import sha256_of
+from numprune_export.measure.environment import describe
+from numprune_export.models.checkpoint import manifest
 from numprune_export.provenance import code, record
 from numprune_export.provenance.record import Provenance
-from numprune_export.report.environment import describe
-from numprune_export.version import __version__
 
 FOLDERS = ("model", "artifacts/onnx/dense", "artifacts/onnx/pruned")
 

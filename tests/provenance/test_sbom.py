@@ -11,8 +11,8 @@ pytest.importorskip("cyclonedx", reason="the extra `sbom` is not installed")
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from numprune_export.artifact import sha256_of
-from numprune_export.checkpoint import manifest
+from numprune_export.export.artifact import sha256_of
+from numprune_export.models.checkpoint import manifest
 from numprune_export.provenance import sbom
 from numprune_export.provenance.record import Provenance
 from numprune_export.provenance.verification import verify

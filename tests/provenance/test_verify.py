@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from numprune_export.checkpoint import manifest
 from numprune_export.cli import app
+from numprune_export.models.checkpoint import manifest
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timezone
 
-from numprune_export.metric import Metric
+from numprune_export.core.metric import Metric
 from numprune_export.report.schema import (
     ArtifactSummary,
     Environment,

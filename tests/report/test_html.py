@@ -14,8 +14,8 @@ from report.markup import parse
 
 from numprune_export.report.html.cards import cards
 from numprune_export.report.html.page import render
-from numprune_export.report.quantity import measured, number
 from numprune_export.report.store import to_json
+from numprune_export.report.tables.format import measured, number
 
 WARNED = {
     "warnings": ("the clocks were held down",),

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from report import sample
 
-from numprune_export.benchmark.gpu_state import GpuState, warnings
-from numprune_export.benchmark.gpu_state import metrics as metrics_of
-from numprune_export.metric import Metric
+from numprune_export.core.metric import Metric
+from numprune_export.measure.gpu.state import GpuState, warnings
+from numprune_export.measure.gpu.state import metrics as metrics_of
 from numprune_export.report.markdown import render
-from numprune_export.report.quantity import count, measured, number, percent, size
 from numprune_export.report.schema import Measurement
 from numprune_export.report.table import table
+from numprune_export.report.tables.format import count, measured, number, percent, size
 from numprune_export.report.verdict import summarize
 
 GOLDEN = Path(__file__).with_name("report.md")

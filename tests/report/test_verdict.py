@@ -1,7 +1,7 @@
 import pytest
 from report import sample
 
-from numprune_export.metric import Metric
+from numprune_export.core.metric import Metric
 from numprune_export.report.schema import Measurement, measurements
 from numprune_export.report.verdict import scores, significant, speed, summarize, targets, timed
 

@@ -9,10 +9,10 @@ from google.protobuf import text_format
 from tiny import uneven
 from tritonclient.grpc import model_config_pb2
 
-from numprune_export.errors import RecipeError, UnsupportedModelError
-from numprune_export.families import FAMILIES
+from numprune_export.core.errors import RecipeError, UnsupportedModelError
+from numprune_export.export.targets import find
+from numprune_export.models.families import FAMILIES
 from numprune_export.recipe import builtin_dir
-from numprune_export.targets import find
 from numprune_exporters.triton import TritonPackager
 from numprune_exporters.triton.settings import TritonSettings
 

@@ -7,11 +7,11 @@ import pytest
 from tiny import uneven
 from words import WORDS, word_tokenizer
 
-from numprune_export.artifact import Artifact
-from numprune_export.errors import DeviceError, InputError
-from numprune_export.families import FAMILIES
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
-from numprune_exporters.onnx_opening import open_artifact
+from numprune_export.core.errors import DeviceError, InputError
+from numprune_export.export.artifact import Artifact
+from numprune_export.models.families import FAMILIES
+from numprune_exporters.onnx.open import open_artifact
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 from numprune_exporters.triton.served.generation import Row, generate
 from numprune_exporters.triton.served.opening import Served
 from numprune_exporters.triton.served.request import Request

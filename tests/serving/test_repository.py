@@ -14,12 +14,12 @@ from tritonclient.grpc import model_config_pb2
 
 import numprune_export
 import numprune_exporters
-from numprune_export.artifact import Artifact, sha256_of
-from numprune_export.errors import UnsupportedModelError
-from numprune_export.families import FAMILIES
+from numprune_export.core.errors import UnsupportedModelError
+from numprune_export.export.artifact import Artifact, sha256_of
+from numprune_export.export.targets import find
+from numprune_export.models.families import FAMILIES
 from numprune_export.recipe import builtin_dir
-from numprune_export.targets import find
-from numprune_exporters.onnx import OnnxExporter, OnnxSettings
+from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 from numprune_exporters.triton import TritonPackager
 from numprune_exporters.triton.runtime_copy import closure
 from numprune_exporters.triton.settings import TritonSettings
@@ -209,7 +209,7 @@ import sys
 sys.path.insert(0, "runtime")
 from pathlib import Path
 from numprune_exporters.triton.served.opening import open_served
-said = {"opener": "numprune_exporters.onnx_opening:open_artifact", "capacity": "32",
+said = {"opener": "numprune_exporters.onnx.open:open_artifact", "capacity": "32",
         "threads": "1", "max_tokens": "4", "longest_prompt": "32"}
 served = open_served(Path("."), {name: {"string_value": one} for name, one in said.items()})
 served.runner.prefill(__import__("numpy").array([[1, 2, 3]]))
@@ -252,7 +252,7 @@ def test_the_closure_follows_imports_within_functions_and_not_those_for_types(
         numprune_exporters, "__path__", [*numprune_exporters.__path__, str(tmp_path)]
     )
     found = closure(["numprune_exporters.made_here"])
-    assert {"numprune_exporters.gqa_steps", "numprune_export.errors"} <= found
+    assert {"numprune_exporters.onnx.gqa_steps", "numprune_export.core.errors"} <= found
     assert "numprune_export.recipe" not in found
 
 
@@ -291,7 +291,9 @@ def test_a_graph_for_cuda_is_packaged_where_no_gpu_is(tmp_path, dtype):
     )
     config = config_of(tmp_path / "out" / CONFIGS[0])
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
-    assert config.parameters["opener"].string_value.startswith("numprune_exporters.onnx_cuda")
+    assert config.parameters["opener"].string_value.startswith(
+        "numprune_exporters.onnx_cuda.target"
+    )
     state = config_of(tmp_path / "out" / CONFIGS[1]).sequence_batching.state[0]
     kind = {"float16": "TYPE_FP16", "bfloat16": "TYPE_BF16"}[dtype]
     assert model_config_pb2.DataType.Name(state.data_type) == kind

@@ -2,7 +2,7 @@
 
 import pytest
 
-from numprune_export.errors import InputError
+from numprune_export.core.errors import InputError
 from numprune_exporters.triton.served.request import Request, read
 
 

@@ -13,8 +13,8 @@ import pytest
 import tritonclient.grpc as grpc
 from transformers import AutoTokenizer
 
-from numprune_export.artifact import Artifact
-from numprune_exporters.onnx import OnnxExporter
+from numprune_export.export.artifact import Artifact
+from numprune_exporters.onnx.target import OnnxExporter
 
 PROMPTS = (
     "The state of the union",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from numprune_export.errors import DeviceError, MissingExtraError
-from numprune_export.optional import require
+from numprune_export.core.errors import DeviceError, MissingExtraError
+from numprune_export.core.optional import require
 
 _NOTHING_THERE = ("cudaErrorNoDevice", "cudaErrorInsufficientDriver")
 """The runtime's two answers on a machine without a GPU: with a driver, and without one."""

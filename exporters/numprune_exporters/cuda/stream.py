@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from numprune_export.errors import DeviceError
+from numprune_export.core.errors import DeviceError
 from numprune_exporters.cuda.device import call, runtime
 
 

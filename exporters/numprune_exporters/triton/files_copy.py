@@ -7,8 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-from numprune_export.artifact import Artifact, sha256_of
-from numprune_export.errors import InputError
+from numprune_export.core.errors import InputError
+from numprune_export.export.artifact import Artifact, sha256_of
 
 
 def place_artifact(artifact: Artifact, folder: Path) -> None:

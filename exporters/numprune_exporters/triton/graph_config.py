@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from numprune_export.artifact import Artifact
+from numprune_export.export.artifact import Artifact
 from numprune_exporters.triton.served_targets import ServedTarget, instances
 from numprune_exporters.triton.settings import TritonSettings
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from numprune_export.artifact import Artifact
-from numprune_export.errors import RecipeError
+from numprune_export.core.errors import RecipeError
+from numprune_export.export.artifact import Artifact
 from numprune_exporters.triton.settings import TritonSettings
 
 COMMON_CAPACITY = 2048

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from numprune_export.optional import require
+from numprune_export.core.optional import require
 
 
 def to_pbtxt(content: Mapping[str, Any]) -> str:

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from numprune_export.artifact import Artifact
-from numprune_export.errors import InputError, RecipeError, UnsupportedModelError
+from numprune_export.core.errors import InputError, RecipeError, UnsupportedModelError
+from numprune_export.export.artifact import Artifact
 from numprune_exporters.triton import readme
 from numprune_exporters.triton.files_copy import place_artifact, place_file
 from numprune_exporters.triton.graph_config import ONE_TOTAL, graph_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from numprune_export.artifact import Artifact
+from numprune_export.export.artifact import Artifact
 from numprune_exporters.triton.graph_config import keeps_state
 from numprune_exporters.triton.limits import Limits
 from numprune_exporters.triton.served_targets import ServedTarget

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from numprune_export.artifact import Artifact
-from numprune_export.errors import UnsupportedModelError
+from numprune_export.core.errors import UnsupportedModelError
+from numprune_export.export.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ServedTarget:
     """For the bare graph's README: what its backend needs."""
 
 
-ENGINE_OPENER = "numprune_exporters.trt.opening:open_engine"
+ENGINE_OPENER = "numprune_exporters.trt.run.open:open_engine"
 CUDA = "cuda-bindings>=12.9,<14"
 ENGINE_NOTE = (
     "The engine runs in {runtime}, in exactly this version, on the GPU it was built for."
@@ -40,7 +40,7 @@ ENGINE_NOTE = (
 
 TARGETS: Mapping[str, ServedTarget] = {
     "onnx": ServedTarget(
-        opener="numprune_exporters.onnx_opening:open_artifact",
+        opener="numprune_exporters.onnx.open:open_artifact",
         requirements=("onnxruntime>={needs_onnxruntime}",),
         kind="KIND_CPU",
         backend="onnxruntime",
@@ -49,7 +49,7 @@ TARGETS: Mapping[str, ServedTarget] = {
         graph_note="Needs a server whose ONNX Runtime is {needs_onnxruntime} or newer (opset {opset}).",
     ),
     "onnx-cuda": ServedTarget(
-        opener="numprune_exporters.onnx_cuda_opening:open_artifact",
+        opener="numprune_exporters.onnx_cuda.open:open_artifact",
         requirements=("onnxruntime-gpu>={needs_onnxruntime}", CUDA),
         kind="KIND_GPU",
         backend="onnxruntime",

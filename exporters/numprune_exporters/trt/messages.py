@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numprune_export.errors import DeviceError, NumpruneError, RecipeError
+from numprune_export.core.errors import DeviceError, NumpruneError, RecipeError
 
 _LONGEST = 400
 _PLACE = re.compile(r"\s*\(?In \S+ at /_src/.*$", re.DOTALL)

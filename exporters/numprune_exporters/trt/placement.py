@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numprune_export.errors import DeviceError, MissingExtraError
+from numprune_export.core.errors import DeviceError, MissingExtraError
 from numprune_exporters.cuda.device import Gpu, require_gpu
 from numprune_exporters.trt.settings import EngineSettings, TrtRtxSettings
 from numprune_exporters.trt.toolkit import Toolkit

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numprune_export.errors import InputError
+from numprune_export.core.errors import InputError
 
 Shape = tuple[int, ...]
 PREFILL, DECODE = 0, 1

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from numprune_export.artifact import Decoder
-from numprune_export.errors import RecipeError
+from numprune_export.core.errors import RecipeError
+from numprune_export.export.artifact import Decoder
+from numprune_exporters.trt.cache_layout import aligned
 from numprune_exporters.trt.profiles import Profiles, Span
-from numprune_exporters.trt.slot_layout import aligned
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 Graph = Literal["auto", "fused", "decomposed"]

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from numprune_export.artifact import Artifact, Availability, Decoder, Device
-from numprune_export.errors import MissingExtraError, RecipeError
-from numprune_exporters.checked_runner import CheckedRunner
+from numprune_export.core.errors import MissingExtraError, RecipeError
+from numprune_export.export.artifact import Artifact, Availability, Decoder, Device
+from numprune_exporters.runners.decoder import CheckedRunner
 from numprune_exporters.trt import toolkit
 from numprune_exporters.trt.settings import EngineSettings, TrtRtxSettings, TrtSettings
 
@@ -33,7 +33,7 @@ class _EngineExporter:
             OutputError: a file cannot be written.
         """
         # Here and not above: opening an artifact needs no graph writer and no torch.
-        from numprune_exporters.trt.making import make
+        from numprune_exporters.trt.build.artifact import make
 
         if not isinstance(settings, EngineSettings) or not isinstance(settings, self.settings):
             raise RecipeError(
@@ -50,15 +50,15 @@ class _EngineExporter:
             MissingExtraError: the toolkit or the CUDA bindings are not installed.
             DeviceError: no GPU, or not one that this engine runs on.
         """
-        from numprune_exporters.trt.opening import open_engine
+        from numprune_exporters.trt.run.open import open_engine
 
         return open_engine(artifact, threads=threads, capacity=capacity)
 
     def graph_cannot_run(self, artifact: Artifact) -> str | None:
         """See GraphBacked.graph_cannot_run."""
-        from numprune_exporters.trt import graph_opening
+        from numprune_exporters.trt.run import open_graph as graph_opener
 
-        return graph_opening.cannot_run(artifact)
+        return graph_opener.cannot_run(artifact)
 
     def open_graph(self, artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
         """See GraphBacked.open_graph.
@@ -68,7 +68,7 @@ class _EngineExporter:
             InputError: a file is missing or altered, or capacity is outside the engine's profile.
             MissingExtraError: onnxruntime is not installed.
         """
-        from numprune_exporters.trt.graph_opening import open_graph
+        from numprune_exporters.trt.run.open_graph import open_graph
 
         return open_graph(artifact, threads=threads, capacity=capacity)
 

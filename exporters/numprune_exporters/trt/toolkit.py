@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from numprune_export.errors import DeviceError, MissingExtraError
-from numprune_export.optional import require
+from numprune_export.core.errors import DeviceError, MissingExtraError
+from numprune_export.core.optional import require
 from numprune_exporters.trt.messages import Message, collector
 from numprune_exporters.trt.plan_writer import file_writer
 

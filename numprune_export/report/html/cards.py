@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from numprune_export.report.html.shape import shape
-from numprune_export.report.quality_tables import parity_name
-from numprune_export.report.quantity import measured, number, percent
 from numprune_export.report.schema import Measurement, Report
-from numprune_export.report.tabular import Measurements, ratio
+from numprune_export.report.tables.format import measured, number, percent
+from numprune_export.report.tables.quality import parity_name
+from numprune_export.report.tables.table import Measurements, ratio
 from numprune_export.report.verdict import (
     MOST_PHASES,
     STAGES,

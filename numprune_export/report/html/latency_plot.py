@@ -17,9 +17,9 @@ from numprune_export.report.html.timed_rows import (
     shapes_told,
     told,
 )
-from numprune_export.report.quantity import number
 from numprune_export.report.schema import Report
-from numprune_export.report.tabular import Measurements
+from numprune_export.report.tables.format import number
+from numprune_export.report.tables.table import Measurements
 
 ROW = 34
 """CSS pixels per shape."""

@@ -11,17 +11,19 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from numprune_export.report import machine_tables, quality_tables, speed_tables
 from numprune_export.report.html.cards import cards
 from numprune_export.report.html.plan_plots import plan_plots, plan_table
 from numprune_export.report.html.quality_plots import plot_name, quality_plots
 from numprune_export.report.html.score_plots import score_plots
 from numprune_export.report.html.speed_plots import speed_plots
 from numprune_export.report.html.svg import Plot
-from numprune_export.report.quantity import size
 from numprune_export.report.schema import Report
 from numprune_export.report.seal import Seal
-from numprune_export.report.tabular import Measurements, Tabular
+from numprune_export.report.tables import machine as machine_tables
+from numprune_export.report.tables import quality as quality_tables
+from numprune_export.report.tables import speed as speed_tables
+from numprune_export.report.tables.format import size
+from numprune_export.report.tables.table import Measurements, Tabular
 from numprune_export.report.verdict import score_name
 
 TEMPLATES = "templates"

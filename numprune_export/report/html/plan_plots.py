@@ -12,9 +12,9 @@ from numprune_export.report.html.layers import Layer, label_layers, layers
 from numprune_export.report.html.marks import Box, boxes
 from numprune_export.report.html.svg import Plot, draw
 from numprune_export.report.html.theme import DENSE, INK, PRUNED
-from numprune_export.report.quantity import percent
 from numprune_export.report.schema import SiteWidth
-from numprune_export.report.tabular import ABSENT, Tabular
+from numprune_export.report.tables.format import percent
+from numprune_export.report.tables.table import ABSENT, Tabular
 
 ROW = 15
 """CSS pixels per layer."""

@@ -11,9 +11,9 @@ from numprune_export.report.html.marks import bars
 from numprune_export.report.html.scale import logarithmic
 from numprune_export.report.html.svg import Plot, draw
 from numprune_export.report.html.theme import DENSE, INK, LINE, PRUNED
-from numprune_export.report.quantity import number
 from numprune_export.report.schema import Measurement
-from numprune_export.report.tabular import Measurements
+from numprune_export.report.tables.format import number
+from numprune_export.report.tables.table import Measurements
 from numprune_export.report.verdict import STAGES, score_name, scores
 
 ROW = 26

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from numprune_export.report.quantity import number
+from numprune_export.report.tables.format import number
 
 _DECADES = 1.5
 """Below so many, numbers between the powers of ten are labelled too."""

@@ -12,9 +12,9 @@ from numprune_export.report.html.marks import bars, ticks
 from numprune_export.report.html.scale import logarithmic
 from numprune_export.report.html.svg import Plot, draw
 from numprune_export.report.html.theme import DENSE, PRUNED
-from numprune_export.report.quantity import number
 from numprune_export.report.schema import QUANTILES, SiteScores, SiteWidth
-from numprune_export.report.tabular import ABSENT, Tabular
+from numprune_export.report.tables.format import number
+from numprune_export.report.tables.table import ABSENT, Tabular
 
 ROW = 20
 """CSS pixels per layer."""

@@ -16,7 +16,7 @@ from numprune_export.report.html.timed_rows import (
     shapes_told,
     told,
 )
-from numprune_export.report.tabular import Measurements
+from numprune_export.report.tables.table import Measurements
 
 
 def speedup_plot(target: str, rows: Sequence[TimedRow], metrics: Measurements) -> Plot | None:

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from numprune_export.report.html.theme import INK, LINE, MUTED, ROLES
-from numprune_export.report.tabular import Tabular
+from numprune_export.report.tables.table import Tabular
 
 WIDTH = 340
 """CSS pixels that a plot is drawn for: a phone's; wider pages set several side by side."""

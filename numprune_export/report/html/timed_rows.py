@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from numprune_export.report.html.shape import shape
-from numprune_export.report.tabular import Measurements
+from numprune_export.report.tables.table import Measurements
 from numprune_export.report.verdict import is_reference, timed
 
 

@@ -13,7 +13,7 @@ import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, str(Path(__file__).parent / "runtime"))
 
-from numprune_export.errors import InputError, NumpruneError
+from numprune_export.core.errors import InputError, NumpruneError
 from numprune_exporters.triton.served.generation import Piece, Row, generate
 from numprune_exporters.triton.served.opening import open_served
 from numprune_exporters.triton.served.request import Request, read

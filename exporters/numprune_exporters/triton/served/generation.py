@@ -8,8 +8,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from numprune_export.artifact import Logits, Tokens
-from numprune_export.errors import InputError, NumpruneError
+from numprune_export.core.errors import InputError, NumpruneError
+from numprune_export.export.artifact import Logits, Tokens
 from numprune_exporters.triton.served.opening import Served
 from numprune_exporters.triton.served.request import Request
 from numprune_exporters.triton.served.sampling import Sampler

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numprune_export.artifact import Artifact, DecoderRunner
+from numprune_export.export.artifact import Artifact, DecoderRunner
 from numprune_exporters.triton.served.text_tokenizer import TextTokenizer
 
 ARTIFACT = "artifact"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from numprune_export.errors import InputError
+from numprune_export.core.errors import InputError
 
 
 @dataclass(frozen=True)

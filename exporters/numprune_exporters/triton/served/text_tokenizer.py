@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from numprune_export.errors import InputError
+from numprune_export.core.errors import InputError
 
 TOKENIZER = "tokenizer.json"
 CONFIGS = ("generation_config.json", "config.json")

@@ -1,0 +1,20 @@
+"""What the entry points name, so that the type checker holds each class to its contract.
+
+Nothing that runs imports this; a test holds it against the entry points.
+"""
+
+from numprune_export.export.artifact import Exporter, Packager
+from numprune_export.export.encoder import EncoderTarget
+from numprune_exporters.onnx.target import OnnxExporter
+from numprune_exporters.onnx_cuda.target import OnnxCudaExporter
+from numprune_exporters.triton import TritonPackager
+from numprune_exporters.trt.target import TrtExporter, TrtRtxExporter
+
+TARGETS: tuple[Exporter, ...] = (
+    OnnxExporter(),
+    OnnxCudaExporter(),
+    TrtExporter(),
+    TrtRtxExporter(),
+)
+ENCODER_TARGETS: tuple[EncoderTarget, ...] = (OnnxExporter(),)
+PACKAGERS: tuple[Packager, ...] = (TritonPackager(),)

@@ -1,0 +1,1 @@
+"""ONNX graphs of decoders and encoders, written node by node."""

@@ -1,0 +1,1 @@
+"""Graphs of decoders with a growing KV cache."""

@@ -1,0 +1,181 @@
+"""What both decoder graphs share: every part of a rotary decoder except its attention.
+
+Activations are (batch, sequence, width). Weights are stored (in, out), as MatMul reads them, except
+the vocabulary matrices, which are (vocabulary, hidden): a tied one is stored only once. In a graph of
+fp16 or bf16, norms, rotation and softmax are computed in fp32, and logits come out as fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from numprune_export.core.errors import UnsupportedModelError
+from numprune_export.export.artifact import Decoder, DecoderLayer, Projection
+from numprune_exporters.graphs.writer import Array, GraphWriter, value
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ACTIVATIONS = ("silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+CachePair = tuple[ir.Value, ir.Value]
+"""Keys and values of one layer."""
+
+
+def array(tensor: Tensor) -> Array:
+    """A tensor as an fp32 numpy array; shares memory where the tensor is fp32 on the CPU."""
+    return np.asarray(tensor.detach().float().cpu().numpy(), dtype=np.float32)
+
+
+def stored(g: GraphWriter, name: str, tensor: Tensor, dtype: ir.DataType | None = None) -> ir.Value:
+    """A weight in the shape it has in the model."""
+    return g.weight(name, tuple(tensor.shape), lambda: np.ascontiguousarray(array(tensor)), dtype)
+
+
+def linear(g: GraphWriter, name: str, x: ir.Value, *projections: Projection) -> ir.Value:
+    """x Wᵀ + b of projections that read the same x, their outputs side by side, in one MatMul."""
+    y = g.op("MatMul", x, _columns(g, f"{name}.weight", projections))
+    if all(one.bias is None for one in projections):
+        return y
+    return g.op("Add", y, _biases(g, f"{name}.bias", projections))
+
+
+def packed(g: GraphWriter, name: str, *projections: Projection) -> tuple[ir.Value, ir.Value]:
+    """Weights (in, out) and biases of projections side by side; a bias they lack is zeros."""
+    return _columns(g, f"{name}.weight", projections), _biases(g, f"{name}.bias", projections)
+
+
+def _columns(g: GraphWriter, name: str, projections: Sequence[Projection]) -> ir.Value:
+    def read() -> Array:
+        return np.ascontiguousarray(np.concatenate([array(p.weight) for p in projections]).T)
+
+    return g.weight(name, (int(projections[0].weight.shape[1]), _width(projections)), read)
+
+
+def _biases(g: GraphWriter, name: str, projections: Sequence[Projection]) -> ir.Value:
+    def read() -> Array:
+        return np.concatenate([_bias(one) for one in projections])
+
+    return g.weight(name, (_width(projections),), read)
+
+
+def _bias(projection: Projection) -> Array:
+    if projection.bias is None:
+        return np.zeros(int(projection.weight.shape[0]), np.float32)
+    return array(projection.bias)
+
+
+def _width(projections: Sequence[Projection]) -> int:
+    return sum(int(one.weight.shape[0]) for one in projections)
+
+
+def norm(g: GraphWriter, name: str, x: ir.Value, weight: Tensor, epsilon: float) -> ir.Value:
+    """RMSNorm over the last axis in fp32, in the form that ONNX Runtime fuses to one node."""
+    x = g.wide(x)
+    square = g.op("Pow", x, g.float32(2.0))
+    mean = g.op("ReduceMean", square, g.int64s(-1), keepdims=1)
+    root = g.op("Sqrt", g.op("Add", mean, g.float32(epsilon)))
+    scale = stored(g, name, weight, ir.DataType.FLOAT)
+    return g.narrow(g.op("Mul", g.op("Div", x, root), scale))
+
+
+def query_key_value(g: GraphWriter, x: ir.Value, *layers: DecoderLayer) -> ir.Value:
+    """Queries, keys and values of x side by side, layer after layer."""
+    projections = (one for layer in layers for one in (layer.query, layer.key, layer.value))
+    return linear(g, "attention.qkv", x, *projections)
+
+
+def split_heads(
+    g: GraphWriter,
+    decoder: Decoder,
+    layer: DecoderLayer,
+    packed: ir.Value,
+    norm: Callable[[str, ir.Value, Tensor], ir.Value],
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Packed q, k, v to three values (batch, sequence, heads, head_dim), q and k normed if asked."""
+    dim, counts = decoder.head_dim, (layer.query_heads, layer.kv_heads, layer.kv_heads)
+    parts = g.ops("Split", packed, g.int64s(*(n * dim for n in counts)), outputs=3, axis=-1)
+    heads = [
+        g.op("Reshape", part, g.int64s(0, 0, count, dim))
+        for part, count in zip(parts, counts, strict=True)
+    ]
+    for index, (name, weight) in enumerate(
+        (("query_norm", layer.query_norm), ("key_norm", layer.key_norm))
+    ):
+        if weight is not None:
+            heads[index] = norm(f"attention.{name}", heads[index], weight)
+    return heads[0], heads[1], heads[2]
+
+
+def gated(g: GraphWriter, decoder: Decoder, layer: DecoderLayer, x: ir.Value) -> ir.Value:
+    """activation(gate(x)) * up(x), what down_proj reads."""
+    gate = linear(g, "mlp.gate", x, layer.gate)
+    up = linear(g, "mlp.up", x, layer.up)
+    return g.op("Mul", activated(g, decoder.activation, gate), up)
+
+
+def activated(g: GraphWriter, name: str, x: ir.Value) -> ir.Value:
+    """The activation of this name in `ACTIVATIONS`, of x."""
+    if name in ("silu", "swish"):
+        return g.op("Mul", x, g.op("Sigmoid", x))
+    if name == "relu":
+        return g.op("Relu", x)
+    return g.op("Gelu", x, approximate="none" if name == "gelu" else "tanh")
+
+
+def select(g: GraphWriter, x: ir.Value, positions: ir.Value) -> ir.Value:
+    """Rows of x (batch, sequence, width) at `positions` (batch, k): (batch, k, width)."""
+    return g.op("GatherND", x, g.op("Unsqueeze", positions, g.int64s(-1)), batch_dims=1)
+
+
+def vocabulary_logits(
+    g: GraphWriter, decoder: Decoder, table: ir.Value, x: ir.Value, positions: ir.Value
+) -> ir.Value:
+    """The graph output `logits` (batch, k, vocabulary) of x (batch, k, hidden)."""
+    head = table if decoder.tied else stored(g, "head.weight", decoder.head.weight)
+    bias = decoder.head.bias
+    terms = () if bias is None else (stored(g, "head.bias", bias),)
+    rows = g.op("Reshape", x, g.int64s(-1, decoder.hidden))
+    flat = g.wide(g.op("Gemm", rows, head, *terms, transB=1))
+    shape = g.op("Concat", g.op("Shape", positions), g.int64s(decoder.vocabulary), axis=0)
+    logits = value("logits", ir.DataType.FLOAT, ("batch", "k", decoder.vocabulary))
+    return g.declare(g.op("Reshape", flat, shape), logits)
+
+
+def cache_values(
+    g: GraphWriter, decoder: Decoder, name: str, length: str, width: int
+) -> list[CachePair]:
+    """Graph inputs or outputs `name.{layer}.{key,value}` (batch, kv heads, length, width)."""
+
+    return [
+        cache_pair(g, f"{name}.{index}", layer.kv_heads, length, width)
+        for index, layer in enumerate(decoder.layers)
+    ]
+
+
+def cache_pair(g: GraphWriter, name: str, heads: int, length: str, width: int) -> CachePair:
+    """Graph inputs or outputs `name.{key,value}` (batch, heads, length, width)."""
+    shape = ("batch", heads, length, width)
+    return value(f"{name}.key", g.dtype, shape), value(f"{name}.value", g.dtype, shape)
+
+
+def flat(pairs: Sequence[CachePair]) -> list[ir.Value]:
+    return [one for pair in pairs for one in pair]
+
+
+def refuse_unsupported(decoder: Decoder) -> None:
+    """Raise UnsupportedModelError for what neither graph can express."""
+    refuse_activation(decoder.activation)
+
+
+def refuse_activation(name: str) -> None:
+    """Raise UnsupportedModelError for an activation that no graph can express."""
+    if name not in ACTIVATIONS:
+        raise UnsupportedModelError(
+            f"activation `{name}` has no ONNX form in the target `onnx`",
+            hint=f"supported activations: {', '.join(ACTIVATIONS)}",
+        )

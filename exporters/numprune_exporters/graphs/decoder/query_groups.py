@@ -1,0 +1,63 @@
+"""KV heads that serve different numbers of query heads, taken run by run.
+
+A run is what attention operators can express: neighbouring KV heads that serve as many query heads
+each. A layer of one run is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from numprune_export.export.artifact import DecoderLayer, Projection
+from numprune_exporters.graphs.writer import GraphWriter
+
+
+def single_runs(layer: DecoderLayer, head_dim: int) -> tuple[DecoderLayer, ...]:
+    """The layer once for each of its runs, with the query, key and value rows of that run only."""
+    if len(layer.runs) == 1:
+        return (layer,)
+    found, query, key = [], 0, 0
+    for kv_heads, size in layer.runs:
+        queries, keys = kv_heads * size * head_dim, kv_heads * head_dim
+        found.append(
+            replace(
+                layer,
+                query=_rows(layer.query, query, queries),
+                key=_rows(layer.key, key, keys),
+                value=_rows(layer.value, key, keys),
+                groups=(size,) * kv_heads,
+            )
+        )
+        query, key = query + queries, key + keys
+    return tuple(found)
+
+
+def _rows(projection: Projection, start: int, count: int) -> Projection:
+    weight, bias = projection.weight, projection.bias
+    rows = slice(start, start + count)
+    return Projection(weight[rows], None if bias is None else bias[rows])
+
+
+def query_heads(layer: DecoderLayer) -> tuple[int, ...]:
+    """Query heads of each run."""
+    return tuple(kv_heads * size for kv_heads, size in layer.runs)
+
+
+def kv_heads(layer: DecoderLayer) -> tuple[int, ...]:
+    """KV heads of each run."""
+    return tuple(count for count, _ in layer.runs)
+
+
+def split(g: GraphWriter, x: ir.Value, sizes: Sequence[int], *, axis: int) -> Sequence[ir.Value]:
+    """x cut along `axis` into a part for each run; x itself where there is one."""
+    if len(sizes) == 1:
+        return (x,)
+    return g.ops("Split", x, g.int64s(*sizes), outputs=len(sizes), axis=axis)
+
+
+def joined(g: GraphWriter, parts: Sequence[ir.Value]) -> ir.Value:
+    """The runs' heads side by side again, along the last axis."""
+    return parts[0] if len(parts) == 1 else g.op("Concat", *parts, axis=-1)

@@ -1,0 +1,1 @@
+"""Graphs of encoders with a task head."""

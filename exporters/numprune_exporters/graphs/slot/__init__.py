@@ -1,0 +1,1 @@
+"""Graphs of decoders with a fixed-capacity KV cache."""

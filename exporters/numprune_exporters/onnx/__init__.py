@@ -1,0 +1,1 @@
+"""The `onnx` target: ONNX Runtime on the CPU."""

@@ -1,0 +1,96 @@
+"""Running the GroupQueryAttention graph: the KV cache is one set of buffers, read and written."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import OrtValue
+
+from numprune_export.export.artifact import Device, Logits, Tokens
+from numprune_exporters.onnx.dtypes import ELEMENT_TYPES
+from numprune_exporters.onnx.session import Session
+
+
+class GqaSteps:
+    """Buffers are made when the batch changes; a decode step writes its inputs where they are bound."""
+
+    def __init__(self, session: Session, *, capacity: int, device: Device = "cpu") -> None:
+        self._session = session
+        self._capacity = capacity
+        self._device = device
+        self._vocabulary = int(session.get_outputs()[0].shape[2])
+        self._ports = [
+            one for one in session.get_inputs() if one.name.startswith("past_key_values.")
+        ]
+        self._element = ELEMENT_TYPES[self._ports[0].type]
+        self._batch = 0
+        self._caches: dict[str, OrtValue] = {}
+        self._step: Session = None
+        self.cache_bytes = 0
+
+    def prefill(self, tokens: Tokens, lengths: Tokens, positions: Tokens) -> Logits:
+        """Logits (batch, k, vocabulary) of new right-padded sequences."""
+        batch = tokens.shape[0]
+        if batch != self._batch:
+            self._allocate(batch)
+        # The kernels take no prompt wider than its longest row. What is asked of beyond is undefined.
+        longest = int(lengths.max())
+        tokens = np.ascontiguousarray(tokens[:, :longest])
+        asked = np.minimum(positions, longest - 1)
+        logits = np.empty((*positions.shape, self._vocabulary), np.float32)
+        self._write_lengths(lengths)
+        self._session.run_with_iobinding(
+            self._binding(self._placed(tokens), self._placed(asked), logits)
+        )
+        return logits
+
+    def decode(self, tokens: Tokens, lengths: Tokens) -> Logits:
+        """Logits (batch, 1, vocabulary) after one more token; `lengths` include it."""
+        self._token.update_inplace(np.ascontiguousarray(tokens[:, None]))
+        self._write_lengths(lengths)
+        self._session.run_with_iobinding(self._step)
+        return self._logits.copy()
+
+    def _allocate(self, batch: int) -> None:
+        # The old buffers go first: two sets at once could double the peak memory.
+        self._batch, self._step, self._caches = 0, None, {}
+        self._caches = {
+            port.name: self._cache((batch, port.shape[1], self._capacity, port.shape[3]), port.type)
+            for port in self._ports
+        }
+        self.cache_bytes = sum(one.tensor_size_in_bytes() for one in self._caches.values())
+        self._seqlens = self._placed(np.zeros(batch, np.int32))
+        self._total = np.zeros((), np.int32)
+        self._token = self._placed(np.zeros((batch, 1), np.int64))
+        self._logits = np.empty((batch, 1, self._vocabulary), np.float32)
+        first = self._placed(np.zeros((batch, 1), np.int64))
+        self._step = self._binding(self._token, first, self._logits)
+        self._batch = batch
+
+    def _cache(self, shape: tuple[int, ...], kind: str) -> OrtValue:
+        if self._device == "cpu":
+            return OrtValue.ortvalue_from_shape_and_type(shape, ELEMENT_TYPES[kind], "cpu", 0)
+        # Cleared, since some kernels for a GPU weigh what lies behind a row with zero: NaN would stay.
+        # Sizes count, not types: numpy has no bfloat16, and what is bound is the address.
+        return self._placed(np.zeros(shape, np.float32 if kind == "tensor(float)" else np.float16))
+
+    def _placed(self, array: NDArray[np.generic]) -> OrtValue:
+        return OrtValue.ortvalue_from_numpy(array, self._device, 0)
+
+    def _write_lengths(self, lengths: Tokens) -> None:
+        self._seqlens.update_inplace((lengths - 1).astype(np.int32))
+        self._total[()] = lengths.max()
+
+    def _binding(self, tokens: OrtValue, positions: OrtValue, logits: Logits) -> Session:
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input("input_ids", tokens)
+        binding.bind_ortvalue_input("seqlens_k", self._seqlens)
+        # The kernels read this one on the host, on every device.
+        binding.bind_cpu_input("total_sequence_length", self._total)
+        binding.bind_ortvalue_input("logits_positions", positions)
+        binding.bind_ortvalue_output("logits", OrtValue.ortvalue_from_numpy(logits))
+        for name, cache in self._caches.items():
+            where = (self._device, 0, self._element, cache.shape(), cache.data_ptr())
+            binding.bind_input(name, *where)
+            binding.bind_output(name.replace("past_key_values", "present"), *where)
+        return binding

@@ -1,0 +1,87 @@
+"""Opening an `onnx` artifact: needs numpy and ONNX Runtime, and neither torch, pydantic nor onnx.
+
+Apart from the exporter, because a server opens artifacts where nothing else is installed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from numprune_export.core.errors import InputError, MissingExtraError
+from numprune_export.core.optional import require
+from numprune_export.export.artifact import Artifact, Device
+from numprune_exporters.onnx.session import Session, open_session
+from numprune_exporters.runners.decoder import CheckedRunner
+
+if TYPE_CHECKING:
+    from numprune_exporters.onnx.gqa_steps import GqaSteps
+    from numprune_exporters.onnx.standard_steps import StandardSteps
+
+OLDEST_RUNTIME = "1.22"
+EXTRAS = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu"}
+"""Which extra installs which of the two packages, that hold one and the same module."""
+
+
+def open_artifact(artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
+    """See Exporter.open.
+
+    Raises:
+        InputError: a file is missing or altered, it is no decoder's, or the model has fewer positions
+            than capacity.
+        MissingExtraError: onnxruntime is not installed, or too old for this graph.
+    """
+    if artifact.facts.get("network") == "encoder":
+        raise InputError(
+            f"`{artifact.folder}` holds an encoder", hint="open it with `open_encoder`"
+        )
+    needed = str(artifact.facts.get("needs_onnxruntime", OLDEST_RUNTIME))
+    require_runtime(needed, package="onnxruntime")
+    session = open_session(artifact, threads=threads)
+    return CheckedRunner(
+        steps(session, capacity=capacity), vocabulary=vocabulary(session), capacity=capacity
+    )
+
+
+def require_runtime(needed: str, *, package: str) -> None:
+    """Refuse an ONNX Runtime that is too old.
+
+    Raises:
+        MissingExtraError: it is, or there is none.
+    """
+    found = str(require("onnxruntime", extra=EXTRAS[package]).__version__)
+    if _numbers(found) < _numbers(needed):
+        raise MissingExtraError(
+            f"this graph needs onnxruntime {needed} or newer, {found} is installed",
+            hint=f"pip install '{package}>={needed}', or export with `graph: standard`",
+        )
+
+
+def steps(session: Session, *, capacity: int, device: Device = "cpu") -> GqaSteps | StandardSteps:
+    """What drives the session's graph, whose flavour and positions stand in the model.
+
+    Raises:
+        InputError: the model has fewer positions than capacity.
+    """
+    # Here and not above: onnxruntime is optional until something runs.
+    from numprune_exporters.onnx.gqa_steps import GqaSteps
+    from numprune_exporters.onnx.standard_steps import StandardSteps
+
+    facts = session.get_modelmeta().custom_metadata_map
+    positions = int(facts["max_positions"])
+    if not 1 <= capacity <= positions:
+        raise InputError(
+            f"capacity `{capacity}` is outside the model's 1 to `{positions}` positions",
+            hint="ask for shorter sequences",
+        )
+    if facts["graph"] == "gqa":
+        return GqaSteps(session, capacity=capacity, device=device)
+    return StandardSteps(session, device=device)
+
+
+def vocabulary(session: Session) -> int:
+    """How many logits the graph gives per token."""
+    return int(session.get_outputs()[0].shape[2])
+
+
+def _numbers(version_text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version_text.split(".")[:2])

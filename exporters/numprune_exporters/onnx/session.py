@@ -1,0 +1,80 @@
+"""Opening an exported graph: files checked against their hashes, one ONNX Runtime CPU session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numprune_export.core.errors import InputError
+from numprune_export.core.optional import require
+from numprune_export.export.artifact import Artifact, sha256_of
+
+Session = Any
+"""An onnxruntime.InferenceSession; the package has no types."""
+
+
+def open_session(artifact: Artifact, *, threads: int, graph: str | None = None) -> Session:
+    """A session that computes with `threads` threads.
+
+    Args:
+        graph: The file to open, relative to the artifact's folder; None: the artifact's entry.
+
+    Raises:
+        InputError: a file is missing, differs from its hash, or is not a graph this version reads.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    runtime = require("onnxruntime", extra="cpu")
+    verify(artifact)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A spinning pool starves every other process on a shared machine, itself included.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    path = artifact.folder / (graph or artifact.entry)
+    return load(runtime, path, options, ["CPUExecutionProvider"])
+
+
+def load(runtime: Any, path: Path | bytes, options: Any, providers: Sequence[Any]) -> Session:
+    """A session that was asked for these execution providers; which it has, it must be asked.
+
+    Args:
+        path: The graph's file, or the graph.
+
+    Raises:
+        InputError: the file is not a graph that this version reads.
+    """
+    state = runtime.capi.onnxruntime_pybind11_state
+    not_a_graph = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf)
+    try:
+        return runtime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+    except (*not_a_graph, state.NotImplemented) as error:
+        reason = str(error).splitlines()[0]
+        name = path if isinstance(path, Path) else "a graph in memory"
+        raise InputError(
+            f"ONNX Runtime {runtime.__version__} cannot load `{name}`: {reason}",
+            hint="export the model again with the versions installed here",
+        ) from None
+
+
+def verify(artifact: Artifact) -> None:
+    """Read every file of an artifact once.
+
+    Raises:
+        InputError: one is missing or is not what its hash says.
+    """
+    for name, digest in artifact.files.items():
+        path = artifact.folder / name
+        if not path.is_file():
+            raise InputError(f"`{path}` is missing", hint="export the model again")
+        if sha256_of(path) != digest:
+            raise InputError(
+                f"`{path}` is not the file that was exported: its sha256 differs",
+                hint="export the model again",
+            )
+    if artifact.entry not in artifact.files:
+        raise InputError(
+            f"`{artifact.entry}` in `{artifact.folder}` has no hash in its index",
+            hint="export the model again",
+        )

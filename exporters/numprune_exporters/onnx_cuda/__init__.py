@@ -1,0 +1,1 @@
+"""The `onnx-cuda` target: ONNX Runtime on an NVIDIA GPU."""

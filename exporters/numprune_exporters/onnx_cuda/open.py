@@ -1,0 +1,64 @@
+"""Opening an `onnx-cuda` artifact: needs numpy and onnxruntime-gpu, and neither torch, pydantic nor onnx."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from numprune_export.export.artifact import Artifact
+from numprune_exporters.graphs.file import WEIGHTS
+from numprune_exporters.onnx.open import require_runtime, steps, vocabulary
+from numprune_exporters.onnx_cuda.session import PACKAGE, open_cuda_session
+from numprune_exporters.runners.decoder import CheckedRunner
+
+if TYPE_CHECKING:
+    from numprune_exporters.onnx.gqa_steps import GqaSteps
+    from numprune_exporters.onnx.standard_steps import StandardSteps
+
+OLDEST_CUDA_RUNTIME = "1.24"
+"""The first that tells on which device each operator runs."""
+
+
+class OnnxCudaRunner(CheckedRunner):
+    """A DecoderRunner that AccountsMemory, as far as ONNX Runtime lets it know."""
+
+    def __init__(
+        self,
+        driver: GqaSteps | StandardSteps,
+        *,
+        vocabulary: int,
+        capacity: int,
+        weights_bytes: int,
+    ) -> None:
+        super().__init__(driver, vocabulary=vocabulary, capacity=capacity)
+        self._driver: GqaSteps | StandardSteps | None = driver
+        self._weights_bytes = weights_bytes
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
+        self._driver = None
+
+    def device_memory(self) -> Mapping[str, int]:
+        """See AccountsMemory.device_memory. Activations are ONNX Runtime's own, and not told."""
+        held = 0 if self._driver is None else self._driver.cache_bytes
+        return {"weights": self._weights_bytes, "kv_cache": held}
+
+
+def open_artifact(artifact: Artifact, *, threads: int, capacity: int) -> OnnxCudaRunner:
+    """See Exporter.open.
+
+    Raises:
+        InputError: a file is missing or altered, or the model has fewer positions than capacity.
+        MissingExtraError: onnxruntime-gpu is not installed, or too old for this graph.
+        DeviceError: no GPU, or the session is not on it.
+    """
+    require_runtime(
+        str(artifact.facts.get("needs_onnxruntime", OLDEST_CUDA_RUNTIME)), package=PACKAGE
+    )
+    session = open_cuda_session(artifact, threads=threads)
+    return OnnxCudaRunner(
+        steps(session, capacity=capacity, device="cuda"),
+        vocabulary=vocabulary(session),
+        capacity=capacity,
+        weights_bytes=(artifact.folder / WEIGHTS).stat().st_size,
+    )

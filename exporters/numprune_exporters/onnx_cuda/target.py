@@ -1,0 +1,89 @@
+"""The `onnx-cuda` target: the graphs of the `onnx` target, run by ONNX Runtime on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from numprune_export.core.errors import RecipeError, UnsupportedModelError
+from numprune_export.core.optional import require
+from numprune_export.export.artifact import Artifact, Availability, Decoder, Device
+from numprune_exporters.cuda.device import why_none
+from numprune_exporters.onnx.write import OnnxGraph, write_artifact
+from numprune_exporters.onnx_cuda.open import OLDEST_CUDA_RUNTIME, OnnxCudaRunner, open_artifact
+from numprune_exporters.onnx_cuda.session import INSTALL, missing_package
+
+WIDEST_HEAD = 256
+"""The fused attention that GroupQueryAttention runs on CUDA takes no wider ones."""
+
+
+class OnnxCudaSettings(BaseModel):
+    """What a recipe may say under `targets.onnx-cuda`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """Of weights, activations and KV cache; norms, softmax and logits are fp32 all the same."""
+    graph: OnnxGraph | None = None
+    """`gqa`: fused attention, in half precision only. `standard`: single operators. null: `gqa` where
+    CUDA has it."""
+
+
+class OnnxCudaExporter:
+    """Writes `model.onnx`, its weights beside it in `model.onnx.data`, and opens them on the GPU."""
+
+    name: ClassVar[str] = "onnx-cuda"
+    device: ClassVar[Device] = "cuda"
+    summary: ClassVar[str] = "ONNX Runtime on an NVIDIA GPU; KV cache in place there"
+    settings: ClassVar[type[BaseModel]] = OnnxCudaSettings
+
+    def availability(self) -> Availability:
+        """See Exporter.availability. Writing the graph needs neither GPU nor ONNX Runtime."""
+        missing = missing_package()
+        if missing is not None:
+            return Availability(True, missing, install=INSTALL, cannot_run=missing)
+        runtime = require("onnxruntime", extra="gpu")
+        return Availability(True, f"onnxruntime-gpu {runtime.__version__}", cannot_run=why_none())
+
+    def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
+        """See Exporter.export and `write_artifact`.
+
+        Raises:
+            RecipeError: CUDA has no kernel of this graph in this dtype.
+            UnsupportedModelError: the heads are wider than its kernel takes.
+        """
+        if not isinstance(settings, OnnxCudaSettings):
+            raise RecipeError(
+                f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
+                hint="give the settings class of the target that exports",
+            )
+        graph = _graph(settings)
+        if graph == "gqa" and decoder.head_dim > WIDEST_HEAD:
+            raise UnsupportedModelError(
+                f"heads of `{decoder.head_dim}` are wider than the {WIDEST_HEAD} that "
+                "GroupQueryAttention takes on CUDA",
+                hint=f"set `targets.{self.name}.graph: standard`",
+            )
+        return write_artifact(
+            self.name,
+            decoder,
+            folder,
+            graph=graph,
+            dtype=settings.dtype,
+            oldest=OLDEST_CUDA_RUNTIME,
+        )
+
+    def open(self, artifact: Artifact, *, threads: int, capacity: int) -> OnnxCudaRunner:
+        """See Exporter.open."""
+        return open_artifact(artifact, threads=threads, capacity=capacity)
+
+
+def _graph(settings: OnnxCudaSettings) -> OnnxGraph:
+    if settings.dtype == "float32" and settings.graph == "gqa":
+        raise RecipeError(
+            "`targets.onnx-cuda.graph`: `gqa` has no kernel in float32 on CUDA",
+            hint="use `dtype: float16` or `bfloat16`, or `graph: standard`",
+        )
+    return settings.graph or ("standard" if settings.dtype == "float32" else "gqa")

@@ -1,0 +1,1 @@
+"""Runners: input checks, and how a graph is called step by step."""

@@ -1,0 +1,51 @@
+"""What a runner checks of the tokens, lengths and types it is given, whatever network it holds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from numprune_export.core.errors import InputError
+from numprune_export.export.artifact import Tokens
+
+
+def integers(name: str, values: Tokens, *, dimensions: int) -> Tokens:
+    """`values` as contiguous int64.
+
+    Raises:
+        InputError: they are empty, not integers, or have another number of dimensions.
+    """
+    values = np.asarray(values)
+    if values.ndim != dimensions or not values.size or values.dtype.kind not in "iu":
+        raise InputError(
+            f"{name} of shape `{values.shape}` and type `{values.dtype}` cannot be run",
+            hint=f"give a non-empty integer array of {dimensions} dimensions",
+        )
+    return np.ascontiguousarray(values, dtype=np.int64)
+
+
+def lengths_of(tokens: Tokens, lengths: Tokens | None) -> Tokens:
+    """The true length of each row of `tokens` (batch, length); full rows where none are given.
+
+    Raises:
+        InputError: `lengths` is not one number from 1 to the row length per row.
+    """
+    batch, longest = tokens.shape
+    if lengths is None:
+        return np.full(batch, longest, np.int64)
+    lengths = integers("lengths", lengths, dimensions=1)
+    if lengths.shape != (batch,) or lengths.min() < 1 or lengths.max() > longest:
+        raise InputError(
+            f"lengths `{lengths.tolist()}` do not fit tokens of shape `{tokens.shape}`",
+            hint=f"give `{batch}` lengths from 1 to `{longest}`",
+        )
+    return lengths
+
+
+def check_vocabulary(tokens: Tokens, vocabulary: int) -> None:
+    """Raise InputError for a token that the embedding has no row for."""
+    wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
+    if wrong.size:
+        raise InputError(
+            f"token `{wrong[0]}` is outside the vocabulary of `{vocabulary}`",
+            hint="tokenize with this model's own tokenizer",
+        )

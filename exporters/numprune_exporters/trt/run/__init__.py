@@ -1,0 +1,1 @@
+"""From an engine file to a runner on the GPU."""

@@ -1,0 +1,73 @@
+"""What an engine of the slot graph takes in and gives out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numprune_export.core.errors import InputError
+from numprune_exporters.runners.slot_steps import NEW, PAST
+
+Engine = Any
+"""An ICudaEngine; TensorRT's bindings have no types."""
+
+_ITEM_BYTES = {"FLOAT": 4, "HALF": 2, "BF16": 2}
+_OTHERS = {"input_ids", "position_ids", "logits_positions", "slot_positions", "logits", NEW}
+
+
+@dataclass(frozen=True)
+class Port:
+    """A tensor that goes in or out."""
+
+    shape: tuple[int, ...]
+    """-1 for what changes from call to call."""
+    dtype: str
+    """As TensorRT names it."""
+
+
+@dataclass(frozen=True)
+class EnginePorts:
+    """The sizes that a runner of the engine needs."""
+
+    caches: tuple[str, ...]
+    """Names of the cache inputs: layer 0 keys, layer 0 values, layer 1 keys."""
+    heads: tuple[int, ...]
+    """KV heads of each of them."""
+    head_dim: int
+    token_bytes: int
+    """head_dim times the size of an element of the cache."""
+    vocabulary: int
+
+
+def engine_tensors(engine: Engine) -> dict[str, Port]:
+    """All tensors that go in or out, by name."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    return {
+        name: Port(tuple(engine.get_tensor_shape(name)), engine.get_tensor_dtype(name).name)
+        for name in names
+    }
+
+
+def read_ports(tensors: Mapping[str, Port]) -> EnginePorts:
+    """Per-layer widths, from the tensors themselves.
+
+    Raises:
+        InputError: these are not the tensors of a slot graph.
+    """
+    layers = sum(name.startswith(f"{PAST}.") for name in tensors) // 2
+    caches = [f"{PAST}.{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
+    if not caches or set(tensors) != {*caches, *_OTHERS}:
+        raise InputError(
+            f"this engine's tensors `{', '.join(sorted(tensors))}` are not a slot graph's",
+            hint="export the model again with the version installed here",
+        )
+    first = tensors[caches[0]]
+    head_dim = first.shape[3]
+    return EnginePorts(
+        caches=tuple(caches),
+        heads=tuple(tensors[name].shape[0] for name in caches),
+        head_dim=head_dim,
+        token_bytes=head_dim * _ITEM_BYTES[first.dtype],
+        vocabulary=tensors["logits"].shape[2],
+    )

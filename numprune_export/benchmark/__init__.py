@@ -1,1 +1,0 @@
-"""What a smaller model gains: latency, memory, and the cost that bounds the gain."""

@@ -1,0 +1,123 @@
+"""Calibration statistics on disk: one safetensors file per block, read back site by site."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.data.corpus import Windows
+from numprune_export.pruning.plan import Site
+
+GRADIENTS = "gradients.safetensors"
+WINDOWS = "windows.safetensors"
+
+
+def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) -> None:
+    """Write the statistics of one block's sites, by site name."""
+    tensors = {}
+    for name, one in statistics.items():
+        tensors[f"{name}.gram"] = one.gram.cpu()
+        tensors[f"{name}.total"] = one.total.cpu()
+        tensors[f"{name}.tokens"] = torch.tensor(one.tokens)
+    save_file(tensors, _file(folder, block))
+
+
+def write_gradients(folder: Path, gradients: Mapping[str, Tensor]) -> None:
+    """Gradients of unit masks by site name, (rows, units); no file where there are none."""
+    if gradients:
+        save_file({name: one.contiguous() for name, one in gradients.items()}, folder / GRADIENTS)
+
+
+def read_gradients(folder: Path, site: Site) -> Tensor | None:
+    """A site's gradients of unit masks, or None if calibration gathered none."""
+    if not (folder / GRADIENTS).exists():
+        return None
+    with safe_open(folder / GRADIENTS, framework="pt") as file:
+        found: Tensor = file.get_tensor(site.name)
+    return found
+
+
+def write_output_fisher(folder: Path, fisher: Mapping[str, Tensor]) -> None:
+    """Fisher information of consumers' outputs by site name, (out, out) fp64; one file per site."""
+    for name, one in fisher.items():
+        save_file({"fisher": one.contiguous()}, _fisher_file(folder, name))
+
+
+def read_output_fisher(folder: Path, site: Site) -> Tensor | None:
+    """A site's Fisher information of its consumer's output, or None if calibration gathered none."""
+    path = _fisher_file(folder, site.name)
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        found: Tensor = file.get_tensor("fisher")
+    return found
+
+
+def read_site(folder: Path, site: Site, gradients: Path | None = None) -> Statistics:
+    """The statistics of one site; nothing else is read.
+
+    Args:
+        folder: Holds the files of `write_block`.
+        site: Which one.
+        gradients: Holds the files of `write_gradients` and `write_output_fisher`.
+    """
+    with safe_open(_file(folder, site.block), framework="pt") as file:
+        return Statistics(
+            file.get_tensor(f"{site.name}.gram"),
+            file.get_tensor(f"{site.name}.total"),
+            int(file.get_tensor(f"{site.name}.tokens")),
+            site.consumer_width,
+            None if gradients is None else read_gradients(gradients, site),
+            None if gradients is None else read_output_fisher(gradients, site),
+        )
+
+
+def soon(folder: Path, site: Site, gradients: Path | None = None) -> None:
+    """Have the system read a site's statistics from disk while others are worked on.
+
+    A hint: where a system takes none, `read_site` reads them later. Arguments are those of `read_site`.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
+    paths = [_file(folder, site.block)]
+    if gradients is not None:
+        paths.append(_fisher_file(gradients, site.name))
+    for path in paths:
+        if path.exists():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+
+def write_windows(folder: Path, windows: Windows) -> None:
+    """Write windows without padding."""
+    tensors = {
+        "tokens": torch.from_numpy(windows.tokens),
+        "lengths": torch.from_numpy(windows.lengths),
+    }
+    save_file(tensors, folder / WINDOWS)
+
+
+def read_windows(folder: Path) -> Windows:
+    """What `write_windows` wrote."""
+    with safe_open(folder / WINDOWS, framework="np") as file:
+        return Windows(file.get_tensor("tokens"), file.get_tensor("lengths"))
+
+
+def size_bytes(sites: tuple[Site, ...]) -> int:
+    """Disk that the Gram matrices of these sites take."""
+    return sum(4 * (site.units * site.consumer_width) ** 2 for site in sites)
+
+
+def _file(folder: Path, block: int) -> Path:
+    return folder / f"block_{block:03d}.safetensors"
+
+
+def _fisher_file(folder: Path, site: str) -> Path:
+    return folder / f"output_fisher.{site}.safetensors"

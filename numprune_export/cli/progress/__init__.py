@@ -1,0 +1,1 @@
+"""How a run is shown: console, event lines, interrupts."""

@@ -1,0 +1,141 @@
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from numprune_export.cli.durations import duration
+from numprune_export.cli.heartbeat import heartbeat
+from numprune_export.core.progress import Observer, Silent, Tallies, Tally
+
+LINE_EVERY_S = 30.0
+"""Seconds between two lines of a stage in a log."""
+
+
+@contextmanager
+def observer(*, quiet: bool) -> Iterator[Observer]:
+    """The observer that suits where stderr goes."""
+    if quiet:
+        yield Silent()
+    elif sys.stderr.isatty():
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            yield Bars(progress)
+    else:
+        lines = Lines()
+        with heartbeat(lines.beat):
+            yield lines
+
+
+class RateColumn(ProgressColumn):
+    """Steps per second of late."""
+
+    def render(self, task: Task) -> Text:
+        return Text(
+            "" if task.speed is None else f"{task.speed:.3g}/s", style="progress.data.speed"
+        )
+
+
+class Bars:
+    """One live bar per stage; finished stages stay as lines."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._open: list[tuple[TaskID, int]] = []
+        """Task and steps expected of it; the last one is at work."""
+
+    def begin(self, stage: str) -> None:
+        self._open.append((self._progress.add_task(stage, total=None), 0))
+
+    def expect(self, steps: int) -> None:
+        if self._open:
+            task, expected = self._open.pop()
+            self._open.append((task, expected + steps))
+            self._progress.update(task, total=expected + steps)
+
+    def advance(self, steps: int) -> None:
+        if self._open:
+            self._progress.advance(self._open[-1][0], steps)
+
+    def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
+        if self._open:
+            self._progress.remove_task(self._open.pop()[0])
+        self._progress.console.print(_line(stage, seconds, resumed), highlight=False)
+
+
+class Lines:
+    """One line when a stage begins, one when it ends, and one every so often between: for logs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tallies = Tallies()
+        self._told = 0.0
+
+    def begin(self, stage: str) -> None:
+        self._told = self._clock()
+        self._tallies.begin(stage, self._told)
+        typer.echo(f"  {stage} ...", err=True)
+
+    def expect(self, steps: int) -> None:
+        self._tallies.expect(steps)
+
+    def advance(self, steps: int) -> None:
+        self._tallies.advance(steps, self._clock())
+
+    def beat(self) -> None:
+        """Called often, by another thread: a stage that says nothing is still seen to live."""
+        tally, now = self._tallies.at_work, self._clock()
+        if tally is not None and now - self._told >= LINE_EVERY_S:
+            self._told = now
+            typer.echo(f"  {tally.stage}: {state(tally, now)}", err=True)
+
+    def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
+        self._tallies.end()
+        typer.echo(_line(stage, seconds, resumed), err=True)
+
+
+def state(tally: Tally, now: float) -> str:
+    """How far a stage is, in words.
+
+    >>> tally = Tally("calibrate", began=0.0, expected=200)
+    >>> state(tally, 30.0)
+    'at work for 30 s'
+    >>> tally.advance(10, 10.0); tally.advance(40, 30.0); state(tally, 30.0)
+    '25 % (50 of 200), 2/s, 1 min 15 s left'
+    """
+    fraction, rate, left = tally.fraction, tally.rate(now), tally.remaining(now)
+    if fraction is None or rate is None or left is None:
+        return f"at work for {duration(now - tally.began)}"
+    done = f"{100 * fraction:.0f} % ({tally.done:,} of {tally.expected:,})"
+    return f"{done}, {rate:.3g}/s, {duration(left)} left"
+
+
+def _line(stage: str, seconds: float, resumed: bool) -> str:
+    return f"= {stage:<28} as before" if resumed else f"✓ {stage:<28} {seconds:7.1f} s"

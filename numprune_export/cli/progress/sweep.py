@@ -1,0 +1,162 @@
+"""A sweep, told to a person or to a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import typer
+
+from numprune_export.cli.failures import failures_told
+from numprune_export.cli.progress.console import observer
+from numprune_export.cli.progress.events import Events, Start, Swept, events_only
+from numprune_export.cli.progress.sweep_events import PointTeller, PointWatch
+from numprune_export.core.errors import RecipeError
+from numprune_export.core.progress import Observer
+from numprune_export.core.run_folder import REPORT
+from numprune_export.core.version import __version__
+from numprune_export.report.pages import html_of, markdown_of
+from numprune_export.report.schema import Report
+from numprune_export.workflows import sweep as sweeps
+from numprune_export.workflows.sweep import page, points, record
+from numprune_export.workflows.sweep.cluster import Cluster
+from numprune_export.workflows.sweep.local import Local
+from numprune_export.workflows.sweep.record import Sweep
+from numprune_export.workflows.sweep.summary import POINTS
+from numprune_export.workflows.sweep.work import Executor, Failure
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line says is swept."""
+
+    recipe: str
+    keep: str
+    score: str | None
+    method: str | None
+    query_heads: str | None
+    targets: tuple[str, ...]
+    assignments: tuple[str, ...]
+    out: Path | None
+
+    def points(self) -> tuple[str, tuple[points.Point, ...]]:
+        """The recipe's name, and the runs."""
+        axes = points.Axes(
+            points.keeps(self.keep),
+            points.words("--score", self.score),
+            points.words("--method", self.method),
+            points.words("--query-heads", self.query_heads),
+        )
+        return points.points(self.recipe, axes, self.assignments, self.targets)
+
+    def folder(self, name: str) -> Path:
+        return self.out or Path("runs") / f"{name}-sweep"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the command line says points are run."""
+
+    ray: str | None
+    jobs: int | None
+
+    def executor(self, *, quiet: bool) -> Executor:
+        if self.ray is not None:
+            return Cluster(self.ray, partial(_drawn, quiet=quiet), most=self.jobs, quiet=quiet)
+        if self.jobs is not None and self.jobs > 1:
+            raise RecipeError(
+                f"`--jobs {self.jobs}` would time {self.jobs} points on one machine at once",
+                hint="leave it out, or give the machines of a Ray cluster by `--ray`",
+            )
+        return Local()
+
+
+def with_console(given: Given, place: Place, *, quiet: bool) -> bool:
+    """Progress on stderr, the table on stdout; whether a point failed."""
+    executor = place.executor(quiet=quiet)
+    name, found = given.points()
+    folder = given.folder(name)
+    made = sweeps.sweep(
+        name,
+        found,
+        folder=folder,
+        executor=executor,
+        watch=partial(_drawn, quiet=quiet),
+        tell=_quiet if quiet else _Teller(len(found)),
+    )
+    _show(made, folder)
+    return bool(_failed(made))
+
+
+def with_events(given: Given, place: Place, *, quiet: bool) -> bool:
+    """Events on stdout and nothing else there; whether a point failed."""
+    with events_only() as stream:
+        events = Events(stream, quiet=quiet)
+        with failures_told(events):
+            executor = place.executor(quiet=quiet)
+            name, found = given.points()
+            folder = given.folder(name)
+            names = tuple(one.name for one in found)
+            start = Start(version=__version__, recipe=name, folder=str(folder), points=names)
+            events.write(start)
+            made = sweeps.sweep(
+                name,
+                found,
+                folder=folder,
+                executor=executor,
+                watch=PointWatch(stream, quiet=quiet),
+                tell=PointTeller(events, folder),
+            )
+            events.write(_swept(made, folder))
+    return bool(_failed(made))
+
+
+def _swept(made: Sweep, folder: Path) -> Swept:
+    failed = _failed(made)
+    return Swept(
+        path=str(folder / record.NAME),
+        markdown=str(folder / page.NAME),
+        done=len(made.points) - failed,
+        failed=failed,
+    )
+
+
+def _failed(made: Sweep) -> int:
+    return sum(one.status != "done" for one in made.points)
+
+
+@contextmanager
+def _drawn(point: str, *, quiet: bool) -> Iterator[Observer]:
+    with observer(quiet=quiet) as watching:
+        yield watching
+
+
+class _Teller:
+    """A line on stderr for each point as it ends."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._ended = total, 0
+
+    def __call__(self, point: str, outcome: Report | Failure) -> None:
+        self._ended += 1
+        told = f"failed: {outcome.message}" if isinstance(outcome, Failure) else "done"
+        typer.echo(f"point {self._ended} of {self._total}, {point}: {told}", err=True)
+
+
+def _quiet(point: str, outcome: Report | Failure) -> None:
+    return
+
+
+def _show(found: Sweep, folder: Path) -> None:
+    typer.echo(page.table_of(found))
+    for one in found.points:
+        if one.error is not None:
+            typer.echo(f"failed: {one.name}: {one.error.message}", err=True)
+            typer.echo(f"  hint: {one.error.hint}", err=True)
+    typer.echo(f"sweep: {folder / page.NAME}")
+    if any(one.status == "done" for one in found.points):
+        every = folder / POINTS / "*"
+        typer.echo(f"points: {markdown_of(every / REPORT)}, {html_of(every / REPORT)}")

@@ -1,0 +1,1 @@
+"""What every room uses: errors, settings, the run folder, progress, entry points."""

@@ -1,0 +1,271 @@
+"""The run folder: every stage's output appears whole or not at all, and a killed run goes on.
+
+A stage is made in a hidden folder beside its place and renamed when it is complete, with its key
+(a hash of all it depends on) inside. The next run with the same key finds it; another key makes it
+anew. One process owns a run folder at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from numprune_export.core.errors import InputError, OutputError
+
+MARKER = ".numprune-run"
+STAGE = "stage.json"
+RECIPE = "recipe.yaml"
+LOG = "log"
+REPORT = "report.json"
+MODEL = "model"
+ARTIFACTS = "artifacts"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage."""
+
+    name: str
+    key: str
+    folder: Path
+    seconds: float
+    """Wall time it took when it was made, this time or an earlier one."""
+    resumed: bool
+    """True if it was found and not made."""
+
+
+def key_of(*parts: Any) -> str:
+    """Hash of everything a stage depends on; parts must be JSON-able."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class RunFolder:
+    """A folder that one run owns. Use `open_folder` to get one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def stage(
+        self,
+        name: str,
+        where: str,
+        key: str,
+        make: Callable[[Path], None],
+        *,
+        seconds: float | None = None,
+    ) -> Stage:
+        """A finished stage: the one on disk if its key matches, else made by `make`.
+
+        Args:
+            name: What it is called.
+            where: Its folder relative to the run, for example `artifacts/onnx/dense`.
+            key: From `key_of`, over all inputs, earlier stages' keys included.
+            make: Fills an empty folder; what it raises leaves no trace of the stage.
+            seconds: What it is said to have taken; None: what `make` takes.
+        """
+        place = self.path / where
+        if (found := self.find(name, where, key)) is not None:
+            return found
+        partial = place.with_name(f".{place.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        start = time.perf_counter()
+        with full_disk_named(self.path):
+            try:
+                partial.mkdir(parents=True)
+                make(partial)
+                seconds = time.perf_counter() - start if seconds is None else seconds
+                content = json.dumps({"key": key, "seconds": seconds}) + "\n"
+                (partial / STAGE).write_text(content)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            shutil.rmtree(place, ignore_errors=True)
+            partial.rename(place)
+        return Stage(name, key, place, seconds, resumed=False)
+
+    def find(self, name: str, where: str, key: str) -> Stage | None:
+        """A finished stage with this key, None if there is none."""
+        found = _read_stage(self.path / where)
+        if found is None or found["key"] != key:
+            return None
+        return Stage(name, key, self.path / where, found["seconds"], resumed=True)
+
+    def adopt(self, where: str, other: Stage) -> Stage:
+        """A stage of another folder as one of this one too; its files are linked where the disk can.
+
+        Its time stays what it took when it was made.
+        """
+
+        def link(folder: Path) -> None:
+            shutil.copytree(other.folder, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
+            (folder / STAGE).unlink()  # linked too: written to, it would change there as well
+
+        own = self.stage(other.name, where, other.key, link, seconds=other.seconds)
+        return replace(own, resumed=other.resumed)
+
+    def write(self, name: str, text: str) -> Path:
+        """Write one text file, whole or not at all."""
+        place = self.path / name
+        partial = place.with_name(f".{place.name}.partial")
+        with full_disk_named(self.path):
+            try:
+                with partial.open("w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(place)
+            finally:
+                partial.unlink(missing_ok=True)
+        return place
+
+    def log(self, line: str) -> None:
+        """Append one line, with the time in UTC, to the log."""
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        with full_disk_named(self.path), (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(f"{now} {line}\n")
+
+
+def _link_or_copy(source: str, destination: str) -> None:
+    try:
+        os.link(source, destination)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, destination)
+
+
+@contextmanager
+def open_folder(path: Path, marker: str = MARKER) -> Iterator[RunFolder]:
+    """Own `path` for the time of a `with`: create it, or go on with an earlier run in it.
+
+    Args:
+        path: The folder.
+        marker: The file in it that says what kind of folder it is; locked meanwhile.
+
+    Raises:
+        OutputError: it holds something that is not a run, another process works in it, or it
+            cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"`{path}` is not a folder", hint="choose another `--out`")
+    if path.is_dir() and not (path / marker).exists() and any(path.iterdir()):
+        raise OutputError(
+            f"`{path}` is not empty and not a run of this tool",
+            hint="choose another `--out`, or empty the folder yourself",
+        )
+    created = [one for one in (path, *path.parents) if not one.exists()]
+    fresh = not (path / marker).exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        opened = (path / marker).open("a")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to `{path}`: {error.strerror}", hint="choose another `--out`"
+        ) from None
+    with opened:
+        _lock(opened.fileno(), path)
+        folder = RunFolder(path)
+        try:
+            yield folder
+        finally:
+            if fresh and not any(one.is_dir() for one in path.iterdir()):
+                _remove(path, created, marker)
+
+
+@contextmanager
+def finished(path: Path) -> Iterator[None]:
+    """Keep a finished run as it is for the time of a `with`: no run starts in it meanwhile.
+
+    Raises:
+        InputError: it is not a run, or not a finished one.
+        OutputError: a run is at work in it.
+    """
+    if not (path / MARKER).is_file():
+        raise InputError(
+            f"`{path}` is not a run folder", hint="give a folder that `numprune-export run` wrote"
+        )
+    with (path / MARKER).open("rb") as marker:
+        _lock(marker.fileno(), path)
+        if not (path / REPORT).is_file():
+            raise InputError(
+                f"the run in `{path}` is not finished",
+                hint="give the same `run` command again: it goes on where it stopped",
+            )
+        yield
+
+
+def _remove(path: Path, created: Sequence[Path], marker: str) -> None:
+    """Leave nothing of a new run that finished no stage, nor folders that were made for it."""
+    for name in (marker, RECIPE, LOG):
+        (path / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        for folder in created:
+            folder.rmdir()
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turn "no space left" into an OutputError.
+
+    ONNX and safetensors report a full disk in words of their own, so the text is looked at too.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(error):
+            raise OutputError(
+                f"no space left on the disk of `{path}`",
+                hint="free some space and run the same command again: it goes on where it stopped",
+            ) from None
+        raise
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Refuse a run whose files will not fit.
+
+    Raises:
+        OutputError: less than `needed` bytes are free on the disk of `path`.
+    """
+    existing = path
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise OutputError(
+            f"`{path}` needs about {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
+            hint="free some space, or choose another `--out`",
+        )
+
+
+def _read_stage(place: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((place / STAGE).read_text())
+    except (OSError, ValueError):
+        return None
+    if isinstance(found, dict) and {"key", "seconds"} <= found.keys():
+        return found
+    return None
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    if os.name == "nt":  # no flock: Windows refuses the rename of open folders by itself
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise OutputError(
+            f"another run is at work in `{path}`", hint="wait for it, or choose another `--out`"
+        ) from None

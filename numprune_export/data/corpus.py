@@ -1,0 +1,229 @@
+"""Text to token windows: what calibration and evaluation read, from files or a `datasets` id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, model_validator
+
+from numprune_export.core.errors import HubError, InputError
+from numprune_export.core.optional import require
+from numprune_export.core.settings import Strict
+from numprune_export.data.paths import find
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DOCUMENT_SEPARATOR = "\n\n"
+
+
+class Dataset(Strict):
+    """A data set of the Hugging Face hub, or a folder that `datasets` can load."""
+
+    id: str
+    name: str | None = None
+    """The configuration of the data set, for example `wikitext-2-raw-v1`."""
+    split: str = "train"
+    revision: str | None = None
+
+
+class Corpus(Strict):
+    """Which text, how much of it, and how it is cut into windows."""
+
+    texts: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Plain text (`.txt`, any other ending) or `.jsonl` files."""
+    dataset: Dataset | None = None
+    """Instead of `texts`."""
+    field: str = "text"
+    """Which field of a JSONL or data set row holds the text."""
+    windows: Literal["packed", "documents"] = "packed"
+    """`packed`: documents joined and cut into full windows, no padding. `documents`: one window a
+    document, cut at the end or padded; padding never counts."""
+    sequences: PositiveInt = 64
+    tokens_per_sequence: Annotated[int, Field(ge=2)] = 512
+    batch: PositiveInt = 4
+    """Sequences run at once."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Which of the windows are drawn."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Corpus:
+        if (self.texts is None) == (self.dataset is None):
+            raise ValueError("give either `texts` or `dataset`")
+        return self
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Right-padded token windows. Row b is real up to lengths[b]."""
+
+    tokens: NDArray[np.int64]
+    """(sequences, tokens_per_sequence)."""
+    lengths: NDArray[np.int64]
+    """(sequences,)."""
+    types: NDArray[np.int64] | None = None
+    """(sequences, tokens_per_sequence), the token types of pairs of texts; None: all 0."""
+
+    def rows(self, chosen: NDArray[np.intp]) -> Windows:
+        """Some of the windows, in this order, no wider than the longest of them."""
+        lengths = self.lengths[chosen]
+        width = int(lengths.max(initial=0))
+        types = None if self.types is None else self.types[chosen, :width]
+        return Windows(self.tokens[chosen, :width], lengths, types)
+
+    def first(self, count: int | None) -> Windows:
+        """At most so many windows from the front; None: all."""
+        every = len(self.tokens)
+        return self.rows(np.arange(min(count or every, every)))
+
+    def positions(self, start: int, stop: int) -> Windows:
+        """Every window from position `start` up to `stop`, which is inside or the end."""
+        types = None if self.types is None else self.types[:, start:stop]
+        lengths = (self.lengths - start).clip(0, stop - start)
+        return Windows(self.tokens[:, start:stop], lengths, types)
+
+    def by_length(self, size: int) -> list[NDArray[np.intp]]:
+        """Row numbers of batches of at most `size`, longest first: like lengths together pad least."""
+        order = np.argsort(-self.lengths, kind="stable")
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    @property
+    def padded(self) -> bool:
+        return bool((self.lengths < self.tokens.shape[1]).any())
+
+
+def draw(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, search: Sequence[Path]) -> Windows:
+    """Tokenise the corpus without special tokens and draw its windows, the same for equal seeds.
+
+    Raises:
+        InputError: a file is missing or unreadable, or the text is too short for what is asked.
+        HubError: the data set cannot be fetched.
+    """
+    texts = list(_documents(corpus, search))
+    if corpus.windows == "packed":
+        return _packed(corpus, _encode(tokenizer, [DOCUMENT_SEPARATOR.join(texts)])[0])
+    return _per_document(corpus, _encode(tokenizer, texts))
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    if not texts:
+        return []
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
+
+
+def _packed(corpus: Corpus, stream: list[int]) -> Windows:
+    length = corpus.tokens_per_sequence
+    available = len(stream) // length
+    if available < corpus.sequences:
+        raise InputError(
+            f"the text holds {len(stream)} tokens, too short for {corpus.sequences} sequences of"
+            f" {length} ({corpus.sequences * length} tokens)",
+            hint=f"give more text, or ask for at most {available} sequences",
+        )
+    order = np.random.default_rng(corpus.seed).permutation(available)[: corpus.sequences]
+    tokens = np.asarray(stream[: available * length], dtype=np.int64).reshape(available, length)
+    return Windows(tokens[np.sort(order)], np.full(corpus.sequences, length, dtype=np.int64))
+
+
+def _per_document(corpus: Corpus, documents: list[list[int]]) -> Windows:
+    usable = [one for one in documents if len(one) >= 2]
+    if len(usable) < corpus.sequences:
+        raise InputError(
+            f"the text holds {len(usable)} documents of 2 or more tokens, too few for"
+            f" {corpus.sequences} sequences",
+            hint=f"give more documents, or ask for at most {len(usable)} sequences",
+        )
+    order = np.random.default_rng(corpus.seed).permutation(len(usable))[: corpus.sequences]
+    tokens = np.zeros((corpus.sequences, corpus.tokens_per_sequence), dtype=np.int64)
+    lengths = np.zeros(corpus.sequences, dtype=np.int64)
+    for row, index in enumerate(np.sort(order)):
+        ids = usable[index][: corpus.tokens_per_sequence]
+        tokens[row, : len(ids)] = ids
+        lengths[row] = len(ids)
+    return Windows(tokens, lengths)
+
+
+def _documents(corpus: Corpus, search: Sequence[Path]) -> Iterator[str]:
+    if corpus.dataset is not None:
+        yield from _dataset_rows(corpus.dataset, corpus.field)
+        return
+    for name in corpus.texts or ():
+        path = find(name, search)
+        if path is None:
+            places = " or ".join(f"`{folder}`" for folder in search)
+            raise InputError(
+                f"text file `{name}` does not exist in {places}", hint="check the path"
+            )
+        yield from _jsonl_rows(path, corpus.field) if path.suffix == ".jsonl" else [read_text(path)]
+
+
+def read_text(path: Path) -> str:
+    """A file of text.
+
+    Raises:
+        InputError: it cannot be read, is not UTF-8, or holds nothing.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read `{path}` as UTF-8 text: {error}", hint="give a plain text or JSONL file"
+        ) from None
+    if not text.strip():
+        raise InputError(f"`{path}` holds no text", hint="give a file with text in it")
+    return text
+
+
+def _jsonl_rows(path: Path, field: str) -> Iterator[str]:
+    # Not splitlines: JSON strings may hold the other characters that it takes for line ends.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)[field]
+        except (ValueError, KeyError, TypeError):
+            text = None
+        if not isinstance(text, str):
+            raise InputError(
+                f"line {number} of `{path}` is not a JSON object with text under `{field}`",
+                hint="mend the line, or name the right `field` in the recipe",
+            )
+        yield text
+
+
+def fetch(dataset: Dataset) -> Any:
+    """The rows of a data set, as a `datasets.Dataset`.
+
+    Raises:
+        HubError: it cannot be fetched.
+        MissingExtraError: `datasets` is not installed.
+    """
+    datasets = require("datasets", extra="datasets")
+    try:
+        return datasets.load_dataset(
+            dataset.id, dataset.name, split=dataset.split, revision=dataset.revision
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise HubError(
+            f"cannot load data set `{dataset.id}`: {reason}",
+            hint="check its name, split and the network, or give local files",
+        ) from None
+
+
+def _dataset_rows(dataset: Dataset, field: str) -> Iterator[str]:
+    rows = fetch(dataset)
+    if field not in rows.column_names:
+        raise InputError(
+            f"data set `{dataset.id}` has no column `{field}`",
+            hint=f"its columns: {', '.join(rows.column_names)}",
+        )
+    yield from rows[field]

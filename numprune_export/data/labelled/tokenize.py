@@ -1,0 +1,82 @@
+"""Text to windows with special tokens and token types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.data.corpus import Windows
+from numprune_export.data.labelled.encoded import padded
+from numprune_export.data.labelled.settings import LabelledData
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a model reads text: its tokenizer, and what its embeddings have room for."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_positions: int
+    """The longest text, in tokens."""
+    token_types: int
+    """1 or less: all tokens are of one type."""
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, config: Any, max_positions: int) -> Reading:
+        """Of a transformers config.
+
+        Raises:
+            InputError: the tokenizer is a slow one, which knows neither words nor offsets.
+        """
+        if not tokenizer.is_fast:
+            raise InputError(
+                f"`{type(tokenizer).__name__}` is not a fast tokenizer",
+                hint="give a model folder with a tokenizer.json",
+            )
+        return cls(tokenizer, max_positions, int(getattr(config, "type_vocab_size", 0) or 0))
+
+    def call(self, data: LabelledData, *texts: Any, **options: Any) -> Any:
+        """Tokenise with special tokens, cut at `max_length`.
+
+        Raises:
+            RecipeError: `max_length` is more than the model has positions for.
+        """
+        if data.max_length > self.max_positions:
+            raise RecipeError(
+                f"`max_length: {data.max_length}` is more than the model's {self.max_positions}"
+                " positions",
+                hint=f"set it to {self.max_positions} or less",
+            )
+        return self.tokenizer(
+            *texts,
+            **{"truncation": True, **options},
+            max_length=data.max_length,
+            padding=False,
+            padding_side="right",
+            return_token_type_ids=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+
+    def windows(self, encoded: Any) -> Windows:
+        """What `call` gave, padded to its longest row."""
+        rows: Sequence[Sequence[int]] = encoded["input_ids"]
+        # What padding is made of never matters: it is masked, and lengths say where it starts. Only
+        # RoBERTa looks at it, to count positions.
+        pad = self.tokenizer.pad_token_id
+        types = padded(encoded["token_type_ids"], 0) if self.token_types > 1 else None
+        return Windows(
+            padded(rows, 0 if pad is None else int(pad)),
+            np.asarray([len(row) for row in rows], dtype=np.int64),
+            types if types is not None and types.any() else None,
+        )
+
+    def cut(self, encoded: Any) -> int:
+        """How many texts were longer than their window."""
+        return sum(bool(one.overflowing) for one in encoded.encodings)

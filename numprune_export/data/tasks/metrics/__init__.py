@@ -1,0 +1,1 @@
+"""Scores of a task's predictions, and their intervals."""

@@ -1,0 +1,1 @@
+"""The contract between the package and the exporters. Importing it costs no torch."""

@@ -1,0 +1,90 @@
+"""A finished run to what an inference server loads, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from numprune_export.core.errors import InputError, OutputError, RecipeError
+from numprune_export.core.run_folder import ARTIFACTS, MODEL, REPORT, finished, full_disk_named
+from numprune_export.export import servers
+from numprune_export.export.artifact import Artifact
+
+
+def package(
+    run: Path, out: Path, *, server: str, target: str, variant: str, settings: Mapping[str, Any]
+) -> None:
+    """Package one exported model of a run.
+
+    Args:
+        run: The folder of a finished run.
+        out: A folder that does not exist yet, or an empty one.
+        server: Name of the inference server.
+        target: Of the artifact, for example `onnx`.
+        variant: `dense` or `pruned`.
+        settings: What the server's own schema knows.
+
+    Raises:
+        RecipeError: an unknown server, target, variant or setting.
+        InputError: `run` is not a finished run, or a file in it is missing or altered.
+        OutputError: `out` is not empty or cannot be written, or the run is at work.
+        UnsupportedModelError: the server cannot serve such an artifact.
+    """
+    packager = servers.find(server)
+    chosen = servers.settings_for(packager, settings)
+    with finished(run):
+        artifact = _artifact(run, target, variant)
+        with _whole(out) as partial:
+            packager.package(artifact, run / MODEL, partial, chosen)
+
+
+def _artifact(run: Path, target: str, variant: str) -> Artifact:
+    """The artifact, if it is still the one that the run's report speaks of."""
+    reported = json.loads((run / REPORT).read_text(encoding="utf-8"))["artifacts"]
+    name = f"{target}.{variant}"
+    if name not in reported:
+        raise RecipeError(
+            f"`{run}` has no artifact of target `{target}` and variant `{variant}`",
+            hint=f"it has: {', '.join(sorted(reported))} (`--target`, `--variant`)",
+        )
+    artifact = Artifact.load(run / ARTIFACTS / target / variant)
+    if dict(artifact.files) != reported[name]["files"]:
+        raise InputError(
+            f"`{artifact.folder}` is newer than the report of `{run}`",
+            hint="run the recipe again: it goes on where it stopped",
+        )
+    return artifact
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes `out` when all went well, and else is gone."""
+    place = out.absolute()
+    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        raise OutputError(f"`{out}` is not an empty folder", hint="choose another `--out`")
+    created = [one for one in place.parents if not one.exists()]
+    partial = place.with_name(f".{place.name}.partial")
+    with full_disk_named(out):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to `{out}`: {error.strerror}", hint="choose another `--out`"
+            ) from None
+        try:
+            yield partial
+            if place.exists():
+                place.rmdir()
+            partial.rename(place)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                for folder in created:
+                    folder.rmdir()
+            raise

@@ -1,0 +1,59 @@
+"""Export targets, found by entry point: a third party adds one without a change here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from numprune_export.core.errors import MissingExtraError, RecipeError
+from numprune_export.core.plugins import make, registered
+from numprune_export.export.artifact import Availability, Exporter
+
+GROUP = "numprune_export.exporters"
+
+
+def names() -> list[str]:
+    return sorted(registered(GROUP))
+
+
+def find(name: str) -> Exporter:
+    """The exporter of this name; no other target is imported.
+
+    Raises:
+        RecipeError: there is no such target.
+    """
+    exporter: Exporter = make(GROUP, "export target", name)
+    return exporter
+
+
+def settings_for(exporter: Exporter, content: Mapping[str, Any]) -> BaseModel:
+    """A recipe's settings for a target, checked by the target's own schema.
+
+    Raises:
+        RecipeError: the target has no such setting, or not with that value.
+    """
+    try:
+        return exporter.settings.model_validate(dict(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(("targets", exporter.name, *(str(part) for part in first["loc"])))
+        message = first["msg"][0].lower() + first["msg"][1:]
+        known = ", ".join(exporter.settings.model_fields)
+        raise RecipeError(f"`{key}`: {message}", hint=f"settings of this target: {known}") from None
+
+
+def require_ready(exporter: Exporter) -> Availability:
+    """Refuse a target that cannot export here.
+
+    Raises:
+        MissingExtraError: with the install line.
+    """
+    found = exporter.availability()
+    if not found.ready:
+        raise MissingExtraError(
+            f"target `{exporter.name}` cannot run here: {found.detail}",
+            hint=found.install or "see `numprune-export doctor`",
+        )
+    return found

@@ -1,5 +1,0 @@
-"""Qwen3: the Llama block with an RMSNorm over each query and key head before the rotation."""
-
-from numprune_export.family import RotaryDecoder
-
-FAMILY = RotaryDecoder("qwen3", "Qwen3ForCausalLM", qk_norm=True, output_bias_key="attention_bias")

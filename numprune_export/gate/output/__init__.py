@@ -1,0 +1,1 @@
+"""Verdicts of the gate, in the formats that people and CI systems read."""

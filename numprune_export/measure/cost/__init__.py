@@ -1,0 +1,1 @@
+"""Parameters, multiply-accumulates and bytes, from shapes alone."""

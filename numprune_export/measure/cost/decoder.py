@@ -1,0 +1,101 @@
+"""What a decoder costs by its shapes alone: no clock, no weights read.
+
+Prefill is bound by arithmetic and decoding by memory traffic, so the ratio of dense to pruned
+FLOPs, and of bytes read per token, is the speed-up that a runtime without overhead would show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from numprune_export.export.artifact import Decoder, DecoderLayer, Projection
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Totals over the whole model, at one batch and one length."""
+
+    parameters: int
+    """A tied vocabulary projection counts once."""
+    weight_bytes: int
+    prefill_flops: int
+    """Two per multiply-accumulate: all linear layers, causal attention scores and their weighted
+    sum, and the vocabulary projection of each sequence's last token."""
+    decode_bytes: int
+    """Read for one token of each sequence: every weight once, one embedding row per sequence,
+    the KV cache."""
+
+
+def cost(
+    decoder: Decoder, *, batch: int, prefill_length: int, past_length: int, itemsize: int
+) -> Cost:
+    """Count a decoder's cost.
+
+    Args:
+        decoder: Read for shapes only.
+        batch: Sequences processed together.
+        prefill_length: Tokens per sequence in the prefill.
+        past_length: Tokens in the cache when one more is decoded.
+        itemsize: Bytes per number as exported, weights and cache alike.
+    """
+    blocks = sum(_parameters(layer) for layer in decoder.layers) + decoder.final_norm.numel()
+    head, embedding = _size(decoder.head), decoder.embedding.numel()
+    if decoder.tied:
+        bias = 0 if decoder.head.bias is None else decoder.head.bias.numel()
+        parameters = blocks + embedding + bias
+    else:
+        parameters = blocks + embedding + head
+    row_flops = sum(_layer_flops(decoder, layer, prefill_length) for layer in decoder.layers)
+    cached = sum(_cached(decoder, layer, past_length) for layer in decoder.layers)
+    return Cost(
+        parameters=parameters,
+        weight_bytes=parameters * itemsize,
+        prefill_flops=batch * (row_flops + 2 * decoder.head.weight.numel()),
+        decode_bytes=itemsize * (blocks + head + batch * (decoder.hidden + cached)),
+    )
+
+
+def ideal_speedups(dense: Cost, pruned: Cost) -> dict[Literal["prefill", "decode"], float]:
+    """The most that removing this work can give: FLOPs for prefill, bytes for decode."""
+    return {
+        "prefill": dense.prefill_flops / pruned.prefill_flops,
+        "decode": dense.decode_bytes / pruned.decode_bytes,
+    }
+
+
+def _layer_flops(decoder: Decoder, layer: DecoderLayer, length: int) -> int:
+    linear = sum(one.weight.numel() for one in _projections(layer))
+    window = layer.sliding_window or length
+    visible = sum(min(position, window) for position in range(1, length + 1))
+    scores = 2 * layer.query_heads * decoder.head_dim * visible  # q·k, and weights·v
+    return 2 * (length * linear + scores)
+
+
+def _cached(decoder: Decoder, layer: DecoderLayer, past: int) -> int:
+    """Numbers of the KV cache that one new token reads."""
+    return 2 * layer.kv_heads * decoder.head_dim * min(past, layer.sliding_window or past)
+
+
+def _parameters(layer: DecoderLayer) -> int:
+    norms: Iterator[Tensor | None] = iter(
+        (layer.input_norm, layer.post_attention_norm, layer.query_norm, layer.key_norm)
+    )
+    return sum(_size(one) for one in _projections(layer)) + sum(
+        norm.numel() for norm in norms if norm is not None
+    )
+
+
+def _projections(layer: DecoderLayer) -> tuple[Projection, ...]:
+    return (
+        layer.query, layer.key, layer.value, layer.output, layer.gate, layer.up, layer.down
+    )  # fmt: skip
+
+
+def _size(projection: Projection) -> int:
+    bias = projection.bias
+    return int(projection.weight.numel()) + (0 if bias is None else int(bias.numel()))

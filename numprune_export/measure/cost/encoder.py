@@ -1,0 +1,108 @@
+"""What an encoder costs by its shapes alone: no clock, no weights read.
+
+A forward pass of many tokens is bound by arithmetic, one of few tokens by reading the weights. Their
+ratios of dense to pruned differ little, since a unit's weights are each used once per token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from numprune_export.export.artifact import Projection
+from numprune_export.export.encoder import Encoder, EncoderLayer, Head, LayerNorm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EncoderCost:
+    """Totals at one batch and one length. Embeddings and head stand apart: pruning leaves them."""
+
+    embedding_parameters: int
+    layer_parameters: int
+    head_parameters: int
+    parameter_bytes: int
+    """Of all of them, as exported."""
+    layer_macs: int
+    """Multiply-accumulates of the blocks' linear layers, of all length x length attention scores and
+    of their weighted sums."""
+    head_macs: int
+    bytes_read: int
+    """For one forward pass: blocks and head once, one row of each embedding table per token."""
+
+    @property
+    def parameters(self) -> int:
+        return self.embedding_parameters + self.layer_parameters + self.head_parameters
+
+    @property
+    def macs(self) -> int:
+        """Of a forward pass; looking up embeddings multiplies nothing."""
+        return self.layer_macs + self.head_macs
+
+
+def encoder_cost(encoder: Encoder, *, batch: int, length: int, itemsize: int) -> EncoderCost:
+    """Count an encoder's cost.
+
+    Args:
+        encoder: Read for shapes only.
+        batch: Texts processed together.
+        length: Tokens per text, none of them padding.
+        itemsize: Bytes per number as exported.
+    """
+    embedding = _embedding_parameters(encoder)
+    layers = sum(_layer_parameters(one) for one in encoder.layers)
+    head = sum(_size(one) for one in _projections(encoder.head))
+    tables = 2 + (encoder.type_embedding is not None)
+    answers = 1 if encoder.head.task == "sequence" else length
+    return EncoderCost(
+        embedding_parameters=embedding,
+        layer_parameters=layers,
+        head_parameters=head,
+        parameter_bytes=itemsize * (embedding + layers + head),
+        layer_macs=batch * sum(_layer_macs(encoder, one, length) for one in encoder.layers),
+        head_macs=batch * answers * sum(one.weight.numel() for one in _projections(encoder.head)),
+        bytes_read=itemsize * (layers + head + batch * length * tables * encoder.hidden),
+    )
+
+
+def ideal_speedup(dense: EncoderCost, pruned: EncoderCost) -> float:
+    """The most that removing this work can give: the ratio of multiply-accumulates."""
+    return dense.macs / pruned.macs
+
+
+def _layer_macs(encoder: Encoder, layer: EncoderLayer, length: int) -> int:
+    linear = sum(one.weight.numel() for one in _linears(layer))
+    scores = 2 * layer.heads * encoder.head_dim * length  # q·k, and weights·v
+    return length * (linear + scores)
+
+
+def _layer_parameters(layer: EncoderLayer) -> int:
+    return sum(_size(one) for one in _linears(layer)) + sum(
+        _norm(one) for one in (layer.attention_norm, layer.mlp_norm)
+    )
+
+
+def _embedding_parameters(encoder: Encoder) -> int:
+    types = encoder.type_embedding
+    tables: list[Tensor] = [encoder.embedding, encoder.position_embedding]
+    tables += [] if types is None else [types]
+    return sum(one.numel() for one in tables) + _norm(encoder.embedding_norm)
+
+
+def _linears(layer: EncoderLayer) -> tuple[Projection, ...]:
+    return (layer.query, layer.key, layer.value, layer.output, layer.up, layer.down)
+
+
+def _projections(head: Head) -> tuple[Projection, ...]:
+    return (head.classifier,) if head.dense is None else (head.dense, head.classifier)
+
+
+def _norm(norm: LayerNorm) -> int:
+    return norm.weight.numel() + norm.bias.numel()
+
+
+def _size(projection: Projection) -> int:
+    bias = projection.bias
+    return projection.weight.numel() + (0 if bias is None else bias.numel())

@@ -1,0 +1,109 @@
+"""Where a measurement was taken. Names no host, no user and no path."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import psutil
+
+from numprune_export.core.plugins import installed_version
+from numprune_export.measure.gpu import read as gpu
+from numprune_export.report.schema import Environment, Gpu
+
+PACKAGES = (
+    "numprune-export",
+    "torch",
+    "transformers",
+    "safetensors",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt-cu12",
+    "tensorrt-cu13",
+    "tensorrt-lean",
+    "tensorrt-rtx-cu12",
+    "tensorrt-rtx-cu13",
+    "cuda-bindings",
+    "nvidia-cuda-runtime",
+    "nvidia-cudnn-cu13",
+    "gguf",
+)
+"""What a number can depend on; the ones not installed are left out."""
+
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+def describe() -> Environment:
+    """This machine, now. Imports torch, for its thread count and its GPUs."""
+    import torch
+
+    return Environment(
+        machine=platform.machine(),
+        cpu=cpu_model(),
+        physical_cores=psutil.cpu_count(logical=False),
+        usable_cores=_usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        packages=package_versions(),
+        threads=torch.get_num_threads(),
+        gpus=tuple(_gpus()),
+    )
+
+
+def package_versions() -> dict[str, str]:
+    installed = {name: installed_version(name) for name in PACKAGES}
+    return {name: one for name, one in installed.items() if one is not None}
+
+
+def cpu_model() -> str:
+    """The processor's own name, or the instruction set where the system does not tell."""
+    if _CPU_INFO.exists():
+        for line in _CPU_INFO.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _gpus() -> list[Gpu]:
+    import torch
+
+    state = gpu.read()
+    driver = None if state is None else state.driver_version
+    cuda = None if state is None else state.cuda_version
+    if torch.cuda.is_available():
+        cards = [torch.cuda.get_device_properties(one) for one in range(torch.cuda.device_count())]
+        return [
+            Gpu(
+                name=card.name,
+                memory_bytes=card.total_memory,
+                compute_capability=f"{card.major}.{card.minor}",
+                driver_version=driver,
+                cuda_version=cuda,
+            )
+            for card in cards
+        ]
+    if state is None or state.memory_total_bytes is None or state.compute_capability is None:
+        return []
+    # A PyTorch without CUDA, beside runtimes that may have it.
+    return [
+        Gpu(
+            name=state.name,
+            memory_bytes=state.memory_total_bytes,
+            compute_capability=state.compute_capability,
+            driver_version=driver,
+            cuda_version=cuda,
+        )
+    ]

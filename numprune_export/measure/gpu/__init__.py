@@ -1,0 +1,1 @@
+"""Which GPU this is, and whether it is fit for timing."""

@@ -1,0 +1,1 @@
+"""Latency of runners, interleaved, with confidence intervals."""

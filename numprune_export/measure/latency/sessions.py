@@ -1,0 +1,77 @@
+"""Runners that can be opened anew while others hold them, for timings over several sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Generic, TypeVar
+
+from numprune_export.export.artifact import DecoderRunner, Logits, Tokens
+from numprune_export.export.encoder import EncoderRunner
+
+R = TypeVar("R")
+Own = TypeVar("Own", bound="Reopened[Any]")
+
+
+class Reopened(Generic[R]):
+    """An open runner that gives way to a fresh one of the same artifact on `reopen`."""
+
+    def __init__(self, opener: Callable[[], AbstractContextManager[R]]) -> None:
+        self._opener = opener
+        self._stack = ExitStack()
+        self._runner: R | None = None
+
+    def open(self) -> None:
+        self._runner = self._stack.enter_context(self._opener())
+
+    def close(self) -> None:
+        self._runner = None
+        self._stack.close()
+
+    @property
+    def runner(self) -> R:
+        assert self._runner is not None, "not open"
+        return self._runner
+
+    def __enter__(self: Own) -> Own:
+        self.open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class ReopenedDecoder(Reopened[DecoderRunner]):
+    """See DecoderRunner."""
+
+    def prefill(
+        self, tokens: Tokens, lengths: Tokens | None = None, *, all_positions: bool = False
+    ) -> Logits:
+        return self.runner.prefill(tokens, lengths, all_positions=all_positions)
+
+    def decode(self, tokens: Tokens) -> Logits:
+        return self.runner.decode(tokens)
+
+
+class ReopenedEncoder(Reopened[EncoderRunner]):
+    """See EncoderRunner."""
+
+    def forward(
+        self, tokens: Tokens, lengths: Tokens | None = None, types: Tokens | None = None
+    ) -> Logits:
+        return self.runner.forward(tokens, lengths, types)
+
+
+def reopener(runners: Sequence[Reopened[R]]) -> Callable[[], None]:
+    """What closes all of them and opens them again, in the opposite order each time: the first to be
+    opened takes the memory that was just given back."""
+    order = list(runners)
+
+    def reopen() -> None:
+        for one in order:
+            one.close()
+        order.reverse()
+        for one in order:
+            one.open()
+
+    return reopen

@@ -1,0 +1,90 @@
+"""What timings become in the report: times of one variant, and how two of them compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numprune_export.core.metric import Metric, Metrics
+from numprune_export.measure.latency.interleave import Samples
+from numprune_export.measure.latency.statistics import (
+    MINIMUM_SESSIONS,
+    Ratio,
+    percentile,
+    ratio_of_medians,
+    ratio_over_sessions,
+)
+
+
+def times(name: str, samples: Samples, tokens: int, under: Mapping[str, Any]) -> Metrics:
+    """`<name>.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}`.
+
+    Args:
+        tokens: How many of them one sample's time is for.
+        under: The conditions that the numbers hold under.
+    """
+    count = len(samples.wall_ms)
+    ranks = {rank: percentile(samples.wall_ms, rank) for rank in (50, 90, 99)}
+    rate = 1000 * tokens / ranks[50]
+    return {
+        **{
+            f"{name}.p{rank}_ms": Metric(value, "ms", count, conditions=under)
+            for rank, value in ranks.items()
+        },
+        f"{name}.cpu_ms": Metric(percentile(samples.cpu_ms, 50), "ms", count, conditions=under),
+        f"{name}.tokens_per_s": Metric(rate, "tokens/s", count, conditions=under),
+    }
+
+
+def compared(
+    first: NDArray[np.float64], second: NDArray[np.float64], *, seed: int, sessions: int
+) -> Ratio:
+    """How many times as fast the second is, from paired rounds, session after session."""
+    if sessions < MINIMUM_SESSIONS:
+        return ratio_of_medians(first, second, seed=seed)
+    return ratio_over_sessions(first, second, sessions=sessions)
+
+
+def speedup(
+    name: str,
+    dense: Samples,
+    pruned: Samples,
+    *,
+    ideal: float,
+    under: Mapping[str, Any],
+    seed: int,
+    sessions: int = 1,
+) -> Metrics:
+    """`<name>.{speedup,speedup_low,speedup_high,ideal,of_ideal,cpu_speedup}` of paired rounds.
+
+    Args:
+        ideal: The speed-up that the removed work allows.
+        seed: Of the bootstrap, where there are too few sessions for an interval over them.
+        sessions: How often the two were opened anew, in equal shares of the rounds.
+    """
+    ratio = compared(dense.wall_ms, pruned.wall_ms, seed=seed, sessions=sessions)
+    count = len(dense.wall_ms)
+    values = {
+        "speedup_low": ratio.low,
+        "speedup_high": ratio.high,
+        "ideal": ideal,
+        "of_ideal": ratio.value / ideal,
+    }
+    found = {f"{name}.speedup": Metric(ratio.value, "ratio", count, ratio.low, ratio.high, under)}
+    # Zero where the system counts processor time more coarsely than a sample is long. A GPU's work
+    # is not in it.
+    if under.get("device") != "cuda" and dense.cpu_ms.min() > 0 and pruned.cpu_ms.min() > 0:
+        busy = compared(dense.cpu_ms, pruned.cpu_ms, seed=seed, sessions=sessions)
+        found[f"{name}.cpu_speedup"] = Metric(
+            busy.value, "ratio", count, busy.low, busy.high, under
+        )
+    return {
+        **found,
+        **{
+            f"{name}.{key}": Metric(value, "ratio", count, conditions=under)
+            for key, value in values.items()
+        },
+    }

@@ -1,0 +1,118 @@
+"""One artifact's memory, in the process it alone lives in; `memory.py` starts it.
+
+    python -m numprune_export.measure.memory.probe TARGET FOLDER [options]
+
+Writes one line of JSON to standard output. Imports neither torch nor transformers, so that what
+is measured is the runtime that would serve the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from numprune_export.core.errors import MissingExtraError, NumpruneError, RecipeError
+from numprune_export.core.plugins import registered
+from numprune_export.export.artifact import AccountsMemory, Artifact, DecoderRunner, Exporter
+from numprune_export.export.encoder import EncoderRunner, EncoderTarget
+from numprune_export.measure.memory.device_memory import used_bytes
+from numprune_export.measure.memory.resident import current_bytes, peak_bytes
+
+GROUP = "numprune_export.exporters"
+
+
+def probe(
+    target: str, folder: Path, *, threads: int, batch: int, prompt_tokens: int, decode_steps: int
+) -> dict[str, object]:
+    """Load the artifact, run one prefill and some decode steps, and read the peak.
+
+    Token 0 stands for every token: what is computed does not change what is allocated.
+
+    Returns:
+        Of this process: `baseline_bytes`, `loaded_bytes`, `peak_bytes`. `device`, and on a GPU the
+        same of the device, `device_*`, where the last is what a run left there, and `held`, what
+        the runner says it holds. The baseline has the CUDA context in it.
+
+    Raises:
+        RecipeError: no installed exporter has this name.
+        MissingExtraError: its runtime cannot run here.
+        DeviceError: there is no GPU for it, or too little memory on it.
+    """
+    exporter = _exporter(target)
+    ready = exporter.availability()  # loads the runtime, which is not the model's memory
+    if not ready.ready:
+        raise MissingExtraError(
+            f"target `{target}` cannot run here: {ready.detail}",
+            hint=ready.install or "see `numprune-export doctor`",
+        )
+    artifact = Artifact.load(folder)
+    on_device = _used if exporter.device == "cuda" else _nothing
+    found: dict[str, object] = {"device": exporter.device, **on_device("baseline")}
+    found["baseline_bytes"] = current_bytes()
+    tokens = np.zeros((batch, prompt_tokens), np.int64)
+    with _opened(exporter, artifact, threads, prompt_tokens + decode_steps) as runner:
+        found |= {"loaded_bytes": current_bytes(), **on_device("loaded")}
+        if isinstance(runner, EncoderRunner):
+            runner.forward(tokens)
+        else:
+            runner.prefill(tokens)
+            for _ in range(decode_steps):
+                runner.decode(tokens[:, 0])
+        found |= {"peak_bytes": peak_bytes(), **on_device("run"), "held": _held(runner)}
+    found["heavy_imports"] = sorted({"torch", "transformers"} & sys.modules.keys())
+    return found
+
+
+def _opened(
+    exporter: Exporter, artifact: Artifact, threads: int, capacity: int
+) -> DecoderRunner | EncoderRunner:
+    if artifact.facts.get("network") == "encoder":
+        assert isinstance(exporter, EncoderTarget), exporter.name
+        return exporter.open_encoder(artifact, threads=threads)
+    return exporter.open(artifact, threads=threads, capacity=capacity)
+
+
+def _used(moment: str) -> dict[str, int]:
+    return {f"device_{moment}_bytes": used_bytes()}
+
+
+def _nothing(moment: str) -> dict[str, int]:
+    return {}
+
+
+def _held(runner: DecoderRunner | EncoderRunner) -> dict[str, int]:
+    return dict(runner.device_memory()) if isinstance(runner, AccountsMemory) else {}
+
+
+def _exporter(target: str) -> Exporter:
+    found = registered(GROUP)
+    if target not in found:
+        raise RecipeError(
+            f"unknown export target `{target}`",
+            hint=f"installed targets: {', '.join(sorted(found)) or 'none'}",
+        )
+    exporter: Exporter = found[target].load()()
+    return exporter
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("target")
+    parser.add_argument("folder", type=Path)
+    for name in ("threads", "batch", "prompt-tokens", "decode-steps"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    try:
+        found = probe(**vars(parser.parse_args()))
+    except NumpruneError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Whether an exported model computes what PyTorch computes."""

@@ -1,0 +1,241 @@
+"""Whether two runners are the same model: logits, distributions and greedy text, side by side."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from numprune_export.core.errors import InputError, ParityError
+from numprune_export.core.metric import Metric, Metrics
+from numprune_export.export.artifact import DecoderRunner, Logits, Tokens
+from numprune_export.measure.parity.tally import Tally
+
+_ROWS = 3
+
+SHAPE_STEPS = 2
+"""Decode steps after the prompt of a compiled shape."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a candidate is from its reference over every compared position."""
+
+    max_abs_error: float
+    """Largest difference of a logit; infinite if either side gave NaN or infinity."""
+    worst: str
+    """Where that is: prompt shape, step, row."""
+    kl_mean: float
+    """KL(reference || candidate), nats per position."""
+    top1_agreement: float
+    """Fraction of positions where both rank the same token first."""
+    greedy_match: float
+    """Fraction of freely generated tokens that agree before the first difference of their row."""
+    positions: int
+    greedy_tokens: int
+    finite: bool
+    """False if any logit of either side was NaN or infinite."""
+
+    @property
+    def compared(self) -> int:
+        return self.positions
+
+    def metrics(self, prefix: str, conditions: Mapping[str, Any] | None = None) -> Metrics:
+        """As `<prefix>.max_abs_error`, `.kl_mean`, `.top1_agreement` and `.greedy_match`."""
+        where = dict(conditions or {})
+        error = Metric(
+            self.max_abs_error, "logit", self.positions, conditions={**where, "worst": self.worst}
+        )
+        return {
+            f"{prefix}.max_abs_error": error,
+            f"{prefix}.kl_mean": Metric(self.kl_mean, "nats", self.positions, conditions=where),
+            f"{prefix}.top1_agreement": Metric(
+                self.top1_agreement, "fraction", self.positions, conditions=where
+            ),
+            f"{prefix}.greedy_match": Metric(
+                self.greedy_match, "fraction", self.greedy_tokens, conditions=where
+            ),
+        }
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Right-padded rows (batch, length), their true lengths, and what follows (batch, steps)."""
+
+    name: str
+    tokens: Tokens
+    lengths: Tokens | None
+    continuation: Tokens
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A prompt shape that a target was compiled for, beside those that are always compared."""
+
+    name: str
+    batch: int
+    length: int
+
+
+def compare(
+    reference: DecoderRunner,
+    candidate: DecoderRunner,
+    tokens: Tokens,
+    *,
+    steps: int = 32,
+    shapes: Sequence[Shape] = (),
+) -> Parity:
+    """Run both on the same prompts: prefill, teacher-forced decoding, free greedy decoding.
+
+    Prompt shapes: one row, three rows, three rows of different lengths, one row of one token.
+    Each is compared at every prompt position, after each of `steps` given tokens, at the last
+    prompt position alone (another path in most runtimes), and over `steps` greedy tokens.
+
+    Args:
+        reference: An open runner, usually PyTorch.
+        candidate: An open runner with room for as many tokens as a row of `tokens` has.
+        tokens: (3, prompt length + steps), real text if the agreement is to mean anything.
+        steps: How many tokens are decoded after each prompt.
+        shapes: Compared too, at the last prompt position and after `SHAPE_STEPS` tokens; the text
+            is repeated where they are larger than it.
+
+    Raises:
+        InputError: `tokens` has not three rows, or its prompts are shorter than four tokens.
+    """
+    tally = _Tally()
+    for prompt in prompts(tokens, steps):
+        _compare_forced(tally, reference, candidate, prompt)
+        _compare_greedy(tally, reference, candidate, prompt)
+    for shape in shapes:
+        _compare_shape(tally, reference, candidate, shape, tokens)
+    return tally.parity()
+
+
+class Compared(Protocol):
+    """What `check` judges: the parity of a decoder, or of an encoder."""
+
+    @property
+    def max_abs_error(self) -> float: ...
+    @property
+    def worst(self) -> str: ...
+    @property
+    def finite(self) -> bool: ...
+
+
+def check(parity: Compared, tolerance: float, *, name: str) -> None:
+    """Pass if every logit of the candidate `name` was finite and within `tolerance`.
+
+    Raises:
+        ParityError: one was not; the message says which.
+    """
+    if not parity.finite:
+        raise ParityError(
+            f"`{name}` or its PyTorch reference gives NaN or infinity at {parity.worst}",
+            hint="check the weights for overflow, or export with a wider dtype",
+        )
+    if not parity.max_abs_error <= tolerance:
+        raise ParityError(
+            f"`{name}` disagrees with PyTorch: max abs error `{parity.max_abs_error:.1e}` at"
+            f" {parity.worst}, tolerance {tolerance:.1e}",
+            hint="export with another graph or a wider dtype, or raise the tolerance",
+        )
+
+
+def prompts(tokens: Tokens, steps: int) -> Iterator[Prompt]:
+    """The prompt shapes that `compare` runs, cut from `tokens` (3, prompt length + steps)."""
+    length = tokens.shape[1] - steps if tokens.ndim == 2 else 0
+    if length < 4 or tokens.shape[0] != _ROWS:
+        raise InputError(
+            f"parity tokens of shape `{tokens.shape}` are not {_ROWS} rows of at least"
+            f" {4 + steps} tokens",
+            hint="give more text",
+        )
+    # The first row is not the longest: a runner that takes its length for all is caught.
+    lengths = np.array([length // 2, length, length // 4 + 1], np.int64)
+    uneven = np.stack([row[n : n + steps] for row, n in zip(tokens, lengths, strict=True)])
+    padded = np.where(np.arange(length) < lengths[:, None], tokens[:, :length], 0)
+    yield Prompt("batch 1", tokens[:1, :length], None, tokens[:1, length:])
+    yield Prompt("batch 3", tokens[:, : length - 1], None, tokens[:, length - 1 : -1])
+    yield Prompt("padded batch 3", padded, lengths, uneven)
+    yield Prompt("one token", tokens[:1, :1], None, tokens[:1, 1 : steps + 1])
+
+
+def greedy(
+    runner: DecoderRunner, tokens: Tokens, lengths: Tokens | None, steps: int
+) -> tuple[Logits, Tokens]:
+    """Generate freely. Returns the logits after the prompt (batch, vocabulary) and the tokens
+    (batch, steps)."""
+    first = runner.prefill(tokens, lengths)
+    chosen = [first.argmax(axis=1)]
+    while len(chosen) < steps:
+        chosen.append(runner.decode(chosen[-1]).argmax(axis=1))
+    return first, np.stack(chosen, axis=1)
+
+
+def _compare_forced(
+    tally: "_Tally", reference: DecoderRunner, candidate: DecoderRunner, prompt: Prompt
+) -> None:
+    expected = reference.prefill(prompt.tokens, prompt.lengths, all_positions=True)
+    got = candidate.prefill(prompt.tokens, prompt.lengths, all_positions=True)
+    batch, length = prompt.tokens.shape
+    ends = np.full(batch, length) if prompt.lengths is None else prompt.lengths
+    for row, end in enumerate(ends):
+        where = f"{prompt.name}, prefill, row {row}"
+        tally.compare(where, expected[row, :end], got[row, :end], "position")
+    for step, tokens in enumerate(prompt.continuation.T):
+        after = np.ascontiguousarray(tokens)
+        where = f"{prompt.name}, decode step {step + 1}"
+        tally.compare(where, reference.decode(after), candidate.decode(after), "row")
+
+
+def _compare_greedy(
+    tally: "_Tally", reference: DecoderRunner, candidate: DecoderRunner, prompt: Prompt
+) -> None:
+    steps = prompt.continuation.shape[1]
+    expected, wanted = greedy(reference, prompt.tokens, prompt.lengths, steps)
+    got, chosen = greedy(candidate, prompt.tokens, prompt.lengths, steps)
+    tally.compare(f"{prompt.name}, prefill of the last position alone", expected, got, "row")
+    tally.add_greedy(wanted, chosen)
+
+
+def _compare_shape(
+    tally: "_Tally",
+    reference: DecoderRunner,
+    candidate: DecoderRunner,
+    shape: Shape,
+    tokens: Tokens,
+) -> None:
+    where = f"{shape.name}, {shape.batch} x {shape.length}"
+    rows = np.resize(tokens, (shape.batch, shape.length + SHAPE_STEPS))
+    prompt = np.ascontiguousarray(rows[:, : shape.length])
+    tally.compare(f"{where}, prefill", reference.prefill(prompt), candidate.prefill(prompt), "row")
+    for step, following in enumerate(rows[:, shape.length :].T):
+        after = np.ascontiguousarray(following)
+        expected, got = reference.decode(after), candidate.decode(after)
+        tally.compare(f"{where}, decode step {step + 1}", expected, got, "row")
+
+
+class _Tally(Tally):
+    """With what two runners generate freely."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.greedy_agreeing = self.greedy_tokens = 0
+
+    def add_greedy(self, expected: Tokens, got: Tokens) -> None:
+        """Both (batch, steps)."""
+        same = np.cumprod(expected == got, axis=1)
+        self.greedy_agreeing += int(same.sum())
+        self.greedy_tokens += same.size
+
+    def parity(self) -> Parity:
+        return Parity(
+            max_abs_error=self.error,
+            worst=self.worst,
+            kl_mean=self.nats / self.positions,
+            top1_agreement=self.agreeing / self.positions,
+            greedy_match=self.greedy_agreeing / self.greedy_tokens,
+            positions=self.positions,
+            greedy_tokens=self.greedy_tokens,
+            finite=self.finite,
+        )

@@ -1,0 +1,1 @@
+"""Quality on text: perplexity, divergence from the dense model, lm-eval tasks."""

@@ -1,0 +1,110 @@
+"""How far a pruned model's answers are from the dense one's, with no labels: KL(dense ‖ pruned)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from numprune_export.core.errors import NumericalError
+from numprune_export.core.metric import Metric
+from numprune_export.data.corpus import Windows
+from numprune_export.models.family import Family
+
+ROWS_AT_ONCE = 256
+"""Distributions that are compared at once: fp32 copies of a large vocabulary add up."""
+
+
+@dataclass(frozen=True)
+class DenseAnswers:
+    """What pruned models are compared with: the dense model's answers, held."""
+
+    family: Family
+    windows: Windows
+    """Right-padded texts; padding never counts."""
+    batch: int
+    """Texts run at once."""
+    every: int
+    """Of a language model's next tokens, one of so many in a row; 1: all."""
+    held: list[Tensor]
+    """Per batch (answers, classes); of a span both ends."""
+
+    @classmethod
+    @torch.inference_mode()
+    def of(
+        cls, dense: nn.Module, family: Family, windows: Windows, *, batch: int, every: int = 1
+    ) -> DenseAnswers:
+        """Ask the dense model, which is in eval mode."""
+        return cls(
+            family, windows, batch, every, list(_asked(dense, family, windows, batch, every))
+        )
+
+    @torch.inference_mode()
+    def divergence(self, pruned: nn.Module) -> Metric:
+        """Mean KL divergence of next tokens, of classes per token or text, or of a span's two ends.
+
+        A head of one output is a regression: half the squared difference, which is that divergence
+        for noise of unit variance.
+
+        Args:
+            pruned: The dense model made smaller, in eval mode.
+
+        Raises:
+            NumericalError: an answer is not finite.
+        """
+        total, count = 0.0, 0
+        answers = _asked(pruned, self.family, self.windows, self.batch, self.every)
+        for reference, candidate in zip(self.held, answers, strict=True):
+            total += _divergence(reference, candidate)
+            count += len(reference)
+        if not total < float("inf"):
+            raise NumericalError(
+                "the pruned model's answers on calibration text are not finite",
+                hint="prune less, or calibrate in `dtype: float32`",
+            )
+        return Metric(value=total / count, unit="nats", samples=count)
+
+
+def _asked(
+    model: nn.Module, family: Family, windows: Windows, batch: int, every: int
+) -> Iterator[Float[Tensor, "answers classes"]]:
+    for rows in windows.by_length(batch):
+        part = windows.rows(rows)
+        ids = torch.from_numpy(part.tokens)
+        real = torch.arange(ids.shape[1]) < torch.from_numpy(part.lengths)[:, None]
+        types = None if part.types is None else torch.from_numpy(part.types)
+        inputs = family.inputs(ids, real, types)
+        if every > 1:  # the others never reach the head
+            kept = torch.arange(0, ids.shape[1], every)
+            inputs, real = {**inputs, "logits_to_keep": kept}, real[:, kept]
+        yield from _answers(model(**inputs), real)
+
+
+def _answers(
+    output: Any, real: Bool[Tensor, "batch length"]
+) -> list[Float[Tensor, "rows classes"]]:
+    if hasattr(output, "start_logits"):
+        ends = (output.start_logits, output.end_logits)
+        lowest = torch.finfo(ends[0].dtype).min
+        return [one.masked_fill(~real, lowest) for one in ends]
+    logits: Tensor = output.logits
+    return [logits[real]] if logits.dim() == 3 else [logits]
+
+
+def _divergence(
+    reference: Float[Tensor, "rows classes"], candidate: Float[Tensor, "rows classes"]
+) -> float:
+    """Summed over rows."""
+    if reference.shape[1] == 1:
+        return float(0.5 * (candidate.double() - reference.double()).square().sum())
+    total = 0.0
+    for start in range(0, len(reference), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        p, q = (one[part].float().log_softmax(1) for one in (reference, candidate))
+        total += float(functional.kl_div(q, p, reduction="sum", log_target=True))
+    return total

@@ -1,0 +1,164 @@
+"""A DecoderRunner behind lm-eval's language model interface.
+
+Tokenization, truncation and the conventions of empty contexts are those of lm-eval's own class for
+Hugging Face models, so that scores can be compared with published ones. Log-likelihoods are summed in
+fp64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import has_bos_prefix
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from numprune_export.core.errors import NumericalError
+from numprune_export.export.artifact import DecoderRunner
+from numprune_export.measure.quality.lm_eval.generation import Request, generate, padded
+from numprune_export.numerics.divergence import log_probabilities
+
+Scored = tuple[Any, list[int], list[int]]
+"""What was asked, the tokens of the context, those of the continuation."""
+
+
+class RunnerLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
+    """Any open decoder with its tokenizer."""
+
+    def __init__(
+        self,
+        runner: DecoderRunner,
+        tokenizer: Any,
+        *,
+        max_length: int,
+        batch: int,
+        expect: Callable[[int], None],
+        advance: Callable[[int], None],
+    ) -> None:
+        """
+        Args:
+            runner: Open, with a capacity of at least `max_length`.
+            tokenizer: A tokenizer of transformers.
+            max_length: Tokens seen at once, what is generated included.
+            batch: Requests per forward pass.
+            expect: Told how many requests come.
+            advance: Told how many were done.
+        """
+        super().__init__()
+        self.tokenizer = tokenizer
+        self._runner, self._max_length, self._batch = runner, max_length, batch
+        self._expect, self._advance = expect, advance
+
+    @property
+    def eot_token_id(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        first = self.tokenizer.bos_token_id
+        return self.eot_token_id if first is None else int(first)
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **_: Any
+    ) -> list[int]:
+        """As the tokenizer does by itself, and no second beginning-of-text token."""
+        first = self.tokenizer.decode(self.prefix_token_id)
+        special: dict[str, bool] = {}
+        if add_special_tokens is not None:
+            special["add_special_tokens"] = add_special_tokens
+        elif has_bos_prefix(string, first):
+            special["add_special_tokens"] = False
+        return list(self.tokenizer.encode(string, **special))
+
+    def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
+        """See lm_eval.api.model.LM.loglikelihood."""
+        self._expect(len(requests))
+        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        return found
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], **_: Any) -> list[float]:
+        """See lm_eval.api.model.LM.loglikelihood_rolling: each text in windows without overlap, the
+        first one after the prefix token."""
+        windows: list[Scored] = []
+        owner: list[int] = []
+        for number, request in enumerate(requests):
+            (text,) = request.args
+            for context, continuation in self._windows(text):
+                windows.append((None, context, continuation))
+                owner.append(number)
+        self._expect(len(windows))
+        total = np.zeros(len(requests))
+        for number, (score, _greedy) in zip(
+            owner, self._loglikelihood_tokens(windows), strict=True
+        ):
+            total[number] += score
+        return [float(one) for one in total]
+
+    def generate_until(self, requests: Sequence[Any], **_: Any) -> list[str]:
+        """See lm_eval.api.model.LM.generate_until; greedy only.
+
+        Raises:
+            RecipeError: a task asks for sampling, or for more tokens than the model sees at once.
+        """
+        self._expect(len(requests))
+        asked = [
+            Request.of(request.args, self.tok_encode, self._max_length) for request in requests
+        ]
+        return generate(
+            self._runner, self.tokenizer, asked, batch=self._batch, advance=self._advance
+        )
+
+    def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
+        """As the tokenizer's own template says."""
+        text: str = self.tokenizer.apply_chat_template(
+            chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return text
+
+    def _windows(self, text: str) -> Iterator[tuple[list[int], list[int]]]:
+        pairs = get_rolling_token_windows(
+            token_list=self.tok_encode(text),
+            prefix_token=self.prefix_token_id,
+            max_seq_len=self._max_length,
+            context_len=1,
+        )
+        for pair in pairs:
+            yield make_disjoint_window(pair)
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Scored], **_: Any
+    ) -> list[tuple[float, bool]]:
+        """Sum of the continuation's log-probabilities, and whether greedy decoding gives it.
+
+        Requests that differ in nothing but the last token are one row.
+        """
+        rows: dict[tuple[int, ...], list[int]] = {}
+        for number, (_, context, continuation) in enumerate(requests):
+            seen = (context + continuation)[-(self._max_length + 1) :][:-1]
+            rows.setdefault(tuple(seen), []).append(number)
+        found: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        order = sorted(rows, key=len, reverse=True)
+        for start in range(0, len(order), self._batch):
+            group = order[start : start + self._batch]
+            tokens, lengths = padded(group)
+            logits = self._runner.prefill(tokens, lengths, all_positions=True)
+            for row, seen_tokens, length in zip(logits, group, lengths, strict=True):
+                for number in rows[seen_tokens]:
+                    found[number] = _score(row[:length], requests[number][2])
+                self._advance(len(rows[seen_tokens]))
+        return found
+
+
+def _score(logits: np.ndarray, continuation: Sequence[int]) -> tuple[float, bool]:
+    """Of (length, vocabulary) logits, the last of which predict the continuation."""
+    last = logits[-len(continuation) :]
+    if not np.isfinite(last).all():
+        raise NumericalError(
+            "the model gives NaN or infinite logits in a task of lm-eval",
+            hint="check the weights, or prune less",
+        )
+    wanted = np.asarray(continuation)[:, None]
+    total = float(np.take_along_axis(log_probabilities(last), wanted, axis=1).sum())
+    return total, bool((last.argmax(axis=1) == wanted[:, 0]).all())

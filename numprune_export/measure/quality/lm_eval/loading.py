@@ -1,0 +1,142 @@
+"""Tasks by name, loaded with their data before any work is done."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numprune_export.core.errors import HubError, InputError, RecipeError
+from numprune_export.core.optional import require
+from numprune_export.data.paths import find
+from numprune_export.export.artifact import sha256_of
+from numprune_export.measure.quality.lm_eval.settings import Tasks
+from numprune_export.measure.quality.lm_eval.silence import silence
+
+_LOCAL = ("json", "csv", "text", "parquet", "arrow")
+"""Builders of `datasets` that read files."""
+
+
+@dataclass(frozen=True)
+class LoadedTasks:
+    """Tasks of lm-eval, and all that is known to define them."""
+
+    content: Any
+    """`tasks`, `groups` and `group_map`, as lm-eval's own evaluator takes them."""
+    key: tuple[Any, ...]
+    """JSON-able."""
+
+
+def load(settings: Tasks, search: Sequence[Path]) -> LoadedTasks:
+    """Find and load what `settings` names.
+
+    Raises:
+        MissingExtraError: lm-eval is not installed.
+        RecipeError: an unknown task, or one that brings code without `trust_code`.
+        InputError: no such folder, or a data file in it is missing or unusable.
+        HubError: a data set cannot be fetched.
+    """
+    lm_eval = require("lm_eval", extra="eval")
+    with silence():
+        folder = None if settings.include is None else _folder(settings, search)
+        manager = _manager(folder, settings.lm_eval)
+        with contextlib.nullcontext() if folder is None else _working_in(folder):
+            items = [one for name in settings.lm_eval for one in _load(manager, name)]
+        content = manager.load(items)
+        for task in content["tasks"].values():
+            _set_fewshot(task, settings)
+    files = [] if folder is None else _files(folder)
+    return LoadedTasks(content, (str(lm_eval.__version__), settings.model_dump(), files))
+
+
+def _folder(settings: Tasks, search: Sequence[Path]) -> Path:
+    assert settings.include is not None
+    folder = find(settings.include, search)
+    if folder is None or not folder.is_dir():
+        raise InputError(
+            f"`tasks.include`: there is no folder `{settings.include}`",
+            hint="give a folder with task files (YAML), beside the recipe or absolute",
+        )
+    with_code = [
+        path for path in sorted(folder.rglob("*.y*ml")) if "!function" in path.read_text("utf-8")
+    ]
+    if with_code and not settings.trust_code:
+        raise RecipeError(
+            f"`{with_code[0].name}` in `{settings.include}` names Python code to run",
+            hint="read that code, then set `tasks.trust_code: true`",
+        )
+    return folder.absolute()
+
+
+def _manager(folder: Path | None, names: Sequence[str]) -> Any:
+    """An index of task files; lm-eval's own thousands are read only if a name needs them."""
+    tasks = require("lm_eval.tasks", extra="eval")
+    if folder is not None:
+        own = tasks.TaskManager(include_path=str(folder), include_defaults=False)
+        if set(names) <= set(own.all_tasks):
+            return own
+    manager = tasks.TaskManager(include_path=None if folder is None else str(folder))
+    for name in names:
+        if name not in manager.all_tasks:
+            close = difflib.get_close_matches(name, manager.all_tasks, n=1)
+            raise RecipeError(
+                f"`tasks.lm_eval`: lm-eval has no task `{name}`",
+                hint=f"did you mean `{close[0]}`?"
+                if close
+                else "`lm-eval ls tasks` lists them; give a folder of your own as `tasks.include`",
+            )
+    return manager
+
+
+def _load(manager: Any, name: str) -> list[Any]:
+    """A task, a group, or the tasks of a tag, their data sets read."""
+    datasets = require("datasets", extra="eval")
+    try:
+        found = manager.load([name])
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        content = manager.task_index[name].cfg or {}
+        reason = str(error).strip().partition("\n")[0]
+        if content.get("dataset_path") in _LOCAL:
+            raise InputError(
+                f"the data of task `{name}` cannot be read: {reason}",
+                hint="check `dataset_kwargs` in its task file; paths are relative to its folder",
+            ) from None
+        raise HubError(
+            f"the data of task `{name}` cannot be had: {reason}",
+            hint="check the connection, or write a task file with local data (`tasks.include`)",
+        ) from None
+    if name in found["groups"]:
+        return [found["groups"][name]]
+    return list(found["tasks"].values())
+
+
+def _set_fewshot(task: Any, settings: Tasks) -> None:
+    """As lm-eval's own command line does: a task that says 0 keeps it, one that says nothing has 0."""
+    own = task.get_config("num_fewshot")
+    wanted = own if settings.fewshot is None or own == 0 else settings.fewshot
+    task.set_config(key="num_fewshot", value=wanted or 0)
+    task.set_fewshot_seed(seed=settings.seed)
+
+
+def _files(folder: Path) -> list[tuple[str, str]]:
+    return [
+        (path.relative_to(folder).as_posix(), sha256_of(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    """`datasets` looks up data files in the working directory and nowhere else."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

@@ -1,0 +1,101 @@
+"""Token perplexity of a causal language model on held-out text."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from numprune_export.core.errors import InputError, NumericalError
+from numprune_export.core.metric import Metric
+from numprune_export.export.artifact import DecoderRunner, Logits, Tokens
+from numprune_export.numerics.divergence import Float64, log_probabilities
+
+_POSITIONS_AT_ONCE = 64  # of fp64 log-probabilities: 25 MB at a vocabulary of 49 152
+_Z95 = 1.959963984540054  # normal quantile of a two-sided 95 % interval
+
+
+def perplexity(
+    runner: DecoderRunner,
+    windows: Tokens,
+    *,
+    batch: int,
+    conditions: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Metric:
+    """exp of the mean negative log-likelihood per token, over non-overlapping windows.
+
+    Each window starts afresh and its first token is not scored: nothing predicts it.
+
+    Args:
+        runner: An open model.
+        windows: Token ids, (windows, tokens per window), at least two tokens each.
+        batch: Windows per forward pass.
+        conditions: What else the number depends on: dtype, runtime, corpus.
+        progress: Called with the number of windows just done.
+
+    Returns:
+        Perplexity per token. `samples` counts scored tokens. `low` and `high` are a 95 % normal
+        interval of the mean over windows, mapped through exp; absent with a single window.
+        Infinite when the mean is beyond what exp can hold (709 nats).
+
+    Raises:
+        InputError: there is no window, or nothing to score in it.
+        NumericalError: the model gives NaN or infinite logits.
+    """
+    if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
+        raise InputError(
+            f"token windows of shape `{windows.shape}` hold no token to score",
+            hint="give more text, or shorter windows",
+        )
+    nats = np.empty(len(windows))
+    for start in range(0, len(windows), batch):
+        rows = windows[start : start + batch]
+        logits = runner.prefill(rows[:, :-1], all_positions=True)
+        for offset, row in enumerate(rows):
+            nats[start + offset] = _mean_nats(logits[offset], row[1:], start + offset)
+        if progress is not None:
+            progress(len(rows))
+    low, high = _interval(nats)
+    return Metric(
+        value=_exp(float(nats.mean())),
+        unit="perplexity per token",
+        samples=windows.shape[0] * (windows.shape[1] - 1),
+        low=low,
+        high=high,
+        conditions={
+            "windows": windows.shape[0],
+            "tokens_per_window": windows.shape[1],
+            "batch": batch,
+            **(conditions or {}),
+        },
+    )
+
+
+def _mean_nats(logits: Logits, targets: Tokens, window: int) -> float:
+    """Mean negative log-likelihood of `targets` (length,) under logits (length, vocabulary)."""
+    if not np.isfinite(logits).all():
+        raise NumericalError(
+            f"the model gives NaN or infinite logits in text window `{window}`",
+            hint="check the weights, or prune less",
+        )
+    total = 0.0
+    for start in range(0, len(targets), _POSITIONS_AT_ONCE):
+        part = slice(start, start + _POSITIONS_AT_ONCE)
+        log_p = log_probabilities(logits[part])
+        total -= float(np.take_along_axis(log_p, targets[part, None], axis=1).sum())
+    return total / len(targets)
+
+
+def _interval(nats: Float64) -> tuple[float | None, float | None]:
+    if len(nats) < 2:
+        return None, None
+    mean, error = float(nats.mean()), float(nats.std(ddof=1)) / math.sqrt(len(nats))
+    return _exp(mean - _Z95 * error), _exp(mean + _Z95 * error)
+
+
+def _exp(nats: float) -> float:
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,1 @@
+"""PyTorch runners: the reference of parity and latency."""

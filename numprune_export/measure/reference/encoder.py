@@ -1,0 +1,87 @@
+"""PyTorch as a runner of encoders: the reference for parity, and the baseline of the latency tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from numprune_export.core.errors import InputError
+from numprune_export.export.artifact import Logits, Tokens
+from numprune_export.models.encoder import BidirectionalEncoder
+
+
+class TorchEncoderRunner:
+    """Any Hugging Face encoder of a declared family, its task head included, as an `EncoderRunner`.
+
+    Full rows go without a mask where the family's positions do not follow it, which is the fastest
+    that PyTorch has. Padded positions hold the padding token.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, family: BidirectionalEncoder, *, threads: int | None
+    ) -> None:
+        """`threads` is set for torch on entry and restored on exit; None leaves it as it is."""
+        self._model = model
+        self._family = family
+        self._threads = threads
+        self._outer_threads: int | None = None
+
+    def __enter__(self) -> TorchEncoderRunner:
+        if self._threads is not None:
+            self._outer_threads = torch.get_num_threads()
+            torch.set_num_threads(self._threads)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._outer_threads is not None:
+            torch.set_num_threads(self._outer_threads)
+            self._outer_threads = None
+
+    @torch.inference_mode()
+    def forward(
+        self, tokens: Tokens, lengths: Tokens | None = None, types: Tokens | None = None
+    ) -> Logits:
+        """See EncoderRunner.forward.
+
+        Raises:
+            InputError: `lengths` is not one number from 1 to the row length per row.
+        """
+        real = _real(tokens, lengths)
+        padding: int = self._model.config.pad_token_id or 0
+        device = self._model.device
+        named = self._family.inputs(
+            torch.from_numpy(np.where(real, tokens, padding)).to(device),
+            torch.from_numpy(real).to(device),
+            None if types is None else torch.from_numpy(np.where(real, types, 0)).to(device),
+        )
+        if real.all():
+            named["attention_mask"] = None
+        return _answers(self._model(**named))
+
+
+def _real(tokens: Tokens, lengths: Tokens | None) -> NDArray[np.bool_]:
+    """(batch, length), False where padded."""
+    if lengths is None:
+        return np.ones(tokens.shape, np.bool_)
+    batch, longest = tokens.shape
+    if lengths.shape != (batch,) or lengths.min() < 1 or lengths.max() > longest:
+        raise InputError(
+            f"lengths `{lengths.tolist()}` do not fit tokens of shape `{tokens.shape}`",
+            hint=f"give `{batch}` lengths from 1 to `{longest}`",
+        )
+    real: NDArray[np.bool_] = np.arange(longest) < lengths[:, None]
+    return real
+
+
+def _answers(output: Any) -> Logits:
+    """Logits as the contract has them: a span's start and end side by side in the last axis."""
+    if hasattr(output, "start_logits"):
+        found = torch.stack([output.start_logits, output.end_logits], dim=-1)
+    else:
+        found = output.logits
+    logits: Logits = found.float().cpu().numpy()
+    return logits

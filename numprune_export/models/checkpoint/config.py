@@ -1,0 +1,94 @@
+"""config.json of a pruned model: the dense values, or a stock config where one can say it all."""
+
+import json
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedModel
+
+from numprune_export.models.checkpoint.classes import auto_class
+from numprune_export.models.checkpoint.widths import LayerWidths
+from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.models.families import architecture_of, mistral
+from numprune_export.models.family import Family, RotaryDecoder
+
+_OURS = ("numprune", "auto_map", "quantization_config", "_model_name_or_path")
+_LLAMA_ONLY = ("attention_bias", "mlp_bias", "pretraining_tp")
+
+
+def dense_values(model: PreTrainedModel, family: Family) -> dict[str, Any]:
+    """The config that the model came with, in a form that transformers 4 and 5 read alike.
+
+    transformers 5 writes only `rope_parameters`; version 4 reads only `rope_theta` and
+    `rope_scaling`, and without them falls back to a base of 10000 in silence. Both are written.
+    """
+    values: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=True))
+    for key in _OURS:
+        values.pop(key, None)
+    values["model_type"] = family.model_type
+    values["architectures"] = [architecture_of(family, [type(model).__name__])]
+    values["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
+    rotation = values.get("rope_parameters")
+    if rotation is not None:
+        values["rope_theta"] = rotation["rope_theta"]
+        if rotation["rope_type"] != "default":
+            values["rope_scaling"] = {k: v for k, v in rotation.items() if k != "rope_theta"}
+    return values
+
+
+def stock_values(
+    model: PreTrainedModel, family: Family, layers: tuple[LayerWidths, ...]
+) -> dict[str, Any] | None:
+    """A config that a class of transformers loads with no code of ours, or None if none can.
+
+    The widths of the first layer are put into a config, and the model that transformers builds
+    from it must have exactly these tensors: other layers with other widths, or a bias that the
+    class does not have, and there is none. No config of an encoder can say another number of heads
+    of the same size.
+    """
+    if any(layer.emptied or layer.groups for layer in layers):
+        return None
+    values = dense_values(model, family)
+    if isinstance(family, RotaryDecoder):
+        values = _with_widths(values, layers[0], _head_dim(model, family))
+        if family.heads_divide_hidden and values["hidden_size"] % values["num_attention_heads"]:
+            values = _as_mistral(values)
+    elif isinstance(family, BidirectionalEncoder):
+        values[family.neurons_key] = layers[0].linears[family.up][0]
+    return values if _builds(values, model) else None
+
+
+def _with_widths(values: dict[str, Any], layer: LayerWidths, head_dim: int) -> dict[str, Any]:
+    return values | {
+        "head_dim": head_dim,
+        "num_attention_heads": layer.linears["self_attn.q_proj"][0] // head_dim,
+        "num_key_value_heads": layer.linears["self_attn.k_proj"][0] // head_dim,
+        "intermediate_size": layer.linears["mlp.up_proj"][0],
+    }
+
+
+def _as_mistral(values: dict[str, Any]) -> dict[str, Any]:
+    """LlamaConfig refuses head counts that do not divide hidden_size; Mistral is the same network."""
+    kept = {key: value for key, value in values.items() if key not in _LLAMA_ONLY}
+    return kept | {
+        "model_type": mistral.FAMILY.model_type,
+        "architectures": [mistral.FAMILY.architecture],
+        "sliding_window": None,
+    }
+
+
+def _builds(values: dict[str, Any], model: PreTrainedModel) -> bool:
+    """Whether the config makes a model with exactly these tensors; costs no memory."""
+    config = AutoConfig.for_model(**values)
+    with torch.device("meta"):
+        built = auto_class(values["architectures"][0]).from_config(config)
+    return _shapes(built) == _shapes(model)
+
+
+def _shapes(model: PreTrainedModel) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _head_dim(model: PreTrainedModel, family: Family) -> int:
+    attention: Any = family.block_list(model)[0].get_submodule("self_attn")
+    return int(attention.head_dim)

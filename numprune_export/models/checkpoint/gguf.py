@@ -1,0 +1,96 @@
+"""Model and tokenizer of a GGUF file, its weights de-quantised."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from numprune_export.core.errors import InputError
+from numprune_export.core.optional import require
+from numprune_export.models.checkpoint.gguf_header import read_header
+from numprune_export.models.checkpoint.tensor_check import matching
+from numprune_export.models.checkpoint.weight_files import first_line
+
+
+def read_gguf(
+    path: Path, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """The model on the CPU in `dtype`, and the tokenizer if the file carries one.
+
+    Raises:
+        InputError: the file is damaged, or lacks tensors that its architecture has.
+        MissingExtraError: `gguf` or `accelerate` is not installed.
+    """
+    require("gguf", extra="gguf")
+    require("accelerate", extra="gguf")
+    # The GGUF reader of transformers draws a progress bar and offers no way to turn it off.
+    with _damage_named(path), redirect_stderr(io.StringIO()):
+        return _model(path, dtype), _tokenizer(path)
+
+
+def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer if the file carries one.
+
+    Raises:
+        InputError: it cannot be read.
+        MissingExtraError: `gguf` is not installed.
+    """
+    require("gguf", extra="gguf")
+    with _damage_named(path):
+        return _tokenizer(path)
+
+
+def gguf_skeleton(path: Path) -> PreTrainedModel:
+    """The modules that the file's header describes, on the `meta` device.
+
+    Raises:
+        InputError: the header is damaged.
+        MissingExtraError: `gguf` is not installed.
+    """
+    require("gguf", extra="gguf")
+    with _damage_named(path), torch.device("meta"):
+        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise InputError(
+            f"`{path}` cannot be read as a model: {first_line(error)}",
+            hint="download the file again, or give the model as a Hugging Face folder",
+        ) from error
+
+
+def _model(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import GgufConfig
+
+    model, info = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        quantization_config=GgufConfig(dequantize=True),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # listed in `info` instead of raised
+        local_files_only=True,
+    )
+    return matching(path, model, info)
+
+
+def _tokenizer(path: Path) -> PreTrainedTokenizerBase | None:
+    if "tokenizer.ggml.model" not in read_header(path).metadata:
+        return None
+    return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)

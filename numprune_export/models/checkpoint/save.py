@@ -1,0 +1,124 @@
+"""Write a pruned model as a folder that says everything about itself.
+
+Where all layers have the same widths, and a config class of transformers can express them, the
+folder is a plain Hugging Face checkpoint. Else modeling_numprune.py is written into it, and
+config.json keeps the dense values with the widths of each layer beside them.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import save_torch_state_dict
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from numprune_export.core.errors import OutputError
+from numprune_export.models.checkpoint import manifest, modeling_numprune
+from numprune_export.models.checkpoint.classes import auto_class
+from numprune_export.models.checkpoint.config import dense_values, stock_values
+from numprune_export.models.checkpoint.widths import Section, layer_widths
+from numprune_export.models.families import architecture_of
+from numprune_export.models.family import Family, RotaryDecoder
+
+MAX_SHARD_BYTES = 5 * 10**9
+
+
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    family: Family,
+    folder: Path,
+    record: Mapping[str, Any],
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write weights, configs, tokenizer and manifest into an existing, empty folder.
+
+    Args:
+        model: The pruned (or dense) model, in any dtype, on any device.
+        record: Provenance for the `numprune` section of config.json: method, calibration hash,
+            parent, versions. JSON values.
+        max_shard_bytes: Weights above this are split into several safetensors files.
+
+    Raises:
+        OutputError: the folder is not an empty folder, or it cannot be written to.
+    """
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise OutputError(
+            f"`{folder}` is not an empty folder", hint="give a folder with nothing in it"
+        )
+    with _writing(folder):
+        _write_config(model, family, folder, record)
+        if model.can_generate() and model.generation_config is not None:
+            # Not save_pretrained: it refuses settings that published models do ship with.
+            model.generation_config.to_json_file(folder / "generation_config.json")
+        _write_weights(model, family, folder, max_shard_bytes)
+        if tokenizer is not None:
+            _write_tokenizer(tokenizer, folder)
+        manifest.write(folder)
+
+
+def _write_config(
+    model: PreTrainedModel, family: Family, folder: Path, record: Mapping[str, Any]
+) -> None:
+    layers = layer_widths(model, family)
+    values = stock_values(model, family, layers)
+    section = Section(layout="per-layer" if values is None else "stock", layers=layers)
+    if values is None:
+        values = _per_layer_values(model, family)
+        code = Path(modeling_numprune.__file__)
+        shutil.copyfile(code, folder / code.name)
+    values["numprune"] = {**record, **section.model_dump(mode="json")}
+    _write_json(folder / "config.json", values)
+
+
+def _per_layer_values(model: PreTrainedModel, family: Family) -> dict[str, Any]:
+    architecture = architecture_of(family, [type(model).__name__])
+    name = modeling_numprune.CLASSES[architecture].__name__
+    return dense_values(model, family) | {
+        "architectures": [name],
+        "auto_map": {auto_class(architecture).__name__: f"modeling_numprune.{name}"},
+    }
+
+
+def _write_weights(
+    model: PreTrainedModel, family: Family, folder: Path, max_shard_bytes: int
+) -> None:
+    state = model.state_dict()
+    if isinstance(family, RotaryDecoder):  # no task head of an encoder is tied to anything
+        head, embedding = f"{family.head}.weight", f"{family.embedding}.weight"
+        if state[head].data_ptr() == state[embedding].data_ptr():
+            del state[head]
+    save_torch_state_dict(state, folder, max_shard_size=max_shard_bytes)
+    for shard in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", shard)  # safetensors writes for the owner only
+
+
+def _write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """transformers 4 does not know the class name that version 5 writes for plain tokenizers."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if values.get("tokenizer_class") == "TokenizersBackend":
+        values["tokenizer_class"] = "PreTrainedTokenizerFast"
+        _write_json(path, values)
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"`{folder}` could not be written: {error}",
+            hint="check free space and permissions, or choose another output folder",
+        ) from error

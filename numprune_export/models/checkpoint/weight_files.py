@@ -1,0 +1,109 @@
+"""Which files hold the weights of a Hugging Face folder, and whether each one is whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+from safetensors import SafetensorError, safe_open
+
+from numprune_export.core.errors import InputError
+
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+_INDEXED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The weight files that transformers would read, safetensors before legacy `.bin`.
+
+    Safetensors headers and file lengths are checked; tensors are not read.
+
+    Raises:
+        InputError: no weights, a missing shard, or a truncated or corrupt file.
+    """
+    for single, indexed in zip(_SINGLE, _INDEXED, strict=True):
+        if (folder / single).is_file():
+            return _checked((folder / single,))
+        if (folder / indexed).is_file():
+            return _checked(_shards(folder / indexed))
+    raise InputError(
+        f"`{folder}` holds no weights: neither {' nor '.join(f'`{name}`' for name in _SINGLE)}",
+        hint="download the model again; weights must be safetensors, GGUF or legacy `.bin` files",
+    )
+
+
+def tensor_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
+    """Name to shape of every tensor, from safetensors headers; legacy `.bin` files have none."""
+    shapes = {}
+    for path in files:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as tensors:
+                names = tensors.keys()
+                shapes.update({name: tuple(tensors.get_slice(name).get_shape()) for name in names})
+    return shapes
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        InputError: it is missing, or is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"`{path.parent}` has no `{path.name}`",
+            hint="give a folder in Hugging Face format, or a `.gguf` file",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"`{path}` is not readable JSON: {error}", hint="download the file again"
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(f"`{path}` is not a JSON object", hint="download the file again")
+    return content
+
+
+def first_line(error: Exception) -> str:
+    """The start of a foreign error message, fit to end one of ours."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise InputError(f"`{index}` has no `weight_map`", hint="download the file again")
+    shards = sorted({str(name) for name in names.values()})
+    for name in shards:
+        if Path(name).name != name:
+            raise InputError(
+                f"`{index}` names `{name}`, which is outside its folder",
+                hint="do not use this checkpoint: a shard must lie beside its index",
+            )
+        if not (index.parent / name).is_file():
+            raise InputError(
+                f"`{index.parent / name}` is missing: the index names it",
+                hint="download the missing shard",
+            )
+    return tuple(index.parent / name for name in shards)
+
+
+def _checked(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in files:
+        _check(path)
+    return files
+
+
+def _check(path: Path) -> None:
+    """Read the table of contents, which fails if the file is not as long as that says."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as tensors:
+                tensors.keys()
+        else:  # PyTorch before 1.6 wrote no zip archives: those files are refused
+            ZipFile(path).close()
+    except (SafetensorError, BadZipFile, OSError) as error:
+        raise InputError(
+            f"`{path}` is truncated or corrupt: {error}", hint="download the file again"
+        ) from None

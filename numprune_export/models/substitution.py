@@ -1,0 +1,57 @@
+"""Sublayers whose outputs are there already: a block runs on without computing them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+from torch import Tensor, nn
+
+from numprune_export.pruning.plan import Site
+
+
+@dataclass(frozen=True)
+class Known:
+    """What one sublayer puts out for every batch, before the residual is added."""
+
+    site: Site
+    outputs: Sequence[Tensor]
+    """(batch, length, hidden) each, in the order of the batches; zero where padded."""
+
+
+class _Answer(nn.Module):
+    """Stands in for what computes a sublayer: gives the next batch's output, whatever comes in."""
+
+    def __init__(self, known: Known) -> None:
+        super().__init__()
+        self.kind = known.site.kind
+        self.outputs = cycle(known.outputs)
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        output = next(self.outputs)
+        # Attention modules of transformers return their weights too.
+        return (output, None) if self.kind == "attention" else output
+
+
+@contextmanager
+def answered(block: nn.Module, answers: Sequence[Known]) -> Iterator[None]:
+    """For the time of a `with`, these sublayers are not computed; the batches run in their order."""
+    whole: dict[str, nn.Module] = {}
+
+    def put(path: str, module: nn.Module) -> None:
+        whole[path] = block.get_submodule(path)
+        block.set_submodule(path, module)
+
+    try:
+        for known in answers:
+            holder, consumer = known.site.producers[0].path.rpartition(".")[0], known.site.consumer
+            if not consumer.startswith(f"{holder}."):
+                put(consumer, nn.Identity())
+            put(holder, _Answer(known))
+        yield
+    finally:
+        for path, module in whole.items():
+            block.set_submodule(path, module)

@@ -1,0 +1,132 @@
+"""Structured optimal brain surgeon: in which order a linear layer's inputs go, and what that costs.
+
+Replacing the weight W by V changes a quadratic model of the loss by tr((W − V)ᵀ·F·(W − V)·A), with A
+the curvature of the inputs and F the metric of the outputs. Of all V with nothing in a unit's columns
+p the best one, and what it costs, follow from H = A⁻¹ (Hassibi & Stork 1993, Eq. 5, for one weight;
+for whole units ZipLM, Kurtic et al. 2023, arXiv:2302.04089):
+
+    V = W − W_p·H_pp⁻¹·H_p:        cost = tr(W_pᵀ·F·W_p·H_pp⁻¹)        H ← H − H_:p·H_pp⁻¹·H_p:
+
+The last line is the inverse for the inputs that are left, so the greedy order is a pivoted block
+Cholesky of H, and costs of later units add up exactly: those that stay are always refitted to all
+that went. F weighs the cost and does not change V.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from numprune_export.numerics.removal_order import Removal
+
+PANEL = 128
+"""Inputs eliminated between two updates of the inverse: one matrix product instead of many thin ones."""
+
+
+def remove(
+    weight: Float[Tensor, "out n"],
+    curvature: Float[Tensor, "n n"],
+    metric: Float[Tensor, "out out"] | None,
+    *,
+    width: int = 1,
+    step: int = 1,
+) -> Removal:
+    """The greedy order of all units, each step those that cost least, with the cumulative cost.
+
+    Args:
+        weight: W, fp64.
+        curvature: A, fp64, symmetric and positive definite.
+        metric: F, fp64, symmetric and positive semi-definite; None: the identity.
+        width: Inputs that belong to one unit, side by side.
+        step: Units removed at once: those of the lowest single costs, in that order. The step costs
+            what its units cost together; within it the cost is a straight line.
+
+    Raises:
+        torch.linalg.LinAlgError: the curvature is not positive definite, or not finite.
+    """
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    rows = weight.T.clone() if metric is None else weight.T @ _root(metric)
+    left = torch.arange(len(inverse) // width, device=inverse.device)
+    order, costs = [], [inverse.new_zeros(1)]
+    while len(left):
+        picked, found, panel = _eliminate_panel(inverse, rows, width, step)
+        order.append(left[picked])
+        costs.append(found)
+        stay = torch.ones_like(left, dtype=torch.bool).index_fill_(0, picked, False)
+        left, inputs = left[stay], stay.repeat_interleave(width).nonzero()[:, 0]
+        panel, rows = panel[:, inputs], rows[inputs]
+        inverse = inverse[inputs][:, inputs].addmm_(panel.T, panel, alpha=-1)
+    return Removal(torch.cat(order), torch.cat(costs).cumsum(0))
+
+
+def _root(metric: Float[Tensor, "out out"]) -> Float[Tensor, "out out"]:
+    """R with R·Rᵀ = F: its Cholesky factor; by eigenvalues where it has none, as a mean of few outer products,
+    or what rounding has left of one."""
+    root: Tensor
+    root, failed = torch.linalg.cholesky_ex(metric)
+    if int(failed):
+        values, vectors = torch.linalg.eigh(metric)
+        root = vectors * values.clamp_min(0).sqrt()
+    return root
+
+
+def _eliminate_panel(
+    inverse: Float[Tensor, "n n"], rows: Float[Tensor, "n out"], width: int, step: int
+) -> tuple[Int64[Tensor, " picked"], Float[Tensor, " picked"], Float[Tensor, "rank n"]]:
+    """The next units, about PANEL columns of them, and what each costs; `rows` (Wᵀ·R) is updated.
+
+    Returns:
+        Units, costs, and P such that the inverse for the others is H − Pᵀ·P.
+    """
+    units = len(inverse) // width
+    blocks = _diagonal_blocks(inverse, width)
+    gone = torch.zeros(units, dtype=torch.bool, device=inverse.device)
+    panel = inverse.new_empty(0, len(inverse))
+    picked: list[Tensor] = []
+    costs: list[Tensor] = []
+    for done in range(0, min(units, max(1, PANEL // width)), step):
+        single = _single_costs(rows, blocks).masked_fill(gone, torch.inf)
+        chosen = single.sort(stable=True).indices[: min(step, units - done)]
+        inputs = (chosen[:, None] * width + torch.arange(width).to(chosen)).reshape(-1)
+        across = inverse[inputs].addmm_(panel[:, inputs].T, panel, alpha=-1)
+        factor = torch.linalg.cholesky(across[:, inputs])
+        across = torch.linalg.solve_triangular(factor, across, upper=False)
+        outputs = torch.linalg.solve_triangular(factor, rows[inputs], upper=False)
+        rows.addmm_(across.T, outputs, alpha=-1)
+        blocks -= _squares(across, width)
+        gone[chosen] = True
+        blocks[gone] = torch.eye(width).to(blocks)
+        panel = torch.cat([panel, across])
+        picked.append(chosen)
+        costs.append((outputs.square().sum() / len(chosen)).expand(len(chosen)))
+    return torch.cat(picked), torch.cat(costs), panel
+
+
+def _diagonal_blocks(matrix: Float[Tensor, "n n"], width: int) -> Float[Tensor, "units w w"]:
+    units = len(matrix) // width
+    blocks = matrix.reshape(units, width, units, width)
+    return blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
+
+
+def _squares(across: Float[Tensor, "k n"], width: int) -> Float[Tensor, "units w w"]:
+    """The diagonal blocks of PᵀP."""
+    if width == 1:
+        return across.square().sum(0)[:, None, None]
+    parts = across.reshape(len(across), -1, width).transpose(0, 1)
+    squares: Tensor = parts.mT @ parts
+    return squares
+
+
+def _single_costs(
+    rows: Float[Tensor, "n out"], blocks: Float[Tensor, "units w w"]
+) -> Float[Tensor, " units"]:
+    """What each unit would cost on its own."""
+    units, width, _ = blocks.shape
+    if width == 1:
+        alone: Tensor = torch.linalg.vector_norm(rows, dim=1).square() / blocks[:, 0, 0]
+        return alone
+    parts: Tensor = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(blocks), rows.reshape(units, width, -1), upper=False
+    )
+    return parts.square().sum((1, 2))

@@ -1,0 +1,114 @@
+"""What a sublayer's input must be regressed on: sums over real tokens, additive over batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from numprune_export.calibration.statistics import add_upper_gram, mirrored
+from numprune_export.core.errors import NumericalError
+
+CHUNK = 4096
+"""Tokens multiplied at once: adding a product to the fp64 sums takes as long for few as for many."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over tokens of the consumer's input h (n,) and its target b (out,), all fp64.
+
+    b is what W·h should be: the teacher's sum of sublayer and residual, less the student's own
+    residual and its consumer's bias. So what drifted in the residual stream is in it too.
+    """
+
+    gram: Float[Tensor, "n n"]
+    """Σ h·hᵀ."""
+    cross: Float[Tensor, "out n"]
+    """Σ b·hᵀ."""
+    inputs: Float[Tensor, " n"]
+    """Σ h."""
+    targets: Float[Tensor, " out"]
+    """Σ b."""
+    energy: float
+    """Σ ‖b‖²."""
+    tokens: int
+
+    def error(self, weight: Float[Tensor, "out n"], shift: Tensor | float = 0.0) -> float:
+        """Σ ‖W·h + shift − b‖² over the tokens, relative to Σ ‖b‖²; 0 for a target of nothing."""
+        wide = weight.double()
+        shift = self.targets.new_zeros(len(self.targets)) + shift
+        squared = ((wide @ self.gram) * wide).sum() - 2 * (wide * self.cross).sum()
+        squared += 2 * shift @ (wide @ self.inputs - self.targets)
+        squared += self.tokens * shift.square().sum()
+        # Rounding may take the error of a perfect fit below nothing.
+        return max(0.0, float(squared) / self.energy + 1) if self.energy else 0.0
+
+    def beside(self, weight: Float[Tensor, "out n"]) -> Moments:
+        """The moments of b + W·h, where these are of b.
+
+        So it is enough to sum what W·h lacks to its target; W·h itself is never multiplied out.
+        """
+        wide = weight.double()
+        product = wide @ self.gram
+        energy = self.energy + float(((2 * self.cross + product) * wide).sum())
+        return replace(
+            self,
+            cross=self.cross + product,
+            targets=self.targets + wide @ self.inputs,
+            energy=max(0.0, energy),
+        )
+
+
+class MomentSums:
+    """Moments under way: products of about `CHUNK` tokens in fp32, their sums in fp64."""
+
+    def __init__(self, out: int, width: int, device: torch.device) -> None:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        self._gram, self._cross = zeros(width, width), zeros(out, width)
+        self._inputs, self._targets = zeros(width), zeros(out)
+        self._energy, self._tokens = 0.0, 0
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, inputs: Float[Tensor, "tokens n"], targets: Float[Tensor, "tokens out"]) -> None:
+        self._waiting.append((inputs.float(), targets.float()))
+        if sum(len(h) for h, _ in self._waiting) >= CHUNK:
+            self._sum()
+
+    def _sum(self) -> None:
+        if not self._waiting:
+            return
+        h, b = (torch.cat(each) for each in zip(*self._waiting, strict=True))
+        self._waiting = []
+        product = h.new_zeros(len(self._gram), len(self._gram))
+        add_upper_gram(product, h)
+        self._gram += product
+        self._cross += b.T @ h
+        self._inputs += h.sum(0, dtype=torch.float64)
+        self._targets += b.sum(0, dtype=torch.float64)
+        self._energy += float(b.double().square().sum())
+        self._tokens += len(h)
+
+    def finish(self, site: str) -> Moments:
+        """The sums so far.
+
+        Raises:
+            NumericalError: an activation was NaN or infinite.
+        """
+        self._sum()
+        if not bool(torch.isfinite(self._gram).all() and torch.isfinite(self._cross).all()):
+            raise NumericalError(
+                f"activations at `{site}` are not finite",
+                hint="check the checkpoint, or prune it in `dtype: float32`",
+            )
+        return Moments(
+            mirrored(self._gram),
+            self._cross,
+            self._inputs,
+            self._targets,
+            self._energy,
+            self._tokens,
+        )

@@ -1,0 +1,270 @@
+"""Causal language models: measured by perplexity, timed by prefill and decode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from copy import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from numprune_export.calibration.gradients.output_fisher import next_token_fisher
+from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.core.metric import Metrics
+from numprune_export.core.progress import Observer
+from numprune_export.core.run_folder import key_of
+from numprune_export.data import corpus
+from numprune_export.data.corpus import Corpus, Windows
+from numprune_export.export.artifact import Artifact, Exporter, GraphBacked, Tokens
+from numprune_export.measure.latency.decoder import Workload
+from numprune_export.measure.latency.interleave import Keep
+from numprune_export.measure.memory.peak import measure_memory
+from numprune_export.measure.parity import decoder as decoder_parity
+from numprune_export.measure.quality.divergence import DenseAnswers
+from numprune_export.measure.quality.lm_eval.suite import TaskSuite
+from numprune_export.measure.quality.perplexity import perplexity
+from numprune_export.measure.reference.decoder import TorchRunner
+from numprune_export.measure.reference.precision import rounding_error
+from numprune_export.models.family import RotaryDecoder
+from numprune_export.pipeline.kinds.causal_lm_latency import measure_latency
+from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
+from numprune_export.pipeline.models import Dense, Models, Variant
+from numprune_export.pipeline.stages.export import Exported
+from numprune_export.pipeline.stages.output_gradients import by_site
+from numprune_export.pruning.score.fisher_obs import WINDOWS, reads_output_fisher
+from numprune_export.recipe import Recipe
+
+PROOF_TOKENS = 64
+
+LONGEST_PROMPT = 64
+"""Prompt tokens of the parity check; its rows come from the evaluation text."""
+
+DIVERGENCE_SEQUENCES = 4
+"""Calibration sequences that a plan is tried out on."""
+DIVERGENCE_EVERY = 4
+"""Of their tokens one in so many is answered: neighbours tell much the same."""
+
+DENSE_STEPS = 8
+"""Decode steps in the parity check of the dense artifact: it comes from the same code."""
+
+
+class DecoderSubject:
+    """See Subject."""
+
+    def __init__(
+        self, recipe: Recipe, family: RotaryDecoder, dense: Dense, search: Sequence[Path]
+    ) -> None:
+        """Draw both texts.
+
+        Raises:
+            RecipeError: the recipe gives labelled data, or a score that needs it.
+            InputError: no tokenizer, or too little text.
+        """
+        self._recipe, self._family = recipe, family
+        calibration, evaluation = recipe.calibration, recipe.evaluation
+        if not isinstance(calibration, Corpus) or not isinstance(evaluation, Corpus):
+            raise RecipeError(
+                f"`{family.model_type}` is a language model, which labelled data cannot measure",
+                hint="give plain text under `calibration.texts` and `evaluation.texts`",
+            )
+        if recipe.score.method == "fisher":
+            raise RecipeError(
+                "`score: fisher` needs a model with a task head and labelled data",
+                hint="use `wanda`, `numerical`, `flap` or `stat` for a language model",
+            )
+        tokenizer = dense.require_tokenizer()
+        self.calibration = corpus.draw(calibration, tokenizer, search)
+        self.calibration_batch = calibration.batch
+        self._evaluation = corpus.draw(evaluation, tokenizer, search)
+        self._batch = evaluation.batch
+        self._tasks = None
+        if recipe.tasks is not None:
+            positions = int(dense.skeleton.config.max_position_embeddings)
+            self._tasks = TaskSuite.load(recipe.tasks, tokenizer, positions, search)
+        self._rows = parity_rows(self._evaluation.tokens, recipe.parity.steps)
+        measured = recipe.benchmark
+        prompt = (measured.batch, max(measured.prefill, measured.past))
+        self._workload = Workload(
+            np.resize(self._evaluation.tokens, prompt),
+            measured.prefill, measured.past, measured.decode_steps, measured.warmup,
+            measured.samples, measured.sessions,
+        )  # fmt: skip
+
+    @property
+    def gradients_key(self) -> Any:
+        """See Subject.gradients_key."""
+        score = self._recipe.score
+        if not reads_output_fisher(score):
+            return None
+        return "output fisher", score.sequences or WINDOWS
+
+    @property
+    def evaluation_key(self) -> Any:
+        """See Subject.evaluation_key."""
+        return key_of(self._evaluation.tokens.tolist()), self._batch
+
+    @property
+    def tasks_key(self) -> Any:
+        """See Subject.tasks_key."""
+        return None if self._tasks is None else self._tasks.key
+
+    @property
+    def mean_length(self) -> float:
+        """See Subject.mean_length."""
+        return float(self._evaluation.tokens.shape[1])
+
+    def calibrated_on(self, windows: Windows) -> DecoderSubject:
+        """The same with other calibration windows."""
+        other = copy(self)
+        other.calibration = windows
+        return other
+
+    def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
+        """See Subject.gradients."""
+        return {}
+
+    def output_fisher(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
+        """See Subject.output_fisher: of the next token's cross-entropy.
+
+        Raises:
+            NumericalError: a loss or a gradient is not finite.
+        """
+        score = self._recipe.score
+        if not reads_output_fisher(score):
+            return {}
+        windows = self.calibration.first(score.sequences or WINDOWS)
+        learn = partial(next_token_fisher, batch=self.calibration_batch)
+        return by_site(learn, model, self._family, windows, observer)
+
+    def answers(self, dense: PreTrainedModel) -> DenseAnswers:
+        """See Subject.answers: next tokens."""
+        windows = self.calibration.first(DIVERGENCE_SEQUENCES)
+        return DenseAnswers.of(
+            dense, self._family, windows, batch=self.calibration_batch, every=DIVERGENCE_EVERY
+        )
+
+    def proof(self) -> Proof:
+        """See Subject.proof."""
+        return Proof(torch.from_numpy(self.calibration.tokens[:1, :PROOF_TOKENS]))
+
+    def export(
+        self, exporter: Exporter, model: PreTrainedModel, folder: Path, settings: BaseModel
+    ) -> Artifact:
+        """See Subject.export."""
+        return exporter.export(self._family.decoder(model), folder, settings)
+
+    @property
+    def evaluated(self) -> int:
+        """See Subject.evaluated."""
+        return len(self._evaluation.tokens)
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
+        """See Subject.scores: `perplexity`, and `lm_eval.*` where the recipe names tasks."""
+        windows, tick = self._evaluation.tokens, observer.advance
+        found = perplexity(runner, windows, batch=self._batch, conditions=under, progress=tick)
+        if self._tasks is None:
+            return {"perplexity": found}
+        return {"perplexity": found} | self._tasks.scores(runner, under, observer)
+
+    def reference(
+        self, model: PreTrainedModel, threads: int | None = None
+    ) -> AbstractContextManager[Any]:
+        """See Subject.reference."""
+        return TorchRunner(model, threads=threads)
+
+    def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
+        """See Subject.opened."""
+        longest = max(self._evaluation.tokens.shape[1], self._tasks.longest if self._tasks else 0)
+        return exporter.open(artifact, threads=torch.get_num_threads(), capacity=longest)
+
+    def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
+        """See Subject.own_error."""
+        return rounding_error(model, self._rows_of(variant), getattr(torch, dtype))
+
+    def openers(self, exported: Exported) -> Mapping[str, Opener]:
+        """See Subject.openers; the graph behind an engine comes before the engine."""
+        exporter, name = exported.target.exporter, exported.target.name
+        threads = torch.get_num_threads()
+        found: dict[str, Opener] = {}
+        if isinstance(exporter, GraphBacked):
+            found[f"{name}-graph"] = partial(exporter.open_graph, threads=threads)
+        found[name] = partial(exporter.open, threads=threads)
+        return found
+
+    def compare(
+        self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
+    ) -> decoder_parity.Parity:
+        """See Subject.compare."""
+        rows, shapes = self._rows_of(variant), _shapes(artifact)
+        longest = max(
+            rows.shape[1], *(one.length + decoder_parity.SHAPE_STEPS for one in shapes), 0
+        )
+        with (
+            TorchRunner(exact, threads=None) as reference,
+            opener(artifact, capacity=longest) as candidate,
+        ):
+            return decoder_parity.compare(
+                reference, candidate, rows, steps=self._steps(variant), shapes=shapes
+            )
+
+    def latency(
+        self,
+        models: Models,
+        exported: Sequence[Exported],
+        observer: Observer,
+        keep: Keep,
+        ideal: Ideal | None = None,
+    ) -> Metrics:
+        """See Subject.latency."""
+        return measure_latency(
+            self._recipe.benchmark, self._family, models, exported, self._workload, observer, keep,
+            ideal,
+        )  # fmt: skip
+
+    def memory(self, exported: Exported) -> Metrics:
+        """See Subject.memory."""
+        measured = self._recipe.benchmark
+        return measure_memory(
+            exported.target.name,
+            {variant: artifact.folder for variant, artifact in exported.artifacts.items()},
+            threads=measured.threads,
+            batch=measured.batch,
+            prompt_tokens=measured.prefill,
+            decode_steps=measured.decode_steps,
+        )
+
+    def _steps(self, variant: Variant) -> int:
+        steps = self._recipe.parity.steps
+        return steps if variant == "pruned" else min(steps, DENSE_STEPS)
+
+    def _rows_of(self, variant: Variant) -> Tokens:
+        fewer = self._recipe.parity.steps - self._steps(variant)
+        return self._rows[:, : self._rows.shape[1] - fewer]
+
+
+def parity_rows(tokens: Tokens, steps: int) -> Tokens:
+    """Three rows of real text, as long as the windows allow.
+
+    Raises:
+        InputError: they are too short for so many steps.
+    """
+    width = min(tokens.shape[1], LONGEST_PROMPT + steps)
+    if width < steps + 4:
+        raise InputError(
+            f"evaluation windows of {width} tokens are too short for {steps} parity steps",
+            hint="raise `evaluation.tokens_per_sequence`, or lower `parity.steps`",
+        )
+    return np.resize(tokens[:, :width], (3, width))
+
+
+def _shapes(artifact: Artifact) -> list[decoder_parity.Shape]:
+    """Prompt shapes that an engine was compiled for: fact `prefill_shapes`, name to batch, length."""
+    stated: Mapping[str, list[int]] = artifact.facts.get("prefill_shapes", {})
+    return [decoder_parity.Shape(f"profile {name}", *shape) for name, shape in stated.items()]

@@ -1,0 +1,80 @@
+"""The benchmark stage: latency of dense and pruned in interleaved rounds, and peak memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from numprune_export.core.metric import Metrics
+from numprune_export.core.progress import Observer
+from numprune_export.core.run_folder import Stage
+from numprune_export.measure.gpu import read as gpu
+from numprune_export.measure.gpu import state as gpu_state
+from numprune_export.measure.gpu.state import GpuState
+from numprune_export.measure.latency.interleave import Samples
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.kinds.kind import Ideal, Subject
+from numprune_export.pipeline.models import Models
+from numprune_export.pipeline.stages.export import Exported
+from numprune_export.pipeline.stages.measurements import (
+    keys,
+    runnable,
+    write_metrics,
+    write_samples,
+)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What was measured."""
+
+    metrics: Metrics
+    warnings: tuple[str, ...]
+    samples: Mapping[str, Samples]
+    """By the name of a row of timings, such as `latency.onnx.decode.pruned`."""
+
+
+def benchmark(
+    context: Context, subject: Subject, models: Models, exported: Sequence[Exported]
+) -> Stage:
+    """Time every target that can run here, beside PyTorch, and measure its memory."""
+
+    def make(folder: Path) -> None:
+        found = measure(subject, models, exported, context.observer)
+        write_metrics(folder, found.metrics, found.warnings)
+        write_samples(folder, found.samples)
+
+    settings = context.recipe.benchmark.model_dump()
+    inputs = [*keys(models, exported), subject.evaluation_key, settings]
+    return context.stage("benchmark", "benchmark", inputs, make)
+
+
+def measure(
+    subject: Subject,
+    models: Models,
+    exported: Sequence[Exported],
+    observer: Observer,
+    ideal: Ideal | None = None,
+) -> Timed:
+    """What the stage does; `ideal` None: computed from both models."""
+    here = runnable(exported)
+    observer.expect(len(here))
+    before = _gpu(here)
+    samples: dict[str, Samples] = {}
+    metrics = subject.latency(models, here, observer, samples.__setitem__, ideal)
+    after = _gpu(here)
+    warnings: tuple[str, ...] = ()
+    if before is not None and after is not None:
+        metrics |= gpu_state.metrics(before, after)
+        warnings = gpu_state.warnings(before, after)
+    for one in here:
+        metrics |= subject.memory(one)
+        observer.advance(1)
+    return Timed(metrics, warnings, samples)
+
+
+def _gpu(exported: Sequence[Exported]) -> GpuState | None:
+    """The GPU now, if anything that is timed runs on one."""
+    used = any(one.target.exporter.device == "cuda" for one in exported)
+    return gpu.read() if used else None

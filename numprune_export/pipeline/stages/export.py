@@ -1,0 +1,106 @@
+"""The export stages: the dense and the pruned model through the same exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+from transformers import PreTrainedModel
+
+from numprune_export.core.progress import growing
+from numprune_export.core.run_folder import Stage, key_of
+from numprune_export.export import targets
+from numprune_export.export.artifact import Artifact, Exporter
+from numprune_export.measure.environment import describe
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.models import VARIANTS, Models, Variant
+from numprune_export.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target that the recipe asks for, its settings checked and its runtime present."""
+
+    exporter: Exporter
+    settings: BaseModel
+    cannot_run: str | None = None
+    """Why its artifacts can be made here but not run; None: they can."""
+
+    @property
+    def name(self) -> str:
+        return self.exporter.name
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Both variants of the model on one target."""
+
+    target: Target
+    artifacts: Mapping[Variant, Artifact]
+    stages: tuple[Stage, ...]
+
+
+def chosen_targets(recipe: Recipe) -> tuple[Target, ...]:
+    """The recipe's targets, ready to use.
+
+    Raises:
+        RecipeError: an unknown target or setting.
+        MissingExtraError: a runtime is not installed.
+    """
+    found = []
+    for name, content in recipe.targets.items():
+        exporter = targets.find(name)
+        settings = targets.settings_for(exporter, content)
+        here = targets.require_ready(exporter)
+        found.append(Target(exporter, settings, here.cannot_run))
+    return tuple(found)
+
+
+Export = Callable[[Exporter, PreTrainedModel, Path, BaseModel], Artifact]
+"""How a model becomes an artifact of a target."""
+
+
+def export(context: Context, target: Target, models: Models, how: Export) -> Exported:
+    """One stage per variant; a model is read only if its artifact is not there yet."""
+    stages = {variant: _export_one(context, target, variant, models, how) for variant in VARIANTS}
+    artifacts = {variant: Artifact.load(stage.folder) for variant, stage in stages.items()}
+    return Exported(target, artifacts, tuple(stages.values()))
+
+
+def _export_one(
+    context: Context,
+    target: Target,
+    variant: Variant,
+    models: Models,
+    how: Export,
+) -> Stage:
+    def make(folder: Path) -> None:
+        model = models.get(variant)
+        with growing(folder, _size(model, target.settings), context.observer):
+            how(target.exporter, model, folder, target.settings)
+
+    inputs = [models.key(variant), target.settings.model_dump()]
+    return context.stage(
+        f"export.{target.name}.{variant}",
+        f"artifacts/{target.name}/{variant}",
+        inputs,
+        make,
+        shared=variant == "dense",
+        apart=_device(target),
+    )
+
+
+def _size(model: PreTrainedModel, settings: BaseModel) -> int:
+    """Bytes of the weights, in the dtype that the settings ask for."""
+    dtype = getattr(torch, str(getattr(settings, "dtype", None)), model.dtype)
+    return int(model.num_parameters()) * int(dtype.itemsize)
+
+
+def _device(target: Target) -> str:
+    """The GPU that an engine is built for; a graph runs on any processor."""
+    if target.exporter.device == "cpu":
+        return ""
+    return key_of(*(gpu.model_dump() for gpu in describe().gpus))

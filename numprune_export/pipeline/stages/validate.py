@@ -1,0 +1,89 @@
+"""The validate stage: sizes, quality from the dense model to each artifact, and their parity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from numprune_export.core.metric import Metrics
+from numprune_export.core.progress import Observer
+from numprune_export.core.run_folder import Stage
+from numprune_export.export.artifact import Device
+from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.kinds.kind import Subject
+from numprune_export.pipeline.models import Models
+from numprune_export.pipeline.stages import parity as parity_stage
+from numprune_export.pipeline.stages.export import Exported
+from numprune_export.pipeline.stages.measurements import (
+    dense_keys,
+    keys,
+    reference_device,
+    write_metrics,
+)
+from numprune_export.pipeline.stages.quality import quality
+from numprune_export.pipeline.stages.sizes import size_metrics
+from numprune_export.recipe import Parity
+
+
+def validate(
+    context: Context, subject: Subject, models: Models, exported: Sequence[Exported]
+) -> tuple[Stage, Stage]:
+    """Everything about quality and exactness that this machine can measure: first what is the same
+    for every budget, then the rest.
+
+    Raises:
+        ParityError: an artifact differs from PyTorch by more than the recipe's tolerance.
+    """
+    limits, device, observer = context.recipe.parity, reference_device(exported), context.observer
+    settings = [subject.evaluation_key, limits.model_dump(), device]
+    settings += [] if subject.tasks_key is None else [subject.tasks_key]
+
+    def make_dense(folder: Path) -> None:
+        write_metrics(folder, of_dense(limits, subject, models, exported, device, observer))
+
+    def make(folder: Path) -> None:
+        metrics = size_metrics(models, exported)
+        metrics |= of_pruned(limits, subject, models, exported, device, observer)
+        write_metrics(folder, metrics)
+
+    dense = [models.key("dense"), *dense_keys(exported), *settings]
+    return (
+        context.stage("validate.dense", "validate-dense", dense, make_dense, shared=True),
+        context.stage("validate", "validate", [*keys(models, exported), *settings], make),
+    )
+
+
+def of_dense(
+    limits: Parity,
+    subject: Subject,
+    models: Models,
+    exported: Sequence[Exported],
+    device: Device,
+    observer: Observer,
+) -> Metrics:
+    """`quality.*.dense`, `parity.*.dense.*`. Raises as `validate` does."""
+    observer.expect(len(exported))
+    metrics = quality(subject, models, ["dense"], [], device, observer)
+    for one in exported:
+        metrics |= parity_stage.agree(limits, subject, models, one, "dense", device)
+        observer.advance(1)
+    return metrics
+
+
+def of_pruned(
+    limits: Parity,
+    subject: Subject,
+    models: Models,
+    exported: Sequence[Exported],
+    device: Device,
+    observer: Observer,
+    names: Sequence[str] = ("masked", "pruned"),
+) -> Metrics:
+    """`quality.*` of the masked and the pruned model and of its artifacts, and `parity.*` of these.
+    Raises as `validate` does."""
+    observer.expect(len(exported))
+    metrics = quality(subject, models, names, exported, device, observer)
+    for one in exported:
+        metrics |= parity_stage.agree(limits, subject, models, one, "pruned", device)
+        observer.advance(1)
+    return metrics

@@ -1,0 +1,1 @@
+"""Allocation under a latency limit: table, curve, search."""

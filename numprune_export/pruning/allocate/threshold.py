@@ -1,0 +1,203 @@
+"""Scores to a plan: which units stay, under a budget of parameters.
+
+The paper (Shen et al. 2024, arXiv:2412.12441, Eq. 8) sorts all heads and channels of all layers
+together, heads scaled by α = 4·D_h/3. Read literally, that multiplies head scores and counts units,
+and nearly all pruning lands on the MLP; read as the parameter cost of a head, which is what the
+prose, its Fig. 5 and FLAP's code say, it meets the budget. `cost` is the default, `literal` is kept
+to show the difference. The cost here is exact, so grouped-query attention needs no other formula.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from numprune_export.core.errors import NumericalError, RecipeError
+from numprune_export.core.settings import Strict
+from numprune_export.pruning.plan import Plan, Site
+
+
+class Allocation(Strict):
+    """How a budget is shared among layers, and between attention and MLP."""
+
+    method: Literal["global", "uniform", "literal"] = "global"
+    """`global`: one threshold over all units, by parameter cost. `uniform`: the same widths in
+    every block. `literal`: Eq. 8 as printed."""
+    standardise: bool = True
+    """Compare scores across sites as (x − mean) / std of their site, as FLAP does; false: raw."""
+    min_keep: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """No site keeps less than this fraction of its units, nor less than one unit."""
+    align_to: PositiveInt = 8
+    """MLP widths are multiples of this, or the full width."""
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """The numbers of units that a site may keep, and its units from best to worst."""
+
+    site: Site
+    order: list[int]
+    """Units by falling score."""
+    scores: list[float]
+    """Falling, one per unit."""
+    counts: list[int]
+    """Allowed numbers of kept units, rising."""
+    costs: list[int]
+    """Parameters of the best units, one sum per count."""
+
+    def rung(self, threshold: float) -> int:
+        """The largest allowed count whose units all score at least `threshold` (or the floor)."""
+        above = bisect_right([-score for score in self.scores], -threshold)
+        return max(0, bisect_right(self.counts, above) - 1)
+
+
+def allocate(
+    sites: Sequence[Site],
+    scores: Mapping[str, Float[Tensor, " n"]],
+    keep: float,
+    settings: Allocation,
+) -> Plan:
+    """Choose the units that stay so that their parameters come to at most `keep` of the whole.
+
+    Args:
+        sites: All prunable sites.
+        scores: By site name, one score per input of the consumer; higher is kept first.
+        keep: Fraction of the prunable parameters that may stay.
+        settings: How to share the budget.
+
+    Raises:
+        RecipeError: the floors alone take more than the budget.
+        NumericalError: a score is not a number.
+    """
+    ladders = [_ladder(site, scores[site.name], settings) for site in sites]
+    budget = math.floor(keep * sum(site.parameters for site in sites))
+    _check_floors(ladders, budget, keep, settings)
+    match settings.method:
+        case "global":
+            rungs = _global(ladders, budget)
+        case "uniform":
+            rungs = _uniform(ladders, budget, keep)
+        case "literal":
+            rungs = _literal(ladders, keep)
+    kept = {
+        one.site.name: tuple(sorted(one.order[: one.counts[rung]]))
+        for one, rung in zip(ladders, rungs, strict=True)
+    }
+    return Plan(tuple(sites), kept)
+
+
+def _ladder(site: Site, columns: Float[Tensor, " n"], settings: Allocation) -> _Ladder:
+    if not bool(torch.isfinite(columns).all()):
+        raise NumericalError(
+            f"scores of `{site.name}` are not finite",
+            hint="check the calibration text, or raise the score's damping",
+        )
+    columns = columns.double()
+    if settings.standardise and settings.method != "literal":
+        columns = (columns - columns.mean()) / columns.std(correction=0).clamp_min(1e-12)
+    units = columns.reshape(site.units, site.consumer_width).mean(1)
+    order = torch.sort(units, descending=True, stable=True).indices.tolist()
+    step = settings.align_to if site.kind == "mlp" else 1
+    least = max(1, math.ceil(settings.min_keep * site.units))
+    counts = [n for n in range(step, site.units, step) if n >= least] + [site.units]
+    costs = [site.cost(order[:count]) for count in counts]
+    return _Ladder(site, order, [float(units[unit]) for unit in order], counts, costs)
+
+
+def _cost(ladders: Sequence[_Ladder], rungs: Sequence[int]) -> int:
+    return sum(one.costs[rung] for one, rung in zip(ladders, rungs, strict=True))
+
+
+def _check_floors(
+    ladders: Sequence[_Ladder], budget: int, keep: float, settings: Allocation
+) -> None:
+    least = _cost(ladders, [0] * len(ladders))
+    if least > budget:
+        whole = _cost(ladders, [len(one.counts) - 1 for one in ladders])
+        raise RecipeError(
+            f"keep {keep:g} cannot be met: the floors of every layer alone keep {least / whole:.3f}",
+            hint=f"raise `keep`, or lower `allocate.min_keep` ({settings.min_keep:g})"
+            f" or `allocate.align_to` ({settings.align_to})",
+        )
+
+
+def _global(ladders: Sequence[_Ladder], budget: int) -> list[int]:
+    """The lowest common threshold that fits, then the best next steps that still fit."""
+    thresholds = sorted({score for one in ladders for score in one.scores})
+    low, high = 0, len(thresholds)
+    while low < high:
+        middle = (low + high) // 2
+        rungs = [one.rung(thresholds[middle]) for one in ladders]
+        low, high = (low, middle) if _cost(ladders, rungs) <= budget else (middle + 1, high)
+    threshold = thresholds[low] if low < len(thresholds) else math.inf
+    rungs = [one.rung(threshold) for one in ladders]
+    return _fill(ladders, rungs, budget)
+
+
+def _fill(ladders: Sequence[_Ladder], rungs: list[int], budget: int) -> list[int]:
+    """Spend what rounding left: one rung at a time, the highest mean score first."""
+    left = budget - _cost(ladders, rungs)
+    while True:
+        steps = [
+            (_step_score(one, rung), -index)
+            for index, (one, rung) in enumerate(zip(ladders, rungs, strict=True))
+            if rung + 1 < len(one.counts) and _step_cost(one, rung) <= left
+        ]
+        if not steps:
+            return rungs
+        index = -max(steps)[1]
+        left -= _step_cost(ladders[index], rungs[index])
+        rungs[index] += 1
+
+
+def _step_cost(one: _Ladder, rung: int) -> int:
+    return one.costs[rung + 1] - one.costs[rung]
+
+
+def _step_score(one: _Ladder, rung: int) -> float:
+    units = one.scores[one.counts[rung] : one.counts[rung + 1]]
+    return sum(units) / len(units)
+
+
+def _uniform(ladders: Sequence[_Ladder], budget: int, keep: float) -> list[int]:
+    """Attention as near to `keep` as whole units allow, the MLP by what is left of the budget."""
+    groups = [
+        [i for i, one in enumerate(ladders) if one.site.kind == k] for k in ("attention", "mlp")
+    ]
+    rungs = [0] * len(ladders)
+    for members in groups:
+        counts = ladders[members[0]].counts
+        if any(ladders[index].counts != counts for index in members):
+            raise RecipeError(
+                "`allocate.method: uniform` needs a model whose blocks all have the same widths",
+                hint="use `global` for a model that is already uneven",
+            )
+        goal = keep * counts[-1]
+        by_distance = sorted(range(len(counts)), key=lambda rung: (abs(counts[rung] - goal), rung))
+        fitting = by_distance if members is groups[0] else range(len(counts) - 1, -1, -1)
+        for rung in fitting:
+            for index in members:
+                rungs[index] = rung
+            if _cost(ladders, rungs) <= budget:
+                break
+    return rungs
+
+
+def _literal(ladders: Sequence[_Ladder], keep: float) -> list[int]:
+    """Eq. 8 as printed: head scores times α, the threshold at a rank among units, not a cost."""
+    channel = min(one.site.unit_cost for one in ladders)
+    scaled = [
+        replace(one, scores=[score * one.site.unit_cost / channel for score in one.scores])
+        for one in ladders
+    ]
+    everything = sorted(score for one in scaled for score in one.scores)
+    rank = min(math.floor((1 - keep) * len(everything)), len(everything) - 1)
+    return [one.rung(everything[rank]) for one in scaled]

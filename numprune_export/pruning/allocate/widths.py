@@ -1,0 +1,39 @@
+"""Which widths a site may have: what the network and its runtime allow."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+
+from numprune_export.core.settings import Strict
+from numprune_export.pruning.plan import Site
+
+
+class Widths(Strict):
+    """Floors and alignment, as in `allocate`; a site that may be empty may lose all its units."""
+
+    min_keep: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """No site keeps less than this fraction of its units."""
+    align_to: PositiveInt = 1
+    """MLP widths are multiples of this, or the full width, or nothing."""
+
+    def counts(self, site: Site) -> list[int]:
+        """Allowed numbers of kept units, rising; the last is all of them.
+
+        >>> from numprune_export.pruning.plan import Producer
+        >>> mlp = Site(0, "mlp", 20, (Producer("up", 1),), "down", 1, 9, may_be_empty=True)
+        >>> Widths(align_to=8).counts(mlp)
+        [0, 8, 16, 20]
+        """
+        step = self.align_to if site.kind == "mlp" else 1
+        least = max(0 if site.may_be_empty else 1, math.ceil(self.min_keep * site.units - 1e-9))
+        return [n for n in range(0, site.units, step) if n >= least] + [site.units]
+
+    @property
+    def advice(self) -> str:
+        """How to make room for a smaller budget, to follow a hint."""
+        if self.min_keep == 0 and self.align_to == 1:
+            return ""
+        return f", or lower `min_keep` ({self.min_keep:g}) or `align_to` ({self.align_to})"

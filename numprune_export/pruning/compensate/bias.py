@@ -1,0 +1,32 @@
+"""FLAP's repair: the removed inputs' mean becomes a bias (An et al. 2023, arXiv:2312.11983, Eq. 7)."""
+
+from typing import Literal
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.settings import Strict
+from numprune_export.numerics.indexing import complement
+
+
+class Bias(Strict):
+    """bias += W_P · mean(X_P). The layer has a bias afterwards, which some runtimes do not take."""
+
+    method: Literal["bias"] = "bias"
+    order: Literal["one_shot", "sequential"] = "one_shot"
+    """`one_shot`: means of the dense model. `sequential`: of the already pruned prefix."""
+
+    def __call__(
+        self,
+        weight: Float[Tensor, "out n"],
+        bias: Float[Tensor, " out"] | None,
+        statistics: Statistics,
+        kept: Int64[Tensor, " k"],
+    ) -> tuple[Float[Tensor, "out k"], Float[Tensor, " out"]]:
+        """The kept columns, and the bias that the removed ones leave behind."""
+        gone = complement(weight.shape[1], kept)
+        shift = weight[:, gone].double() @ statistics.mean[gone]
+        if bias is not None:
+            shift = shift + bias.double()
+        return weight[:, kept], shift.to(weight.dtype)

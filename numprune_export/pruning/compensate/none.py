@@ -1,0 +1,27 @@
+"""No repair: the removed columns are cut and that is all."""
+
+from typing import Literal
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.settings import Strict
+
+
+class Nothing(Strict):
+    """The control: what pruning costs before any compensation."""
+
+    method: Literal["none"] = "none"
+    order: Literal["one_shot", "sequential"] = "one_shot"
+    """Makes no difference here: nothing is fitted."""
+
+    def __call__(
+        self,
+        weight: Float[Tensor, "out n"],
+        bias: Float[Tensor, " out"] | None,
+        statistics: Statistics | None,
+        kept: Int64[Tensor, " k"],
+    ) -> tuple[Float[Tensor, "out k"], Float[Tensor, " out"] | None]:
+        """The kept columns as they are."""
+        return weight[:, kept], bias

@@ -1,0 +1,202 @@
+"""The vocabulary every stage speaks. Plain data: no model, no file, no device.
+
+    site   where width can be cut in one block: producers -> (units wide) -> consumer
+    unit   what is cut there in one piece: an MLP channel, a query head, or a KV head with all of its
+           query heads
+    plan   which units of which site stay
+
+`keep` is everywhere the fraction that stays, never the fraction removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any, Literal
+
+from numprune_export.core.errors import InputError
+
+Kind = Literal["attention", "mlp"]
+
+
+@dataclass(frozen=True)
+class Producer:
+    """A linear layer that loses `width` output rows with every unit removed."""
+
+    path: str
+    """Module path inside the block, for example `self_attn.q_proj`."""
+    width: int
+    shared: bool = False
+    """Whether those rows serve a whole group of units and go with the last of them: the key and value
+    of query heads."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Linear layers of one block that share a prunable width.
+
+    Unit u owns output rows [u*width, (u+1)*width) of each producer and input columns
+    [u*consumer_width, (u+1)*consumer_width) of the consumer. Of a shared producer it is group g of
+    units that owns rows [g*width, (g+1)*width).
+    """
+
+    block: int
+    kind: Kind
+    units: int
+    producers: tuple[Producer, ...]
+    consumer: str
+    consumer_width: int
+    unit_cost: int
+    """Parameters that one unit takes with it, biases included; not those that it shares."""
+    may_be_empty: bool = False
+    """Whether the block still works, by its residual and the consumer's bias, with no unit at all."""
+    groups: tuple[int, ...] = ()
+    """Sizes of the groups of neighbouring units that share producers; empty: nothing is shared."""
+    shared_cost: int = 0
+    """Parameters that go with the last unit of a group."""
+
+    @property
+    def name(self) -> str:
+        return f"layers.{self.block}.{self.kind}"
+
+    @property
+    def parameters(self) -> int:
+        """Of all units, with what they share."""
+        return self.cost(range(self.units))
+
+    def members(self, kept: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """Groups that keep a unit, with the kept units of each, the fullest groups first.
+
+        Groups of one size stand side by side in the smaller model, so that a runtime which takes
+        only equal groups needs one attention per size.
+
+        >>> query = Producer("q", 4)
+        >>> site = Site(0, "attention", 6, (query,), "o", 4, 9, groups=(2, 2, 2))
+        >>> site.members((1, 4, 5))
+        [(2, [4, 5]), (0, [1])]
+        """
+        start, found = 0, []
+        for group, size in enumerate(self.groups):
+            inside = [unit for unit in kept if start <= unit < start + size]
+            if inside:
+                found.append((group, inside))
+            start += size
+        return sorted(found, key=lambda one: -len(one[1]))
+
+    def layout(self, kept: Sequence[int]) -> tuple[int, ...]:
+        """The kept units in the order that the smaller model has them in."""
+        if not self.groups:
+            return tuple(kept)
+        return tuple(unit for _, units in self.members(kept) for unit in units)
+
+    def cost(self, kept: Sequence[int]) -> int:
+        """Parameters of these units, with what they share."""
+        return len(kept) * self.unit_cost + len(self.members(kept)) * self.shared_cost
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which units stay, as sorted indices per site name; at least one unless the site may be empty."""
+
+    sites: tuple[Site, ...]
+    kept: Mapping[str, tuple[int, ...]]
+
+    def __post_init__(self) -> None:
+        for site in self.sites:
+            problem = _problem(site, self.kept[site.name])
+            assert problem is None, problem
+
+    @property
+    def prunable_parameters(self) -> int:
+        """Parameters of all units, kept or not."""
+        return sum(site.parameters for site in self.sites)
+
+    @property
+    def kept_parameters(self) -> int:
+        return sum(site.cost(self.kept[site.name]) for site in self.sites)
+
+    @property
+    def keep(self) -> float:
+        """Achieved fraction of the prunable parameters that stays."""
+        return self.kept_parameters / self.prunable_parameters
+
+    @property
+    def uniform(self) -> bool:
+        """True if every block keeps the same number of units at each kind of site."""
+        widths = {(site.kind, len(self.kept[site.name])) for site in self.sites}
+        return len(widths) == len({site.kind for site in self.sites})
+
+    def refined(self, further: Plan) -> Plan:
+        """This plan with what a plan for the model that it leaves takes away as well."""
+        kept = {}
+        for site in self.sites:
+            layout = site.layout(self.kept[site.name])
+            stays = further.kept.get(site.name, ())
+            kept[site.name] = tuple(sorted(layout[unit] for unit in stays))
+        return Plan(self.sites, kept)
+
+    def removed(self, site: Site) -> tuple[int, ...]:
+        kept = set(self.kept[site.name])
+        return tuple(unit for unit in range(site.units) if unit not in kept)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "keep": self.keep,
+            "prunable_parameters": self.prunable_parameters,
+            "kept_parameters": self.kept_parameters,
+            "uniform": self.uniform,
+            "sites": [
+                {**asdict(site), "name": site.name, "kept": list(self.kept[site.name])}
+                for site in self.sites
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Plan:
+        """The plan that `to_json` gave, or what an editor made of it; totals are computed anew.
+
+        Raises:
+            InputError: it is not a plan, or a site keeps what it cannot.
+        """
+        try:
+            rows = [(_site(row), tuple(row["kept"])) for row in content["sites"]]
+        except (KeyError, TypeError) as error:
+            raise _unusable(f"{type(error).__name__}: {error}") from error
+        kept = {site.name: units for site, units in rows}
+        if not rows or len(kept) < len(rows):
+            raise _unusable("a site is listed twice" if rows else "it lists no sites")
+        for site, units in rows:
+            whole = all(type(unit) is int for unit in units)
+            problem = _problem(site, units) if whole else f"`{site.name}` keeps what is no number"
+            if problem is not None:
+                raise _unusable(problem)
+        return cls(tuple(site for site, _ in rows), kept)
+
+
+def _site(row: Mapping[str, Any]) -> Site:
+    # Absent from plans written before a sublayer could be empty, or units could share.
+    values = {"may_be_empty": False, "groups": (), "shared_cost": 0, **row}
+    values = {field.name: values[field.name] for field in fields(Site)}
+    values["producers"] = tuple(Producer(**one) for one in row["producers"])
+    values["groups"] = tuple(values["groups"])
+    return Site(**values)
+
+
+def _problem(site: Site, kept: Sequence[int]) -> str | None:
+    """Why a site cannot keep these units, or None."""
+    if not kept and not site.may_be_empty:
+        return f"`{site.name}` keeps nothing, and its block cannot do without it"
+    if not all(0 <= unit < site.units for unit in kept):
+        return f"`{site.name}` keeps what is none of its {site.units} units"
+    if any(second <= first for first, second in pairwise(kept)):
+        return f"`{site.name}` does not list its units in rising order, each once"
+    return None
+
+
+def _unusable(problem: str) -> InputError:
+    return InputError(
+        f"this plan cannot be followed: {problem}",
+        hint="`kept` lists rising numbers below `units`, none only where `may_be_empty`;"
+        " delete the plan's folder to have it made anew",
+    )

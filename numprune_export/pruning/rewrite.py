@@ -1,0 +1,90 @@
+"""Plan to really smaller layers. The only module that replaces parts of a model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from numprune_export.models.checkpoint import modeling_numprune
+from numprune_export.numerics.indexing import complement, positions
+from numprune_export.pruning.plan import Plan, Site
+
+
+def twin(model: nn.Module) -> Any:
+    """A copy with modules of its own and the same parameters: what is replaced in it is new memory,
+    what is not is shared with the original."""
+    shared = {id(parameter): parameter for parameter in model.parameters()}
+    return copy.deepcopy(model, memo=shared)
+
+
+def shrink_producers(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
+    """Cut the removed units' output rows from every producer of the site."""
+    members = site.members(kept)
+    for producer in site.producers:
+        linear = block.get_submodule(producer.path)
+        assert isinstance(linear, nn.Linear), producer.path
+        owners = [group for group, _ in members] if producer.shared else site.layout(kept)
+        rows = positions(owners, producer.width)
+        bias = None if linear.bias is None else linear.bias[rows]
+        block.set_submodule(producer.path, linear_of(linear.weight[rows], bias))
+    if members:
+        holder = site.producers[0].path.rpartition(".")[0]
+        groups = tuple(len(units) for _, units in members)
+        modeling_numprune.regroup(block.get_submodule(holder), groups)
+
+
+def replace_consumer(block: nn.Module, site: Site, weight: Tensor, bias: Tensor | None) -> None:
+    """Put in the consumer's new weight (out, kept inputs) and bias (out,) or None."""
+    block.set_submodule(site.consumer, linear_of(weight, bias))
+
+
+def empty(block: nn.Module, site: Site, bias: Tensor | None) -> None:
+    """Take the whole sublayer away: what is left is the consumer's bias, added to the residual."""
+    holders = {producer.path.rpartition(".")[0] for producer in site.producers}
+    assert len(holders) == 1, site.producers
+    modeling_numprune.empty(block, site.kind, holders.pop(), site.consumer)
+    if bias is not None:
+        constant: Any = block.get_submodule(site.consumer)
+        constant.bias = nn.Parameter(bias.detach().contiguous(), requires_grad=False)
+
+
+def set_attributes(block: nn.Module, attributes: dict[str, int]) -> None:
+    """Set numbers such as `mlp.intermediate_size` that a forward or a reader relies on."""
+    for path, value in attributes.items():
+        owner, _, name = path.rpartition(".")
+        setattr(block.get_submodule(owner), name, value)
+
+
+def mask(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
+    """Zero the removed units' columns of the consumer: the pruned network at its full size."""
+    linear = block.get_submodule(site.consumer)
+    assert isinstance(linear, nn.Linear), site.consumer
+    gone = complement(linear.in_features, positions(kept, site.consumer_width))
+    weight = linear.weight.detach().clone()
+    weight[:, gone] = 0
+    block.set_submodule(site.consumer, linear_of(weight, linear.bias))
+
+
+def masked(model: nn.Module, block_list: Sequence[nn.Module], plan: Plan) -> None:
+    """Mask every site of a model in place, by `mask`."""
+    for site in plan.sites:
+        mask(block_list[site.block], site, plan.kept[site.name])
+
+
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A Linear around these values, frozen and contiguous."""
+    linear = nn.Linear(
+        weight.shape[1], weight.shape[0], bias=bias is not None, device="meta", dtype=weight.dtype
+    )
+    linear.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach().contiguous(), requires_grad=False)
+    return linear
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

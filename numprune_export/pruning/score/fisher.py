@@ -1,0 +1,44 @@
+"""The diagonal empirical Fisher information of unit masks (Kwon et al. 2022, arXiv:2204.09656, §4.1).
+
+A unit's score is Σ g² over mini-batches (as published) or examples, g the gradient of the loss with
+respect to the unit's mask. It needs a backward pass: `calibrate.Statistics` alone cannot give it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jaxtyping import Float
+from pydantic import PositiveFloat
+from torch import Generator, Tensor
+
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.settings import Strict
+
+
+class Fisher(Strict):
+    """Squared mask gradients of arXiv:2204.09656."""
+
+    method: Literal["fisher"] = "fisher"
+    per: Literal["batch", "example"] = "batch"
+    """One gradient per mini-batch's mean loss, as published (the batch size is then part of the
+    method: 32 there), or one per example."""
+    labels: Literal["gold", "own"] = "gold"
+    """The data's labels, or ones drawn from the model's own softened predictions, which needs no
+    labelled data."""
+    temperature: PositiveFloat = 2.0
+    """Softens own predictions, as in K-prune (arXiv:2308.03449)."""
+
+    def __call__(
+        self,
+        weight: Float[Tensor, "out n"],
+        statistics: Statistics,
+        *,
+        keep: float,
+        generator: Generator,
+    ) -> Float[Tensor, " n"]:
+        """Σ over rows of `statistics.unit_gradients` squared, the same for all columns of a unit,
+        fp64; the other arguments are not used."""
+        assert statistics.unit_gradients is not None, "calibration gathered no gradients"
+        units = statistics.unit_gradients.double().square().sum(0)
+        return units.repeat_interleave(statistics.unit_width)

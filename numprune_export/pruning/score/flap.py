@@ -1,0 +1,30 @@
+"""FLAP's fluctuation score, WIFV (An et al. 2023, arXiv:2312.11983, Eq. 5).
+
+Inputs that hardly move around their mean can be replaced by that mean (a bias), so what counts is
+the variance, weighted by the column: Var(X_j)·‖W_:,j‖².
+"""
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.settings import Strict
+
+
+class Flap(Strict):
+    """Weighted input feature variance. Its own compensation is `bias`."""
+
+    method: Literal["flap"] = "flap"
+
+    def __call__(
+        self,
+        weight: Float[Tensor, "out n"],
+        statistics: Statistics,
+        *,
+        keep: float,
+        generator: Generator,
+    ) -> Float[Tensor, " n"]:
+        """Var(X_j)·‖W_:,j‖², fp64; `keep` and `generator` are not used."""
+        return statistics.variance * weight.double().square().sum(0)

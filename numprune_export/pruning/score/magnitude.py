@@ -1,0 +1,26 @@
+"""Weight magnitude: ‖W_:,j‖ of the consumer's column. Sees no data; the baseline to beat."""
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.settings import Strict
+
+
+class Magnitude(Strict):
+    """Column norms of the consumer's weight."""
+
+    method: Literal["magnitude"] = "magnitude"
+
+    def __call__(
+        self,
+        weight: Float[Tensor, "out n"],
+        statistics: Statistics,
+        *,
+        keep: float,
+        generator: Generator,
+    ) -> Float[Tensor, " n"]:
+        """‖W_:,j‖₂, fp64; the other arguments are not used."""
+        return weight.double().square().sum(0).sqrt()

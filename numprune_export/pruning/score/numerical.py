@@ -1,0 +1,105 @@
+"""Numerical score: the mask that Newton's method finds (Shen et al. 2024, arXiv:2412.12441, §3).
+
+The relaxed mask z minimises ½‖XW − X(z∘W)‖² + ½λ(⟨1,z⟩ − r)²  (Eq. 3). That is a quadratic, so
+one Newton step from anywhere lands on the minimum; with A = (WWᵀ)∘(XᵀX), D inputs and ρ = 1 − r/D
+
+    z = 1 − ρ·φ·D·a / ⟨1,a⟩,   a = A⁻¹1,   φ = λ⟨1,a⟩ / (1 + λ⟨1,a⟩)
+
+The order within a site is that of −a: neither λ nor ρ changes it. They matter only where sites are
+compared, through the scalar φ. See docs/methods.md for what the paper leaves open.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from torch import Generator, Tensor
+
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.settings import Strict
+
+
+class Numerical(Strict):
+    """Newton's score of arXiv:2412.12441."""
+
+    method: Literal["numerical"] = "numerical"
+    penalty: PositiveFloat | None = None
+    """λ of Eq. 3, with X scaled to spectral norm 1 as the paper asks. Null: the hard constraint
+    ⟨1,z⟩ = r, which is λ → ∞ and needs no scale."""
+    iterations: PositiveInt | None = None
+    """T of Algorithm 1: run the paper's loop (about 50 there) instead of the closed form; needs
+    `penalty`. The result is the same."""
+    damping: NonNegativeFloat = 1.0e-4
+    """Added to the diagonal of A, relative to its mean: a dead input makes A singular."""
+    clip: bool = False
+    """Clip z to [0, 1] before it is averaged over a head. The paper states the box but never
+    enforces it."""
+
+    @model_validator(mode="after")
+    def _loop_needs_penalty(self) -> Numerical:
+        if self.iterations is not None and self.penalty is None:
+            raise ValueError("`iterations` needs a finite `penalty`")
+        return self
+
+    def __call__(
+        self,
+        weight: Float[Tensor, "out n"],
+        statistics: Statistics,
+        *,
+        keep: float,
+        generator: Generator,
+    ) -> Float[Tensor, " n"]:
+        """z of Eq. 3 for the inputs of one linear layer.
+
+        Args:
+            weight: The consumer's weight, PyTorch layout (the paper's W is `weight.T`).
+            statistics: Its input on calibration data.
+            keep: r / D, the fraction of inputs that should stay.
+            generator: Not used.
+
+        Returns:
+            The minimum, fp64; outside [0, 1] here and there unless `clip`.
+        """
+        curvature = self._curvature(weight.double(), statistics.gram.double())
+        score = self._newton(curvature, keep) if self.iterations else self._closed(curvature, keep)
+        return score.clamp(0, 1) if self.clip else score
+
+    def _curvature(
+        self, weight: Float[Tensor, "out n"], gram: Float[Tensor, "n n"]
+    ) -> Float[Tensor, "n n"]:
+        """A of Eq. 7, damped; X scaled to spectral norm 1 where its scale matters."""
+        if self.penalty is not None:
+            gram = gram / torch.linalg.matrix_norm(gram, ord=2).clamp_min(1e-300)
+        curvature = (weight.T @ weight) * gram
+        mean = float(curvature.diagonal().mean()) or 1.0
+        curvature.diagonal().add_(self.damping * mean)
+        return curvature
+
+    def _closed(self, curvature: Float[Tensor, "n n"], keep: float) -> Float[Tensor, " n"]:
+        size = curvature.shape[0]
+        a = _solve(curvature, curvature.new_ones(size))
+        total = a.sum()
+        softness = (
+            1.0 if self.penalty is None else self.penalty * total / (1 + self.penalty * total)
+        )
+        return 1 - (1 - keep) * softness * size * a / total
+
+    def _newton(self, curvature: Float[Tensor, "n n"], keep: float) -> Float[Tensor, " n"]:
+        """Algorithm 1 as printed, from z = 0."""
+        assert self.penalty is not None
+        assert self.iterations is not None
+        size = curvature.shape[0]
+        hessian = curvature + self.penalty
+        z = curvature.new_zeros(size)
+        for _ in range(self.iterations):
+            gradient = curvature @ (z - 1) + self.penalty * (z.sum() - keep * size)
+            z = z - _solve(hessian, gradient)
+        return z
+
+
+def _solve(matrix: Float[Tensor, "n n"], right: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    solution: Tensor = torch.linalg.solve(matrix, right)
+    return solution

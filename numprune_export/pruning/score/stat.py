@@ -1,0 +1,111 @@
+"""STAT: pivoted QR of the activations (Flynn et al. 2024, arXiv:2406.00061, §3).
+
+With A (tokens × inputs) the activations, A·P = Q·R picks at each step the input that is least a
+combination of those picked before; the first k pivots are kept, and the others are rebuilt from
+them by the interpolation T = A_I⁺·A, which is the `closed_form` refit. Pivoted QR of A is pivoted
+Cholesky of its Gram matrix AᵀA = RᵀR: same pivots, same R up to signs. So nothing but the Gram
+matrix is needed, no labels and no gradients.
+
+An attention head is picked whole: the one whose columns have the largest part, in the Frobenius
+norm, outside the span of the heads picked before.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.settings import Strict
+from numprune_export.numerics.indexing import positions
+
+PANEL = 64
+"""Columns picked between two updates of the rest: one matrix product instead of 64 outer products."""
+
+
+class Stat(Strict):
+    """Pivot norms of arXiv:2406.00061. Sites are meant to be compared as they are
+    (`allocate.standardise: false`): one tolerance for all."""
+
+    method: Literal["stat"] = "stat"
+
+    def __call__(
+        self,
+        weight: Float[Tensor, "out n"],
+        statistics: Statistics,
+        *,
+        keep: float,
+        generator: Generator,
+    ) -> Float[Tensor, " n"]:
+        """|R_kk| / |R_11| of the step that picked each input (of its unit), fp64; falls along the
+        pivots, 0 for what is a combination of earlier ones. The other arguments are not used."""
+        order, norms = pivots(statistics.gram.double(), statistics.unit_width)
+        # Exactly equal pivots, or none left: earlier ones stay ahead by the order of picking.
+        scores = torch.zeros_like(norms)
+        scores[order] = norms / norms[:1].clamp_min(1e-300)
+        return scores.repeat_interleave(statistics.unit_width)
+
+
+def pivots(gram: Float[Tensor, "n n"], width: int) -> tuple[list[int], Float[Tensor, " units"]]:
+    """Pivoted block Cholesky: units in the order of picking, and the norm each had when picked.
+
+    Args:
+        gram: AᵀA, fp64, symmetric and positive semi-definite up to rounding.
+        width: Columns of one unit, side by side.
+
+    Returns:
+        All units; from where the remainder is rounding, by index and with norm 0.
+    """
+    units = list(range(len(gram) // width))
+    noise = len(gram) * torch.finfo(gram.dtype).eps * float(gram.diagonal().max())
+    order: list[int] = []
+    norms = gram.new_zeros(len(units))
+    while units:
+        picked, found, panel = _panel(gram, width, noise)
+        norms[len(order) : len(order) + len(picked)] = found
+        order += [units[one] for one in picked]
+        gone = set(picked)
+        stay = [one for one in range(len(units)) if one not in gone]
+        units = [units[one] for one in stay]
+        if not picked:
+            return order + units, norms
+        columns = positions(stay, width)
+        gram, panel = gram[columns][:, columns], panel[columns]
+        gram.addmm_(panel, panel.T, alpha=-1)
+    return order, norms
+
+
+def _panel(
+    rest: Float[Tensor, "n n"], width: int, noise: float
+) -> tuple[list[int], Float[Tensor, " picked"], Float[Tensor, "n r"]]:
+    """The next pivots, up to PANEL columns of them: units, norms, and their rows of R, transposed."""
+    residual = rest.diagonal().clone()
+    panel, rank = rest.new_zeros(len(rest), max(PANEL, width)), 0
+    picked: list[int] = []
+    norms: list[Tensor] = []
+    for _ in range(min(max(1, PANEL // width), len(rest) // width)):
+        energy = residual.view(-1, width).sum(1)
+        energy[picked] = -torch.inf
+        unit = int(energy.argmax())
+        if float(energy[unit]) <= width * noise:
+            break
+        own = slice(unit * width, (unit + 1) * width)
+        columns = rest[:, own] - panel[:, :rank] @ panel[own, :rank].T
+        factor = columns @ _inverse_root(columns[own], noise)
+        panel[:, rank : rank + factor.shape[1]] = factor
+        rank += factor.shape[1]
+        residual = (residual - factor.square().sum(1)).clamp_min(0)
+        picked.append(unit)
+        norms.append(energy[unit].sqrt())
+    return picked, torch.stack(norms) if norms else rest.new_zeros(0), panel[:, :rank]
+
+
+def _inverse_root(block: Float[Tensor, "w w"], noise: float) -> Float[Tensor, "w r"]:
+    """B with B·Bᵀ the pseudo-inverse of a unit's own remainder: dependent columns span nothing."""
+    values, vectors = torch.linalg.eigh((block + block.T) / 2)
+    real = values > noise
+    found: Tensor = vectors[:, real] / values[real].sqrt()
+    return found

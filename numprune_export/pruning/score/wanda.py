@@ -1,0 +1,31 @@
+"""Wanda, structured: Σ_i |W_ij|·‖X_j‖ per input j (Sun et al. 2023, arXiv:2306.11695, Eq. 1).
+
+The paper ranks single weights; summing over a column is the structured form that pruning studies
+compare with as Wanda-sp.
+"""
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.settings import Strict
+
+
+class Wanda(Strict):
+    """Weight magnitude times input norm."""
+
+    method: Literal["wanda"] = "wanda"
+
+    def __call__(
+        self,
+        weight: Float[Tensor, "out n"],
+        statistics: Statistics,
+        *,
+        keep: float,
+        generator: Generator,
+    ) -> Float[Tensor, " n"]:
+        """Column sums of |W|·‖X_j‖, fp64; `keep` and `generator` are not used."""
+        norms = statistics.gram.diagonal().double().sqrt()
+        return weight.double().abs().sum(0) * norms

@@ -1,0 +1,108 @@
+"""Quality, and whether what was exported is the model, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from numprune_export.report.schema import Measurement
+from numprune_export.report.tables.format import number
+from numprune_export.report.tables.table import (
+    ABSENT,
+    Measurements,
+    Tabular,
+    interval,
+    ratio,
+    reading,
+)
+from numprune_export.report.verdict import score_name, scores, targets
+
+NOTE = (
+    "masked: units removed and nothing else; pruned: with the recipe's compensation, in"
+    " PyTorch; the others: the pruned model as exported."
+)
+
+
+def quality(metrics: Measurements) -> dict[str, Tabular]:
+    """By score, the one that counts first."""
+    return {score: _score(score, by) for score, by in scores(metrics).items()}
+
+
+def _score(score: str, by: Mapping[str, Measurement]) -> Tabular:
+    dense, rows = by.get("dense"), []
+    relative = score == "perplexity"
+    for stage, one in by.items():
+        change = ABSENT
+        if dense is not None:
+            change = (
+                f"{number(ratio(one.value, dense.value))}x"
+                if relative
+                else f"{one.value - dense.value:+.4f}"
+            )
+        rows.append((stage, number(one.value), interval(one, number), change, str(one.samples)))
+    told = ("of dense", "tokens scored") if relative else ("from dense", "examples")
+    return Tabular(("model", score_name(score), "95 % interval", *told), tuple(rows))
+
+
+def parity(metrics: Measurements) -> Tabular | None:
+    """Each exported model beside what its dtype itself costs PyTorch on the same text."""
+    rows = [
+        _parity_row(metrics, target, variant)
+        for target in targets(metrics, "parity")
+        for variant in ("dense", "pruned")
+        if f"{parity_name(target, variant)}.max_abs_error" in metrics
+    ]
+    header = (
+        "model",
+        "max abs error",
+        "PyTorch's own in that dtype",
+        "limit",
+        "KL (nats)",
+        "same top-1",
+        "same greedy tokens",
+        "positions",
+        "worst at",
+    )
+    return Tabular(header, tuple(rows)) if rows else None
+
+
+def parity_name(target: str, variant: str) -> str:
+    """What the names of a model's parity metrics begin with."""
+    return f"parity.{target}.dense" if variant == "dense" else f"parity.{target}"
+
+
+def _parity_row(metrics: Measurements, target: str, variant: str) -> tuple[str, ...]:
+    name = parity_name(target, variant)
+    error = metrics[f"{name}.max_abs_error"]
+    limit = error.conditions.get("tolerance")
+    own, divergence, top1, greedy = (
+        reading(metrics, f"{name}.{key}", number)
+        for key in ("rounding_error", "kl_mean", "top1_agreement", "greedy_match")
+    )
+    return (
+        f"{target}, {variant}",
+        number(error.value),
+        own,
+        number(limit) if isinstance(limit, float) else ABSENT,
+        divergence,
+        top1,
+        greedy,
+        str(error.samples),
+        str(error.conditions.get("worst", ABSENT)),
+    )
+
+
+def allocation(metrics: Measurements) -> Tabular | None:
+    """Weights of attention that were tried out, and the one that was taken."""
+    prefix = "allocation.divergence.attention_"
+    rows = [
+        (name.removeprefix(prefix), number(one.value), str(one.samples))
+        for name, one in metrics.items()
+        if name.startswith(prefix)
+    ]
+    if not rows:
+        return None
+    taken = reading(metrics, "allocation.attention_weight", "{:g}x".format)
+    header = ("attention counts", "KL from dense, nats", "answers")
+    text = "On text that the model wrote for its calibration, or else on what was given"
+    note = f"{text}; the weights refitted at once. Taken: {taken}."
+    return Tabular(header, tuple(rows), note=note)

@@ -1,0 +1,119 @@
+"""What a recipe's pruning will take on this machine, before it starts: time, memory, disk.
+
+shapes, texts   what there is to work on, from configuration and recipe: no weights, no tokenizer
+passes, solves  what one block, one site takes: operations and bytes by kind
+stages          the stages of `pipeline.pruning`, each a sum of those
+rates           seconds per unit of each kind, sampled here in about two seconds
+memory          what is resident at each stage's peak
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import torch
+
+from numprune_export.core import allocator
+from numprune_export.models.checkpoint.load import skeleton
+from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.family import Family, RotaryDecoder
+from numprune_export.numerics.matmul_precision import products
+from numprune_export.pipeline.stages.calibrated import (
+    reads_moments,
+    repairs_at_once,
+    repairs_on_more_text,
+)
+from numprune_export.pruning.score.fisher_obs import reads_output_fisher
+from numprune_export.recipe import Recipe
+from numprune_export.recipe.schema import timing_of
+from numprune_export.workflows.estimate.clock import WALL, Clock
+from numprune_export.workflows.estimate.forecast import Estimate, StageEstimate
+from numprune_export.workflows.estimate.machine_speed import measure
+from numprune_export.workflows.estimate.shapes import shapes_of
+from numprune_export.workflows.estimate.stages import Job
+from numprune_export.workflows.estimate.texts import texts_of
+
+
+def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple[Job, float]:
+    """What there is to do, and the seconds that building the model took; no weights are read or
+    fetched.
+
+    Raises:
+        NumpruneError: as `checkpoint.source.resolve`, `checkpoint.load.skeleton` and `texts_of`.
+    """
+    wanted = recipe.model
+    source = resolve(wanted.source, revision=wanted.revision, search=search, weights=False)
+    family: Family = source.family
+    if recipe.query_heads == "single" and isinstance(family, RotaryDecoder):
+        family = family.with_single_query_heads()
+    itemsize = getattr(torch, wanted.dtype).itemsize
+    start = clock.now()
+    model = skeleton(source)
+    built = clock.now() - start
+    texts = texts_of(recipe.calibration, search)
+    return Job(recipe, shapes_of(model, family, itemsize), texts, source.kind == "gguf"), built
+
+
+def estimate(recipe: Recipe, *, search: Sequence[Path], clock: Clock = WALL) -> Estimate:
+    """Time, memory and disk of a recipe's pruning. PyTorch's threads are set as the recipe says.
+
+    Args:
+        recipe: What would be done.
+        search: Folders that relative paths in the recipe are looked up in, in order.
+        clock: In what time. This process should have done nothing else yet: its age and its memory
+            stand for those of a run that has just started.
+
+    Raises:
+        NumpruneError: as `job_of`.
+    """
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    started = clock.started()
+    job, built = job_of(recipe, search, clock)
+    with products(recipe.products):
+        rates = measure(job.shapes, job.texts, clock, gguf=job.gguf)
+    rates |= {"processes": started, "headers": built}
+    allocator.release()
+    runtime = float(psutil.Process().memory_info().rss)
+    stages = tuple(
+        StageEstimate(one.name, one.work.seconds(rates), runtime + one.memory)
+        for one in job.steps()
+    )
+    return Estimate(recipe.model.source, stages, _disk(job), _assumptions(job))
+
+
+def _disk(job: Job) -> dict[str, float]:
+    shapes, recipe = job.shapes, job.recipe
+    rounds = [
+        shapes.shrunk(recipe.keep ** (one / recipe.rounds)) for one in range(1, recipe.rounds)
+    ]
+    squares = [8.0 * one.inputs**2 for each in (shapes, *rounds) for one in each.sites]
+    fisher = reads_output_fisher(recipe.score)
+    statistics = sum(squares) if fisher else 0.0
+    if reads_moments(recipe):
+        statistics += sum(4.0 * site.width**2 for one in (shapes, *rounds) for site in one.sites)
+    if repairs_at_once(recipe) and repairs_on_more_text(recipe):
+        statistics += sum(4.0 * site.width**2 for site in shapes.sites)
+    small = shapes.shrunk(recipe.keep)
+    artifacts = len(recipe.targets) * float(shapes.bytes + small.bytes)
+    return {"statistics": statistics, "model": float(small.bytes), "artifacts": artifacts}
+
+
+def _assumptions(job: Job) -> tuple[str, ...]:
+    texts, recipe = job.texts, job.recipe
+    found = [
+        f"{texts.sequences} calibration sequences, {texts.assumption}",
+        "every site keeps the same fraction of its units",
+        f"{torch.get_num_threads()} threads, `products: {recipe.products}`, and a machine as busy as now",
+        "the run folder is on a disk as fast as the folder for temporary files",
+        "reading the text, and what comes after pruning, is not in it",
+    ]
+    if recipe.self_calibration.sequences:
+        found.insert(1, f"{recipe.self_calibration.sequences} more that the model writes")
+    if timing_of(recipe.allocate) is not None:
+        found.append(
+            "a budget in milliseconds times the model's parts before it plans: that is not in it"
+        )
+    return tuple(found)

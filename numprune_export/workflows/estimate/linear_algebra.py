@@ -1,0 +1,97 @@
+"""What the linear algebra of scores and repairs takes: fp64, once per site."""
+
+from __future__ import annotations
+
+from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.score import Score
+from numprune_export.pruning.score.fisher import Fisher
+from numprune_export.pruning.score.fisher_obs import FisherObs, reads_output_fisher
+from numprune_export.pruning.score.numerical import Numerical
+from numprune_export.workflows.estimate.shapes import Sublayer
+from numprune_export.workflows.estimate.work import Work
+
+COPIES = 12
+"""Times that fp64 copies of a Gram matrix are written or read on the way to a system of equations."""
+LSMR_PASSES = 60
+"""Products with a matrix before LSMR has converged; the published code sets no smaller limit."""
+
+
+def cholesky_operations(size: int, right: int) -> float:
+    """A factor of an n·n matrix and solutions for some right-hand sides."""
+    return size**3 / 3 + 2.0 * size**2 * right
+
+
+def elimination_operations(inputs: int, outputs: int) -> float:
+    """Inverse, the panels' updates of it, and the rows' own; see `brain_surgeon`."""
+    return 5 / 3 * inputs**3 + 2.0 * inputs**2 * outputs
+
+
+def statistics_bytes(sublayer: Sublayer, *, fisher: bool) -> float:
+    """Of one site on disk."""
+    return 4.0 * sublayer.width**2 + (8.0 * sublayer.inputs**2 if fisher else 0)
+
+
+def score(sublayer: Sublayer, settings: Score, gradients: float) -> Work:
+    """One site, its statistics read; `gradients` are the tokens that gradients were taken on."""
+    n, out = sublayer.width, sublayer.inputs
+    fisher = reads_output_fisher(settings)
+    work = Work(
+        {
+            "files": statistics_bytes(sublayer, fisher=fisher),
+            "memory64": 8.0 * n * out,
+            "calls": 60.0,
+        }
+    )
+    if isinstance(settings, FisherObs):
+        steps = n / sublayer.unit if sublayer.kind == "attention" else n / settings.step
+        work += Work(
+            {
+                "memory64": 8.0 * COPIES * n * n,
+                "elimination": elimination_operations(n, out),
+                "calls": 25 * steps,
+            }
+        )
+        if fisher:
+            work += Work({"products64": 2.0 * n * out**2})
+            # Fewer outer products than rows have no Cholesky factor, and the metric is taken apart.
+            rooted = gradients >= out
+            work += Work({"cholesky": out**3 / 3} if rooted else {"eigen": float(out) ** 3})
+    if isinstance(settings, Numerical):
+        times = settings.iterations or 1
+        work += Work(
+            {
+                "products64": 2.0 * n * n * out,
+                "cholesky": times * 2 / 3 * n**3,
+                "memory64": 8.0 * COPIES * n * n,
+            }
+        )
+    if isinstance(settings, Fisher):
+        work += Work({"memory64": 8.0 * n})
+    return work
+
+
+def closed_form(sublayer: Sublayer, keep: float) -> Work:
+    """Refit of one site that keeps a fraction of its inputs."""
+    kept = round(keep * sublayer.width)
+    gone = sublayer.width - kept
+    return Work(
+        {
+            "cholesky": cholesky_operations(kept, gone),
+            "products64": 2.0 * sublayer.inputs * kept * gone,
+            "memory64": 8.0 * COPIES * sublayer.width**2,
+            "calls": 60.0,
+        }
+    )
+
+
+def tuning(sublayer: Sublayer, settings: ScalarTuning | Refit) -> Work:
+    """Fit of one site of a pruned model; `sublayer` is what is left of it."""
+    n, out = sublayer.width, sublayer.inputs
+    work = Work({"products64": 6.0 * out * n * n, "memory64": 8.0 * COPIES * n * n, "calls": 150.0})
+    if isinstance(settings, Refit):
+        return work + Work(
+            {"cholesky": cholesky_operations(n, out), "products64": 2.0 * n * n * out}
+        )
+    units = n // sublayer.unit
+    passes = Work({"memory64": 16.0 * units**2, "calls": 40.0}).times(LSMR_PASSES)
+    return work + Work({"products64": 2.0 * n * n * out}) + passes

@@ -1,0 +1,213 @@
+"""How fast this machine is at each kind of work: a sample of each, in the model's own shapes.
+
+Samples are cut where the model's would take long: no side above `SIDE`, no matrix product above
+`OPERATIONS`. All run as the recipe has them: its precision of fp32 products, PyTorch's threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+from transformers.activations import ACT2FN
+
+from numprune_export.calibration.statistics import Gathering
+from numprune_export.core import allocator
+from numprune_export.core.optional import require
+from numprune_export.numerics import obs
+from numprune_export.pruning.score.fisher_obs import FisherObs
+from numprune_export.workflows.estimate import linear_algebra
+from numprune_export.workflows.estimate.clock import Clock
+from numprune_export.workflows.estimate.forward_passes import SUMMED
+from numprune_export.workflows.estimate.shapes import Shapes
+from numprune_export.workflows.estimate.texts import Texts
+from numprune_export.workflows.estimate.work import Kind
+
+SIDE = 2048
+SIDE64 = 768
+EIGEN_SIDE = 320
+OPERATIONS = 8e9
+BYTES = 1 << 24
+CALLS = 500
+FEW = 32
+"""Rows of a product that takes longer to read its weights than to multiply them."""
+COLD = 1 << 27
+"""Bytes of weights, more than processors keep near: a step through a model finds none of them there."""
+
+
+def measure(shapes: Shapes, texts: Texts, clock: Clock, *, gguf: bool) -> dict[Kind, float]:
+    """Seconds per unit of kinds of work; takes about two seconds on one core.
+
+    Call it in `products(...)` of the recipe.
+
+    Args:
+        gguf: Whether the model is a GGUF file, whose weights are de-quantised.
+    """
+    return {
+        "stages": _per_unit(clock, allocator.release, 1.0, 1),
+        **_dense(shapes, texts, clock),
+        **_attention(shapes, texts, clock),
+        **_elementwise(shapes, texts, clock),
+        **_doubles(shapes, clock),
+        **_bytes(clock),
+        **(_dequantised(clock) if gguf else {}),
+    }
+
+
+def _per_unit(clock: Clock, work: Callable[[], object], units: float, repeats: int = 3) -> float:
+    """The median of a few, the first left out: it allocates and compiles."""
+    taken = []
+    for _ in range(repeats + 1):
+        start = clock.now()
+        work()
+        taken.append(clock.now() - start)
+    return sorted(taken[1:])[repeats // 2] / units
+
+
+def _rows(shapes: Shapes, texts: Texts) -> int:
+    return max(1, min(SIDE, round(texts.batch_tokens)))
+
+
+def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
+    """The products of one block, and the widest Gram matrix."""
+    block = max(shapes.blocks, key=lambda one: sum(site.weights for site in one))
+    sides = {(one.inputs, one.produced) for one in block} | {
+        (one.width, one.inputs) for one in block
+    }
+    pairs = [(min(SIDE, inputs), min(SIDE, outputs)) for inputs, outputs in sorted(sides)]
+    weights = sum(inputs * outputs for inputs, outputs in pairs)
+    rows = max(1, min(_rows(shapes, texts), round(OPERATIONS / (2 * weights))))
+    layers = [(torch.randn(rows, i), torch.randn(o, i)) for i, o in pairs]
+
+    def products() -> None:
+        for given, weight in layers:
+            functional.linear(given, weight)
+
+    few = [(torch.randn(FEW, weight.shape[1]), weight) for _, weight in layers]
+    copies = -(-COLD // (4 * weights))
+    cold = [(given, weight.clone()) for _ in range(copies) for given, weight in few]
+
+    def steps() -> None:
+        for given, weight in cold:
+            functional.linear(given, weight)
+
+    width = min(SIDE, max(one.width for one in shapes.sites))
+    rows_of_gram = max(1, min(_rows(shapes, texts), round(OPERATIONS / (2 * width**2))))
+    gathering, given = Gathering(width, torch.device("cpu")), torch.randn(rows_of_gram, width)
+    operations = 2 * SUMMED * rows_of_gram * width**2
+    many = _per_unit(clock, products, 2.0 * rows * weights)
+    return {
+        "products": many,
+        "weights": max(0.0, _per_unit(clock, steps, copies * weights) - 2.0 * FEW * many),
+        "grams": _per_unit(clock, lambda: gathering.add(given), operations),
+    }
+
+
+def _attention(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
+    """Of some sequences, with a mask over padding if the model is an encoder."""
+    length = max(1, min(SIDE, round((texts.pairs / texts.sequences) ** 0.5)))
+    widest = max([one.width for one in shapes.sites if one.kind == "attention"], default=0)
+    heads = max(1, widest // shapes.head_dim)
+    each = 4.0 * length**2 * shapes.head_dim
+    count = max(1, min(texts.batch, round(OPERATIONS / 8 / (each * heads))))
+    heads = max(1, min(heads, round(OPERATIONS / 8 / each)))
+    query, key, value = (
+        torch.randn(count, heads, length, shapes.head_dim, requires_grad=True) for _ in range(3)
+    )
+    mask = None if shapes.causal else torch.ones(count, 1, length, length, dtype=torch.bool)
+
+    def attend() -> Tensor:
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=shapes.causal
+        )
+
+    operations = count * heads * each
+    with torch.no_grad():
+        forth = _per_unit(clock, attend, operations)
+    both = _per_unit(clock, lambda: torch.autograd.grad(attend().sum(), query), operations)
+    return {"attention": forth, "attention_back": max(both - forth, forth)}
+
+
+def _elementwise(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
+    rows = _rows(shapes, texts)
+    hidden, small = torch.randn(rows, min(SIDE, shapes.hidden)), torch.randn(1, 8)
+    width = max([one.width for one in shapes.sites if one.kind == "mlp"], default=shapes.hidden)
+    wide, activation = torch.randn(rows, min(SIDE, width)), ACT2FN[shapes.activation]
+
+    def calls() -> None:
+        for _ in range(CALLS):
+            small + 1
+
+    with torch.no_grad():
+        return {
+            "activation": _per_unit(clock, lambda: activation(wide), wide.numel()),
+            "elementwise": _per_unit(clock, lambda: hidden * hidden, 3 * 4.0 * hidden.numel()),
+            "calls": CALL_FACTOR * _per_unit(clock, calls, CALLS),
+        }
+
+
+CALL_FACTOR = 3.0
+"""An operator within a module of transformers, by one on its own."""
+
+
+def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
+    """fp64, of the widest site."""
+    widest = max(shapes.sites, key=lambda one: one.width)
+    n, out = min(SIDE64, widest.width), min(EIGEN_SIDE, widest.inputs)
+    rows = torch.randn(n, n, dtype=torch.float64)
+    matrix, weight = rows @ rows.T + n * torch.eye(n).double(), rows[: widest.inputs]
+    kept, right = torch.arange(n), rows[:, : n // 4]
+    metric = matrix[:out, :out].clone()
+    return {
+        "products64": _per_unit(clock, lambda: rows @ rows[:, :out], 2.0 * n * n * out),
+        "cholesky": _per_unit(
+            clock,
+            lambda: torch.cholesky_solve(right, torch.linalg.cholesky(matrix)),
+            linear_algebra.cholesky_operations(n, n // 4),
+        ),
+        "eigen": _per_unit(clock, lambda: torch.linalg.eigh(metric), float(out) ** 3, 1),
+        "elimination": _per_unit(
+            clock,
+            lambda: obs.remove(weight, matrix, None, step=FisherObs().step),
+            linear_algebra.elimination_operations(n, len(weight)),
+            1,
+        ),
+        "memory64": _per_unit(clock, lambda: rows[kept][:, kept], 4 * 8.0 * n * n),
+    }
+
+
+def _bytes(clock: Clock) -> dict[Kind, float]:
+    """Files in the folder for temporary ones, written and read; hashes."""
+    content = {"gram": torch.zeros(BYTES // 4)}
+    digest = bytes(BYTES // 4)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sample"
+
+        def both() -> None:
+            save_file(content, path)
+            float(load_file(path)["gram"].sum())
+
+        files = _per_unit(clock, both, 2.0 * BYTES, 1)
+    return {
+        "files": files,
+        "hashes": _per_unit(clock, lambda: hashlib.sha256(digest).digest(), len(digest), 1),
+    }
+
+
+def _dequantised(clock: Clock) -> dict[Kind, float]:
+    """Weights of a GGUF file, in blocks of the type Q4_1."""
+    gguf = require("gguf", extra="gguf")
+    size, packed = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q4_1]
+    blocks = np.zeros((BYTES // 4 // size, packed), dtype=np.uint8)
+
+    def dequantise() -> None:
+        gguf.dequantize(blocks, gguf.GGMLQuantizationType.Q4_1)
+
+    return {"dequantise": _per_unit(clock, dequantise, blocks.shape[0] * size, 1)}

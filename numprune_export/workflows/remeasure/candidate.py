@@ -1,0 +1,194 @@
+"""Whatever can be named on a command line, as something that can be opened and timed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from numprune_export.core.errors import DeviceError, InputError, UnsupportedModelError
+from numprune_export.core.run_folder import ARTIFACTS, MARKER, MODEL, REPORT
+from numprune_export.export import targets
+from numprune_export.export.artifact import Artifact, Device, Exporter
+from numprune_export.export.encoder import EncoderTarget
+from numprune_export.measure.latency.sessions import ReopenedDecoder, ReopenedEncoder
+from numprune_export.measure.reference.decoder import TorchRunner
+from numprune_export.measure.reference.encoder import TorchEncoderRunner
+from numprune_export.measure.reference.placement import placed
+from numprune_export.models.checkpoint.load import load_source, load_tokenizer
+from numprune_export.models.checkpoint.source import Source, resolve
+from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.workflows.remeasure.finished_run import SWEEP_MARKER, FinishedRun, opened
+
+Kind = Literal["decoder", "encoder"]
+
+
+@dataclass(frozen=True)
+class ArtifactContender:
+    """An exported model."""
+
+    label: str
+    artifact: Artifact
+    exporter: Exporter
+    run: Path | None
+    """The run that it lies in; None: it is on its own."""
+
+    @property
+    def kind(self) -> Kind:
+        return "encoder" if self.artifact.facts.get("network") == "encoder" else "decoder"
+
+    @property
+    def device(self) -> Device:
+        return self.exporter.device
+
+    @property
+    def size_bytes(self) -> int:
+        return self.artifact.size_bytes
+
+    @property
+    def what(self) -> str:
+        return f"artifact of `{self.artifact.target}`"
+
+    @cached_property
+    def source(self) -> Source | None:
+        """The pruned checkpoint beside it, which has its tokenizer and family; None: there is none."""
+        if self.run is None or not (self.run / MODEL).is_dir():
+            return None
+        return resolve(str((self.run / MODEL).resolve()), revision=None, search=(), weights=False)
+
+    def conditions(self, device: Device) -> dict[str, Any]:
+        facts = self.artifact.facts
+        known = {key: facts[key] for key in ("graph", "dtype", "runtime") if key in facts}
+        return {"device": self.device, **known}
+
+    def open(self, device: Device, *, threads: int, capacity: int) -> AbstractContextManager[Any]:
+        """Ready to run; it can be reopened."""
+        if self.kind == "encoder":
+            target = self.exporter
+            if not isinstance(target, EncoderTarget):
+                raise UnsupportedModelError(
+                    f"target `{self.artifact.target}` takes no encoders", hint="export to `onnx`"
+                )
+            return ReopenedEncoder(lambda: target.open_encoder(self.artifact, threads=threads))
+        return ReopenedDecoder(
+            lambda: self.exporter.open(self.artifact, threads=threads, capacity=capacity)
+        )
+
+
+@dataclass(frozen=True)
+class ModelContender:
+    """A model in PyTorch."""
+
+    label: str
+    known: Source
+    run: Path | None = None
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def kind(self) -> Kind:
+        return "encoder" if isinstance(self.known.family, BidirectionalEncoder) else "decoder"
+
+    @property
+    def device(self) -> Device:
+        return "cpu"
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.known.weights)
+
+    @property
+    def what(self) -> str:
+        return f"`{self.known.model_type}` in PyTorch"
+
+    @property
+    def source(self) -> Source | None:
+        return self.known
+
+    def conditions(self, device: Device) -> dict[str, Any]:
+        told = {"dtype": str(self.dtype).removeprefix("torch.")}
+        return {"device": device, **told, "runtime": f"torch {torch.__version__}"}
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        return load_source(self.known, self.dtype).model
+
+    def open(self, device: Device, *, threads: int, capacity: int) -> AbstractContextManager[Any]:
+        """Ready to run where the artifacts run."""
+        model = self._model if device == "cpu" else placed(self._model, device, self.dtype)
+        own = threads if device == "cpu" else None
+        family = self.known.family
+        if isinstance(family, BidirectionalEncoder):
+            return TorchEncoderRunner(model, family, threads=own)
+        return TorchRunner(model, threads=own)
+
+
+Contender = ArtifactContender | ModelContender
+
+
+def tokenizer_of(one: Contender) -> PreTrainedTokenizerBase | None:
+    """None where there is none beside it."""
+    return None if one.source is None else load_tokenizer(one.source)
+
+
+def contender(name: str, wanted: Sequence[str] = ()) -> Contender:
+    """What a name on the command line means: a run, an artifact's folder, or a model.
+
+    Args:
+        name: Of a run its pruned artifact is meant, and its pruned model where it has none.
+        wanted: Targets to choose from, where a run has several; empty: the first that can run here.
+
+    Raises:
+        InputError: there is nothing, or the run is not finished.
+        DeviceError: the artifact cannot run on this machine.
+    """
+    path = Path(name)
+    if (path / MARKER).is_file() or (path / SWEEP_MARKER).is_file():
+        with opened(path) as run:
+            return _of_run(name, run, wanted)
+    if (path / Artifact.INDEX).is_file():
+        artifact = Artifact.load(path)
+        return _runnable(
+            ArtifactContender(name, artifact, targets.find(artifact.target), _run(path))
+        )
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise InputError(
+            f"`{name}` is neither a run, nor an artifact, nor a model",
+            hint="give a run folder, a folder under its `artifacts`, or a Hugging Face folder",
+        )
+    reference = str(path.resolve()) if path.exists() else name
+    return ModelContender(name, resolve(reference, revision=None, search=()))
+
+
+def _of_run(name: str, run: FinishedRun, wanted: Sequence[str]) -> Contender:
+    exported = run.exported(wanted)
+    if not exported:
+        source = resolve(str(run.model.resolve()), revision=None, search=())
+        return ModelContender(name, source, run.folder)
+    here = [one for one in exported if one.target.cannot_run is None] or list(exported)
+    artifact = here[0].artifacts["pruned"]
+    return _runnable(ArtifactContender(name, artifact, here[0].target.exporter, run.folder))
+
+
+def _run(artifact: Path) -> Path | None:
+    """The run that an artifact's folder lies in: `<run>/artifacts/<target>/<variant>`."""
+    folder = artifact.resolve()
+    if len(folder.parents) < 3 or folder.parents[1].name != ARTIFACTS:
+        return None
+    run = folder.parents[2]
+    return run if (run / REPORT).is_file() else None
+
+
+def _runnable(one: ArtifactContender) -> ArtifactContender:
+    here = targets.require_ready(one.exporter)
+    if here.cannot_run is not None:
+        raise DeviceError(
+            f"`{one.label}` ({one.what}) cannot run on this machine: {here.cannot_run}",
+            hint="measure it on the machine that it was made for",
+        )
+    return one

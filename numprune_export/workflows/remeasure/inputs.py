@@ -1,0 +1,99 @@
+"""What a run measured, to be measured again: its texts, its models, and what of it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from numprune_export.core.errors import (
+    HubError,
+    IncomparableError,
+    InputError,
+    MissingExtraError,
+    NumpruneError,
+)
+from numprune_export.models.checkpoint.source import resolve
+from numprune_export.pipeline.kinds.kind import Subject
+from numprune_export.pipeline.models import Dense, Models
+from numprune_export.pipeline.opening import dense_of, subject_of
+from numprune_export.pruning.score.wanda import Wanda
+from numprune_export.recipe import builtin_dir
+from numprune_export.workflows.remeasure.finished_run import FinishedRun
+
+_HINT = "go to the folder that the recipe lies in, or name it by `--search`"
+
+
+@dataclass(frozen=True)
+class Again:
+    """All that measuring needs."""
+
+    subject: Subject
+    models: Models
+    dense_missing: str | None
+    """Why the dense model is not here; None: it is, and is the one that was pruned."""
+
+
+class PrunedOnly(Models):
+    """Models of a run whose dense one is not to be found."""
+
+    @property
+    def dense(self) -> PreTrainedModel:
+        raise AssertionError("the dense model was asked for, and is not here")
+
+
+def reopen(run: FinishedRun, search: Sequence[Path]) -> Again:
+    """Find the dense model and the evaluation texts of a run.
+
+    Args:
+        run: It must stay locked while the models are read.
+        search: Folders that its recipe's relative paths are looked up in first.
+
+    Raises:
+        IncomparableError: a model or a text is there, but is another one than the run's.
+        NumpruneError: the texts cannot be read.
+    """
+    places = (*search, Path.cwd(), run.folder, builtin_dir())
+    dense, missing = _dense(run, places)
+    known = dense or Dense(resolve(str(run.model.resolve()), revision=None, search=()), _dtype(run))
+    # Nothing is calibrated here: the evaluation texts stand where calibration's need not be found.
+    recipe = run.recipe.model_copy(update={"calibration": run.recipe.evaluation, "score": Wanda()})
+    if dense is None:  # PyTorch's rows in the tables are of both models
+        timed = recipe.benchmark.model_copy(update={"reference": False})
+        recipe = recipe.model_copy(update={"benchmark": timed})
+    try:
+        subject = subject_of(recipe, known, places)
+    except (InputError, HubError) as error:
+        raise type(error)(f"the run's evaluation texts: {error}", hint=_HINT) from None
+    _require_same(run, "evaluation texts", run.report.evaluation_sha256, subject.evaluation_key[0])
+    kind = Models if dense is not None else PrunedOnly
+    return Again(subject, kind(known, run.model, run.report.created.isoformat(), run.plan), missing)
+
+
+def _dtype(run: FinishedRun) -> str:
+    return run.recipe.model.dtype
+
+
+def _dense(run: FinishedRun, places: Sequence[Path]) -> tuple[Dense | None, str | None]:
+    try:
+        dense = dense_of(run.recipe, places)
+    except (InputError, HubError, MissingExtraError) as error:
+        return None, _told(run, error)
+    _require_same(run, "dense model", run.report.dense_sha256, dense.fingerprint)
+    return dense, None
+
+
+def _told(run: FinishedRun, error: NumpruneError) -> str:
+    return f"the dense model `{run.recipe.model.source}` was not found: {error} ({_HINT})"
+
+
+def _require_same(run: FinishedRun, what: str, then: str | None, now: str) -> None:
+    if then is not None and then != now:
+        raise IncomparableError(
+            f"the {what} found now (sha256 {now[:12]}…) are not the run's ({then[:12]}…)"
+            if what.endswith("s")
+            else f"the {what} found now (sha256 {now[:12]}…) is not the run's ({then[:12]}…)",
+            hint=f"restore what the recipe of `{run.folder}` names, or make the run again",
+        )

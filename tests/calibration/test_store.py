@@ -1,0 +1,90 @@
+"""Statistics on disk: what is read back, and what the system is asked to read before it is needed."""
+
+import errno
+import os
+import time
+
+import pytest
+import torch
+
+from numprune_export.calibration import store as statistics_store
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.run_folder import Stage
+from numprune_export.pipeline.stages.calibrated import Calibrated
+from numprune_export.pruning.plan import Producer, Site
+
+MEBIBYTE = 2**20
+
+
+def site(block, units=4):
+    return Site(block, "mlp", units, (Producer("up", 1),), "down", 1, unit_cost=2)
+
+
+def statistics(units=4, tokens=3):
+    gram = torch.arange(units * units, dtype=torch.float32).reshape(units, units)
+    return Statistics(gram, torch.arange(units, dtype=torch.float64), tokens)
+
+
+def resident(path):
+    """Whether the last byte of a file is in memory; None where the system does not say."""
+    if not hasattr(os, "RWF_NOWAIT"):
+        return None
+    with path.open("rb") as file:
+        try:
+            return bool(
+                os.preadv(file.fileno(), [bytearray(1)], path.stat().st_size - 1, os.RWF_NOWAIT)
+            )
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return None
+            raise
+
+
+def evict(path):
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    one, fisher = statistics(), torch.eye(2, dtype=torch.float64)
+    statistics_store.write_block(tmp_path, 3, {site(3).name: one})
+    statistics_store.write_output_fisher(tmp_path, {site(3).name: fisher})
+    found = statistics_store.read_site(tmp_path, site(3), tmp_path)
+    assert torch.equal(found.gram, one.gram)
+    assert torch.equal(found.total, one.total)
+    assert (found.tokens, found.unit_width) == (3, 1)
+    assert torch.equal(found.output_fisher, fisher)
+    assert found.unit_gradients is None
+
+
+def test_the_next_site_is_on_its_way_while_one_is_worked_on(tmp_path):
+    units = 1024
+    sites = [site(block, units) for block in (0, 1)]
+    for one in sites:
+        statistics_store.write_block(tmp_path, one.block, {one.name: statistics(units)})
+    files = [tmp_path / f"block_{block:03d}.safetensors" for block in (0, 1)]
+    assert files[1].stat().st_size > 4 * MEBIBYTE
+    if resident(files[1]) is None:
+        pytest.skip("this system does not tell what of a file is in memory")
+    evict(files[1])
+    if resident(files[1]):
+        pytest.skip("the files of this folder are always in memory")
+    calibrated = Calibrated(Stage("calibrate", "key", tmp_path, 0.0, resumed=False), None)
+    turn = calibrated.in_turn(sites)
+    assert next(turn)[0] == sites[0]
+    latest = time.monotonic() + 10
+    while not resident(files[1]) and time.monotonic() < latest:
+        time.sleep(0.01)
+    assert resident(files[1])
+    last, found = next(turn)
+    assert last == sites[1]
+    assert torch.equal(found.gram, statistics(units).gram)
+    assert not list(turn)
+
+
+def test_nothing_is_asked_for_where_there_is_nothing(tmp_path):
+    statistics_store.soon(tmp_path, site(7), tmp_path)
+    assert not list(tmp_path.iterdir())

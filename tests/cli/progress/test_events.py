@@ -1,0 +1,231 @@
+"""`run --json` and Ctrl-C, as processes of their own."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command import QUIET, command, start
+from small import small_recipe
+
+from numprune_export.cli.progress import interrupts
+from numprune_export.cli.progress.events import ANY
+
+
+def events(text):
+    return [ANY.validate_json(line) for line in text.splitlines()]
+
+
+def test_stdout_is_events_alone_from_start_to_report(tmp_path):
+    small_recipe(tmp_path)
+    result = command("run", "small.yaml", "--out", "out", "--json", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert result.err == ""
+    found = events(result.out)
+    assert found[0].event == "start"
+    assert (found[0].recipe, found[0].folder) == ("small", "out")
+    last = found[-1]
+    assert last.event == "report"
+    report = json.loads((tmp_path / last.path).read_text())
+    assert report["summary"] == last.summary
+    assert (tmp_path / last.markdown).read_text().startswith("# Pruning report: small")
+    assert (tmp_path / last.html).read_text().startswith("<!doctype html>")
+    begun = [one.stage for one in found if one.event == "begin"]
+    ended = [one.stage for one in found if one.event == "end"]
+    inner = ended.index("prune.reload")
+    assert begun[begun.index("prune") + 1] == "prune.reload"
+    assert ended[inner + 1] == "prune"
+    assert [one for one in begun if one != "prune.reload"] == ended[:inner] + ended[inner + 1 :]
+    assert begun[0] == "calibrate"
+    assert begun[-1] == "benchmark"
+
+    shown = command("run", "small.yaml", "--out", "out", "--quiet", cwd=tmp_path)
+    assert shown.out.splitlines() == [
+        last.summary, f"report: {last.markdown}", f"page: {last.html}"
+    ]  # fmt: skip
+
+    again = command("run", "small.yaml", "--out", "out", "--json", "--quiet", cwd=tmp_path)
+    found = events(again.out)
+    assert {one.event for one in found} == {"start", "begin", "end", "report"}
+    assert all(one.resumed for one in found if one.event == "end")
+
+
+def test_a_mistake_is_an_event_with_its_exit_code(tmp_path):
+    small_recipe(tmp_path)
+    result = command("run", "small.yaml", "--set", "keep=7", "--json", cwd=tmp_path)
+    (found,) = events(result.out)
+    assert (found.event, found.kind) == ("error", "RecipeError")
+    assert result.code == found.exit_code == 2
+    assert "`keep`" in found.message
+    assert found.hint
+    assert result.err.startswith("error: ")
+
+
+def test_what_libraries_print_does_not_reach_stdout():
+    program = (
+        "import os, subprocess, sys\n"
+        "from numprune_export.cli.progress.events import events_only\n"
+        "with events_only() as stream:\n"
+        "    print('a library'); os.write(1, b'native code\\n')\n"
+        "    subprocess.run([sys.executable, '-c', 'print(\"a child\")'])\n"
+        "    stream.write('event\\n')\n"
+        "print('after')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "event\nafter\n"
+    assert {"a library", "native code", "a child"} <= set(done.stderr.splitlines())
+
+
+def interrupted_in(stage, folder, *options, again_s=0.0):
+    """Ctrl-C, as a terminal gives it to the run and its children, as soon as a stage begins."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "numprune_export", "run", "small.yaml", "--out", "out it", *options],
+        cwd=folder,
+        env={**os.environ, **QUIET},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    with process:
+        for line in process.stdout if "--json" in options else process.stderr:
+            if f'"begin","stage":"{stage}"' in line or line.strip() == f"{stage} ...":
+                break
+        while process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+            if not again_s:
+                break
+            time.sleep(again_s)
+        out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("again_s", [0.0, 0.02])
+def test_one_ctrl_c_or_many_leave_whole_stages_and_the_command(tmp_path, again_s):
+    small_recipe(tmp_path)
+    code, _, err = interrupted_in("prune", tmp_path, again_s=again_s)
+    assert code == 130, err
+    assert "Traceback" not in err
+    run = tmp_path / "out it"
+    assert not [one for one in run.rglob("*") if "partial" in one.name]
+    assert not (run / "model").exists()
+    assert (run / "plan" / "stage.json").exists()
+
+    line = next(one.strip() for one in err.splitlines() if " run small.yaml" in one)
+    arguments = shlex.split(line)
+    assert arguments[-4:] == ["run", "small.yaml", "--out", "out it"]
+    if not again_s:  # once is enough to go on from
+        return
+    done = subprocess.run(
+        line, shell=True, cwd=tmp_path, env={**os.environ, **QUIET}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "= calibrate" in done.stderr
+    assert (run / "report.json").exists()
+
+
+def test_ctrl_c_is_an_event_with_the_command(tmp_path):
+    small_recipe(tmp_path)
+    code, out, err = interrupted_in("prune", tmp_path, "--json")
+    assert code == 130
+    last = events(out)[-1]
+    assert (last.event, last.kind, last.exit_code) == ("error", "Interrupted", 130)
+    assert shlex.split(last.resume)[-5:] == ["run", "small.yaml", "--out", "out it", "--json"]
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_held_back_counts_once_the_work_is_done():
+    done, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts.held_back():
+            signal.raise_signal(signal.SIGINT)
+            done.append(1)
+        assert done == [1]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with interrupts.held_back():
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored_where_it_is_held_back():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.held_back():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which libraries are loaded")
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.6])
+def test_ctrl_c_while_pytorch_is_imported(after_s, tmp_path):
+    small_recipe(tmp_path)
+    with start("run", "small.yaml", cwd=tmp_path) as process:
+        loaded = Path(f"/proc/{process.pid}/maps")
+        while process.poll() is None and "libtorch" not in loaded.read_text():
+            time.sleep(0.01)
+        time.sleep(after_s)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "goes on" in err
+    assert "Traceback" not in err
+
+
+def test_a_further_ctrl_c_counts_again_after_the_grace(monkeypatch):
+    monkeypatch.setattr(interrupts, "GRACE_S", 0.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts.stopping_once():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)
+            raise AssertionError("the second one was lost")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_within_the_grace_it_is_answered_and_does_nothing(capfd):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with interrupts.stopping_once():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "stopping" in capfd.readouterr().err
+
+
+def test_where_ctrl_c_is_ignored_it_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.stopping_once():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_command_is_quoted_and_short_where_a_shell_finds_it(monkeypatch, tmp_path):
+    script = tmp_path / "numprune-export"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(script), "run", "a b.yaml", "--set", "score={x: 1}"])
+    told = "run 'a b.yaml' --set 'score={x: 1}'"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert interrupts.command_line() == f"{script} {told}"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert interrupts.command_line() == f"numprune-export {told}"

@@ -1,0 +1,142 @@
+"""Encoder timing with runners that move a fake clock by a known amount, and once for real."""
+
+import numpy as np
+import pytest
+from tiny_encoder import FAMILIES, tiny_encoder, uneven_encoder
+
+from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.measure.latency.encoder import (
+    BUCKETS,
+    Bucket,
+    EncoderWorkload,
+    measure_encoders,
+)
+from numprune_export.measure.latency.interleave import keep_none
+from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.reference.encoder import TorchEncoderRunner
+
+MS = 1_000_000
+TEXT = np.arange(3, 3 + 2 * 10).reshape(2, 10)
+
+
+class Clockwork:
+    """Takes a fixed time per token, on its own clock."""
+
+    def __init__(self, now, ms):
+        self.now, self.ms, self.log = now, ms, []
+
+    def forward(self, tokens, lengths=None, types=None):
+        assert lengths is None
+        assert types is None
+        self.log.append(tokens.copy())
+        self.now[0] += self.ms * tokens.size * MS
+        return np.zeros((len(tokens), 2), np.float32)
+
+
+def workload(*buckets, **overrides):
+    settings = {"tokens": TEXT, "buckets": buckets, "warmup": 1, "samples": 6}
+    return EncoderWorkload(**(settings | overrides))
+
+
+def timed(targets, work, now, under=None, keep=keep_none):
+    return measure_encoders(
+        targets,
+        work,
+        ideal=lambda bucket: 2.0 + bucket.batch,
+        conditions={name: {"dtype": "float32", "threads": 1, **(under or {})} for name in targets},
+        clock=lambda: now[0],
+        cpu_clock=lambda: 3 * now[0],
+        keep=keep,
+    )
+
+
+def test_samples_of_every_bucket_are_told():
+    now, kept = [0], {}
+    pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
+    timed({"onnx": pair}, workload(Bucket(1, 4), Bucket(2, 8)), now, keep=kept.__setitem__)
+    assert {name: one.wall_ms.tolist() for name, one in kept.items()} == {
+        "latency.onnx.forward.b1.l4.dense": [12] * 6,
+        "latency.onnx.forward.b1.l4.pruned": [8] * 6,
+        "latency.onnx.forward.b2.l8.dense": [48] * 6,
+        "latency.onnx.forward.b2.l8.pruned": [32] * 6,
+    }
+
+
+def test_metrics_are_times_per_bucket_with_ideal_beside():
+    now = [0]
+    pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
+    found = timed({"onnx": pair}, workload(Bucket(1, 4), Bucket(2, 8)), now)
+    value = {name.removeprefix("latency.onnx.forward."): one.value for name, one in found.items()}
+    assert value["b1.l4.dense.p50_ms"] == value["b1.l4.dense.p99_ms"] == 12
+    assert value["b2.l8.pruned.p90_ms"] == 32
+    assert value["b2.l8.pruned.cpu_ms"] == 96
+    assert value["b2.l8.pruned.tokens_per_s"] == 500
+    assert value["b1.l4.speedup"] == value["b2.l8.speedup_low"] == 1.5
+    assert (value["b1.l4.ideal"], value["b2.l8.ideal"]) == (3, 4)
+    assert (value["b1.l4.of_ideal"], value["b2.l8.cpu_speedup"]) == (0.5, 1.5)
+    assert len(found) == 2 * 16
+    assert all(one.samples == 6 for one in found.values())
+
+
+def test_every_number_says_under_what_it_holds():
+    now = [0]
+    pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
+    found = timed({"onnx": pair}, workload(Bucket(2, 8)), now)
+    for one in found.values():
+        assert one.conditions == {
+            "batch": 2,
+            "length": 8,
+            "ideal_from": "MACs",
+            "dtype": "float32",
+            "threads": 1,
+        }
+
+
+def test_processor_time_is_no_measure_of_a_gpus_work():
+    now = [0]
+    pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
+    found = timed({"trt": pair}, workload(Bucket(1, 4)), now, {"device": "cuda"})
+    assert "latency.trt.forward.b1.l4.cpu_speedup" not in found
+
+
+def test_all_targets_share_the_rounds_and_every_bucket_is_its_own_shape():
+    now = [0]
+    runners = [Clockwork(now, ms) for ms in (1, 2, 3, 4)]
+    targets = {"onnx": Pair(*runners[:2]), "torch": Pair(*runners[2:])}
+    found = timed(targets, workload(Bucket(1, 4), Bucket(3, 12)), now)
+    assert found["latency.torch.forward.b3.l12.speedup"].value == 0.75
+    for one in runners:
+        assert [tokens.shape for tokens in one.log] == [(1, 4)] * 7 + [(3, 12)] * 7
+        np.testing.assert_array_equal(one.log[0], TEXT[:1, :4])
+        np.testing.assert_array_equal(one.log[-1][2], [*TEXT[0], *TEXT[0, :2]])
+
+
+def test_the_buckets_are_the_usual_ones():
+    assert [one.name for one in BUCKETS] == [
+        f"b{batch}.l{length}" for batch in (1, 8, 32) for length in (16, 64, 128)
+    ]
+
+
+def test_too_few_samples_and_no_text_are_refused():
+    pair = Pair(Clockwork([0], 3), Clockwork([0], 2))
+    with pytest.raises(RecipeError, match="`3` latency samples"):
+        timed({"onnx": pair}, workload(Bucket(1, 4), samples=3), [0])
+    with pytest.raises(InputError, match="benchmark text"):
+        workload(Bucket(1, 4), tokens=np.zeros((0, 4), np.int64))
+
+
+def test_real_models_in_the_same_rounds():
+    family = FAMILIES["bert"]
+    with (
+        TorchEncoderRunner(tiny_encoder(), family, threads=1) as dense,
+        TorchEncoderRunner(uneven_encoder(), family, threads=1) as pruned,
+    ):
+        found = measure_encoders(
+            {"torch": Pair(dense, pruned)},
+            workload(Bucket(2, 16)),
+            ideal=lambda _: 2.0,
+            conditions={"torch": {}},
+        )
+    assert all(0 < one.value < 1e6 for one in found.values())
+    ratio = found["latency.torch.forward.b2.l16.speedup"]
+    assert ratio.low <= ratio.value <= ratio.high

@@ -1,0 +1,86 @@
+"""The timing protocol, with clocks that only count."""
+
+from collections import Counter
+from itertools import count
+
+import numpy as np
+import pytest
+
+from numprune_export.core.errors import RecipeError
+from numprune_export.measure.latency.interleave import MINIMUM_SAMPLES, Contender, paired
+
+
+def logged(log: list[str], names: str = "ab") -> dict[str, Contender]:
+    return {
+        name: Contender(
+            lambda name=name: log.append(f"step {name}"),
+            prepare=lambda name=name: log.append(f"prepare {name}"),
+        )
+        for name in names
+    }
+
+
+def test_the_wall_clock_is_read_right_around_the_step_and_never_around_preparation():
+    log = []
+    paired(
+        logged(log, "a"),
+        warmup=0,
+        samples=5,
+        clock=lambda: log.append("clock") or 0,
+        cpu_clock=lambda: log.append("cpu") or 0,
+    )
+    assert log == ["prepare a", "cpu", "clock", "step a", "clock", "cpu"] * 5
+
+
+def test_every_contender_runs_once_per_round_and_stands_everywhere_equally_often():
+    log = []
+    contenders = {name: lambda name=name: log.append(name) for name in "abcd"}
+    paired(contenders, warmup=0, samples=8)
+    rounds = [log[start : start + 4] for start in range(0, 32, 4)]
+    assert all(sorted(one) == list("abcd") for one in rounds)
+    for place in range(4):
+        assert set(Counter(one[place] for one in rounds).values()) == {2}
+
+
+def test_two_contenders_alternate_who_is_first():
+    log = []
+    paired({name: lambda name=name: log.append(name) for name in "ab"}, warmup=0, samples=6)
+    firsts = log[::2]
+    assert Counter(firsts) == {"a": 3, "b": 3}
+    assert firsts[:2] == ["a", "b"]
+
+
+def test_warmup_rounds_run_and_are_not_kept():
+    log, ticks = [], count(step=1_000_000)  # a millisecond passes between two readings
+    found = paired(logged(log), warmup=3, samples=5, clock=lambda: next(ticks), cpu_clock=lambda: 0)
+    assert log.count("step a") == log.count("step b") == 8
+    for samples in found.values():
+        np.testing.assert_array_equal(samples.wall_ms, np.ones(5))
+        np.testing.assert_array_equal(samples.cpu_ms, np.zeros(5))
+
+
+def test_samples_stay_in_round_order_and_with_their_contender():
+    now = [0]
+    cost = {"a": iter(range(1, 9)), "b": iter(range(101, 109))}
+
+    def spend(name):
+        now[0] += next(cost[name]) * 1_000_000
+
+    contenders = {name: lambda name=name: spend(name) for name in "ab"}
+    found = paired(
+        contenders, warmup=2, samples=6, clock=lambda: now[0], cpu_clock=lambda: now[0] * 2
+    )
+    np.testing.assert_array_equal(found["a"].wall_ms, np.arange(3, 9))
+    np.testing.assert_array_equal(found["b"].wall_ms, np.arange(103, 109))
+    np.testing.assert_array_equal(found["b"].cpu_ms, np.arange(206, 218, 2))
+
+
+def test_progress_counts_all_rounds():
+    done = []
+    paired(logged([]), warmup=2, samples=5, progress=done.append)
+    assert done == [1] * 7
+
+
+def test_too_few_samples_are_refused():
+    with pytest.raises(RecipeError, match="`4` latency samples"):
+        paired(logged([]), warmup=1, samples=MINIMUM_SAMPLES - 1)

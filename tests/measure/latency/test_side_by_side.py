@@ -1,0 +1,75 @@
+"""Models beside a first one: who is faster, by how much, and under what."""
+
+import time
+
+import numpy as np
+import pytest
+
+from numprune_export.measure.latency import decoder as decoder_latency
+from numprune_export.measure.latency import encoder as encoder_latency
+from numprune_export.measure.latency import side_by_side
+from numprune_export.measure.latency.decoder import Workload
+from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload
+
+WORK = Workload(np.zeros((1, 8), np.int64), 8, 4, 2, 1, 6, 3)
+
+
+class Decoder:
+    """Takes as long as it is told, per call."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def prefill(self, tokens, lengths=None, *, all_positions=False):
+        time.sleep(self.seconds)
+
+    def decode(self, tokens):
+        time.sleep(self.seconds)
+
+    forward = prefill
+
+
+def measured(timings, names, **more):
+    return side_by_side.measure(
+        timings, warmup=1, samples=6, sessions=3, conditions={one: {"device": one} for one in names},
+        **more,
+    )  # fmt: skip
+
+
+def test_three_times_as_slow_is_a_third_as_fast_as_the_first():
+    opened = []
+    runners = {"A": Decoder(0.004), "B": Decoder(0.012), "C": Decoder(0.004)}
+    found = measured(
+        decoder_latency.timings(runners, WORK), runners, reopen=lambda: opened.append(1),
+        reopened={"A"},
+    )  # fmt: skip
+    assert len(opened) == 2
+    for phase in ("prefill", "decode"):
+        assert f"latency.A.{phase}.speedup" not in found
+        slow = found[f"latency.B.{phase}.speedup"]
+        assert slow.low <= slow.value <= slow.high
+        assert slow.value == pytest.approx(1 / 3, rel=0.5)
+        assert slow.samples == 6
+        assert found[f"latency.C.{phase}.speedup"].value == pytest.approx(1, rel=0.5)
+    decode = found["latency.A.decode.p50_ms"]
+    assert decode.value == pytest.approx(4, rel=0.6)  # of one token, not of the two of a sample
+    assert decode.conditions["tokens_per_sample"] == 2
+    assert decode.conditions["device"] == "A"
+    assert found["latency.A.prefill.tokens_per_s"].value == pytest.approx(2000, rel=0.6)
+
+
+def test_only_what_is_reopened_has_sessions():
+    runners = {"A": Decoder(0), "B": Decoder(0), "C": Decoder(0)}
+    found = measured(decoder_latency.timings(runners, WORK), runners, reopened={"B"})
+    told = {key: found[f"latency.{key}.decode.p50_ms"].conditions["sessions"] for key in "ABC"}
+    assert told == {"A": 1, "B": 3, "C": 1}
+
+
+def test_encoders_are_timed_at_every_shape():
+    runners = {"A": Decoder(0.001), "B": Decoder(0.001)}
+    shapes = EncoderWorkload(np.zeros((4, 4), np.int64), (Bucket(1, 4), Bucket(8, 16)), 1, 6)
+    found = measured(encoder_latency.timings(runners, shapes), runners)
+    assert found["latency.B.forward.b8.l16.speedup"].conditions["batch"] == 8
+    rate = found["latency.A.forward.b8.l16.tokens_per_s"].value
+    small = found["latency.A.forward.b1.l4.tokens_per_s"].value
+    assert rate > 5 * small

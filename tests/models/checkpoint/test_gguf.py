@@ -1,0 +1,213 @@
+"""GGUF files written here as llama.cpp writes them, read as Hugging Face models."""
+
+import struct
+import sys
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from tiny import tiny
+
+from numprune_export.core.errors import InputError, MissingExtraError, UnsupportedModelError
+from numprune_export.models.checkpoint.gguf_header import read_header
+from numprune_export.models.checkpoint.load import load_source
+from numprune_export.models.checkpoint.source import resolve
+
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+WORDS = ["<pad>", "<s>", "</s>", *(chr(ord("!") + index) for index in range(93)), "!#"]
+
+
+def write(path, model=None, *, architecture="llama", words=True, extra=(), tensors=()):
+    """A llama.cpp file of `model`, or of no model at all."""
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in extra:
+        (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)
+    if model is not None:
+        add_settings(writer, model.config)
+        for name, value in model.state_dict().items():
+            if name != "lm_head.weight" or not model.config.tie_word_embeddings:
+                writer.add_tensor(*llama_cpp(name, value, model.config))
+    if words:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("smollm")
+        writer.add_token_list(WORDS)
+        writer.add_token_types([3, 3, 3, *[1] * 94])
+        writer.add_token_merges(["! #"])
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+    for name in tensors:
+        writer.add_tensor(name, np.zeros(4, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def add_settings(writer, config):
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_key_length(config.head_dim)
+
+
+def llama_cpp(name, value, config):
+    """Name and layout in llama.cpp: rotary halves of each head interleaved in q and k."""
+    module, _, kind = name.rpartition(".")
+    if module.startswith("model.layers."):
+        _, _, layer, inner = module.split(".", 3)
+        new = f"blk.{layer}.{NAMES[inner]}.{kind}"
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+        if config.model_type in ("llama", "mistral") and inner[10:] in heads:
+            split = value.reshape(heads[inner[10:]], 2, -1, *value.shape[1:])
+            value = split.transpose(1, 2).reshape(value.shape)
+        return new, value.numpy()
+    return f"{NAMES[module]}.{kind}", value.numpy()
+
+
+def find(path):
+    return resolve(str(path), revision=None, search=[])
+
+
+@pytest.mark.parametrize(
+    ("model_type", "tied"), [("llama", False), ("llama", True), ("qwen2", True)]
+)
+def test_a_gguf_is_the_model_it_was_written_from(model_type, tied, tmp_path, logits, capfd):
+    model = tiny(model_type, tie_word_embeddings=tied)
+    architecture = "llama" if model_type == "mistral" else model_type
+    name = [("general.name", f"A {model_type} model")]
+    path = write(tmp_path / "tiny.gguf", model, architecture=architecture, extra=name)
+
+    source = find(path)
+    loaded = load_source(source, torch.float32)
+
+    assert (source.kind, source.model_type) == ("gguf", model_type)
+    assert loaded.family is source.family
+    assert (loaded.model.lm_head.weight is loaded.model.model.embed_tokens.weight) == tied
+    torch.testing.assert_close(logits(loaded.model), logits(model), rtol=0, atol=1e-5)
+    assert loaded.tokenizer("!#$")["input_ids"] == [96, 6]
+    assert loaded.tokenizer.eos_token_id == 2
+    assert not loaded.model.training
+    assert capfd.readouterr().err == ""
+
+
+def test_weights_are_dequantised_to_the_dtype_asked_for(tmp_path):
+    path = write(tmp_path / "tiny.gguf", tiny("llama"))
+    loaded = load_source(find(path), torch.bfloat16)
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.bfloat16}
+    assert isinstance(loaded.model.model.layers[0].mlp.up_proj, torch.nn.Linear)
+
+
+def test_a_loaded_gguf_is_saved_as_a_plain_checkpoint(tmp_path, saved, logits):
+    loaded = load_source(find(write(tmp_path / "tiny.gguf", tiny("llama"))), torch.float32)
+    folder = saved(loaded.model, loaded.tokenizer)
+    again = load_source(find(folder), torch.float32)
+    assert torch.equal(logits(again.model), logits(loaded.model))
+    assert again.tokenizer("!#$")["input_ids"] == [96, 6]
+
+
+def test_a_gguf_without_a_tokenizer(tmp_path):
+    path = write(tmp_path / "tiny.gguf", tiny("llama"), words=False)
+    assert load_source(find(path), torch.float32).tokenizer is None
+
+
+def test_mistral_is_told_from_llama_by_its_name(tmp_path):
+    path = write(tmp_path / "m.gguf", extra=[("general.name", "Mistral 7B v0.3")])
+    assert find(path).family.architecture == "MistralForCausalLM"
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"architecture": "gpt2"}, "`gpt2`"),
+        ({"extra": [("llama.expert_count", 8)]}, "mixture of experts"),
+        ({"extra": [("llama.rope.scaling.type", "yarn")]}, "rotary scaling"),
+        ({"tensors": ["rope_freqs.weight"]}, "rotary scaling"),
+        ({"extra": [("split.count", 3)]}, "one part of a split file"),
+    ],
+)
+def test_what_would_be_read_wrong_is_refused_by_name(settings, what, tmp_path):
+    with pytest.raises(UnsupportedModelError, match=what):
+        find(write(tmp_path / "x.gguf", **settings))
+
+
+@pytest.mark.parametrize("package", ["gguf", "accelerate"])
+def test_absent_packages_are_named(package, tmp_path, monkeypatch):
+    source = find(write(tmp_path / "tiny.gguf", tiny("llama")))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=f"`{package}`") as caught:
+        load_source(source, torch.float32)
+    assert "numprune-export[gguf]" in caught.value.hint
+
+
+@pytest.mark.parametrize("keep", [0, 3, 10, 40, 200, 1500])
+def test_a_file_that_ends_in_its_header(keep, tmp_path):
+    path = write(tmp_path / "tiny.gguf", tiny("llama"))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match="not a readable GGUF file"):
+        find(path)
+
+
+def test_a_file_that_ends_in_its_tensors(tmp_path):
+    path = write(tmp_path / "tiny.gguf", tiny("llama"))
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(InputError, match="cannot be read as a model"):
+        load_source(find(path), torch.float32)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"GGML" + bytes(100), b"GGUF" + struct.pack("<IQQ", 9, 0, 0), b"GGUF" + b"\xff" * 60],
+)
+def test_a_file_that_is_no_gguf(content, tmp_path):
+    path = tmp_path / "x.gguf"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a readable GGUF file"):
+        find(path)
+
+
+def test_a_file_of_another_kind(tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"x")
+    with pytest.raises(InputError, match="neither a folder nor"):
+        find(tmp_path / "model.bin")
+
+
+def test_the_header_says_what_was_written(tmp_path):
+    header = read_header(write(tmp_path / "tiny.gguf", tiny("llama")))
+    assert header.architecture == "llama"
+    assert header.metadata["llama.embedding_length"] == 64
+    assert header.metadata["llama.attention.layer_norm_rms_epsilon"] == pytest.approx(1e-6)
+    assert len(header.tensors) == 3 * 9 + 3
+    assert "blk.2.ffn_down.weight" in header.tensors
+
+
+def test_the_fingerprint_of_a_gguf_is_its_content(tmp_path):
+    path = write(tmp_path / "a.gguf", tiny("llama"))
+    before = find(path).fingerprint()
+    moved = path.rename(tmp_path / "b.gguf")
+    assert find(moved).fingerprint() == before
+    write(moved, tiny("llama", seed=1))
+    assert find(moved).fingerprint() != before

@@ -1,0 +1,171 @@
+"""Text that the model writes: what reads it, and what does not."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from command import command
+from safetensors.torch import load_file
+from small import small_recipe
+from transformers import AutoTokenizer
+
+from numprune_export.calibration import store as statistics_store
+from numprune_export.calibration.prompts import REQUESTS
+from numprune_export.calibration.store import read_output_fisher, read_windows
+from numprune_export.core.errors import RecipeError
+from numprune_export.pipeline.kinds.causal_lm import DIVERGENCE_EVERY, DIVERGENCE_SEQUENCES
+from numprune_export.pruning.plan import Plan
+from numprune_export.recipe import builtin_dir, load
+
+ONE_SHOT = {"method": "closed_form", "affine": True, "order": "one_shot"}
+SEQUENTIAL = {"method": "closed_form", "affine": True}
+WITH_PRODUCERS = {"method": "closed_form", "producers": {}}
+
+
+def pruned(place, compensate, score="wanda", allocate=None, **own):
+    """The run folder of a small recipe."""
+    recipe = small_recipe(
+        place,
+        keep=0.7,
+        score=score,
+        compensate=compensate,
+        targets={},
+        self_calibration=own,
+        **({} if allocate is None else {"allocate": allocate}),
+    )
+    done = command("run", recipe, "--out", place / "run")
+    assert done.code == 0, done.err
+    return place / "run"
+
+
+def plan_of(folder):
+    return Plan.from_json(json.loads((folder / "run/plan/plan.json").read_text()))
+
+
+def consumer(run):
+    return load_file(run / "model" / "model.safetensors")["model.layers.1.mlp.down_proj.weight"]
+
+
+@pytest.mark.parametrize(
+    "compensate",
+    [ONE_SHOT, SEQUENTIAL, WITH_PRODUCERS],
+    ids=["one-shot", "sequential", "with producers"],
+)
+def test_text_for_the_repair_changes_the_weights_and_not_the_choice(compensate, tmp_path):
+    with_it, without = tmp_path / "with", tmp_path / "without"
+    with_it.mkdir(), without.mkdir()
+    more, none = pruned(with_it, compensate, sequences=6), pruned(without, compensate)
+    assert (more / "plan" / "plan.json").read_text() == (none / "plan" / "plan.json").read_text()
+    tokens = [
+        int(load_file(one / "statistics" / "block_001.safetensors")["layers.1.mlp.tokens"])
+        for one in (more, none)
+    ]
+    assert tokens[0] == tokens[1]
+    assert not torch.allclose(consumer(more), consumer(none), atol=1e-6)
+
+
+def test_a_repair_at_once_reads_moments_of_both_texts(tmp_path):
+    run = pruned(tmp_path, ONE_SHOT, sequences=6)
+    own, both = (
+        load_file(run / name / "block_001.safetensors")
+        for name in ("statistics", "repair_statistics")
+    )
+    calibration = load(tmp_path / "small.yaml").calibration
+    added = 6 * calibration.tokens_per_sequence
+    assert both["layers.1.mlp.tokens"] == own["layers.1.mlp.tokens"] + added
+    assert "calibrate-repair: made" in (run / "log").read_text()
+
+
+def test_gradients_are_taken_on_a_share_of_the_text_and_moments_on_none(tmp_path):
+    folders = [tmp_path / name for name in ("without", "with")]
+    for folder, share in zip(folders, (0.0, 0.5), strict=True):
+        folder.mkdir()
+        pruned(folder, SEQUENTIAL, "fisher_obs", sequences=6, for_gradients=share)
+    (site,) = [one for one in plan_of(folders[0]).sites if one.name == "layers.1.mlp"]
+    moments = [load_file(one / "run/statistics/block_001.safetensors") for one in folders]
+    fisher = [read_output_fisher(one / "run/gradients", site) for one in folders]
+    assert torch.equal(*(one["layers.1.mlp.gram"] for one in moments))
+    assert not torch.allclose(*fisher, rtol=1e-3)
+
+
+def test_plans_are_tried_out_on_it(tmp_path):
+    found = {}
+    texts = {
+        "own": {"sequences": 6},
+        "given": {"sequences": 6, "for_trials": False},
+        "none": {"sequences": 0},
+    }
+    for name, own in texts.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        tried = {"method": "curves", "attention": [1, 2]}
+        run = pruned(folder, SEQUENTIAL, "fisher_obs", allocate=tried, **own)
+        found[name] = json.loads((run / "plan" / "budget.json").read_text())
+    settings = load(tmp_path / "own" / "small.yaml").calibration
+    name = "allocation.divergence.attention_1x"
+    every = -(-settings.tokens_per_sequence // DIVERGENCE_EVERY)
+    assert found["given"] == found["none"]
+    assert found["given"][name]["samples"] == min(settings.sequences, DIVERGENCE_SEQUENCES) * every
+    assert found["own"][name]["samples"] == min(6, DIVERGENCE_SEQUENCES) * every
+    assert found["given"][name]["value"] != pytest.approx(found["own"][name]["value"], rel=1e-3)
+
+
+def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
+    chatty = shutil.copytree(builtin_dir() / "tiny-llama", tmp_path / "chatty")
+    tokenizer = AutoTokenizer.from_pretrained(chatty)
+    tokenizer.chat_template = (
+        "Q {{ messages[0].content }}{% if add_generation_prompt %} A{% endif %}"
+    )
+    tokenizer.save_pretrained(chatty)
+    own = {"sequences": 6, "requests": ["Peace?"], "asked": 0.5}
+    recipe = small_recipe(tmp_path, model=str(chatty), self_calibration=own, targets={})
+    run = tmp_path / "run"
+    done = command("run", recipe, "--out", run)
+    assert done.code == 0, done.err
+    assert "a text starts like a chat, one of 2 starts" in (run / "log").read_text()
+    texts = [tokenizer.decode(row) for row in read_windows(run / "self_text").tokens]
+    asked = [one.startswith("Q Peace? A") for one in texts]
+    assert 0 < sum(asked) < 6
+    assert all(one.startswith("Q") for one in texts)
+
+
+def test_several_texts_fill_a_window(tmp_path):
+    run = pruned(tmp_path, SEQUENTIAL, sequences=2, per_window=2, starts="vocabulary")
+    tokens = load(tmp_path / "small.yaml").calibration.tokens_per_sequence
+    assert statistics_store.read_windows(run / "self_text").tokens.shape == (2, tokens)
+
+
+def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
+    run = pruned(tmp_path, SEQUENTIAL, sequences=6)
+    before = (run / "log").read_text()
+    done = command(
+        "run", tmp_path / "small.yaml", "--out", run, "--set", "self_calibration.sequences=3"
+    )
+    assert done.code == 0, done.err
+    log = (run / "log").read_text()[len(before) :]
+    assert all(f" {name}: found" in log for name in ("calibrate", "score", "allocate"))
+    assert all(f" {name}: made" in log for name in ("write-text", "prune"))
+    method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
+    assert method["self_calibration"] == {
+        "sequences": 3, "per_window": 1, "starts": "auto", "temperature": 0.8, "min_p": 0.05,
+        "for_gradients": 0.0, "for_trials": True, "requests": list(REQUESTS),
+        "asked": 0.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        -1,
+        {"sequences": 4, "temperature": 0},
+        {"for_gradients": 1.5},
+        {"windows": 4},
+        {"per_window": 0},
+        {"requests": []},
+        {"asked": 2},
+    ],
+)
+def test_other_amounts_are_refused(own, tmp_path):
+    with pytest.raises(RecipeError, match="self_calibration"):
+        load(small_recipe(tmp_path, self_calibration=own))

@@ -1,0 +1,203 @@
+"""The recipe: strict, versioned, readable mistakes."""
+
+import json
+
+import pytest
+import yaml
+
+from numprune_export import recipe as recipes
+from numprune_export.core.errors import RecipeError
+from numprune_export.data.corpus import Corpus
+from numprune_export.data.tasks import glue
+
+MINIMAL = {
+    "version": 1,
+    "model": "some/model",
+    "calibration": {"texts": ["a.txt"]},
+    "evaluation": {"texts": ["b.txt"]},
+}
+
+
+def write(folder, **changes):
+    path = folder / "r.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL | changes))
+    return path
+
+
+@pytest.mark.parametrize("name", recipes.builtin_names())
+def test_every_shipped_recipe_loads_and_says_when_to_use_it(name):
+    path = recipes.locate(name)
+    recipe = recipes.load(path)
+    assert 0 < recipe.keep <= 1
+    assert path.read_text().startswith("# ")
+    for texts in (recipe.calibration, recipe.evaluation):
+        names = texts.texts if isinstance(texts, Corpus) else texts.files
+        # What a script makes from packages is not shipped; the recipe says how to make it.
+        made = [name for name in names or () if name.startswith("models/")]
+        assert not made or "python benchmarks/make_" in path.read_text()
+        rest = set(names or ()) - set(made)
+        assert texts.dataset or all((path.parent / name).is_file() for name in rest)
+
+
+def test_the_expected_recipes_are_shipped():
+    expected = {"smoke", "smollm2-keep80", "llama-2-7b", "llama-3-8b", "mistral-7b", "qwen2.5-0.5b"}
+    assert expected <= set(recipes.builtin_names())
+
+
+def test_the_shipped_schema_is_the_code():
+    """Regenerate with `numprune-export schema > recipes/schema.json`."""
+    assert (recipes.builtin_dir() / "schema.json").read_text(
+        encoding="utf-8"
+    ) == recipes.schema_json()
+
+
+def test_the_resolved_recipe_reads_back_as_itself(tmp_path):
+    recipe = recipes.load(write(tmp_path, score="wanda"))
+    (tmp_path / "again.yaml").write_text(recipes.dump(recipe))
+    assert recipes.load(tmp_path / "again.yaml") == recipe
+
+
+def test_a_lone_string_stands_for_a_section(tmp_path):
+    recipe = recipes.load(write(tmp_path, score="wanda", compensate="bias", allocate="uniform"))
+    assert recipe.model.source == "some/model"
+    assert (recipe.score.method, recipe.compensate.method) == ("wanda", "bias")
+    assert recipe.allocate.method == "uniform"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "hint"),
+    [
+        ({"kep": 0.5}, "unknown key `kep`", "did you mean `keep`"),
+        (
+            {"score": {"method": "numerical", "penality": 1}},
+            "unknown key `score.penality`",
+            "`penalty`",
+        ),
+        (
+            {"allocate": {"method": "uniform", "cost": "macs"}},
+            "unknown key `allocate.cost`",
+            "setting of `allocate` with `method: curves or search`",
+        ),
+        (
+            {"score": {"every": 2}},
+            "`score` does not say its `method`",
+            "for example `--set score.method=numerical`; there are also: wanda, ",
+        ),
+        ({"keep": 0}, "`keep`: input should be greater than 0 (got `0`)", "schema"),
+        ({"keep": 1.5}, "`keep`: input should be less than or equal to 1", "schema"),
+        ({"keep": -0.1}, "`keep`", "schema"),
+        ({"keep": float("nan")}, "`keep`", "schema"),
+        ({"keep": "most"}, "`keep`", "schema"),
+        ({"version": 2}, "`version`", "schema"),
+        ({"score": "newton"}, "`score`: unknown method", "schema"),
+        (
+            {"compensate": {"method": "closed_form", "damping": -1}},
+            "`compensate.damping`",
+            "schema",
+        ),
+        ({"calibration": {}}, "`calibration`", "schema"),
+        ({"calibration": {"texts": ["a"], "sequences": 0}}, "`calibration.sequences`", "schema"),
+        ({"evaluation": {"texts": ["a"], "windows": "documents"}}, "packed", "schema"),
+    ],
+)
+def test_mistakes_name_the_key_and_the_value(tmp_path, changes, message, hint):
+    with pytest.raises(RecipeError) as caught:
+        recipes.load(write(tmp_path, **changes))
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("key", ["version", "model", "calibration", "evaluation"])
+def test_what_has_no_default_is_asked_for(tmp_path, key):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in MINIMAL.items() if k != key}))
+    with pytest.raises(RecipeError, match=f"`{key}`: field required"):
+        recipes.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("keep: [0.8", "not YAML"),
+        ("- a\n- b", "not a recipe"),
+        ("", "not a recipe"),
+        ("version: 1\nversion: 1", "given twice"),
+        ("x: !!python/object/apply:os.system ['true']", "not YAML"),
+    ],
+)
+def test_what_is_not_a_recipe_is_refused(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        recipes.load(path)
+
+
+def test_set_changes_any_key_before_the_check(tmp_path):
+    path = write(tmp_path, score={"method": "numerical"})
+    changed = recipes.load(
+        path, ["keep=0.5", "score.penalty=2.0", "calibration.sequences=3", "model.revision=abc"]
+    )
+    assert changed.keep == 0.5
+    assert changed.score.penalty == 2.0
+    assert changed.calibration.texts == ("a.txt",)
+    assert (changed.model.source, changed.model.revision) == ("some/model", "abc")
+    assert recipes.load(path, ["score=wanda"]).score.method == "wanda"
+
+
+@pytest.mark.parametrize("change", ["keep", "=3", "keep=2", "kep=0.5", "keep=[1"])
+def test_a_wrong_set_is_refused(tmp_path, change):
+    with pytest.raises(RecipeError):
+        recipes.load(write(tmp_path), [change])
+
+
+def test_an_unknown_recipe_suggests_a_shipped_one():
+    with pytest.raises(RecipeError) as caught:
+        recipes.locate("smolm2-keep80")
+    assert "smollm2-keep80" in caught.value.hint
+
+
+def test_schema_describes_every_key():
+    schema = json.loads(recipes.schema_json())
+    undescribed = [
+        f"{name}.{key}"
+        for name, section in {"Recipe": schema, **schema["$defs"]}.items()
+        for key, value in section["properties"].items()
+        if "description" not in value and key not in PLAIN
+    ]
+    assert undescribed == []
+
+
+PLAIN = {
+    "method",
+    "id",
+    "split",
+    "revision",
+    "dataset",
+    "sequences",
+    "tokens_per_sequence",
+    "batch",
+    "parity",
+    "benchmark",
+    "order",
+}
+"""Keys whose name says it all, or whose section does."""
+
+
+@pytest.mark.parametrize("name", sorted(glue.table()))
+def test_every_recipe_of_the_glue_table_is_a_recipe(name):
+    found = recipes.named(name, ["keep=0.5"])
+    assert (found.name, found.recipe.keep) == (name, 0.5)
+    assert found.recipe.score.method == "fisher"
+    assert found.recipe.allocate.length == glue.entry(name).mean_length
+    assert found.recipe.calibration.sequences == 2048
+    assert found.recipe.evaluation.sequences is None
+
+
+def test_a_file_goes_before_a_name_of_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path).rename(tmp_path / "bert-base-mrpc")
+    found = recipes.named("bert-base-mrpc")
+    assert found.recipe.score.method != "fisher"
+    assert found.folder.resolve() == tmp_path.resolve()

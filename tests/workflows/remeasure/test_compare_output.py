@@ -1,0 +1,83 @@
+"""The table of a comparison, from numbers that are given."""
+
+import json
+from datetime import datetime, timezone
+
+import pytest
+from report.sample import ENVIRONMENT
+
+from numprune_export.core.metric import Metric
+from numprune_export.report.schema import measurements
+from numprune_export.workflows.remeasure.compare_output import Compared, Side, render, to_json
+
+UNDER = {"threads": 2}
+
+
+def timed(key, p50):
+    at = f"latency.{key}.decode"
+    return {
+        f"{at}.p50_ms": Metric(p50, "ms", 20, conditions=UNDER),
+        f"{at}.p90_ms": Metric(p50 + 1, "ms", 20),
+        f"{at}.p99_ms": Metric(p50 + 2, "ms", 20),
+        f"{at}.cpu_ms": Metric(p50 + 3, "ms", 20),
+        f"{at}.tokens_per_s": Metric(1000 / p50, "tokens/s", 20),
+    }
+
+
+@pytest.fixture
+def found():
+    metrics = {
+        **timed("A", 10.0),
+        **timed("B", 5.0),
+        **timed("C", 9.5),
+        "latency.B.decode.speedup": Metric(2.0, "ratio", 20, 1.8, 2.2),
+        "latency.C.decode.speedup": Metric(1.05, "ratio", 20, 0.9, 1.2),
+        "quality.perplexity.A": Metric(20.0, "perplexity", 64, 18.0, 22.0),
+        "quality.perplexity.B": Metric(21.0, "perplexity", 64),
+        "memory.A.peak_bytes": Metric(3 << 20, "bytes", 1),
+    }
+    sizes = {"A": 2048, "B": 1024, "C": 3072}
+    return Compared(
+        created=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        sides=tuple(
+            Side(key=key, label=f"{key.lower()}/model", what="artifact of `onnx`", size_bytes=size)
+            for key, size in sizes.items()
+        ),
+        metrics=measurements(metrics),
+        notes=("`c/model` has no tokenizer.",),
+        environment=ENVIRONMENT,
+    )
+
+
+def cells(text):
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    return {row[0].strip(): [one.strip() for one in row[1:]] for row in rows}
+
+
+def test_sizes_and_scores_stand_beside_the_first(found):
+    table = cells(render(found))
+    assert table["A"] == ["2.0 KiB", "1.00x", "20 (18 to 22)", "3.0 MiB"]
+    assert table["B"] == ["1.0 KiB", "0.50x", "21", "-"]
+    assert table["C"] == ["3.0 KiB", "1.50x", "-", "-"]
+
+
+def test_times_and_how_sure_a_ratio_is(found):
+    table = cells(render(found))
+    assert table["decode, A"] == ["10", "11", "12", "13", "100", "-"]
+    assert table["decode, B"][-1] == "2.00x (1.80 to 2.20)"
+    assert table["decode, C"][-1] == "1.05x (0.90 to 1.20, not significant)"
+
+
+def test_names_conditions_and_notes_are_told(found):
+    text = render(found)
+    assert text.startswith("A  a/model: artifact of `onnx`\nB  b/model")
+    assert "- decode: 20 interleaved samples, threads 2" in text
+    assert text.endswith("note: `c/model` has no tokenizer.")
+    assert "peak memory" in text
+    rest = {name: one for name, one in found.metrics.items() if "memory" not in name}
+    assert "peak memory" not in render(found.model_copy(update={"metrics": rest, "notes": ()}))
+
+
+def test_the_json_is_read_back_whole(found):
+    assert Compared.model_validate_json(to_json(found)) == found
+    assert json.loads(to_json(found))["format_version"] == 1

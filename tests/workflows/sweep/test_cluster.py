@@ -1,0 +1,77 @@
+"""Points on Ray, started on this machine."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+from command import command
+from small import small_recipe
+
+from numprune_export.cli.progress.events import ANY
+
+pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+BLIND = """
+import os, sys
+from pathlib import Path
+import ray
+from numprune_export.errors import InputError
+from numprune_export.sweep import cluster
+
+# A path that means the folder in this process only, as an unshared disk's does on one machine.
+mine = Path(f"/proc/self/fd/{os.open(sys.argv[1], os.O_RDONLY)}")
+with cluster.connected(ray, "local", quiet=True):
+    nodes = cluster.nodes_of(ray)
+    cluster.check_folder(ray, nodes, Path(sys.argv[1]) / "out" / "shared")
+    try:
+        cluster.check_folder(ray, nodes, mine / "out" / "shared")
+    except InputError as error:
+        print(error, error.hint, sep="; ")
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_on_ray_calibrates_once_and_does_every_point(tmp_path):
+    small_recipe(tmp_path)
+    done = command(
+        "sweep", "small.yaml", "--keep", "0.8,0.5", "--ray", "local", "--out", "out", "--json", cwd=tmp_path,
+        RAY_TMPDIR=f"/tmp/np{tmp_path.stat().st_ino}",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert [one["status"] for one in found["points"]] == ["done", "done"]
+    log = "".join(one.read_text() for one in tmp_path.glob("out/points/*/log"))
+    assert log.count(" calibrate: made") == 1
+    assert log.count(" score: made") == 1
+    assert log.count(" validate.dense: made") == 1
+    assert log.count(" benchmark: made") == 2
+    events = [ANY.validate_json(line) for line in done.out.splitlines()]
+    begun = {(one.stage, one.point) for one in events if one.event == "begin"}
+    assert ("calibrate", "keep0.8") in begun
+    assert "prune" not in {stage for stage, _ in begun}, "made on a node: not streamed"
+    ended = [one.point for one in events if one.event == "point"]
+    assert sorted(ended) == ["keep0.5", "keep0.8"]
+    assert (events[0].event, events[-1].event) == ("start", "sweep")
+
+
+@pytest.mark.slow
+def test_a_node_that_does_not_see_the_folder_is_named(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", BLIND, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "does not see `/proc/self/fd/" in done.stdout
+    assert "mount at the same path" in done.stdout
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path):
+    small_recipe(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    done = command("sweep", "small.yaml", "--keep", "0.8", "--ray", address, cwd=tmp_path)
+    assert done.code == 2, done.err
+    assert f"`--ray {address}`: no Ray cluster can be reached" in done.err
+    assert not (tmp_path / "runs").exists()

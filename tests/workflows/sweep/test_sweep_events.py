@@ -1,0 +1,110 @@
+"""`sweep --json`: what a program is told of each point."""
+
+import json
+import shlex
+import signal
+
+import pytest
+from command import command, start
+from small import small_recipe
+
+from numprune_export.cli.progress.events import ANY
+
+SWEEP = ("sweep", "small.yaml", "--keep", "0.8,0.6", "--out", "out", "--json")
+
+
+def events(text):
+    return [ANY.validate_json(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """keep 0.6 fails, as its folder is somebody else's; then the same again, which is as before."""
+    folder = tmp_path_factory.mktemp("sweep")
+    small_recipe(folder)
+    foreign = folder / "out" / "points" / "keep0.6"
+    foreign.mkdir(parents=True)
+    (folder / "out" / ".numprune-sweep").touch()
+    (foreign / "mine.txt").touch()
+    return folder, command(*SWEEP, cwd=folder), command(*SWEEP, "--quiet", cwd=folder)
+
+
+def test_stdout_is_events_alone_from_start_to_sweep(swept):
+    folder, done, _ = swept
+    assert done.code == 1
+    assert "point" not in done.err
+    found = events(done.out)
+    first, last = found[0], found[-1]
+    assert (first.event, first.recipe, first.folder) == ("start", "small", "out")
+    assert first.points == ("keep0.8", "keep0.6")
+    assert (last.event, last.done, last.failed) == ("sweep", 1, 1)
+    assert json.loads((folder / last.path).read_text())["format_version"] == 1
+    assert (folder / last.markdown).read_text().startswith("# Sweep: small")
+
+
+def test_each_stage_names_its_point_and_each_point_its_end(swept):
+    folder, done, _ = swept
+    found = events(done.out)
+    stages = [one for one in found if one.event in ("begin", "progress", "end")]
+    assert {one.point for one in stages} == {"keep0.8"}
+    begun = [one.stage for one in stages if one.event == "begin"]
+    assert sorted(begun) == sorted(one.stage for one in stages if one.event == "end")
+    assert {"calibrate", "prune", "benchmark"} <= set(begun)
+    good, bad = (one for one in found if one.event == "point")
+    assert (good.point, good.ended, good.error) == ("keep0.8", 1, None)
+    report = json.loads((folder / good.path).read_text())
+    assert report["summary"] == good.summary
+    assert (folder / good.markdown).is_file()
+    assert (folder / good.html).is_file()
+    warned = [(one.point, one.message) for one in found if one.event == "warning"]
+    assert warned == [("keep0.8", one) for one in report["warnings"]]
+    assert (bad.point, bad.ended, bad.path, bad.error.exit_code) == ("keep0.6", 2, None, 6)
+    assert "is not empty and not a run" in bad.error.message
+    assert bad.error.hint
+
+
+def test_quiet_leaves_out_progress_and_finished_stages_are_resumed(swept):
+    found = events(swept[2].out)
+    kinds = {one.event for one in found} - {"warning"}
+    assert kinds == {"start", "begin", "end", "point", "sweep"}
+    assert all(one.resumed for one in found if one.event == "end")
+
+
+def test_a_mistake_is_an_event_with_its_exit_code(tmp_path):
+    small_recipe(tmp_path)
+    result = command("sweep", "small.yaml", "--keep", "7", "--json", cwd=tmp_path)
+    (found,) = events(result.out)
+    assert (found.event, found.kind, found.hint) == (
+        "error", "RecipeError", "for example `--keep 0.9,0.8,0.7`",
+    )  # fmt: skip
+    assert result.code == found.exit_code == 2
+
+
+def test_ctrl_c_is_an_event_with_the_command(tmp_path):
+    small_recipe(tmp_path)
+    with start(*SWEEP, cwd=tmp_path) as process:
+        for line in process.stdout:
+            if '"begin","stage":"calibrate"' in line:
+                process.send_signal(signal.SIGINT)
+                break
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    last = events(out)[-1]
+    assert (last.event, last.kind, last.exit_code) == ("error", "Interrupted", 130)
+    assert shlex.split(last.resume)[-7:] == list(SWEEP)
+    assert "goes on" in err
+    assert "Traceback" not in err
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_sweep(tmp_path):
+    small_recipe(tmp_path)
+    with start(
+        "sweep", "small.yaml", "--keep", "0.8", "--out", "out", "--json", cwd=tmp_path
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+        process.wait(timeout=60)
+    assert process.returncode == 0, err
+    found = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert [one["status"] for one in found["points"]] == ["done"]
