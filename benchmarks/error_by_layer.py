@@ -25,7 +25,8 @@ from numprune_export.core.progress import Silent
 from numprune_export.core.run_folder import open_folder
 from numprune_export.measure.quality.divergence import DenseAnswers
 from numprune_export.models.checkpoint.source import resolve
-from numprune_export.models.family import RotaryDecoder
+from numprune_export.models.decoder import RotaryDecoder
+from numprune_export.models.site import Site
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
@@ -34,7 +35,7 @@ from numprune_export.pipeline.stages.allocate import interim
 from numprune_export.pipeline.stages.calibrated import Calibrated
 from numprune_export.pipeline.stages.compensate import compensated, planned
 from numprune_export.pruning import apply, rewrite
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe
 from numprune_export.report.table import table
 

@@ -35,7 +35,8 @@ import numpy as np
 import typer
 
 from numprune_export.core.metric import metrics_from_json, metrics_to_json
-from numprune_export.export.artifact import Artifact, DecoderRunner
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.runner import DecoderRunner
 from numprune_export.gate import evidence
 from numprune_export.gate.busy import taken_away
 from numprune_export.gate.judge import judge

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from numprune_export.core.errors import DeviceError
 from numprune_export.core.metric import Metric, Metrics
-from numprune_export.export.artifact import AccountsMemory, DecoderRunner
+from numprune_export.export.runner import AccountsMemory, DecoderRunner
 from numprune_export.measure.gpu import read as gpu
 from numprune_export.measure.reference.compiled import CompiledTorchRunner
 from numprune_export.measure.reference.decoder import TorchRunner

@@ -26,7 +26,8 @@ from random_decoder import SHAPES
 
 from numprune_export.core.errors import NumpruneError
 from numprune_export.core.metric import Metrics, metrics_to_json
-from numprune_export.export.artifact import Decoder, DecoderRunner
+from numprune_export.export.decoder import Decoder
+from numprune_export.export.runner import DecoderRunner
 from numprune_export.measure.cost.decoder import cost, ideal_speedups
 from numprune_export.measure.gpu import read as gpu
 from numprune_export.measure.gpu.state import conditions, metrics, warnings

@@ -22,7 +22,9 @@ from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.progress import Silent
 from numprune_export.core.run_folder import open_folder
 from numprune_export.export import targets
-from numprune_export.export.encoder import Encoder, EncoderRunner, EncoderTarget
+from numprune_export.export.encoder import Encoder
+from numprune_export.export.exporter import EncoderTarget
+from numprune_export.export.runner import EncoderRunner
 from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload, measure_encoders
 from numprune_export.measure.latency.pairs import Pair
 from numprune_export.models.checkpoint.source import resolve

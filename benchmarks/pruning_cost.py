@@ -33,8 +33,8 @@ from numprune_export.data.labelled.tokenize import Reading
 from numprune_export.data.tasks import task_of
 from numprune_export.models import block_runner
 from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
-from numprune_export.models.family import RotaryDecoder
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.kinds.kind import Subject

@@ -37,7 +37,7 @@ from numprune_export.data.corpus import Corpus
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.models.checkpoint.source import resolve
-from numprune_export.models.family import RotaryDecoder
+from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.causal_lm import DecoderSubject

@@ -22,7 +22,7 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from numprune_export.export.artifact import Decoder, DecoderLayer, Projection
+from numprune_export.export.decoder import Decoder, DecoderLayer, Projection
 from numprune_export.measure.latency.statistics import ratio_of_medians
 from numprune_exporters.onnx import open as onnx_open
 from numprune_exporters.onnx.session import open_session

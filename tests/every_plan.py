@@ -5,10 +5,10 @@ import math
 
 import torch
 
+from numprune_export.models.site import Producer, Site
 from numprune_export.numerics.convex_hull import lower_hull
 from numprune_export.numerics.removal_order import Removal, additive
 from numprune_export.pruning.allocate.error_curves import Curves
-from numprune_export.pruning.plan import Producer, Site
 
 PLAIN = Curves(align_to=1)
 

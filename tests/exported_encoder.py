@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tiny_encoder import FAMILIES, VOCABULARY
 
-from numprune_export.export.artifact import Projection
+from numprune_export.export.decoder import Projection
 from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 GRAPHS = ("fused", "standard")

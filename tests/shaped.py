@@ -2,7 +2,7 @@
 
 import torch
 
-from numprune_export.export.artifact import Decoder, DecoderLayer, Projection
+from numprune_export.export.decoder import Decoder, DecoderLayer, Projection
 
 SMOLLM2 = {"hidden": 576, "vocabulary": 49152, "head_dim": 64, "max_positions": 8192}
 SMOLLM2_DENSE = [(9, 3, 1536)] * 30

@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from numprune_export.pruning.plan import Producer, Site
+from numprune_export.models.site import Producer, Site
 
 MAY_BE_EMPTY = True
 

@@ -14,7 +14,7 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch, Tick
 from numprune_export.models.family import Family
-from numprune_export.pruning.plan import Site
+from numprune_export.models.site import Site
 
 STRIPES = 4
 """A Gram matrix is symmetric; it is accumulated in this many row stripes, upper part only."""

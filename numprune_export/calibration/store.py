@@ -13,7 +13,7 @@ from torch import Tensor
 
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.data.corpus import Windows
-from numprune_export.pruning.plan import Site
+from numprune_export.models.site import Site
 
 GRADIENTS = "gradients.safetensors"
 WINDOWS = "windows.safetensors"

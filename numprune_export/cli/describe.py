@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from numprune_export.export.artifact import Availability
+    from numprune_export.export.exporter import Availability
 
 
 def inspect(

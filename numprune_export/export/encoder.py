@@ -1,18 +1,13 @@
-"""The contract for encoders (BERT and its relatives): tensors, runner, and what a target must do.
-
-As `artifact` is for decoders; importing it costs no torch.
-"""
+"""An encoder with its task head as its tensors: what a target writes a graph from. Importing it costs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal
 
-from numprune_export.export.artifact import Artifact, Logits, Projection, Tokens
+from numprune_export.export.decoder import Projection
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
     from torch import Tensor
 
 Task = Literal["sequence", "token", "span"]
@@ -99,44 +94,3 @@ class Encoder:
     @property
     def classes(self) -> int:
         return int(self.head.classifier.weight.shape[0])
-
-
-@runtime_checkable
-class EncoderRunner(Protocol):
-    """A loaded encoder. A context manager: it holds memory."""
-
-    def __enter__(self) -> EncoderRunner: ...
-    def __exit__(self, *exc: object) -> None: ...
-
-    def forward(
-        self, tokens: Tokens, lengths: Tokens | None = None, types: Tokens | None = None
-    ) -> Logits:
-        """Run a batch of texts.
-
-        Args:
-            tokens: (batch, length); row b is real up to lengths[b] and ignored after it.
-            lengths: (batch,), each from 1 to length; None: every row is full.
-            types: (batch, length), the token types of a pair of texts; None: all 0.
-
-        Returns:
-            fp32 logits, (batch, classes) for the task `sequence`, else (batch, length, classes)
-            (values at padded positions are undefined).
-        """
-        ...
-
-
-@runtime_checkable
-class EncoderTarget(Protocol):
-    """A target that takes encoders too. Its artifacts have the fact `network: encoder`."""
-
-    def export_encoder(self, encoder: Encoder, folder: Path, settings: BaseModel) -> Artifact:
-        """Write the artifact into the existing empty `folder`, its index included.
-
-        Raises:
-            UnsupportedModelError: this target cannot express the model; the message names what.
-        """
-        ...
-
-    def open_encoder(self, artifact: Artifact, *, threads: int) -> EncoderRunner:
-        """Load an artifact of an encoder; raises as `Exporter.open` does."""
-        ...

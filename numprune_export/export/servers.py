@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from numprune_export.core.errors import RecipeError
 from numprune_export.core.plugins import make, registered
-from numprune_export.export.artifact import Packager
+from numprune_export.export.exporter import Packager
 
 GROUP = "numprune_export.servers"
 

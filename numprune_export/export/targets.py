@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from numprune_export.core.errors import MissingExtraError, RecipeError
 from numprune_export.core.plugins import make, registered
-from numprune_export.export.artifact import Availability, Exporter
+from numprune_export.export.exporter import Availability, Exporter
 
 GROUP = "numprune_export.exporters"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from numprune_export.gate.evidence import Evidence
-from numprune_export.report.schema import Environment
+from numprune_export.measure.environment import Environment
 
 Side = Literal["model", "texts", "protocol", "timing", "machine", "note"]
 """`protocol` is of parity, `timing` of the benchmark. These and `machine` can be overruled, `model` and

@@ -16,7 +16,8 @@ from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
 from numprune_export.core.errors import InputError
 from numprune_export.core.settings import Strict
-from numprune_export.report.schema import Environment, Measurement, Report
+from numprune_export.measure.environment import Environment
+from numprune_export.report.schema import Measurement, Report
 from numprune_export.report.seal import KEY, Seal, seal_of, sealed
 from numprune_export.report.store import parse, read_content
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from numprune_export.core.plugins import installed_version
+from numprune_export.core.settings import Strict
 from numprune_export.measure.gpu import read as gpu
-from numprune_export.report.schema import Environment, Gpu
+
+if TYPE_CHECKING:  # a report is read without numpy and torch
+    from pathlib import Path
+
 
 PACKAGES = (
     "numprune-export",
@@ -107,3 +112,30 @@ def _gpus() -> list[Gpu]:
             cuda_version=cuda,
         )
     ]
+
+
+class Gpu(Strict):
+    name: str
+    memory_bytes: int
+    compute_capability: str
+    driver_version: str | None = None
+    cuda_version: str | None = None
+    """The newest CUDA that the driver can run; the runtimes' own stand under `packages`."""
+
+
+class Environment(Strict):
+    """The machine and the software, without anything that names its owner."""
+
+    machine: str
+    """Instruction set, for example `x86_64`."""
+    cpu: str
+    physical_cores: int | None
+    usable_cores: int
+    """Logical cores that this process may run on."""
+    memory_bytes: int
+    system: str
+    python: str
+    packages: dict[str, str]
+    threads: int | None = None
+    """PyTorch's own; a benchmark's thread count stands in its metrics."""
+    gpus: tuple[Gpu, ...] = ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from numprune_export.pruning.plan import Site
+from numprune_export.models.site import Site
 
 Activation = Callable[[Sequence[Tensor]], Tensor]
 """Outputs of the producers, (tokens, k) each, to the consumer's input, (tokens, k)."""

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from numprune_export.export.artifact import Projection
+from numprune_export.export.decoder import Projection
 from numprune_export.export.encoder import Encoder, EncoderLayer, Head, LayerNorm, Task
 from numprune_export.models.family import declare_site, part, projection
-from numprune_export.pruning.plan import Producer, Site
+from numprune_export.models.site import Producer, Site
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

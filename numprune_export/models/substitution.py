@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from numprune_export.pruning.plan import Site
+from numprune_export.models.site import Site
 
 
 @dataclass(frozen=True)

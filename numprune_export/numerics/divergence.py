@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from numprune_export.export.artifact import Logits
+from numprune_export.export.runner import Logits
 
 Float64 = NDArray[np.float64]
 

@@ -19,7 +19,8 @@ from numprune_export.models.checkpoint.load import (
     skeleton,
 )
 from numprune_export.models.checkpoint.source import Source
-from numprune_export.models.family import Family, RotaryDecoder
+from numprune_export.models.decoder import RotaryDecoder
+from numprune_export.models.family import Family
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.plan import Plan
 

@@ -11,8 +11,8 @@ from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import open_folder
 from numprune_export.core.shared_folder import SharedFolder
 from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
-from numprune_export.models.family import RotaryDecoder
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.kinds.kind import Subject

@@ -17,6 +17,7 @@ from numprune_export.calibration.statistics import Statistics
 from numprune_export.calibration.token_stride import spacing
 from numprune_export.core.run_folder import Stage, key_of, require_space
 from numprune_export.data.corpus import Windows
+from numprune_export.models.site import Site
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.numerics.removal_order import Removal, additive
 from numprune_export.pipeline.context import Context
@@ -25,7 +26,7 @@ from numprune_export.pipeline.stages.allocate import REMOVALS, SCORES, Planning,
 from numprune_export.pipeline.stages.calibrated import Calibrated, reads_moments
 from numprune_export.pipeline.start import Start
 from numprune_export.pruning import apply
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.plan import Plan
 from numprune_export.pruning.score.fisher_obs import FisherObs
 from numprune_export.pruning.score.numerical import Numerical
 

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from numprune_export.models.family import Family
+from numprune_export.models.site import Site
 from numprune_export.pipeline.models import Dense
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.plan import Plan
 
 
 @dataclass(frozen=True)

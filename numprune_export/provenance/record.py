@@ -11,11 +11,11 @@ from numprune_export.core.errors import InputError
 from numprune_export.core.run_folder import MODEL, RunFolder, Stage
 from numprune_export.core.settings import Strict
 from numprune_export.export.artifact import Artifact
+from numprune_export.measure.environment import Environment
 from numprune_export.models.checkpoint import manifest
 from numprune_export.models.checkpoint.manifest import Manifest
 from numprune_export.models.checkpoint.weight_files import read_json
 from numprune_export.provenance.code import Code
-from numprune_export.report.schema import Environment
 
 
 class Parent(Strict):

@@ -14,13 +14,14 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch, Tick
 from numprune_export.models.family import Family
+from numprune_export.models.site import Site
 from numprune_export.models.substitution import Known, answered
 from numprune_export.numerics.indexing import positions
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.compensate import Compensation
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.producers import examples, refit_mlp
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.plan import Plan
 
 Lookup = Callable[[Site], Statistics]
 

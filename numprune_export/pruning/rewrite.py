@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from numprune_export.models.checkpoint import modeling_numprune
+from numprune_export.models.site import Site
 from numprune_export.numerics.indexing import complement, positions
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.plan import Plan
 
 
 def twin(model: nn.Module) -> Any:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 
 from numprune_export.core.settings import Strict
+from numprune_export.measure.environment import Environment
 
 if TYPE_CHECKING:  # a report is read without numpy and torch
     from pathlib import Path
 
     from numprune_export.core.metric import Metric
     from numprune_export.export.artifact import Artifact
-    from numprune_export.pruning.plan import Plan, Site
+    from numprune_export.models.site import Site
+    from numprune_export.pruning.plan import Plan
 
 FORMAT_VERSION = 1
 
@@ -91,33 +93,6 @@ class ArtifactSummary(Strict):
             files=dict(artifact.files),
             facts=dict(artifact.facts),
         )
-
-
-class Gpu(Strict):
-    name: str
-    memory_bytes: int
-    compute_capability: str
-    driver_version: str | None = None
-    cuda_version: str | None = None
-    """The newest CUDA that the driver can run; the runtimes' own stand under `packages`."""
-
-
-class Environment(Strict):
-    """The machine and the software, without anything that names its owner."""
-
-    machine: str
-    """Instruction set, for example `x86_64`."""
-    cpu: str
-    physical_cores: int | None
-    usable_cores: int
-    """Logical cores that this process may run on."""
-    memory_bytes: int
-    system: str
-    python: str
-    packages: dict[str, str]
-    threads: int | None = None
-    """PyTorch's own; a benchmark's thread count stands in its metrics."""
-    gpus: tuple[Gpu, ...] = ()
 
 
 class Report(Strict):

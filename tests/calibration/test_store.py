@@ -10,8 +10,8 @@ import torch
 from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.run_folder import Stage
+from numprune_export.models.site import Producer, Site
 from numprune_export.pipeline.stages.calibrated import Calibrated
-from numprune_export.pruning.plan import Producer, Site
 
 MEBIBYTE = 2**20
 

@@ -8,7 +8,7 @@ from small import small_recipe
 from numprune_export import recipe
 from numprune_export.data.tasks import glue
 from numprune_export.export import targets
-from numprune_export.export.artifact import Availability
+from numprune_export.export.exporter import Availability
 from numprune_export.recipe import builtin_dir
 
 

@@ -11,7 +11,7 @@ from exported_encoder import GRAPHS, WIDTH, emptied, encoder_of, export, silence
 from tiny_encoder import FAMILIES, TASKS, tiny_encoder, uneven_encoder
 
 from numprune_export.export.artifact import Artifact
-from numprune_export.export.encoder import EncoderTarget
+from numprune_export.export.exporter import EncoderTarget
 from numprune_export.measure.reference.encoder import TorchEncoderRunner
 from numprune_exporters.onnx.target import OnnxExporter
 

@@ -11,7 +11,7 @@ from tiny import uneven
 
 from numprune_export.core.errors import DeviceError, InputError, RecipeError, UnsupportedModelError
 from numprune_export.export import targets
-from numprune_export.export.artifact import Exporter, GraphBacked
+from numprune_export.export.exporter import Exporter, GraphBacked
 from numprune_export.models.families import FAMILIES
 from numprune_exporters.cuda.device import Gpu, why_none
 from numprune_exporters.onnx.target import OnnxSettings

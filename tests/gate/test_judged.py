@@ -5,7 +5,8 @@ from gate import runs
 from gate.verdicts import BASELINE, SPEEDUP, changed, failed, verdict
 
 from numprune_export.gate.limits import Gate
-from numprune_export.report.schema import Gpu, Measurement
+from numprune_export.measure.environment import Gpu
+from numprune_export.report.schema import Measurement
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 
 from numprune_export.core import plugins
 from numprune_export.export import servers, targets
-from numprune_export.export.encoder import EncoderTarget
+from numprune_export.export.exporter import EncoderTarget
 from numprune_exporters import contract_check
 
 ROOT = Path(__file__).parents[2]

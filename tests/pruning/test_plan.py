@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numprune_export.pruning.plan import Plan, Producer, Site
+from numprune_export.models.site import Producer, Site
+from numprune_export.pruning.plan import Plan
 
 QUERY, KEY = Producer("q", 4), Producer("k", 4, shared=True)
 

@@ -3,9 +3,9 @@
 from datetime import datetime, timezone
 
 from numprune_export.core.metric import Metric
+from numprune_export.measure.environment import Environment
 from numprune_export.report.schema import (
     ArtifactSummary,
-    Environment,
     Report,
     SiteScores,
     SiteWidth,

@@ -11,7 +11,8 @@ from report import sample
 from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metric
 from numprune_export.export.artifact import Artifact
-from numprune_export.pruning.plan import Plan, Producer, Site
+from numprune_export.models.site import Producer, Site
+from numprune_export.pruning.plan import Plan
 from numprune_export.report.schema import ArtifactSummary, Measurement, measurements, widths
 from numprune_export.report.store import read, to_json
 

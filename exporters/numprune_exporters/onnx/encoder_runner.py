@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from onnxruntime import OrtValue
 
 from numprune_export.core.errors import InputError
-from numprune_export.export.artifact import Logits, Tokens
+from numprune_export.export.runner import Logits, Tokens
 from numprune_exporters.onnx.session import Session
 from numprune_exporters.runners.inputs import check_vocabulary, integers, lengths_of
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import OrtValue
 
-from numprune_export.export.artifact import Device, Logits, Tokens
+from numprune_export.export.runner import Device, Logits, Tokens
 from numprune_exporters.onnx.dtypes import ELEMENT_TYPES
 from numprune_exporters.onnx.session import Session
 

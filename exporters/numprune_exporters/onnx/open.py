@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from numprune_export.core.errors import InputError, MissingExtraError
 from numprune_export.core.optional import require
-from numprune_export.export.artifact import Artifact, Device
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.runner import Device
 from numprune_exporters.onnx.session import Session, open_session
 from numprune_exporters.runners.decoder import CheckedRunner
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from numprune_export.export.artifact import Logits
+from numprune_export.export.runner import Logits
 from numprune_exporters.onnx.dtypes import NUMPY_TYPES
 from numprune_exporters.onnx.session import Session
 from numprune_exporters.runners.slot_steps import NEW, PAST, SlotCall

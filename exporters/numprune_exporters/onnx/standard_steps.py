@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnxruntime import OrtValue
 
-from numprune_export.export.artifact import Device, Logits, Tokens
+from numprune_export.export.runner import Device, Logits, Tokens
 from numprune_exporters.onnx.dtypes import ELEMENT_TYPES
 from numprune_exporters.onnx.session import Session
 

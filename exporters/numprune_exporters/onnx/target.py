@@ -9,8 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from numprune_export.core.errors import MissingExtraError, RecipeError
 from numprune_export.core.optional import require
-from numprune_export.export.artifact import Artifact, Availability, Decoder, Device
-from numprune_export.export.encoder import Encoder, EncoderRunner
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.decoder import Decoder
+from numprune_export.export.encoder import Encoder
+from numprune_export.export.exporter import Availability
+from numprune_export.export.runner import Device, EncoderRunner
 from numprune_exporters.onnx import encoder_opening, encoder_writing
 from numprune_exporters.onnx.encoder_writing import EncoderGraph
 from numprune_exporters.onnx.open import OLDEST_RUNTIME, open_artifact

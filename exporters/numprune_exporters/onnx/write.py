@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from numprune_export.export.artifact import Artifact, Decoder, sha256_of
+from numprune_export.export.artifact import Artifact, sha256_of
+from numprune_export.export.decoder import Decoder
 from numprune_exporters.graphs import file as graph_file
 
 if TYPE_CHECKING:

@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from numprune_export.core.errors import RecipeError, UnsupportedModelError
 from numprune_export.core.optional import require
-from numprune_export.export.artifact import Artifact, Availability, Decoder, Device
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.decoder import Decoder
+from numprune_export.export.exporter import Availability
+from numprune_export.export.runner import Device
 from numprune_exporters.cuda.device import why_none
 from numprune_exporters.onnx.write import OnnxGraph, write_artifact
 from numprune_exporters.onnx_cuda.open import OLDEST_CUDA_RUNTIME, OnnxCudaRunner, open_artifact

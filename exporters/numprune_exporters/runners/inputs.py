@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from numprune_export.core.errors import InputError
-from numprune_export.export.artifact import Tokens
+from numprune_export.export.runner import Tokens
 
 
 def integers(name: str, values: Tokens, *, dimensions: int) -> Tokens:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from numprune_export.export.artifact import Logits, Tokens
+from numprune_export.export.runner import Logits, Tokens
 
 PAST = "past_key_values"
 """Prefix of the cache inputs, `.{layer}.{key,value}`."""

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from numprune_export.core.errors import RecipeError
-from numprune_export.export.artifact import Decoder
+from numprune_export.export.decoder import Decoder
 from numprune_exporters.trt.cache_layout import aligned
 from numprune_exporters.trt.profiles import Profiles, Span
 

@@ -8,7 +8,10 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from numprune_export.core.errors import MissingExtraError, RecipeError
-from numprune_export.export.artifact import Artifact, Availability, Decoder, Device
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.decoder import Decoder
+from numprune_export.export.exporter import Availability
+from numprune_export.export.runner import Device
 from numprune_exporters.runners.decoder import CheckedRunner
 from numprune_exporters.trt import toolkit
 from numprune_exporters.trt.settings import EngineSettings, TrtRtxSettings, TrtSettings

@@ -27,7 +27,7 @@ from numprune_export.core.errors import InputError
 from numprune_export.data.corpus import Windows
 from numprune_export.models.block_runner import Tick
 from numprune_export.models.family import Family
-from numprune_export.pruning.plan import Site
+from numprune_export.models.site import Site
 
 Loss = Callable[[Any, Tensor], Tensor]
 """(the model's output, labels of the batch) to one loss per example, (batch,). Labels per token may

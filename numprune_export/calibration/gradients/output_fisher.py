@@ -29,7 +29,7 @@ from numprune_export.core.errors import InputError
 from numprune_export.data.corpus import Windows
 from numprune_export.models.block_runner import Tick
 from numprune_export.models.family import Family, part
-from numprune_export.pruning.plan import Site
+from numprune_export.models.site import Site
 
 
 def output_fisher(

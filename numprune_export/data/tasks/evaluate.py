@@ -10,8 +10,7 @@ import numpy as np
 
 from numprune_export.core.errors import NumericalError
 from numprune_export.data.labelled.encoded import Batch, Encoded
-from numprune_export.export.artifact import Logits
-from numprune_export.export.encoder import EncoderRunner
+from numprune_export.export.runner import EncoderRunner, Logits
 
 
 def _silent(_rows: int) -> None:

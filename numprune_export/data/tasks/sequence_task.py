@@ -22,8 +22,8 @@ from numprune_export.data.tasks.evaluate import Run, answered, conditions
 from numprune_export.data.tasks.evaluation import Evaluation, Measure
 from numprune_export.data.tasks.metrics import classification, correlation
 from numprune_export.data.tasks.task import logits_of, same_label, text_fields, text_of
-from numprune_export.export.encoder import EncoderRunner
 from numprune_export.export.encoder import Task as Kind
+from numprune_export.export.runner import EncoderRunner
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numprune_export.export.artifact import Logits
+from numprune_export.export.runner import Logits
 
 BEST = 20
 """How many of the likeliest starts and ends are combined."""

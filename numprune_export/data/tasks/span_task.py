@@ -23,8 +23,8 @@ from numprune_export.data.tasks.evaluation import Evaluation, Measure
 from numprune_export.data.tasks.metrics import squad
 from numprune_export.data.tasks.span_decoding import Candidate, best_answer, candidates
 from numprune_export.data.tasks.task import logits_of, same_label, text_fields
-from numprune_export.export.encoder import EncoderRunner
 from numprune_export.export.encoder import Task as Kind
+from numprune_export.export.runner import EncoderRunner
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from numprune_export.data.labelled.settings import LabelledData, MetricName
 from numprune_export.data.labelled.tokenize import Reading
 from numprune_export.data.tasks.evaluate import Run
 from numprune_export.data.tasks.evaluation import Evaluation
-from numprune_export.export.encoder import EncoderRunner
 from numprune_export.export.encoder import Task as Kind
+from numprune_export.export.runner import EncoderRunner
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,8 +24,8 @@ from numprune_export.data.tasks.evaluation import Evaluation, Measure
 from numprune_export.data.tasks.metrics import entities
 from numprune_export.data.tasks.metrics.bootstrap import Rows
 from numprune_export.data.tasks.task import logits_of, same_label, text_fields
-from numprune_export.export.encoder import EncoderRunner
 from numprune_export.export.encoder import Task as Kind
+from numprune_export.export.runner import EncoderRunner
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from numprune_export.export.artifact import Decoder, DecoderLayer, Projection
+from numprune_export.export.decoder import Decoder, DecoderLayer, Projection
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from numprune_export.export.artifact import Projection
+from numprune_export.export.decoder import Projection
 from numprune_export.export.encoder import Encoder, EncoderLayer, Head, LayerNorm
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 
 from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metrics
-from numprune_export.export.artifact import DecoderRunner, Tokens
+from numprune_export.export.runner import DecoderRunner, Tokens
 from numprune_export.measure.latency.interleave import Contender, Keep, Samples, keep_none
 from numprune_export.measure.latency.pairs import Pair, measure_pairs
 from numprune_export.measure.latency.timing import Repeated, Timing, discard

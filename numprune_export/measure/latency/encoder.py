@@ -11,8 +11,7 @@ import numpy as np
 
 from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metrics
-from numprune_export.export.artifact import Tokens
-from numprune_export.export.encoder import EncoderRunner
+from numprune_export.export.runner import EncoderRunner, Tokens
 from numprune_export.measure.latency.interleave import Contender, Keep, keep_none
 from numprune_export.measure.latency.pairs import Pair, measure_pairs
 from numprune_export.measure.latency.timing import Repeated, Timing, discard

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Generic, TypeVar
 
-from numprune_export.export.artifact import DecoderRunner, Logits, Tokens
-from numprune_export.export.encoder import EncoderRunner
+from numprune_export.export.runner import DecoderRunner, EncoderRunner, Logits, Tokens
 
 R = TypeVar("R")
 Own = TypeVar("Own", bound="Reopened[Any]")

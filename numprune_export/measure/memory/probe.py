@@ -17,8 +17,9 @@ import numpy as np
 
 from numprune_export.core.errors import MissingExtraError, NumpruneError, RecipeError
 from numprune_export.core.plugins import registered
-from numprune_export.export.artifact import AccountsMemory, Artifact, DecoderRunner, Exporter
-from numprune_export.export.encoder import EncoderRunner, EncoderTarget
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.exporter import EncoderTarget, Exporter
+from numprune_export.export.runner import AccountsMemory, DecoderRunner, EncoderRunner
 from numprune_export.measure.memory.device_memory import used_bytes
 from numprune_export.measure.memory.resident import current_bytes, peak_bytes
 

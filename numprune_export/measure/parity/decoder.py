@@ -8,7 +8,7 @@ import numpy as np
 
 from numprune_export.core.errors import InputError, ParityError
 from numprune_export.core.metric import Metric, Metrics
-from numprune_export.export.artifact import DecoderRunner, Logits, Tokens
+from numprune_export.export.runner import DecoderRunner, Logits, Tokens
 from numprune_export.measure.parity.tally import Tally
 
 _ROWS = 3

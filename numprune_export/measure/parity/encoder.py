@@ -10,8 +10,8 @@ import numpy as np
 
 from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metric, Metrics
-from numprune_export.export.artifact import Logits, Tokens
-from numprune_export.export.encoder import EncoderRunner, Task
+from numprune_export.export.encoder import Task
+from numprune_export.export.runner import EncoderRunner, Logits, Tokens
 from numprune_export.measure.parity.tally import Tally
 
 _ROWS = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from numprune_export.export.artifact import Logits
+from numprune_export.export.runner import Logits
 from numprune_export.numerics.divergence import divergence
 
 _ROWS_AT_ONCE = 64

@@ -8,7 +8,7 @@ import numpy as np
 
 from numprune_export.core.errors import InputError, NumericalError
 from numprune_export.core.metric import Metric
-from numprune_export.export.artifact import DecoderRunner, Logits, Tokens
+from numprune_export.export.runner import DecoderRunner, Logits, Tokens
 from numprune_export.numerics.divergence import Float64, log_probabilities
 
 _POSITIONS_AT_ONCE = 64  # of fp64 log-probabilities: 25 MB at a vocabulary of 49 152

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, StaticLayer
 
 from numprune_export.core.errors import InputError
-from numprune_export.export.artifact import Logits, Tokens
+from numprune_export.export.runner import Logits, Tokens
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.measure.reference.left_padding import LeftPadded, check_rows
 from numprune_export.models.kv_cache import cache_argument

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from numprune_export.export.artifact import Logits, Tokens
+from numprune_export.export.runner import Logits, Tokens
 from numprune_export.measure.reference.left_padding import LeftPadded, check_rows
 from numprune_export.models.kv_cache import cache_argument
 

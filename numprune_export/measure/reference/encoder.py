@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from numprune_export.core.errors import InputError
-from numprune_export.export.artifact import Logits, Tokens
+from numprune_export.export.runner import Logits, Tokens
 from numprune_export.models.encoder import BidirectionalEncoder
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numprune_export.core.errors import InputError
-from numprune_export.export.artifact import Logits, Tokens
+from numprune_export.export.runner import Logits, Tokens
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from transformers import AutoConfig, PreTrainedModel
 
 from numprune_export.models.checkpoint.classes import auto_class
 from numprune_export.models.checkpoint.widths import LayerWidths
+from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.models.families import architecture_of, mistral
-from numprune_export.models.family import Family, RotaryDecoder
+from numprune_export.models.family import Family
 
 _OURS = ("numprune", "auto_map", "quantization_config", "_model_name_or_path")
 _LLAMA_ONLY = ("attention_bias", "mlp_bias", "pretraining_tp")

@@ -21,8 +21,9 @@ from numprune_export.models.checkpoint import manifest, modeling_numprune
 from numprune_export.models.checkpoint.classes import auto_class
 from numprune_export.models.checkpoint.config import dense_values, stock_values
 from numprune_export.models.checkpoint.widths import Section, layer_widths
+from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.families import architecture_of
-from numprune_export.models.family import Family, RotaryDecoder
+from numprune_export.models.family import Family
 
 MAX_SHARD_BYTES = 5 * 10**9
 

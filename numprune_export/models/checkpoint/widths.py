@@ -8,7 +8,7 @@ from torch import nn
 from numprune_export.core.errors import InputError
 from numprune_export.models.checkpoint.modeling_numprune import Emptied
 from numprune_export.models.family import Family
-from numprune_export.pruning.plan import Kind
+from numprune_export.models.site import Kind
 
 
 class EmptiedSublayer(BaseModel):

@@ -4,9 +4,10 @@ import difflib
 from collections.abc import Sequence
 
 from numprune_export.core.errors import UnsupportedModelError
+from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.models.families import bert, distilbert, llama, mistral, qwen2, qwen3, roberta
-from numprune_export.models.family import Family, RotaryDecoder
+from numprune_export.models.family import Family
 
 DECODERS: dict[str, RotaryDecoder] = {
     one.FAMILY.model_type: one.FAMILY for one in (llama, mistral, qwen2, qwen3)

@@ -22,7 +22,9 @@ from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
 from numprune_export.data import corpus
 from numprune_export.data.corpus import Corpus, Windows
-from numprune_export.export.artifact import Artifact, Exporter, GraphBacked, Tokens
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.exporter import Exporter, GraphBacked
+from numprune_export.export.runner import Tokens
 from numprune_export.measure.latency.decoder import Workload
 from numprune_export.measure.latency.interleave import Keep
 from numprune_export.measure.memory.peak import measure_memory
@@ -32,7 +34,7 @@ from numprune_export.measure.quality.lm_eval.suite import TaskSuite
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.measure.reference.precision import rounding_error
-from numprune_export.models.family import RotaryDecoder
+from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.pipeline.kinds.causal_lm_latency import measure_latency
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
 from numprune_export.pipeline.models import Dense, Models, Variant

@@ -12,12 +12,12 @@ import torch
 
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.export.artifact import DecoderRunner
+from numprune_export.export.runner import DecoderRunner
 from numprune_export.measure.cost.decoder import cost, ideal_speedups
 from numprune_export.measure.latency.decoder import PHASES, Workload, measure_decoders
 from numprune_export.measure.latency.interleave import Keep
 from numprune_export.measure.latency.sessions import ReopenedDecoder
-from numprune_export.models.family import RotaryDecoder
+from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.pipeline.kinds import latency_rows
 from numprune_export.pipeline.kinds.kind import Ideal
 from numprune_export.pipeline.kinds.latency_rows import LatencyRow

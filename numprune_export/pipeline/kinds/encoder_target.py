@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from numprune_export.core.errors import UnsupportedModelError
-from numprune_export.export.artifact import Exporter
-from numprune_export.export.encoder import EncoderTarget
+from numprune_export.export.exporter import EncoderTarget, Exporter
 
 
 def encoder_target(exporter: Exporter) -> EncoderTarget:

@@ -16,7 +16,8 @@ from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
 from numprune_export.data.corpus import Windows
-from numprune_export.export.artifact import Artifact, Exporter
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.exporter import Exporter
 from numprune_export.measure.latency.interleave import Keep
 from numprune_export.measure.quality.divergence import DenseAnswers
 from numprune_export.pipeline.models import Models, Variant

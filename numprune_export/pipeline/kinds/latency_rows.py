@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from numprune_export.export.artifact import Device
+from numprune_export.export.runner import Device
 from numprune_export.measure.latency.pairs import Pair
 from numprune_export.measure.latency.sessions import Reopened, reopener
 from numprune_export.pipeline.stages.export import Exported

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from numprune_export.core.errors import DeviceError
-from numprune_export.export.artifact import DecoderRunner, Device
+from numprune_export.export.runner import DecoderRunner, Device
 from numprune_export.measure.latency.pairs import Pair
 from numprune_export.measure.reference.compiled import CompiledTorchRunner
 from numprune_export.measure.reference.decoder import TorchRunner

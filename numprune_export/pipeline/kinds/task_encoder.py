@@ -17,8 +17,9 @@ from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
 from numprune_export.data.tasks.evaluate import Run
 from numprune_export.data.tasks.task import headline
-from numprune_export.export.artifact import Artifact, Exporter, Logits
-from numprune_export.export.encoder import EncoderRunner
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.exporter import Exporter
+from numprune_export.export.runner import EncoderRunner, Logits
 from numprune_export.measure.latency.interleave import Keep
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.measure.parity import encoder as encoder_parity

@@ -16,7 +16,7 @@ from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.data.labelled.tokenize import Reading
 from numprune_export.data.tasks import task_of
 from numprune_export.data.tasks.task import Task
-from numprune_export.export.artifact import Tokens
+from numprune_export.export.runner import Tokens
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.kinds.encoder_gradients import reads_labels
 from numprune_export.pipeline.kinds.kind import Proof

@@ -8,8 +8,7 @@ from functools import partial
 
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.export.artifact import Tokens
-from numprune_export.export.encoder import EncoderRunner
+from numprune_export.export.runner import EncoderRunner, Tokens
 from numprune_export.measure.cost.encoder import encoder_cost, ideal_speedup
 from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload, measure_encoders
 from numprune_export.measure.latency.interleave import Keep

@@ -18,6 +18,7 @@ from numprune_export.core.metric import Metric, Metrics, metrics_from_json, metr
 from numprune_export.core.run_folder import Stage
 from numprune_export.measure.quality.divergence import DenseAnswers
 from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.models.site import Site
 from numprune_export.numerics.removal_order import Removal
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.kind import Subject, windows_key
@@ -35,7 +36,7 @@ from numprune_export.pruning.allocate.rearrange import rearranged
 from numprune_export.pruning.allocate.threshold import Allocation, allocate
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.distill_layers import assistant_budget
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.plan import Plan
 from numprune_export.recipe.schema import Repair, timing_of
 
 SCORES = "scores.safetensors"

@@ -12,10 +12,10 @@ from torch import Tensor
 from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.run_folder import Stage, key_of
+from numprune_export.models.site import Site
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.compensate.bias import Bias
 from numprune_export.pruning.compensate.closed_form import ClosedForm
-from numprune_export.pruning.plan import Site
 from numprune_export.pruning.score.fisher import Fisher
 from numprune_export.pruning.score.magnitude import Magnitude
 from numprune_export.pruning.score.random import Random

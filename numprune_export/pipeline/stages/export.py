@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from numprune_export.core.progress import growing
 from numprune_export.core.run_folder import Stage, key_of
 from numprune_export.export import targets
-from numprune_export.export.artifact import Artifact, Exporter
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.exporter import Exporter
 from numprune_export.measure.environment import describe
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import VARIANTS, Models, Variant

@@ -11,7 +11,7 @@ import torch
 
 from numprune_export.core.metric import Metrics, metrics_from_json, metrics_to_json
 from numprune_export.core.run_folder import Stage
-from numprune_export.export.artifact import DecoderRunner, Device
+from numprune_export.export.runner import DecoderRunner, Device
 from numprune_export.measure.latency.interleave import Samples
 from numprune_export.pipeline.models import VARIANTS, Models, Variant
 from numprune_export.pipeline.stages.export import Exported

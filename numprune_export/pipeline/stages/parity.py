@@ -16,7 +16,9 @@ from transformers import PreTrainedModel
 from numprune_export.core import allocator
 from numprune_export.core.errors import ParityError
 from numprune_export.core.metric import Metric, Metrics
-from numprune_export.export.artifact import Artifact, Device, GraphBacked
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.exporter import GraphBacked
+from numprune_export.export.runner import Device
 from numprune_export.measure.parity import decoder as decoder_parity
 from numprune_export.measure.parity.bisect import cut, first_wrong_layer
 from numprune_export.measure.reference.precision import computing_in

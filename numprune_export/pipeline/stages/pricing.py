@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from numprune_export.models.site import Site
 from numprune_export.pruning.allocate import cost as macs
 from numprune_export.pruning.allocate.error_curves import Curves, Price
-from numprune_export.pruning.plan import Site
 
 
 def price_of(settings: Curves, config: Any, length: float) -> Price:

@@ -8,7 +8,7 @@ import torch
 
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.export.artifact import Device
+from numprune_export.export.runner import Device
 from numprune_export.measure.reference.precision import computing_in
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import Models

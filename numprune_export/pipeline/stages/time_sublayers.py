@@ -26,9 +26,12 @@ from numprune_export.core.metric import Metric, Metrics
 from numprune_export.core.run_folder import Stage
 from numprune_export.core.version import __version__
 from numprune_export.export import targets
-from numprune_export.export.artifact import Exporter, Projection, Tokens
-from numprune_export.export.encoder import Encoder, EncoderLayer, EncoderRunner, EncoderTarget
+from numprune_export.export.decoder import Projection
+from numprune_export.export.encoder import Encoder, EncoderLayer
+from numprune_export.export.exporter import EncoderTarget, Exporter
+from numprune_export.export.runner import EncoderRunner, Tokens
 from numprune_export.measure.environment import describe
+from numprune_export.models.site import Kind, Site
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.stages import latency_cache
@@ -38,7 +41,7 @@ from numprune_export.pruning.allocate.latency.latency_budget import LatencyBudge
 from numprune_export.pruning.allocate.latency.search import LatencyPlan, check_budget, search_curves
 from numprune_export.pruning.allocate.latency.settings import Timing
 from numprune_export.pruning.allocate.latency.table import Blocks, LatencyTable, alone, measure
-from numprune_export.pruning.plan import Kind, Plan, Site
+from numprune_export.pruning.plan import Plan
 
 TABLE = "latency.json"
 

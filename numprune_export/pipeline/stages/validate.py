@@ -8,7 +8,7 @@ from pathlib import Path
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import Stage
-from numprune_export.export.artifact import Device
+from numprune_export.export.runner import Device
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import Models

@@ -10,11 +10,12 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from numprune_export.core.errors import RecipeError
+from numprune_export.models.site import Site
 from numprune_export.pruning.allocate import cost as macs
 from numprune_export.pruning.allocate.budget_search import search
 from numprune_export.pruning.allocate.cost import UnitCosts
 from numprune_export.pruning.allocate.widths import Widths
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.plan import Plan
 
 
 class Search(Widths):

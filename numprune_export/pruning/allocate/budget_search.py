@@ -26,9 +26,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from numprune_export.core.errors import NumericalError, RecipeError
+from numprune_export.models.site import Site
 from numprune_export.pruning.allocate.cost import UnitCosts
 from numprune_export.pruning.allocate.widths import Widths
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.plan import Plan
 
 
 @dataclass(frozen=True)

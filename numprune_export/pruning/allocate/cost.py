@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from numprune_export.pruning.plan import Site
+from numprune_export.models.site import Site
 
 UnitCosts = Mapping[str, int]
 """By site name, what one unit of the site costs."""

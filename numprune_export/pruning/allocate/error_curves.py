@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from numprune_export.core.errors import NumericalError, RecipeError
+from numprune_export.models.site import Site
 from numprune_export.numerics.convex_hull import lower_hull
 from numprune_export.numerics.removal_order import Removal
 from numprune_export.pruning.allocate.latency.settings import Timing
 from numprune_export.pruning.allocate.widths import Widths
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.plan import Plan
 
 Price = Callable[[Site, Sequence[int]], float]
 """What a site costs with these units kept, in any order: never negative. Parameters, multiply-

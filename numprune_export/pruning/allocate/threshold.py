@@ -22,7 +22,8 @@ from torch import Tensor
 
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.core.settings import Strict
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.models.site import Site
+from numprune_export.pruning.plan import Plan
 
 
 class Allocation(Strict):

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from numprune_export.core.settings import Strict
-from numprune_export.pruning.plan import Site
+from numprune_export.models.site import Site
 
 
 class Widths(Strict):

@@ -21,9 +21,9 @@ from torch import Tensor
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.calibration.token_stride import spacing
 from numprune_export.core.settings import Strict
+from numprune_export.models.site import Kind
 from numprune_export.numerics.gauss_newton import ProducerRefit
 from numprune_export.numerics.indexing import complement
-from numprune_export.pruning.plan import Kind
 
 
 class ClosedForm(Strict):

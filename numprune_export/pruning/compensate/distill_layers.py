@@ -23,12 +23,13 @@ from numprune_export.core.errors import UnsupportedModelError
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch, Tick
+from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
-from numprune_export.models.family import Family, RotaryDecoder
+from numprune_export.models.family import Family
+from numprune_export.models.site import Kind, Site
 from numprune_export.numerics.regression import Moments, MomentSums
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
-from numprune_export.pruning.plan import Kind, Site
 
 Outcome = Literal["tuned", "left alone", "rejected"]
 """`left alone`: the first attention, and all after a rejection that stops."""

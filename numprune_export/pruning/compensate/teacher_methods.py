@@ -15,9 +15,9 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from numprune_export.core.settings import Strict
+from numprune_export.models.site import Kind
 from numprune_export.numerics.lsmr import lsmr
 from numprune_export.numerics.regression import Moments
-from numprune_export.pruning.plan import Kind
 
 Change = tuple[Float[Tensor, "out n"], Float[Tensor, " out"] | float]
 """A consumer's new weight, fp64, and what is added to its bias."""

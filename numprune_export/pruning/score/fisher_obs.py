@@ -24,9 +24,9 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.errors import NumericalError
 from numprune_export.core.settings import Strict
+from numprune_export.models.site import Site
 from numprune_export.numerics import obs
 from numprune_export.numerics.removal_order import Removal
-from numprune_export.pruning.plan import Site
 
 ROUNDING = torch.finfo(torch.float32).eps
 """Gram matrices are sums in fp32: a variance below this part of the second moment is not one."""

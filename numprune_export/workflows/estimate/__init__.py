@@ -18,7 +18,8 @@ import torch
 from numprune_export.core import allocator
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.models.checkpoint.source import resolve
-from numprune_export.models.family import Family, RotaryDecoder
+from numprune_export.models.decoder import RotaryDecoder
+from numprune_export.models.family import Family
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.stages.calibrated import (
     reads_moments,

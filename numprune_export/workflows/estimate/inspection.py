@@ -10,7 +10,7 @@ from typing import Any
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.models.checkpoint.source import Source, resolve
 from numprune_export.models.families import DECODERS, architecture_of
-from numprune_export.pruning.plan import Kind, Site
+from numprune_export.models.site import Kind, Site
 from numprune_export.pruning.rewrite import parameter_count
 
 KINDS: tuple[Kind, ...] = ("attention", "mlp")

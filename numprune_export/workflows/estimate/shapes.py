@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from numprune_export.models.family import Family, RotaryDecoder, part
-from numprune_export.pruning.plan import Kind, Site
+from numprune_export.models.decoder import RotaryDecoder
+from numprune_export.models.family import Family, part
+from numprune_export.models.site import Kind, Site
 from numprune_export.pruning.rewrite import parameter_count
 
 

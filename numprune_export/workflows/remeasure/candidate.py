@@ -15,8 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from numprune_export.core.errors import DeviceError, InputError, UnsupportedModelError
 from numprune_export.core.run_folder import ARTIFACTS, MARKER, MODEL, REPORT
 from numprune_export.export import targets
-from numprune_export.export.artifact import Artifact, Device, Exporter
-from numprune_export.export.encoder import EncoderTarget
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.exporter import EncoderTarget, Exporter
+from numprune_export.export.runner import Device
 from numprune_export.measure.latency.sessions import ReopenedDecoder, ReopenedEncoder
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.measure.reference.encoder import TorchEncoderRunner

@@ -11,7 +11,7 @@ import torch
 from numprune_export.core.errors import IncomparableError
 from numprune_export.core.metric import Metric, Metrics
 from numprune_export.core.progress import Observer, shown
-from numprune_export.export.artifact import Device
+from numprune_export.export.runner import Device
 from numprune_export.measure.environment import describe
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.recipe import Benchmark

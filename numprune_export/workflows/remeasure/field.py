@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from numprune_export.export.artifact import Device
+from numprune_export.export.runner import Device
 from numprune_export.recipe import Benchmark
 from numprune_export.workflows.remeasure.candidate import Contender
 

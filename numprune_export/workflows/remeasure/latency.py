@@ -10,7 +10,7 @@ import numpy as np
 
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.export.artifact import Tokens
+from numprune_export.export.runner import Tokens
 from numprune_export.measure.latency import decoder as decoder_latency
 from numprune_export.measure.latency import encoder as encoder_latency
 from numprune_export.measure.latency import side_by_side

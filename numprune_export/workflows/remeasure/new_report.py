@@ -10,11 +10,11 @@ from pathlib import Path
 from numprune_export.core.errors import OutputError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.run_folder import RunFolder
-from numprune_export.measure.environment import describe
+from numprune_export.measure.environment import Environment, describe
 from numprune_export.recipe import Recipe
 from numprune_export.report import markdown, pages, store
 from numprune_export.report.html import page
-from numprune_export.report.schema import Environment, Report, measurements
+from numprune_export.report.schema import Report, measurements
 from numprune_export.report.verdict import summarize
 
 _MACHINE = ("machine", "cpu", "gpus", "usable_cores", "memory_bytes", "packages")

@@ -12,7 +12,7 @@ import numpy as np
 from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.export.artifact import Tokens
+from numprune_export.export.runner import Tokens
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.workflows.remeasure.candidate import Contender, tokenizer_of
 

@@ -8,8 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from numprune_export.core.run_folder import REPORT
+from numprune_export.measure.environment import Environment
 from numprune_export.report import store
-from numprune_export.report.schema import Environment, Measurement, Report
+from numprune_export.report.schema import Measurement, Report
 from numprune_export.workflows.sweep.points import Point
 from numprune_export.workflows.sweep.record import Cost, PointError, Sweep, SweptPoint
 from numprune_export.workflows.sweep.trade_off import (

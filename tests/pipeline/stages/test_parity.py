@@ -9,7 +9,7 @@ from numprune_export import pipeline
 from numprune_export import recipe as recipes
 from numprune_export.core.errors import ParityError
 from numprune_export.core.progress import Silent
-from numprune_export.export.artifact import Projection
+from numprune_export.export.decoder import Projection
 from numprune_export.recipe import builtin_dir
 from numprune_exporters.onnx.target import OnnxExporter
 

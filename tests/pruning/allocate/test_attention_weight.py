@@ -1,8 +1,9 @@
 """The weight of attention: the nearest model wins, and no plan is tried twice."""
 
 from numprune_export.core.metric import Metric
+from numprune_export.models.site import Producer, Site
 from numprune_export.pruning.allocate.attention_weight import tuned
-from numprune_export.pruning.plan import Plan, Producer, Site
+from numprune_export.pruning.plan import Plan
 
 SITE = Site(0, "mlp", 4, (Producer("up", 1),), "down", 1, 9)
 PLANS = {

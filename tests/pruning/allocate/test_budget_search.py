@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from small_sites import best_prefix, every_plan, random_importance, sites, worth
 
 from numprune_export.core.errors import NumericalError, RecipeError
+from numprune_export.models.site import Producer, Site
 from numprune_export.pruning.allocate import budget
 from numprune_export.pruning.allocate import cost as macs
 from numprune_export.pruning.allocate.budget_search import search, smallest_budget
 from numprune_export.pruning.allocate.widths import Widths
-from numprune_export.pruning.plan import Producer, Site
 
 
 @settings(deadline=None, max_examples=40)

@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_sites import sites
 
+from numprune_export.models.site import Producer, Site
 from numprune_export.numerics.removal_order import Removal
 from numprune_export.pruning.allocate.cost import site_macs, unit_macs
 from numprune_export.pruning.allocate.error_curves import allocate
-from numprune_export.pruning.plan import Producer, Site
 
 
 def test_the_last_query_head_of_a_group_frees_what_the_group_shares():

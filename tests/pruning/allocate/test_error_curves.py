@@ -23,10 +23,10 @@ from pydantic import ValidationError
 from small_sites import sites
 
 from numprune_export.core.errors import NumericalError
+from numprune_export.models.site import Producer, Site
 from numprune_export.numerics.convex_hull import lower_hull
 from numprune_export.numerics.removal_order import Removal
 from numprune_export.pruning.allocate.error_curves import Curves, allocate
-from numprune_export.pruning.plan import Producer, Site
 
 
 @settings(deadline=None, max_examples=60)

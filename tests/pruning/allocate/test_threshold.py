@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numprune_export.core.errors import NumericalError, RecipeError
+from numprune_export.models.site import Producer, Site
 from numprune_export.pruning.allocate.threshold import Allocation, allocate
-from numprune_export.pruning.plan import Plan, Producer, Site
+from numprune_export.pruning.plan import Plan
 
 
 def block(index, groups=4, channels=40, hidden=16, width=8):

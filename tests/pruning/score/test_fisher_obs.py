@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.errors import NumericalError
-from numprune_export.pruning.plan import Producer, Site
+from numprune_export.models.site import Producer, Site
 from numprune_export.pruning.score.fisher_obs import FisherObs
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.linalg import qr
 
 from numprune_export.calibration.statistics import Statistics
+from numprune_export.models.site import Producer, Site
 from numprune_export.pruning.allocate.threshold import Allocation, allocate
 from numprune_export.pruning.compensate.closed_form import ClosedForm
-from numprune_export.pruning.plan import Producer, Site
 from numprune_export.pruning.score.stat import Stat, pivots
 
 

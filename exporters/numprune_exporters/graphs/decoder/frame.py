@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import onnx_ir as ir
 
-from numprune_export.export.artifact import Decoder, DecoderLayer
+from numprune_export.export.decoder import Decoder, DecoderLayer
 from numprune_exporters.graphs.decoder import parts
 from numprune_exporters.graphs.writer import GraphWriter, value
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from numprune_export.export.artifact import Decoder, DecoderLayer
+from numprune_export.export.decoder import Decoder, DecoderLayer
 from numprune_exporters.graphs.decoder import frame as decoder_frame
 from numprune_exporters.graphs.decoder import parts, query_groups
 from numprune_exporters.graphs.writer import MICROSOFT, Array, GraphWriter, value

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from numprune_export.core.errors import UnsupportedModelError
-from numprune_export.export.artifact import Decoder, DecoderLayer, Projection
+from numprune_export.export.decoder import Decoder, DecoderLayer, Projection
 from numprune_exporters.graphs.writer import Array, GraphWriter, value
 
 if TYPE_CHECKING:

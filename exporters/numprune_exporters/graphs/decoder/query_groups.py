@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from numprune_export.export.artifact import DecoderLayer, Projection
+from numprune_export.export.decoder import DecoderLayer, Projection
 from numprune_exporters.graphs.writer import GraphWriter
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from numprune_export.export.artifact import Projection
+from numprune_export.export.decoder import Projection
 from numprune_export.export.encoder import Encoder, Head, LayerNorm
 from numprune_exporters.graphs.decoder.parts import linear, stored
 from numprune_exporters.graphs.writer import GraphWriter, value

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from numprune_export.export.artifact import Decoder, DecoderLayer
+from numprune_export.export.decoder import Decoder, DecoderLayer
 from numprune_exporters.graphs.decoder import parts, query_groups
 from numprune_exporters.graphs.decoder.rotary import Rotation
 from numprune_exporters.graphs.slot.mask import SlotMask

@@ -23,7 +23,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from numprune_export.export.artifact import Decoder
+from numprune_export.export.decoder import Decoder
 from numprune_exporters.graphs.decoder import frame as decoder_frame
 from numprune_exporters.graphs.slot.decomposed import Decomposed
 from numprune_exporters.graphs.slot.fused import Fused

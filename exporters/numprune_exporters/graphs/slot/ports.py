@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from numprune_export.export.artifact import Decoder
+from numprune_export.export.decoder import Decoder
 from numprune_exporters.graphs.writer import GraphWriter, value
 from numprune_exporters.runners.slot_steps import NEW, PAST
 

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from numprune_export.core.errors import InputError, NumpruneError
-from numprune_export.export.artifact import Logits, Tokens
+from numprune_export.export.runner import Logits, Tokens
 from numprune_exporters.triton.served.opening import Served
 from numprune_exporters.triton.served.request import Request
 from numprune_exporters.triton.served.sampling import Sampler

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numprune_export.export.artifact import Artifact, DecoderRunner
+from numprune_export.export.artifact import Artifact
+from numprune_export.export.runner import DecoderRunner
 from numprune_exporters.triton.served.text_tokenizer import TextTokenizer
 
 ARTIFACT = "artifact"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.errors import MissingExtraError, UnsupportedModelError
-from numprune_export.export.artifact import Artifact, Decoder, sha256_of
+from numprune_export.export.artifact import Artifact, sha256_of
+from numprune_export.export.decoder import Decoder
 from numprune_exporters.graphs.decoder.parts import refuse_unsupported
 from numprune_exporters.graphs.slot.graph import SlotGraph
 from numprune_exporters.trt.build.engines import GRAPH_FOLDER, LAYERS, Made, make_engines

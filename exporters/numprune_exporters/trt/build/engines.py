@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.errors import OutputError, RecipeError, UnsupportedModelError
-from numprune_export.export.artifact import Decoder
+from numprune_export.export.decoder import Decoder
 from numprune_exporters.graphs import file as graph_file
 from numprune_exporters.graphs.slot import graph as slot_graph
 from numprune_exporters.graphs.slot.graph import SlotGraph

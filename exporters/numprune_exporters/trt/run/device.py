@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from numprune_export.core.errors import DeviceError
-from numprune_export.export.artifact import Logits
+from numprune_export.export.runner import Logits
 from numprune_exporters.cuda.buffer import DeviceBuffer
 from numprune_exporters.cuda.stream import Recording, Stream
 from numprune_exporters.runners.slot_steps import SlotCall

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numprune_export.core.errors import DeviceError
-from numprune_export.export.artifact import Logits
+from numprune_export.export.runner import Logits
 from numprune_exporters.cuda.buffer import DeviceBuffer, PinnedBuffer
 from numprune_exporters.cuda.stream import Stream
 from numprune_exporters.runners.slot_steps import NEW, SlotCall

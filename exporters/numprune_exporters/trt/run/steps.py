@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numprune_export.export.artifact import Logits, Tokens
+from numprune_export.export.runner import Logits, Tokens
 from numprune_exporters.runners.slot_steps import SlotDevice, SlotSteps
 from numprune_exporters.trt.profiles import Profiles
 

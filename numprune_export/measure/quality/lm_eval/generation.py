@@ -10,7 +10,7 @@ import numpy as np
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 
 from numprune_export.core.errors import RecipeError
-from numprune_export.export.artifact import DecoderRunner, Tokens
+from numprune_export.export.runner import DecoderRunner, Tokens
 
 DEFAULT_TOKENS = 256
 

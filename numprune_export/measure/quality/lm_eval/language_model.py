@@ -16,7 +16,7 @@ from lm_eval.models.utils import has_bos_prefix
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from numprune_export.core.errors import NumericalError
-from numprune_export.export.artifact import DecoderRunner
+from numprune_export.export.runner import DecoderRunner
 from numprune_export.measure.quality.lm_eval.generation import Request, generate, padded
 from numprune_export.numerics.divergence import log_probabilities
 

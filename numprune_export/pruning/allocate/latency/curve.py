@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from numprune_export.models.site import Kind, Site
 from numprune_export.pruning.allocate.latency.table import LatencyTable
-from numprune_export.pruning.plan import Kind, Site
 
 
 class Curve(Protocol):

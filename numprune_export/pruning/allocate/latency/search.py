@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from numprune_export.core.errors import RecipeError
+from numprune_export.models.site import Site
 from numprune_export.pruning.allocate.budget_search import plan_of, ranked
 from numprune_export.pruning.allocate.latency.curve import Curves, predict
 from numprune_export.pruning.allocate.widths import Widths
-from numprune_export.pruning.plan import Plan, Site
+from numprune_export.pruning.plan import Plan
 
 GRID = 20_000
 """Steps that a budget is divided into. Times are rounded up to them, so at most one step for each

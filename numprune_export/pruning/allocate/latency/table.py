@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from numprune_export.core.errors import NumericalError
-from numprune_export.pruning.plan import Kind
+from numprune_export.models.site import Kind
 
 Blocks = tuple[tuple[int, int], ...]
 """(heads, neurons) of every block of a model; the shape that a time depends on."""
