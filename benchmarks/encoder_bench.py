@@ -20,9 +20,9 @@ from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.models import Dense
 from numprune_export.pruning import apply
-from numprune_export.pruning.allocate import budget
+from numprune_export.pruning.allocate import budget_search
 from numprune_export.pruning.allocate import cost as macs
-from numprune_export.pruning.allocate.budget import Search
+from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.rearrange import rearranged
 from numprune_export.pruning.allocate.threshold import Allocation, allocate
 from numprune_export.pruning.compensate.distill_layers import assistant_budget, tune
@@ -59,7 +59,7 @@ class Bench:
     def costs(self) -> macs.UnitCosts:
         length = float(self.evaluation.windows.lengths.mean())
         sites = self.family.sites(self.dense.model)
-        return budget.unit_costs(self.search, sites, self.dense.model.config, length)
+        return budget_search.unit_costs(self.search, sites, self.dense.model.config, length)
 
     def plan(self, draw: Draw, contender: Contender, keep: float, *, final: bool = True) -> Plan:
         """Its cost is at most `keep` of the whole; `final`: rearranged where the score allows."""
@@ -69,7 +69,7 @@ class Bench:
         if contender.allocation == "threshold":
             priced = tuple(replace(one, unit_cost=self.costs[one.name]) for one in sites)
             return Plan(sites, allocate(priced, scores, keep, Allocation(align_to=1)).kept)
-        plan = budget.plan(self.search, sites, scores, self.costs, keep)
+        plan = budget_search.plan(self.search, sites, scores, self.costs, keep)
         if not (final and self.search.rearrange and contender.score == "fisher"):
             return plan
         gradients: dict[str, Any] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from encoder_curves import SCORES
 
-from numprune_export.pruning.allocate.budget import Search
+from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
 from numprune_export.pruning.score.magnitude import Magnitude

@@ -14,10 +14,10 @@ from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.numerics.removal_order import Removal
 from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.stages.pricing import price_of
 from numprune_export.pruning import apply
 from numprune_export.pruning.allocate import error_curves
 from numprune_export.pruning.allocate.attention_weight import tuned
+from numprune_export.pruning.allocate.cost import price_of
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.plan import Plan

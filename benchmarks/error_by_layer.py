@@ -31,9 +31,10 @@ from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.rounds import planned
 from numprune_export.pipeline.stages.allocate import interim
-from numprune_export.pipeline.stages.calibrated import Calibrated
-from numprune_export.pipeline.stages.compensate import compensated, planned
+from numprune_export.pipeline.stages.calibrate import Calibrated
+from numprune_export.pipeline.stages.compensate import compensated
 from numprune_export.pruning import apply, rewrite
 from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe
@@ -111,7 +112,7 @@ def planned_model(bench: Bench, recipe: Recipe, sequences: int) -> tuple[Whole, 
         context = Context(recipe, run_folder, Silent())
         found = planned(context, subject, dense)
         with products(recipe.products):
-            small = compensated(context, dense, found)
+            small = compensated(context, dense, found.compensation)
     whole = Whole(recipe, dense, found.plan, found.rounds[0].calibrated, answers)
     return whole, whole.divergence(small)
 

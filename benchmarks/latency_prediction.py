@@ -31,9 +31,11 @@ from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.stages import latency_cache, time_sublayers
+from numprune_export.pipeline.stages import time_sublayers
 from numprune_export.pruning import apply
-from numprune_export.pruning.allocate.latency.latency_budget import LatencyBudget
+from numprune_export.pruning.allocate.latency import cache
+from numprune_export.pruning.allocate.latency.budget import search
+from numprune_export.pruning.allocate.latency.settings import LatencyBudget
 from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.recipe import Recipe
 
@@ -56,7 +58,7 @@ def of_run(name: str, bucket: Bucket, keep: float, seed: int, samples: int) -> s
     load = os.getloadavg()[0]
     with TemporaryDirectory() as folder:
         # A cache folder of its own, still empty: the table is part of what is measured.
-        os.environ[latency_cache.VARIABLE] = str(Path(folder) / "cache")
+        os.environ[cache.VARIABLE] = str(Path(folder) / "cache")
         with open_folder(Path(folder) / "run") as run:
             context = Context(chosen, run, Silent())
             table = time_sublayers.read(time_sublayers.timed(context, settings, dense, encoder))
@@ -68,7 +70,7 @@ def of_run(name: str, bucket: Bucket, keep: float, seed: int, samples: int) -> s
             .pow(4)
             for site in sites
         }
-        plan = time_sublayers.search(settings, sites, scores, table, keep)
+        plan = search(settings, sites, scores, table, keep)
         small = apply.one_shot(dense.model, family, plan.plan, Nothing(), Statistics.of_nothing)
         found = timed_pair(
             chosen, encoder, family.encoder(small), bucket, samples, seed, Path(folder)

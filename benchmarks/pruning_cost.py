@@ -40,7 +40,7 @@ from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.stages.compensate import pruned_checkpoint
+from numprune_export.pipeline.rounds import pruned_checkpoint
 from numprune_export.recipe import Recipe
 
 Seconds = tuple[float, float]

@@ -42,7 +42,8 @@ from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.stages.compensate import compensated, planned
+from numprune_export.pipeline.rounds import planned
+from numprune_export.pipeline.stages.compensate import compensated
 from numprune_export.recipe import Recipe, load, locate
 from numprune_export.recipe.presets import FILLED
 
@@ -123,7 +124,7 @@ class Bench:
             context = Context(recipe, run_folder, Silent())
             plans = planned(context, subject, dense)
             with products(recipe.products):
-                small = compensated(context, dense, plans)
+                small = compensated(context, dense, plans.compensation)
             seconds = time.perf_counter() - wall, time.process_time() - used
             found = any(stage.resumed for stage in plans.stages)
         kept, texts = plans.plan.keep, self.perplexities(small)

@@ -24,8 +24,7 @@ from numprune_export.core.errors import NumericalError
 from numprune_export.core.settings import Strict
 from numprune_export.data.corpus import Windows
 from numprune_export.models.block_runner import Tick
-from numprune_export.models.held_layer import HeldLayer
-from numprune_export.models.kv_cache import cache_argument
+from numprune_export.models.kv_cache import HeldLayer, cache_argument
 
 WINDOWS = 32
 """Of them the texts are written at once: more cost more memory, and hardly less time."""

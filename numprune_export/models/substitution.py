@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -52,6 +52,48 @@ def answered(block: nn.Module, answers: Sequence[Known]) -> Iterator[None]:
                 put(consumer, nn.Identity())
             put(holder, _Answer(known))
         yield
+    finally:
+        for path, module in whole.items():
+            block.set_submodule(path, module)
+
+
+Activation = Callable[[Sequence[Tensor]], Tensor]
+"""Outputs of the producers, (tokens, k) each, to the consumer's input, (tokens, k)."""
+
+
+class _Given(nn.Module):
+    """Stands in for a producer: what it is given to put out."""
+
+    output: Any = None
+
+    def forward(self, *_: Any) -> Any:
+        return self.output
+
+
+@contextmanager
+def between(block: nn.Module, site: Site) -> Iterator[Activation]:
+    """For the time of a `with`, a site's producers and consumer are out, and what is between them can
+    be called. For an MLP: attention mixes tokens, and needs to know their places."""
+    assert site.kind == "mlp", site.name
+    holder = site.producers[0].path.rpartition(".")[0]
+    given = [_Given() for _ in site.producers]
+    stand_ins: dict[str, nn.Module] = {
+        producer.path: one for producer, one in zip(site.producers, given, strict=True)
+    }
+    if site.consumer.startswith(f"{holder}."):
+        stand_ins[site.consumer] = nn.Identity()
+    whole = {path: block.get_submodule(path) for path in stand_ins}
+
+    def activation(outputs: Sequence[Tensor]) -> Tensor:
+        for one, output in zip(given, outputs, strict=True):
+            one.output = output
+        found: Tensor = block.get_submodule(holder)(outputs[0])
+        return found
+
+    try:
+        for path, module in stand_ins.items():
+            block.set_submodule(path, module)
+        yield activation
     finally:
         for path, module in whole.items():
             block.set_submodule(path, module)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from numprune_export.export.runner import Logits
+Logits = NDArray[np.float32]
 
 Float64 = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ from torch.nn.functional import linear
 
 from numprune_export.calibration.statistics import add_upper_gram, mirrored
 from numprune_export.core.settings import Strict
-from numprune_export.models.between import Activation
+from numprune_export.models.substitution import Activation
 from numprune_export.numerics.matmul_precision import multiplied
 
 CHUNK = 1024

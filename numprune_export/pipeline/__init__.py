@@ -19,13 +19,14 @@ from numprune_export.core.run_folder import RECIPE, open_folder
 from numprune_export.core.shared_folder import SharedFolder
 from numprune_export.measure.environment import describe
 from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.exported import Exported, Target, chosen_targets
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import VARIANTS, Dense, Models
 from numprune_export.pipeline.opening import dense_of, subject_of
+from numprune_export.pipeline.rounds import pruned_checkpoint
 from numprune_export.pipeline.stages import report as report_stage
 from numprune_export.pipeline.stages.benchmark import benchmark
-from numprune_export.pipeline.stages.compensate import pruned_checkpoint
-from numprune_export.pipeline.stages.export import Exported, Target, chosen_targets, export
+from numprune_export.pipeline.stages.export import export
 from numprune_export.pipeline.stages.report import Finished
 from numprune_export.pipeline.stages.validate import validate
 from numprune_export.provenance.code import running

@@ -14,12 +14,12 @@ from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.exported import chosen_targets
 from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.stages.compensate import rounds_of
-from numprune_export.pipeline.stages.export import chosen_targets
+from numprune_export.pipeline.rounds import rounds_of
 from numprune_export.pipeline.stages.generate_text import extended
 from numprune_export.recipe import Recipe
 

@@ -25,10 +25,9 @@ from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.gate.limits import Gate
 from numprune_export.measure.quality.lm_eval.settings import Tasks
 from numprune_export.numerics.matmul_precision import Precision
-from numprune_export.pruning.allocate.budget import Search
+from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.error_curves import Curves
-from numprune_export.pruning.allocate.latency.latency_budget import LatencyBudget
-from numprune_export.pruning.allocate.latency.settings import Timing
+from numprune_export.pruning.allocate.latency.settings import LatencyBudget, Timing
 from numprune_export.pruning.allocate.threshold import Allocation
 from numprune_export.pruning.compensate.bias import Bias
 from numprune_export.pruning.compensate.closed_form import ClosedForm

@@ -10,8 +10,8 @@ from tiny import MODEL_TYPES, uneven
 
 from numprune_export.core.errors import InputError
 from numprune_export.export.artifact import sha256_of
-from numprune_export.measure.memory.device_memory import used_bytes
 from numprune_export.measure.memory.peak import measure_memory
+from numprune_export.measure.memory.resident import used_bytes
 from numprune_export.models.families import FAMILIES
 from numprune_exporters.trt.run.open import open_engine
 from numprune_exporters.trt.target import TrtExporter, TrtRtxExporter

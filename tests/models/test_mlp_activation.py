@@ -5,8 +5,8 @@ import torch
 from tiny import MODEL_TYPES, tiny
 from tiny_encoder import tiny_encoder
 
-from numprune_export.models.between import between
 from numprune_export.models.families import FAMILIES
+from numprune_export.models.substitution import between
 
 ENCODERS = sorted(set(FAMILIES) - set(MODEL_TYPES))
 

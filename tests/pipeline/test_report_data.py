@@ -9,7 +9,7 @@ from numprune_export.core.run_folder import Stage
 from numprune_export.measure.latency.interleave import Samples
 from numprune_export.models.site import Producer, Site
 from numprune_export.pipeline.stages.measurements import read_samples, write_samples
-from numprune_export.pipeline.stages.score_spread import score_spread
+from numprune_export.pipeline.stages.report import score_spread
 from numprune_export.pruning.plan import Plan
 
 HEADS = Site(0, "attention", 3, (Producer("q", 2), Producer("k", 2)), "o", 2, 9, may_be_empty=True)

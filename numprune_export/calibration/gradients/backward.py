@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from numprune_export.core.errors import NumericalError
 
 
 @contextmanager
@@ -18,3 +21,16 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for one, asked in before:
             one.requires_grad_(asked)
+
+
+def require_finite(values: Tensor, what: str) -> None:
+    """Check `values`, which `what` names with its verb.
+
+    Raises:
+        NumericalError: one is NaN or infinite.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise NumericalError(
+            f"{what} not finite",
+            hint="check the checkpoint and its labels, or calibrate in `dtype: float32`",
+        )

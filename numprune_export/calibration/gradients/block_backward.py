@@ -19,8 +19,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from numprune_export.calibration.gradients.backward import frozen
-from numprune_export.calibration.gradients.finite import require_finite
+from numprune_export.calibration.gradients.backward import frozen, require_finite
 from numprune_export.calibration.gradients.mask_gradients import Loss
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from numprune_export.data.corpus import Windows
 from numprune_export.data.labelled.encoded import UNSCORED
+from numprune_export.export.encoder import Task
 
 LOGITS_AT_ONCE = 1 << 24
 """Logits that are alive at once: 64 MiB in fp32, and up to four times that while their gradient is
@@ -46,3 +48,45 @@ def positions_at_once(model: nn.Module, batch: int) -> int:
     """How many positions of each of `batch` windows give LOGITS_AT_ONCE logits, at least 1."""
     config: Any = model.config
     return max(1, LOGITS_AT_ONCE // (batch * int(config.vocab_size)))
+
+
+@dataclass(frozen=True)
+class OwnPredictions:
+    """A `Loss` whose labels are the mask of real tokens, (batch, length or more) bool.
+
+    A model with one output is a regression: its noise is ±1 around its own answer, of unit variance,
+    so that an example's squared gradient is exactly that of ½(z − z₀)².
+    """
+
+    task: Task
+    generator: Generator
+    """Draws the labels; the same seed gives the same gradients."""
+    temperature: float = 2.0
+
+    def __call__(self, outputs: Any, real: Bool[Tensor, "batch length"]) -> Float[Tensor, " batch"]:
+        """One loss per example; of tokens, the mean over the real ones; of a span, over its two ends."""
+        match self.task:
+            case "sequence":
+                return self._drawn(outputs.logits)
+            case "token":
+                real = real[:, : outputs.logits.shape[1]]
+                none = torch.zeros(real.shape, device=real.device)
+                losses = none.masked_scatter(real, self._drawn(outputs.logits[real]))
+                return losses.sum(1) / real.sum(1)
+            case "span":
+                real = real[:, : outputs.start_logits.shape[1]]
+                start, end = (
+                    self._drawn(ends.masked_fill(~real, -torch.inf))
+                    for ends in (outputs.start_logits, outputs.end_logits)
+                )
+                return (start + end) / 2
+
+    def _drawn(self, logits: Float[Tensor, "rows classes"]) -> Float[Tensor, " rows"]:
+        logits = logits.float()
+        if logits.shape[1] == 1:
+            signs = torch.randint(0, 2, (len(logits),), generator=self.generator) * 2 - 1
+            return 0.5 * (logits[:, 0] - logits[:, 0].detach() + signs).square()
+        softened = logits / self.temperature
+        # The KL divergence is scaled by T², the cross-entropy of one label by T: see above.
+        labels = softened.detach().softmax(1).multinomial(1, generator=self.generator)[:, 0]
+        return self.temperature * functional.cross_entropy(softened, labels, reduction="none")

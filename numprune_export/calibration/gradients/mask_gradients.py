@@ -21,8 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from numprune_export.calibration.gradients.backward import frozen
-from numprune_export.calibration.gradients.finite import require_finite
+from numprune_export.calibration.gradients.backward import frozen, require_finite
 from numprune_export.core.errors import InputError
 from numprune_export.data.corpus import Windows
 from numprune_export.models.block_runner import Tick

@@ -8,16 +8,16 @@ error e of the output at a token is worth ½·eᵀFe nats on average.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from numprune_export.calibration.gradients.backward import require_finite
 from numprune_export.calibration.gradients.block_backward import Objective, back, forth
-from numprune_export.calibration.gradients.finite import require_finite
 from numprune_export.calibration.gradients.losses import (
     next_token_loss,
     next_tokens,
@@ -26,6 +26,7 @@ from numprune_export.calibration.gradients.losses import (
 from numprune_export.calibration.gradients.mask_gradients import Loss
 from numprune_export.calibration.statistics import STRIPES
 from numprune_export.core.errors import InputError
+from numprune_export.core.progress import Observer
 from numprune_export.data.corpus import Windows
 from numprune_export.models.block_runner import Tick
 from numprune_export.models.family import Family, part
@@ -144,3 +145,24 @@ def _check(windows: Windows, labels: Tensor) -> None:
             f"{len(labels)} labels for {len(windows.tokens)} calibration examples",
             hint="give one label, or one row of labels, for every example",
         )
+
+
+class Learn(Protocol):
+    """As `fisher.output_fisher`, its loss chosen."""
+
+    def __call__(
+        self, model: nn.Module, family: Family, windows: Windows, *, tick: Tick
+    ) -> Iterator[dict[str, Tensor]]: ...
+
+
+def by_site(
+    learn: Learn, model: nn.Module, family: Family, windows: Windows, observer: Observer
+) -> Mapping[str, Tensor]:
+    """F of all sites by name, the observer told of texts taken through a block, forth and back.
+
+    Raises:
+        NumericalError: a loss or a gradient is not finite.
+    """
+    observer.expect(2 * len(family.block_list(model)) * len(windows.tokens))
+    found = learn(model, family, windows, tick=observer.advance)
+    return {name: one for block in found for name, one in block.items()}

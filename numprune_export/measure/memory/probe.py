@@ -20,8 +20,7 @@ from numprune_export.core.plugins import registered
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import EncoderTarget, Exporter
 from numprune_export.export.runner import AccountsMemory, DecoderRunner, EncoderRunner
-from numprune_export.measure.memory.device_memory import used_bytes
-from numprune_export.measure.memory.resident import current_bytes, peak_bytes
+from numprune_export.measure.memory.resident import current_bytes, peak_bytes, used_bytes
 
 GROUP = "numprune_export.exporters"
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import psutil
 
+from numprune_export.core.errors import DeviceError
+from numprune_export.core.optional import require
+
 _STATUS = Path("/proc/self/status")
 
 
@@ -34,3 +37,20 @@ def _status_bytes(key: str) -> int:
         if name == key:
             return int(value.split()[0]) * 1024
     raise AssertionError(f"{key} is not in {_STATUS}")
+
+
+def used_bytes() -> int:
+    """In use on the device now, by all processes. The first call makes this process's CUDA context.
+
+    Raises:
+        DeviceError: CUDA cannot say.
+        MissingExtraError: cuda-bindings is not installed.
+    """
+    runtime = require("cuda.bindings.runtime", extra="cuda")
+    error, free, total = runtime.cudaMemGetInfo()
+    if int(error):
+        raise DeviceError(
+            f"the GPU's memory cannot be read: {error.name}",
+            hint="run on a machine with an NVIDIA GPU and a current driver (`nvidia-smi`)",
+        )
+    return int(total) - int(free)

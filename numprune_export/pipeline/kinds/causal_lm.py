@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from numprune_export.calibration.gradients.output_fisher import next_token_fisher
+from numprune_export.calibration.gradients.output_fisher import by_site, next_token_fisher
 from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
@@ -35,11 +35,10 @@ from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.measure.reference.precision import rounding_error
 from numprune_export.models.decoder import RotaryDecoder
+from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.causal_lm_latency import measure_latency
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
 from numprune_export.pipeline.models import Dense, Models, Variant
-from numprune_export.pipeline.stages.export import Exported
-from numprune_export.pipeline.stages.output_gradients import by_site
 from numprune_export.pruning.score.fisher_obs import WINDOWS, reads_output_fisher
 from numprune_export.recipe import Recipe
 

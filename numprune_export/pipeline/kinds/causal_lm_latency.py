@@ -18,13 +18,11 @@ from numprune_export.measure.latency.decoder import PHASES, Workload, measure_de
 from numprune_export.measure.latency.interleave import Keep
 from numprune_export.measure.latency.sessions import ReopenedDecoder
 from numprune_export.models.decoder import RotaryDecoder
+from numprune_export.pipeline.exported import Exported, open_artifact, reference_device
 from numprune_export.pipeline.kinds import latency_rows
 from numprune_export.pipeline.kinds.kind import Ideal
-from numprune_export.pipeline.kinds.latency_rows import LatencyRow
-from numprune_export.pipeline.kinds.reference_rows import reference_rows
+from numprune_export.pipeline.kinds.latency_rows import LatencyRow, reference_rows
 from numprune_export.pipeline.models import VARIANTS, Models
-from numprune_export.pipeline.stages.export import Exported
-from numprune_export.pipeline.stages.measurements import open_artifact, reference_device
 from numprune_export.recipe import Benchmark
 
 

@@ -20,8 +20,8 @@ from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter
 from numprune_export.measure.latency.interleave import Keep
 from numprune_export.measure.quality.divergence import DenseAnswers
+from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.models import Models, Variant
-from numprune_export.pipeline.stages.export import Exported
 
 Ideal = Callable[[str], float]
 """The speed-up that the removed work allows, by phase or shape: `decode`, `b8.l64`."""

@@ -27,14 +27,13 @@ from numprune_export.measure.quality.divergence import DenseAnswers
 from numprune_export.measure.reference.encoder import TorchEncoderRunner
 from numprune_export.measure.reference.precision import own_error
 from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds import task_encoder_data
-from numprune_export.pipeline.kinds.encoder_gradients import EncoderGradients
 from numprune_export.pipeline.kinds.encoder_target import encoder_target
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
-from numprune_export.pipeline.kinds.task_encoder_data import EncoderTexts
+from numprune_export.pipeline.kinds.task_encoder_data import EncoderGradients, EncoderTexts
 from numprune_export.pipeline.kinds.task_encoder_latency import measure_latency
 from numprune_export.pipeline.models import Dense, Models, Variant
-from numprune_export.pipeline.stages.export import Exported
 from numprune_export.recipe import Recipe
 
 DIVERGENCE_EXAMPLES = 512

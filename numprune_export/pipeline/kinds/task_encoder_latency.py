@@ -16,12 +16,12 @@ from numprune_export.measure.latency.pairs import Pair
 from numprune_export.measure.latency.sessions import ReopenedEncoder
 from numprune_export.measure.reference.encoder import TorchEncoderRunner
 from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds import latency_rows
 from numprune_export.pipeline.kinds.encoder_target import encoder_target
 from numprune_export.pipeline.kinds.kind import Ideal
 from numprune_export.pipeline.kinds.latency_rows import LatencyRow
 from numprune_export.pipeline.models import VARIANTS, Models
-from numprune_export.pipeline.stages.export import Exported
 from numprune_export.recipe import Benchmark, Recipe
 from numprune_export.recipe.schema import timing_of
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor
 
 from numprune_export.core.errors import InputError, RecipeError
@@ -19,19 +17,20 @@ from numprune_export.core.run_folder import Stage
 from numprune_export.measure.quality.divergence import DenseAnswers
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.models.site import Site
-from numprune_export.numerics.removal_order import Removal
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.kind import Subject, windows_key
+from numprune_export.pipeline.models import Start
 from numprune_export.pipeline.stages import time_sublayers
-from numprune_export.pipeline.stages.calibrated import Calibrated
-from numprune_export.pipeline.stages.pricing import price_of
-from numprune_export.pipeline.start import Start
+from numprune_export.pipeline.stages.calibrate import Calibrated
+from numprune_export.pipeline.stages.score import read_removals, read_scores
 from numprune_export.pruning import apply
-from numprune_export.pruning.allocate import budget, error_curves
+from numprune_export.pruning.allocate import budget_search, error_curves
 from numprune_export.pruning.allocate.attention_weight import tuned
-from numprune_export.pruning.allocate.budget import Search
+from numprune_export.pruning.allocate.budget_search import Search
+from numprune_export.pruning.allocate.cost import price_of
 from numprune_export.pruning.allocate.error_curves import Curves
-from numprune_export.pruning.allocate.latency.latency_budget import LatencyBudget
+from numprune_export.pruning.allocate.latency import budget as latency_budget
+from numprune_export.pruning.allocate.latency.settings import LatencyBudget
 from numprune_export.pruning.allocate.rearrange import rearranged
 from numprune_export.pruning.allocate.threshold import Allocation, allocate
 from numprune_export.pruning.compensate.closed_form import ClosedForm
@@ -39,8 +38,6 @@ from numprune_export.pruning.compensate.distill_layers import assistant_budget
 from numprune_export.pruning.plan import Plan
 from numprune_export.recipe.schema import Repair, timing_of
 
-SCORES = "scores.safetensors"
-REMOVALS = "removals.safetensors"
 PLAN = "plan.json"
 BUDGET = "budget.json"
 
@@ -112,7 +109,7 @@ class Planning:
 
     def _plan(self, keep: float, *, final: bool = True) -> tuple[Plan, Metrics]:
         settings, sites, found = self.context.recipe.allocate, self.start.sites, {}
-        scores = load_file(self.scored.folder / SCORES)
+        scores = read_scores(self.scored)
         if isinstance(settings, Allocation):
             whole = sum(site.parameters for site in self._dense_sites)
             rest = sum(site.parameters for site in sites)
@@ -121,14 +118,14 @@ class Planning:
             return self._by_curves(settings, keep)
         if isinstance(settings, LatencyBudget):
             measured = time_sublayers.read(self.timed[0])
-            limit = time_sublayers.budget_ms(settings, measured, keep)
-            fast = time_sublayers.search(settings, sites, scores, measured, keep)
-            found = time_sublayers.budget_metrics(settings, measured, limit, fast.predicted_ms)
+            limit = latency_budget.budget_ms(settings, measured, keep)
+            fast = latency_budget.search(settings, sites, scores, measured, keep)
+            found = latency_budget.budget_metrics(settings, measured, limit, fast.predicted_ms)
             plan = fast.plan
         else:
             config, length = self.start.model.config, self.subject.mean_length
-            costs = budget.unit_costs(settings, sites, config, length)
-            plan = budget.plan(settings, sites, scores, costs, keep)
+            costs = budget_search.unit_costs(settings, sites, config, length)
+            plan = budget_search.plan(settings, sites, scores, costs, keep)
         gradients = self._gradients(sites)
         if final and settings.rearrange and gradients:
             plan = rearranged(plan, gradients, until_stable=settings.until_stable)
@@ -138,7 +135,7 @@ class Planning:
         removals = read_removals(self.scored.folder, self.start.sites)
         if settings.timed is not None:
             measured = time_sublayers.read(self.timed[0])
-            price, left = time_sublayers.curve_budget(settings, self.start.sites, measured, keep)
+            price, left = latency_budget.curve_budget(settings, self.start.sites, measured, keep)
         else:
             price = price_of(settings, self.start.model.config, self.subject.mean_length)
             whole, rest = (
@@ -155,9 +152,9 @@ class Planning:
         self.context.observer.expect(len(settings.candidates))
         found, metrics = tuned(plan, settings.candidates, self._divergence)
         if settings.timed is not None:
-            limit = time_sublayers.budget_ms(settings.timed, measured, keep)
-            fast = time_sublayers.predicted_ms(found, measured)
-            metrics |= time_sublayers.budget_metrics(settings.timed, measured, limit, fast)
+            limit = latency_budget.budget_ms(settings.timed, measured, keep)
+            fast = latency_budget.predicted_ms(found, measured)
+            metrics |= latency_budget.budget_metrics(settings.timed, measured, limit, fast)
         return found, metrics
 
     def _divergence(self, plan: Plan) -> Metric:
@@ -187,15 +184,6 @@ def interim(repair: Repair) -> ClosedForm:
     if isinstance(repair, ClosedForm):
         return repair.model_copy(update={"order": "one_shot", "every": 1, "producers": None})
     return ClosedForm(affine=True, order="one_shot")
-
-
-def read_removals(folder: Path, sites: Sequence[Site]) -> dict[str, Removal]:
-    """By site name, the order of removal that a score stage found."""
-    found = load_file(folder / REMOVALS)
-    return {
-        site.name: Removal(found[f"{site.name}.order"], found[f"{site.name}.error"])
-        for site in sites
-    }
 
 
 def read_budget(folder: Path) -> Metrics:

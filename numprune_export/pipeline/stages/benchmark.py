@@ -14,15 +14,10 @@ from numprune_export.measure.gpu import state as gpu_state
 from numprune_export.measure.gpu.state import GpuState
 from numprune_export.measure.latency.interleave import Samples
 from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.exported import Exported, runnable
 from numprune_export.pipeline.kinds.kind import Ideal, Subject
 from numprune_export.pipeline.models import Models
-from numprune_export.pipeline.stages.export import Exported
-from numprune_export.pipeline.stages.measurements import (
-    keys,
-    runnable,
-    write_metrics,
-    write_samples,
-)
+from numprune_export.pipeline.stages.measurements import keys, write_metrics, write_samples
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""The stages from a dense model to a smaller checkpoint on disk."""
+"""The prune stage: a plan carried out and compensated, saved as a checkpoint, its reload proven."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.kind import Subject, windows_key
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.rounds import Round
-from numprune_export.pipeline.stages.allocate import read_budget
-from numprune_export.pipeline.stages.calibrated import Calibrated, repairs_at_once
-from numprune_export.pipeline.stages.generate_text import Extended, extended
-from numprune_export.pipeline.start import Start
+from numprune_export.pipeline.stages.calibrate import (
+    Calibrated,
+)
 from numprune_export.pruning import apply
 from numprune_export.pruning.compensate.distill_layers import tune
 from numprune_export.pruning.compensate.none import Nothing
@@ -32,97 +30,43 @@ from numprune_export.pruning.plan import Plan
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """The smaller checkpoint, the plan it came from, and the stages that made it."""
+class CompensationInput:
+    """What the plan is and what its compensation reads."""
 
-    checkpoint: Stage
     plan: Plan
-    stages: tuple[Stage, ...]
-    scored: Stage
-    """Scores of the dense model."""
-    budget: Metrics
-    """What was found on the way to the plan: `budget.*` of one in milliseconds, `allocation.*` of plans
-    that were tried out."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """All rounds up to the plan, and what the repair after them reads."""
-
-    rounds: tuple[Round, ...]
+    """Of the dense model."""
+    plan_key: str
+    """Of the stage that made it."""
     subject: Subject
-    """Its calibration text is that of the repair."""
+    """Its calibration text is that of the compensation."""
     calibrated: Calibrated
-    """Of the dense model; moments are of the repair's text where the repair reads any."""
-    stages: tuple[Stage, ...]
-
-    @property
-    def plan(self) -> Plan:
-        return self.rounds[-1].plan
+    """Of the dense model; moments are of the compensation's text where it reads any."""
+    assistant: Callable[[], Plan]
+    """Plan of a teacher between the dense model and the pruned one."""
 
 
-def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Pruned:
-    """Calibrate, score and allocate, round by round; then compensate and rewrite."""
-    found = planned(context, subject, dense)
-    checkpoint = _prune(context, dense, found)
-    last, scored = found.rounds[-1], found.rounds[0].scored
-    budget = read_budget(last.allocated.folder)
-    return Pruned(checkpoint, found.plan, (*found.stages, checkpoint), scored, budget)
-
-
-def planned(context: Context, subject: Subject, dense: Dense) -> Planned:
-    """Every stage before the repair."""
-    recipe = context.recipe
-    texts = extended(context, subject, dense)
-    rounds = tuple(rounds_of(context, texts, dense))
-    stages = (*texts.stages, *(stage for one in rounds for stage in one.stages))
-    calibrated = rounds[0].calibrated
-    if texts.repair is not texts.moments and repairs_at_once(recipe):
-        calibrated = rounds[0].moments_on(texts.repair.calibration)
-        stages += calibrated.stages
-    return Planned(rounds, texts.repair, calibrated, stages)
-
-
-def rounds_of(context: Context, texts: Extended, dense: Dense) -> Iterator[Round]:
-    """Each starts from what the one before has left, and keeps the same fraction of it."""
-    recipe, start = context.recipe, Start(dense, dense.key)
-    for number in range(1, recipe.rounds + 1):
-        keep, last = recipe.keep ** (number / recipe.rounds), number == recipe.rounds
-        left = recipe.keep if last else keep
-        one = Round(
-            context, texts.moments, texts.gradients, texts.trials, start, left, last, number
-        )
-        yield one
-        if not last:
-            start = one.rest()
-
-
-def _prune(context: Context, dense: Dense, found: Planned) -> Stage:
-    recipe, subject = context.recipe, found.subject
+def prune(context: Context, dense: Dense, given: CompensationInput) -> Stage:
+    """The smaller checkpoint."""
+    recipe, subject = context.recipe, given.subject
 
     def make(folder: Path) -> None:
         with products(recipe.products):
-            small = compensated(context, dense, found)
-        save(
-            small,
-            dense.loaded.tokenizer,
-            dense.family,
-            folder,
-            _record(context, dense, subject.calibration),
-        )
-        proof, watching = subject.proof(), context.observer
-        with shown(watching, "prune.reload"):
-            watching.expect(proof_steps(small))
+            small = compensated(context, dense, given)
+        record = _record(context, dense, subject.calibration)
+        save(small, dense.loaded.tokenizer, dense.family, folder, record)
+        proof, observer = subject.proof(), context.observer
+        with shown(observer, "prune.reload"):
+            observer.expect(proof_steps(small))
             prove_reload(
                 folder, small, proof.tokens,
-                real=proof.real, types=proof.types, tick=watching.advance,
+                real=proof.real, types=proof.types, tick=observer.advance,
             )  # fmt: skip
 
     # The plan itself too: its file may have been edited since it was made.
     inputs = [
-        found.rounds[-1].allocated.key,
+        given.plan_key,
         windows_key(subject.calibration),
-        found.plan.to_json(),
+        given.plan.to_json(),
         recipe.compensate.model_dump(),
         recipe.products,
         subject.calibration_batch,
@@ -130,14 +74,14 @@ def _prune(context: Context, dense: Dense, found: Planned) -> Stage:
     return context.stage("prune", "model", inputs, make)
 
 
-def compensated(context: Context, dense: Dense, found: Planned) -> Any:
-    """The dense model with what the plan keeps, repaired."""
-    model, family, subject = dense.model, dense.family, found.subject
-    repair, plan, calibrated = context.recipe.compensate, found.plan, found.calibrated
+def compensated(context: Context, dense: Dense, given: CompensationInput) -> Any:
+    """The dense model with what the plan keeps, compensated."""
+    model, family, subject = dense.model, dense.family, given.subject
+    repair, plan, calibrated = context.recipe.compensate, given.plan, given.calibrated
     if isinstance(repair, ScalarTuning | Refit):
         teacher = dense.model
         if repair.teacher == "assistant":
-            teacher = _cut_only(dense, found.rounds[0].planning.assistant(), calibrated)
+            teacher = _cut_only(dense, given.assistant(), calibrated)
         return _tuned(context, subject, _cut_only(dense, plan, calibrated), teacher, family, repair)
     if repair.order == "sequential":
         windows = subject.calibration
@@ -196,3 +140,17 @@ def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, An
             name: installed_version(name) for name in ("numprune-export", "torch", "transformers")
         },
     }
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The smaller checkpoint, the plan it came from, and the stages that made it."""
+
+    checkpoint: Stage
+    plan: Plan
+    stages: tuple[Stage, ...]
+    scored: Stage
+    """Scores of the dense model."""
+    budget: Metrics
+    """What was found on the way to the plan: `budget.*` of one in milliseconds, `allocation.*` of plans
+    that were tried out."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,53 +11,12 @@ from transformers import PreTrainedModel
 
 from numprune_export.core.progress import growing
 from numprune_export.core.run_folder import Stage, key_of
-from numprune_export.export import targets
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter
 from numprune_export.measure.environment import describe
 from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.exported import Exported, Target
 from numprune_export.pipeline.models import VARIANTS, Models, Variant
-from numprune_export.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Target:
-    """A target that the recipe asks for, its settings checked and its runtime present."""
-
-    exporter: Exporter
-    settings: BaseModel
-    cannot_run: str | None = None
-    """Why its artifacts can be made here but not run; None: they can."""
-
-    @property
-    def name(self) -> str:
-        return self.exporter.name
-
-
-@dataclass(frozen=True)
-class Exported:
-    """Both variants of the model on one target."""
-
-    target: Target
-    artifacts: Mapping[Variant, Artifact]
-    stages: tuple[Stage, ...]
-
-
-def chosen_targets(recipe: Recipe) -> tuple[Target, ...]:
-    """The recipe's targets, ready to use.
-
-    Raises:
-        RecipeError: an unknown target or setting.
-        MissingExtraError: a runtime is not installed.
-    """
-    found = []
-    for name, content in recipe.targets.items():
-        exporter = targets.find(name)
-        settings = targets.settings_for(exporter, content)
-        here = targets.require_ready(exporter)
-        found.append(Target(exporter, settings, here.cannot_run))
-    return tuple(found)
-
 
 Export = Callable[[Exporter, PreTrainedModel, Path, BaseModel], Artifact]
 """How a model becomes an artifact of a target."""

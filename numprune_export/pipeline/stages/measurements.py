@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
-from numprune_export.core.metric import Metrics, metrics_from_json, metrics_to_json
+from numprune_export.core.metric import Metric, Metrics, metrics_from_json, metrics_to_json
 from numprune_export.core.run_folder import Stage
-from numprune_export.export.runner import DecoderRunner, Device
 from numprune_export.measure.latency.interleave import Samples
-from numprune_export.pipeline.models import VARIANTS, Models, Variant
-from numprune_export.pipeline.stages.export import Exported
+from numprune_export.pipeline.exported import Exported
+from numprune_export.pipeline.models import VARIANTS, Models
+from numprune_export.pruning.rewrite import parameter_count
 
 METRICS = "metrics.json"
 WARNINGS = "warnings.json"
@@ -50,31 +50,6 @@ def read_samples(stage: Stage) -> dict[str, tuple[float, ...]]:
     return {name: tuple(times) for name, times in json.loads(path.read_text()).items()}
 
 
-def open_artifact(
-    exported: Exported, variant: Variant, capacity: int, threads: int | None = None
-) -> DecoderRunner:
-    return exported.target.exporter.open(
-        exported.artifacts[variant], threads=threads or torch.get_num_threads(), capacity=capacity
-    )
-
-
-def facts_of(exported: Exported) -> dict[str, Any]:
-    """The facts of a target's artifacts that a number depends on."""
-    facts: Mapping[str, Any] = exported.artifacts["pruned"].facts
-    found = {key: facts[key] for key in ("graph", "dtype", "runtime") if key in facts}
-    return {"device": exported.target.exporter.device, **found}
-
-
-def runnable(exported: Sequence[Exported]) -> list[Exported]:
-    return [one for one in exported if one.target.cannot_run is None]
-
-
-def reference_device(exported: Sequence[Exported]) -> Device:
-    """Where PyTorch computes what artifacts are compared with: on the GPU if one of them runs there."""
-    gpu = any(one.target.exporter.device == "cuda" for one in runnable(exported))
-    return "cuda" if gpu and torch.cuda.is_available() else "cpu"
-
-
 def dense_keys(exported: Sequence[Exported]) -> list[Any]:
     """What the dense artifacts' numbers depend on."""
     return [[one.stages[0].key, one.target.cannot_run] for one in exported]
@@ -85,3 +60,40 @@ def keys(models: Models, exported: Sequence[Exported]) -> list[Any]:
     own = [models.key(variant) for variant in VARIANTS]
     made = [stage.key for one in exported for stage in one.stages]
     return own + made + [one.target.cannot_run for one in exported]
+
+
+def size_metrics(models: Models, exported: Sequence[Exported]) -> Metrics:
+    """Parameters and bytes, dense and pruned; `ratio` is the fraction that stays."""
+    found = _both("size.parameters", "parameters", *map(parameter_count, _models(models)))
+    plan = models.plan
+    found |= _both(
+        "size.prunable_parameters", "parameters", plan.prunable_parameters, plan.kept_parameters
+    )
+    found |= _both("size.bytes", "bytes", *map(_weight_bytes, _models(models)))
+    for one in exported:
+        dense, pruned = (one.artifacts[variant].size_bytes for variant in VARIANTS)
+        found |= _both(f"size.{one.target.name}.bytes", "bytes", dense, pruned)
+    return found
+
+
+def time_metrics(stages: Sequence[Stage]) -> Metrics:
+    """`time.<stage>_s`, wall time when the stage was made, and `time.total_s`."""
+    found = {f"time.{stage.name}_s": Metric(stage.seconds, "s", 1) for stage in stages}
+    found["time.total_s"] = Metric(sum(stage.seconds for stage in stages), "s", len(stages))
+    return found
+
+
+def _models(models: Models) -> tuple[nn.Module, nn.Module]:
+    return models.dense, models.pruned
+
+
+def _both(name: str, unit: str, dense: float, pruned: float) -> Metrics:
+    return {
+        f"{name}.dense": Metric(dense, unit, 1),
+        f"{name}.pruned": Metric(pruned, unit, 1),
+        f"{name}.ratio": Metric(pruned / dense, "ratio", 1),
+    }
+
+
+def _weight_bytes(model: nn.Module) -> int:
+    return sum(one.numel() * one.element_size() for one in model.parameters())

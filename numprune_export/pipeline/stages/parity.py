@@ -22,10 +22,9 @@ from numprune_export.export.runner import Device
 from numprune_export.measure.parity import decoder as decoder_parity
 from numprune_export.measure.parity.bisect import cut, first_wrong_layer
 from numprune_export.measure.reference.precision import computing_in
+from numprune_export.pipeline.exported import Exported, facts_of
 from numprune_export.pipeline.kinds.kind import Found, Opener, Subject
 from numprune_export.pipeline.models import Models, Variant
-from numprune_export.pipeline.stages.export import Exported
-from numprune_export.pipeline.stages.measurements import facts_of
 from numprune_export.recipe import Parity as Limits
 
 

@@ -6,23 +6,39 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from numprune_export.core.metric import Metrics
 from numprune_export.core.run_folder import RunFolder, Stage
 from numprune_export.measure.environment import describe
+from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.stages.compensate import Pruned
-from numprune_export.pipeline.stages.export import Exported
-from numprune_export.pipeline.stages.measurements import read_metrics, read_samples, read_warnings
+from numprune_export.pipeline.stages.measurements import (
+    read_metrics,
+    read_samples,
+    read_warnings,
+    time_metrics,
+)
 from numprune_export.pipeline.stages.parity import unchecked
-from numprune_export.pipeline.stages.score_spread import score_spread
-from numprune_export.pipeline.stages.sizes import time_metrics
+from numprune_export.pipeline.stages.score import read_scores
 from numprune_export.provenance.licence import licence_of
 from numprune_export.provenance.publishing import publish_card, publish_sbom
+from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe
 from numprune_export.report.html import page
 from numprune_export.report.markdown import render
-from numprune_export.report.schema import ArtifactSummary, Report, measurements, widths
+from numprune_export.report.schema import (
+    QUANTILES,
+    ArtifactSummary,
+    Report,
+    SiteScores,
+    measurements,
+    widths,
+)
 from numprune_export.report.store import to_json
 from numprune_export.report.verdict import summarize
 
@@ -92,3 +108,29 @@ def write(report: Report, folder: RunFolder, dense: Dense) -> None:
     folder.write("report.json", to_json(report))
     folder.write("report.md", render(report))
     folder.write("report.html", page.render(report))
+
+
+def score_spread(scored: Stage, plan: Plan) -> dict[str, SiteScores]:
+    """By site.
+
+    Args:
+        scored: Scores of the dense model: the first round's.
+        plan: Of the dense model.
+    """
+    columns = read_scores(scored)
+    found = {}
+    for site in plan.sites:
+        units = columns[site.name].double().reshape(site.units, -1).mean(1)
+        found[site.name] = SiteScores(
+            kept=_quantiles(units[list(plan.kept[site.name])]),
+            removed=_quantiles(units[list(plan.removed(site))]),
+        )
+    return found
+
+
+def _quantiles(scores: Float[Tensor, " units"]) -> tuple[float, ...]:
+    """At `QUANTILES`, linear between neighbours; none of nothing."""
+    if not len(scores):
+        return ()
+    at = torch.tensor(QUANTILES, dtype=scores.dtype) / 100
+    return tuple(torch.quantile(scores, at).tolist())

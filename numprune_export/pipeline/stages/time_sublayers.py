@@ -8,21 +8,17 @@ dense model has now.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from pydantic import BaseModel
-from torch import Tensor
 
 from numprune_export.core.errors import RecipeError
-from numprune_export.core.metric import Metric, Metrics
 from numprune_export.core.run_folder import Stage
 from numprune_export.core.version import __version__
 from numprune_export.export import targets
@@ -31,28 +27,15 @@ from numprune_export.export.encoder import Encoder, EncoderLayer
 from numprune_export.export.exporter import EncoderTarget, Exporter
 from numprune_export.export.runner import EncoderRunner, Tokens
 from numprune_export.measure.environment import describe
-from numprune_export.models.site import Kind, Site
+from numprune_export.models.site import Kind
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.stages import latency_cache
-from numprune_export.pruning.allocate.error_curves import Curves, Price
-from numprune_export.pruning.allocate.latency.curve import fitted, predict
-from numprune_export.pruning.allocate.latency.latency_budget import LatencyBudget
-from numprune_export.pruning.allocate.latency.search import LatencyPlan, check_budget, search_curves
+from numprune_export.pruning.allocate.latency import cache
+from numprune_export.pruning.allocate.latency.budget import Measured
 from numprune_export.pruning.allocate.latency.settings import Timing
 from numprune_export.pruning.allocate.latency.table import Blocks, LatencyTable, alone, measure
-from numprune_export.pruning.plan import Plan
 
 TABLE = "latency.json"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was timed."""
-
-    table: LatencyTable
-    age_s: float | None
-    """Of a table that was found; None: this run measured it."""
 
 
 def timed(context: Context, settings: Timing, dense: Dense, encoder: Encoder) -> Stage:
@@ -96,12 +79,12 @@ def _found_or_measured(
     encoder: Encoder,
 ) -> Measured:
     dense = tuple((one.heads, one.neurons) for one in encoder.layers)
-    if (kept := latency_cache.read(key)) is not None:
+    if (kept := cache.read(key)) is not None:
         dense_ms = alone(timer, dense, rounds=settings.rounds)
         context.folder.log(f"latency table: found, {kept.age_s / 3600:.2f} h old, not measured")
         return Measured(kept.table.at(dense_ms), kept.age_s)
     table = measure(timer, dense, _widths(encoder, settings.points), rounds=settings.rounds)
-    if (problem := latency_cache.write(key, table)) is not None:
+    if (problem := cache.write(key, table)) is not None:
         context.folder.log(f"latency table: measured, not kept for other runs: {problem}")
     return Measured(table, None)
 
@@ -109,78 +92,6 @@ def _found_or_measured(
 def read(stage: Stage) -> Measured:
     content = json.loads((stage.folder / TABLE).read_text())
     return Measured(LatencyTable.from_json(content["table"]), content["age_s"])
-
-
-def search(
-    settings: LatencyBudget,
-    sites: tuple[Site, ...],
-    scores: dict[str, Float[Tensor, " n"]],
-    measured: Measured,
-    keep: float,
-) -> LatencyPlan:
-    """The plan for the budget.
-
-    Raises:
-        RecipeError: no plan is that fast; the message says the fastest.
-    """
-    importance = {
-        site.name: scores[site.name].double().reshape(site.units, site.consumer_width).mean(1)
-        for site in sites
-    }
-    budget, table = budget_ms(settings, measured, keep), measured.table
-    curves = fitted(sites, table)
-    return search_curves(
-        sites, importance, curves, budget, fixed_ms=table.empty_ms, widths=settings
-    )
-
-
-def curve_budget(
-    settings: Curves, sites: tuple[Site, ...], measured: Measured, keep: float
-) -> tuple[Price, float]:
-    """What units take on the target, and the fraction of it that sublayers may take.
-
-    Raises:
-        RecipeError: no plan is that fast; the message says the fastest.
-    """
-    table, times = measured.table, fitted(sites, measured.table)
-    limit = budget_ms(settings.timing, measured, keep)
-    least = predict(sites, [settings.counts(site)[0] for site in sites], times)
-    check_budget(least + table.empty_ms, limit, settings)
-    left = (limit - table.empty_ms) / (table.dense_ms - table.empty_ms)
-
-    def price(site: Site, kept: Sequence[int]) -> float:
-        return times[site.kind](len(kept))
-
-    return price, min(1.0, left)
-
-
-def predicted_ms(plan: Plan, measured: Measured) -> float:
-    """Of the whole model."""
-    counts = [len(plan.kept[site.name]) for site in plan.sites]
-    times = fitted(plan.sites, measured.table)
-    return predict(plan.sites, counts, times) + measured.table.empty_ms
-
-
-def budget_ms(settings: Timing, measured: Measured, keep: float) -> float:
-    return settings.milliseconds or keep * measured.table.dense_ms
-
-
-def budget_metrics(
-    settings: Timing, measured: Measured, budget: float, predicted: float
-) -> Metrics:
-    """`budget.<target>.<bucket>.{limit_ms,dense_ms,predicted_ms,predicted_ratio}`."""
-    name = f"budget.{settings.target}.b{settings.batch}.l{settings.length}"
-    age = measured.age_s
-    under = {"table": "measured" if age is None else f"found, {age / 3600:.2f} h old"}
-    dense_ms = measured.table.dense_ms
-    return {
-        f"{name}.limit_ms": Metric(budget, "ms", 1),
-        f"{name}.dense_ms": Metric(dense_ms, "ms", settings.rounds, conditions=under),
-        f"{name}.predicted_ms": Metric(predicted, "ms", settings.rounds, conditions=under),
-        f"{name}.predicted_ratio": Metric(
-            predicted / dense_ms, "of the dense model's time", settings.rounds, conditions=under
-        ),
-    }
 
 
 def _shape(encoder: Encoder) -> dict[str, Any]:

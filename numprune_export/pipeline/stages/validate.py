@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import Stage
 from numprune_export.export.runner import Device
+from numprune_export.measure.reference.precision import computing_in
 from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.exported import Exported, facts_of, reference_device, runnable
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import Models
 from numprune_export.pipeline.stages import parity as parity_stage
-from numprune_export.pipeline.stages.export import Exported
 from numprune_export.pipeline.stages.measurements import (
     dense_keys,
     keys,
-    reference_device,
+    size_metrics,
     write_metrics,
 )
-from numprune_export.pipeline.stages.quality import quality
-from numprune_export.pipeline.stages.sizes import size_metrics
 from numprune_export.recipe import Parity
 
 
@@ -87,3 +88,39 @@ def of_pruned(
         metrics |= parity_stage.agree(limits, subject, models, one, "pruned", device)
         observer.advance(1)
     return metrics
+
+
+def quality(
+    subject: Subject,
+    models: Models,
+    names: Sequence[str],
+    exported: Sequence[Exported],
+    device: Device,
+    observer: Observer,
+) -> Metrics:
+    """`quality.<score>.<name>` of models in PyTorch and of pruned artifacts, by score, the one that
+    counts first.
+
+    Args:
+        subject: The texts and their measure.
+        models: Where models come from.
+        names: Of them: `dense`, `masked`, `pruned`.
+        exported: Targets whose pruned artifact is measured, if it can run here.
+        device: Where PyTorch computes.
+        observer: Told of texts done.
+    """
+    here = runnable(exported)
+    observer.expect((len(names) + len(here)) * subject.evaluated)
+    found: dict[str, Metrics] = {}
+    for name in names:
+        model = models.masked() if name == "masked" else getattr(models, name)
+        under = {"runtime": f"torch {torch.__version__}", "device": device}
+        with computing_in(model, device=device) as placed, subject.reference(placed) as runner:
+            found[name] = subject.scores(runner, under, observer)
+    for one in here:
+        with subject.opened(one.target.exporter, one.artifacts["pruned"]) as runner:
+            found[one.target.name] = subject.scores(runner, facts_of(one), observer)
+    scores = dict.fromkeys(score for one in found.values() for score in one)
+    return {
+        f"quality.{score}.{name}": one[score] for score in scores for name, one in found.items()
+    }

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numprune_export.models.site import Site
+from numprune_export.pruning.allocate import cost as macs
+from numprune_export.pruning.allocate.error_curves import Curves, Price
 
 UnitCosts = Mapping[str, int]
 """By site name, what one unit of the site costs."""
@@ -68,3 +70,20 @@ def total(sites: Sequence[Site], costs: UnitCosts, kept: Mapping[str, Sequence[i
 def whole(sites: Sequence[Site], costs: UnitCosts) -> int:
     """What all units cost together."""
     return sum(site.units * costs[site.name] for site in sites)
+
+
+def price_of(settings: Curves, config: Any, length: float) -> Price:
+    """The cost of a site's kept units, with what they share.
+
+    Args:
+        config: The model's; its hidden size and whether attention is causal count.
+        length: Tokens of a text, unless the settings say.
+    """
+    if settings.cost in ("parameters", "bytes"):
+        return Site.cost
+    hidden, causal = int(config.hidden_size), macs.is_causal(config)
+
+    def price(site: Site, kept: Sequence[int]) -> float:
+        return macs.site_macs(site, kept, hidden, settings.length or length, causal=causal)
+
+    return price

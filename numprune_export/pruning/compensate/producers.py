@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from numprune_export.calibration.statistics import Gathering, Statistics
 from numprune_export.models import block_runner
-from numprune_export.models.between import between
 from numprune_export.models.block_runner import Batch
 from numprune_export.models.site import Site
+from numprune_export.models.substitution import between
 from numprune_export.numerics.gauss_newton import ProducerRefit, refit
 from numprune_export.numerics.indexing import positions
 from numprune_export.numerics.matmul_precision import multiplied

@@ -21,7 +21,7 @@ from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.family import Family
 from numprune_export.numerics.matmul_precision import products
-from numprune_export.pipeline.stages.calibrated import (
+from numprune_export.pipeline.stages.calibrate import (
     reads_moments,
     repairs_at_once,
     repairs_on_more_text,

@@ -15,14 +15,14 @@ from numprune_export.pipeline.kinds.causal_lm import (
     PROOF_TOKENS,
 )
 from numprune_export.pipeline.kinds.task_encoder import DIVERGENCE_EXAMPLES
-from numprune_export.pipeline.stages.calibrated import (
+from numprune_export.pipeline.stages.calibrate import (
     reads_moments,
     repairs_at_once,
     repairs_on_more_text,
 )
-from numprune_export.pruning.allocate.budget import Search
+from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.error_curves import Curves
-from numprune_export.pruning.allocate.latency.latency_budget import LatencyBudget
+from numprune_export.pruning.allocate.latency.settings import LatencyBudget
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
 from numprune_export.pruning.score.fisher import Fisher

@@ -12,9 +12,9 @@ from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.core.run_folder import ARTIFACTS, MODEL, REPORT, finished
 from numprune_export.export import targets
 from numprune_export.export.artifact import Artifact
+from numprune_export.pipeline.exported import Exported, Target
 from numprune_export.pipeline.models import VARIANTS, Variant
 from numprune_export.pipeline.stages.allocate import read_plan
-from numprune_export.pipeline.stages.export import Exported, Target
 from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe, parse
 from numprune_export.report import store

@@ -13,12 +13,11 @@ import torch
 from numprune_export.core.errors import DeviceError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer, shown
+from numprune_export.pipeline.exported import Exported, reference_device, runnable
 from numprune_export.pipeline.stages import validate as validate_stage
 from numprune_export.pipeline.stages.benchmark import measure
-from numprune_export.pipeline.stages.export import Exported
-from numprune_export.pipeline.stages.measurements import reference_device, runnable
+from numprune_export.pipeline.stages.measurements import size_metrics
 from numprune_export.pipeline.stages.parity import unchecked
-from numprune_export.pipeline.stages.sizes import size_metrics
 from numprune_export.recipe import parse
 from numprune_export.report.schema import Report
 from numprune_export.workflows.remeasure.finished_run import FinishedRun

@@ -12,8 +12,8 @@ from tiny import tiny
 from tiny_encoder import FAMILIES, TASKS, tiny_encoder, uneven_encoder
 from torch.nn import functional
 
+from numprune_export.calibration.gradients.losses import OwnPredictions
 from numprune_export.calibration.gradients.mask_gradients import importance, unit_gradients
-from numprune_export.calibration.gradients.own_predictions import OwnPredictions
 from numprune_export.core.errors import InputError, NumericalError
 from numprune_export.data.corpus import Windows
 from numprune_export.models.families import llama

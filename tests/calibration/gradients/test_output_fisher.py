@@ -19,7 +19,7 @@ from whole_backward import (
 )
 
 from numprune_export.calibration.gradients import losses, output_fisher
-from numprune_export.calibration.gradients.own_predictions import OwnPredictions
+from numprune_export.calibration.gradients.losses import OwnPredictions
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.calibration.store import read_site, write_block, write_output_fisher
 from numprune_export.data.corpus import Windows

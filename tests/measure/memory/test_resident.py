@@ -4,9 +4,9 @@ import pytest
 from tiny import tiny
 
 from numprune_export.core.errors import DeviceError
-from numprune_export.measure.memory.device_memory import used_bytes
 from numprune_export.measure.memory.peak import device_parts
 from numprune_export.measure.memory.probe import probe
+from numprune_export.measure.memory.resident import used_bytes
 from numprune_export.models.families import FAMILIES
 from numprune_exporters.cuda.device import why_none
 from numprune_exporters.onnx_cuda.target import OnnxCudaExporter, OnnxCudaSettings

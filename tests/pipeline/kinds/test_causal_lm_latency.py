@@ -10,8 +10,8 @@ from tiny import tiny, uneven
 from numprune_export.measure.latency.decoder import Workload
 from numprune_export.measure.latency.interleave import keep_none
 from numprune_export.models.families import FAMILIES
+from numprune_export.pipeline.exported import Exported, Target
 from numprune_export.pipeline.kinds.causal_lm_latency import measure_latency
-from numprune_export.pipeline.stages.export import Exported, Target
 from numprune_export.recipe import Benchmark
 from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 

@@ -7,7 +7,7 @@ from tiny import tiny, uneven
 
 from numprune_export.core.errors import DeviceError
 from numprune_export.measure.reference.decoder import TorchRunner
-from numprune_export.pipeline.kinds.reference_rows import reference_rows
+from numprune_export.pipeline.kinds.latency_rows import reference_rows
 
 TOKENS = np.random.default_rng(0).integers(3, 97, (2, 9))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from numprune_export.pipeline.stages.calibrated import reads_moments
+from numprune_export.pipeline.stages.calibrate import reads_moments
 from numprune_export.recipe import parse
 
 TEXTS = {"calibration": {"texts": ["a.txt"]}, "evaluation": {"texts": ["b.txt"]}}

@@ -10,7 +10,7 @@ from small_sites import best_prefix, every_plan, random_importance, sites, worth
 
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.models.site import Producer, Site
-from numprune_export.pruning.allocate import budget
+from numprune_export.pruning.allocate import budget_search
 from numprune_export.pruning.allocate import cost as macs
 from numprune_export.pruning.allocate.budget_search import search, smallest_budget
 from numprune_export.pruning.allocate.widths import Widths
@@ -195,9 +195,9 @@ def test_a_fraction_of_bytes_is_that_of_parameters_and_is_kept_to():
     }
     plans = []
     for cost in ("parameters", "bytes"):
-        wanted = budget.Search(cost=cost)
-        costs = budget.unit_costs(wanted, found, config=None, length=7.0)
-        plans.append(budget.plan(wanted, found, scores, costs, keep=0.6))
+        wanted = budget_search.Search(cost=cost)
+        costs = budget_search.unit_costs(wanted, found, config=None, length=7.0)
+        plans.append(budget_search.plan(wanted, found, scores, costs, keep=0.6))
     assert plans[0] == plans[1]
     kept = sum(len(plans[1].kept[site.name]) * site.unit_cost for site in found)
     assert 0.3 < kept / plans[1].prunable_parameters <= 0.6

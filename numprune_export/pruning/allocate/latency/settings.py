@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from numprune_export.core.settings import Strict
+from numprune_export.pruning.allocate.widths import Widths
 
 
 class Timing(Strict):
@@ -23,3 +24,14 @@ class Timing(Strict):
     """Widths of the MLP that are timed; heads are timed at every number."""
     rounds: Annotated[int, Field(ge=3)] = 15
     """Times that every width is timed; the median counts."""
+
+
+class LatencyBudget(Timing, Widths):
+    """`latency`: the plan of the highest summed score that is predicted to take at most `keep` of the
+    dense model's time on a target of the run (Kwon et al. 2022, arXiv:2204.09656, §4.1)."""
+
+    method: Literal["latency"] = "latency"
+    rearrange: bool = True
+    """With `score: fisher`: swap units within a layer by its whole Fisher information, §4.2."""
+    until_stable: bool = False
+    """Rearrange until a round changes nothing; one round as published."""

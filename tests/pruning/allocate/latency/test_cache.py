@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from numprune_export.pipeline.stages import latency_cache
+from numprune_export.pruning.allocate.latency import cache
 from numprune_export.pruning.allocate.latency.table import LatencyTable
 
 TABLE = LatencyTable({"attention": {1: 0.25, 2: 0.5}, "mlp": {8: 1.5}}, 9.0, 1.0)
@@ -25,22 +25,22 @@ def the_file(folder):
 
 
 def test_a_table_is_found_again_with_its_age(folder):
-    assert latency_cache.read(KEY) is None
-    assert latency_cache.write(KEY, TABLE) is None
-    found = latency_cache.read(KEY)
+    assert cache.read(KEY) is None
+    assert cache.write(KEY, TABLE) is None
+    found = cache.read(KEY)
     assert found.table == TABLE
     assert 0 <= found.age_s < 60
     assert [one.suffix for one in folder.rglob("*") if one.is_file()] == [".json"]
     content = json.loads(the_file(folder).read_text())
     content["measured_at"] -= 7200
     the_file(folder).write_text(json.dumps(content))
-    assert latency_cache.read(KEY).age_s == pytest.approx(7200, abs=60)
+    assert cache.read(KEY).age_s == pytest.approx(7200, abs=60)
 
 
 @pytest.mark.parametrize("name", list(KEY))
 def test_another_device_runtime_or_shape_has_another_table(name):
-    latency_cache.write(KEY, TABLE)
-    assert latency_cache.read({**KEY, name: ["other"]}) is None
+    cache.write(KEY, TABLE)
+    assert cache.read({**KEY, name: ["other"]}) is None
 
 
 @pytest.mark.parametrize(
@@ -57,49 +57,49 @@ def test_another_device_runtime_or_shape_has_another_table(name):
     ids=["empty", "cut", "list", "changed", "nan", "format", "age"],
 )
 def test_a_damaged_file_is_as_good_as_none(folder, spoil):
-    latency_cache.write(KEY, TABLE)
+    cache.write(KEY, TABLE)
     text = the_file(folder).read_text()
     assert spoil(text) != text
     the_file(folder).write_text(spoil(text))
-    assert latency_cache.read(KEY) is None
-    assert latency_cache.write(KEY, TABLE) is None
-    assert latency_cache.read(KEY).table == TABLE
+    assert cache.read(KEY) is None
+    assert cache.write(KEY, TABLE) is None
+    assert cache.read(KEY).table == TABLE
 
 
 def test_a_file_of_another_key_in_its_place_is_not_believed(folder):
-    latency_cache.write(KEY, TABLE)
+    cache.write(KEY, TABLE)
     mine = the_file(folder)
     other = {**KEY, "shape": [2]}
-    latency_cache.write(other, TABLE.at(90.0))
+    cache.write(other, TABLE.at(90.0))
     (theirs,) = (one for one in folder.rglob("*.json") if one != mine)
     theirs.replace(mine)
-    assert latency_cache.read(KEY) is None
+    assert cache.read(KEY) is None
 
 
 def test_times_that_are_none_are_not_believed():
-    latency_cache.write(KEY, LatencyTable({"mlp": {8: -1.0}}, 9.0, 1.0))
-    assert latency_cache.read(KEY) is None
+    cache.write(KEY, LatencyTable({"mlp": {8: -1.0}}, 9.0, 1.0))
+    assert cache.read(KEY) is None
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_leaves_nothing(folder):
     folder.write_text("a file")
-    assert str(folder) in latency_cache.write(KEY, TABLE)
-    assert latency_cache.read(KEY) is None
+    assert str(folder) in cache.write(KEY, TABLE)
+    assert cache.read(KEY) is None
 
 
 def test_a_clock_that_went_back_makes_no_negative_age(monkeypatch):
-    latency_cache.write(KEY, TABLE)
+    cache.write(KEY, TABLE)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 1000)
-    assert latency_cache.read(KEY).age_s == 0
+    assert cache.read(KEY).age_s == 0
 
 
 def test_the_folder_is_where_the_user_keeps_caches(monkeypatch, tmp_path, folder):
-    assert latency_cache.cache_folder() == folder
+    assert cache.cache_folder() == folder
     monkeypatch.delenv("NUMPRUNE_EXPORT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert latency_cache.cache_folder() == tmp_path / "xdg" / "numprune-export"
+    assert cache.cache_folder() == tmp_path / "xdg" / "numprune-export"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative/xdg")
-    assert latency_cache.cache_folder() == Path.home() / ".cache" / "numprune-export"
+    assert cache.cache_folder() == Path.home() / ".cache" / "numprune-export"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert latency_cache.cache_folder() == Path.home() / ".cache" / "numprune-export"
+    assert cache.cache_folder() == Path.home() / ".cache" / "numprune-export"

@@ -2,8 +2,7 @@
 
 A file that cannot be read, is damaged or was made for something else is as good as none: the table
 is then measured. Tables are times of a machine, not secrets, but they are only read from the user's
-own cache folder.
-"""
+own cache folder."""
 
 from __future__ import annotations
 
@@ -21,7 +20,10 @@ from numprune_export.pruning.allocate.latency.table import LatencyTable
 
 VARIABLE = "NUMPRUNE_EXPORT_CACHE"
 """Environment variable: the cache folder, in place of `$XDG_CACHE_HOME/numprune-export`."""
+
+
 FORMAT = 1
+
 
 _NO_TABLE = (ValueError, KeyError, TypeError, AttributeError, NumericalError)
 

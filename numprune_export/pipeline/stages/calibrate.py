@@ -1,0 +1,152 @@
+"""The calibrate stages: moments of consumers' inputs, and gradients where the score needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from numprune_export.calibration import store as statistics_store
+from numprune_export.calibration.statistics import Statistics, collect
+from numprune_export.calibration.token_stride import spacing
+from numprune_export.core.run_folder import Stage, key_of
+from numprune_export.models.site import Site
+from numprune_export.pipeline.kinds.kind import Subject, windows_key
+from numprune_export.pipeline.stages.round_context import RoundContext
+from numprune_export.pruning.allocate.error_curves import Curves
+from numprune_export.pruning.compensate.bias import Bias
+from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.score.fisher import Fisher
+from numprune_export.pruning.score.fisher_obs import FisherObs
+from numprune_export.pruning.score.magnitude import Magnitude
+from numprune_export.pruning.score.random import Random
+from numprune_export.recipe import Recipe
+
+
+def calibrate(here: RoundContext, moments: Subject, gradients: Subject) -> Calibrated:
+    """Whatever the recipe needs of the round's starting model.
+
+    Args:
+        here: The round.
+        moments: Activations are seen on its calibration windows.
+        gradients: Gradients are taken on its calibration windows.
+    """
+    statistics = None
+    if reads_moments(here.context.recipe):
+        tokens = int(moments.calibration.lengths.sum())
+        stride = _token_stride(here, tokens)
+        statistics = _moments(here, moments, "calibrate", "statistics", stride)
+    key = gradients.gradients_key
+    if key is None:
+        return Calibrated(statistics, None)
+
+    def write(folder: Path) -> None:
+        _write_gradients(here, gradients, folder)
+
+    inputs = [here.start.key, windows_key(gradients.calibration), moments.calibration_batch, key]
+    return Calibrated(statistics, here.learned("gradients", "gradients", inputs, write))
+
+
+def calibrate_repair(here: RoundContext, repair: Subject) -> Calibrated:
+    """Moments of the starting model on other text, for its compensation."""
+    return Calibrated(_moments(here, repair, "calibrate-repair", "repair_statistics", 1), None)
+
+
+def _moments(here: RoundContext, subject: Subject, name: str, place: str, stride: int) -> Stage:
+    def write(folder: Path) -> None:
+        _write_statistics(here, subject, stride, folder)
+
+    windows, batch = windows_key(subject.calibration), subject.calibration_batch
+    return here.learned(name, place, [here.start.key, windows, batch, stride], write)
+
+
+def _token_stride(here: RoundContext, tokens: int) -> int:
+    """Of the moments that the score reads."""
+    score, sites = here.context.recipe.score, here.start.sites
+    widest = max((site.units * site.consumer_width for site in sites), default=1)
+    return spacing(score.every, tokens, widest) if isinstance(score, FisherObs) else 1
+
+
+def _write_statistics(here: RoundContext, subject: Subject, stride: int, folder: Path) -> None:
+    model, family, observer = here.start.model, here.start.family, here.context.observer
+    here.require_space(statistics_store.size_bytes(here.start.sites))
+    windows, batch = subject.calibration, subject.calibration_batch
+    observer.expect(len(family.block_list(model)) * len(windows.tokens))
+    blocks = collect(model, family, windows, batch, observer.advance, stride)
+    for index, statistics in enumerate(blocks):
+        statistics_store.write_block(folder, index, statistics)
+
+
+def _write_gradients(here: RoundContext, subject: Subject, folder: Path) -> None:
+    model, observer = here.start.model, here.context.observer
+    if isinstance(here.context.recipe.score, FisherObs):
+        hidden = int(model.config.hidden_size)
+        here.require_space(8 * hidden**2 * len(here.start.sites))
+    statistics_store.write_gradients(folder, subject.gradients(model, observer))
+    statistics_store.write_output_fisher(folder, subject.output_fisher(model, observer))
+
+
+def reads_moments(recipe: Recipe) -> bool:
+    """Whether any step asks for moments of the starting model's activations."""
+    settings = recipe.allocate
+    return (
+        not isinstance(recipe.score, Fisher | Magnitude | Random)
+        or (repairs_at_once(recipe) and not repairs_on_more_text(recipe))
+        or (isinstance(settings, Curves) and len(settings.candidates) > 1)
+        or recipe.rounds > 1
+    )
+
+
+def repairs_at_once(recipe: Recipe) -> bool:
+    """Whether the repair reads moments of the dense model."""
+    repair = recipe.compensate
+    return isinstance(repair, ClosedForm | Bias) and repair.order == "one_shot"
+
+
+def repairs_on_more_text(recipe: Recipe) -> bool:
+    """Whether the repair reads text of the model's own too."""
+    return recipe.self_calibration.sequences > 0
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Finished stages, read site by site."""
+
+    statistics: Stage | None
+    """Moments of the consumers' inputs: the same for every score and repair. None: nothing reads
+    them."""
+    gradients: Stage | None
+    """None: the score needs none."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return tuple(one for one in (self.statistics, self.gradients) if one is not None)
+
+    @property
+    def key(self) -> str:
+        return key_of(*(one.key for one in self.stages))
+
+    def read(self, site: Site) -> Statistics:
+        """All that is known of one site."""
+        if self.statistics is None:
+            return replace(Statistics.of_nothing(site), unit_gradients=self.unit_gradients(site))
+        gradients = None if self.gradients is None else self.gradients.folder
+        return statistics_store.read_site(self.statistics.folder, site, gradients)
+
+    def in_turn(self, sites: Sequence[Site]) -> Iterator[tuple[Site, Statistics]]:
+        """Every site with what is known of it, the next one on its way from the disk."""
+        for site, following in zip_longest(sites, sites[1:]):
+            if following is not None and self.statistics is not None:
+                gradients = None if self.gradients is None else self.gradients.folder
+                statistics_store.soon(self.statistics.folder, following, gradients)
+            yield site, self.read(site)
+
+    def unit_gradients(self, site: Site) -> Float[Tensor, "rows units"] | None:
+        """Gradients of its unit masks, or None if calibration gathered none."""
+        if self.gradients is None:
+            return None
+        return statistics_store.read_gradients(self.gradients.folder, site)

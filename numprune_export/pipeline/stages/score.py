@@ -1,0 +1,72 @@
+"""The score stage: statistics to scores of units, on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.run_folder import Stage
+from numprune_export.models.site import Site
+from numprune_export.numerics.removal_order import Removal
+from numprune_export.pipeline.stages.calibrate import Calibrated
+from numprune_export.pipeline.stages.round_context import RoundContext
+from numprune_export.pruning.score.numerical import Numerical
+from numprune_export.pruning.score_sites import score_sites
+
+SCORES = "scores.safetensors"
+REMOVALS = "removals.safetensors"
+
+
+def score(here: RoundContext, calibrated: Calibrated) -> Stage:
+    """`scores.safetensors`, per input of a consumer; `removals.safetensors`, per site."""
+    recipe, start = here.context.recipe, here.start
+    units = [(site.name, site.units) for site in start.sites]
+    inputs = [start.key, calibrated.key, units, recipe.score.model_dump(), recipe.seed]
+    if isinstance(recipe.score, Numerical):  # the only one that asks how much will stay
+        inputs.append(recipe.keep)
+
+    def write(folder: Path) -> None:
+        _write(here, calibrated, folder)
+
+    return here.learned("score", "scores", inputs, write)
+
+
+def _write(here: RoundContext, calibrated: Calibrated, folder: Path) -> None:
+    recipe, start, observer = here.context.recipe, here.start, here.context.observer
+    blocks = start.family.block_list(start.model)
+    observer.expect(len(start.sites))
+
+    def with_weights() -> Iterator[tuple[Site, Tensor, Statistics]]:
+        for site, statistics in calibrated.in_turn(start.sites):
+            weight: Any = blocks[site.block].get_submodule(site.consumer).weight
+            yield site, weight.detach(), statistics
+
+    scores: dict[str, Tensor] = {}
+    removals: dict[str, Tensor] = {}
+    for scored in score_sites(with_weights(), recipe.score, keep=recipe.keep, seed=recipe.seed):
+        name = scored.site.name
+        scores[name] = scored.columns
+        removals[f"{name}.order"] = scored.removal.order
+        removals[f"{name}.error"] = scored.removal.error
+        observer.advance(1)
+    save_file(scores, folder / SCORES)
+    save_file(removals, folder / REMOVALS)
+
+
+def read_scores(stage: Stage) -> dict[str, Tensor]:
+    """By site name, a score per input of the consumer, (n,)."""
+    return load_file(stage.folder / SCORES)
+
+
+def read_removals(folder: Path, sites: Sequence[Site]) -> dict[str, Removal]:
+    """By site name, the order of removal that a score stage wrote."""
+    content = load_file(folder / REMOVALS)
+    return {
+        site.name: Removal(content[f"{site.name}.order"], content[f"{site.name}.error"])
+        for site in sites
+    }

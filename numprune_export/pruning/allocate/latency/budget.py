@@ -1,0 +1,99 @@
+"""A latency limit in milliseconds: what it leaves for the sublayers, and what a plan is predicted to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from numprune_export.core.metric import Metric, Metrics
+from numprune_export.models.site import Site
+from numprune_export.pruning.allocate.error_curves import Curves, Price
+from numprune_export.pruning.allocate.latency.curve import fitted, predict
+from numprune_export.pruning.allocate.latency.search import LatencyPlan, check_budget, search_curves
+from numprune_export.pruning.allocate.latency.settings import LatencyBudget, Timing
+from numprune_export.pruning.allocate.latency.table import LatencyTable
+from numprune_export.pruning.plan import Plan
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was timed."""
+
+    table: LatencyTable
+    age_s: float | None
+    """Of a table that was found; None: this run measured it."""
+
+
+def search(
+    settings: LatencyBudget,
+    sites: tuple[Site, ...],
+    scores: dict[str, Float[Tensor, " n"]],
+    measured: Measured,
+    keep: float,
+) -> LatencyPlan:
+    """The plan for the budget.
+
+    Raises:
+        RecipeError: no plan is that fast; the message says the fastest.
+    """
+    importance = {
+        site.name: scores[site.name].double().reshape(site.units, site.consumer_width).mean(1)
+        for site in sites
+    }
+    budget, table = budget_ms(settings, measured, keep), measured.table
+    curves = fitted(sites, table)
+    return search_curves(
+        sites, importance, curves, budget, fixed_ms=table.empty_ms, widths=settings
+    )
+
+
+def curve_budget(
+    settings: Curves, sites: tuple[Site, ...], measured: Measured, keep: float
+) -> tuple[Price, float]:
+    """What units take on the target, and the fraction of it that sublayers may take.
+
+    Raises:
+        RecipeError: no plan is that fast; the message says the fastest.
+    """
+    table, times = measured.table, fitted(sites, measured.table)
+    limit = budget_ms(settings.timing, measured, keep)
+    least = predict(sites, [settings.counts(site)[0] for site in sites], times)
+    check_budget(least + table.empty_ms, limit, settings)
+    left = (limit - table.empty_ms) / (table.dense_ms - table.empty_ms)
+
+    def price(site: Site, kept: Sequence[int]) -> float:
+        return times[site.kind](len(kept))
+
+    return price, min(1.0, left)
+
+
+def predicted_ms(plan: Plan, measured: Measured) -> float:
+    """Of the whole model."""
+    counts = [len(plan.kept[site.name]) for site in plan.sites]
+    times = fitted(plan.sites, measured.table)
+    return predict(plan.sites, counts, times) + measured.table.empty_ms
+
+
+def budget_ms(settings: Timing, measured: Measured, keep: float) -> float:
+    return settings.milliseconds or keep * measured.table.dense_ms
+
+
+def budget_metrics(
+    settings: Timing, measured: Measured, budget: float, predicted: float
+) -> Metrics:
+    """`budget.<target>.<bucket>.{limit_ms,dense_ms,predicted_ms,predicted_ratio}`."""
+    name = f"budget.{settings.target}.b{settings.batch}.l{settings.length}"
+    age = measured.age_s
+    under = {"table": "measured" if age is None else f"found, {age / 3600:.2f} h old"}
+    dense_ms = measured.table.dense_ms
+    return {
+        f"{name}.limit_ms": Metric(budget, "ms", 1),
+        f"{name}.dense_ms": Metric(dense_ms, "ms", settings.rounds, conditions=under),
+        f"{name}.predicted_ms": Metric(predicted, "ms", settings.rounds, conditions=under),
+        f"{name}.predicted_ratio": Metric(
+            predicted / dense_ms, "of the dense model's time", settings.rounds, conditions=under
+        ),
+    }
