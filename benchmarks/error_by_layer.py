@@ -38,7 +38,7 @@ from numprune_export.pipeline.stages.compensate import compensated
 from numprune_export.pruning import apply, rewrite
 from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe
-from numprune_export.report.table import table
+from numprune_export.report.tables.table import table
 
 EVERY = 4
 """Of the held-out tokens one in so many is answered."""

@@ -38,9 +38,9 @@ from numprune_export.core.metric import metrics_from_json, metrics_to_json
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.runner import DecoderRunner
 from numprune_export.gate import evidence
-from numprune_export.gate.busy import taken_away
 from numprune_export.gate.judge import judge
 from numprune_export.gate.limits import Gate
+from numprune_export.gate.noise import taken_away
 from numprune_export.gate.verdict import Verdict
 from numprune_export.measure.cost.decoder import cost, ideal_speedups
 from numprune_export.measure.environment import describe
@@ -49,7 +49,7 @@ from numprune_export.measure.latency.pairs import Pair
 from numprune_export.measure.latency.sessions import ReopenedDecoder, reopener
 from numprune_export.report.schema import Report, measurements
 from numprune_export.report.store import to_json
-from numprune_export.report.table import table
+from numprune_export.report.tables.table import table
 from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 SHAPE = {"hidden": 512, "layers": 2, "heads": 8, "vocabulary": 512}

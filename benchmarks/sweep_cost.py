@@ -21,7 +21,7 @@ import typer
 
 from numprune_export.measure.environment import describe
 from numprune_export.report import store
-from numprune_export.report.table import table
+from numprune_export.report.tables.table import table
 
 EIGHT = "0.95,0.9,0.85,0.8,0.7,0.6,0.5,0.4"
 LEARNT = ("calibrate", "gradients", "score")

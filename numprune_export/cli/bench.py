@@ -55,7 +55,7 @@ def bench(
 def _run(
     run: Path, protocol: Protocol, out: Path | None, search: list[Path], *, quiet: bool
 ) -> None:
-    from numprune_export.cli.closing import told_where
+    from numprune_export.cli.progress.closing import told_where
     from numprune_export.cli.progress.console import observer
     from numprune_export.report import sections
     from numprune_export.workflows.remeasure import new_report, rerun

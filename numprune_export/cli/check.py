@@ -61,7 +61,7 @@ def check(
     from numprune_export.core.errors import IncomparableError, RegressionError
     from numprune_export.gate import evidence
     from numprune_export.gate.judge import judge
-    from numprune_export.gate.mode import Mode
+    from numprune_export.gate.verdict import Mode
 
     now, seal = evidence.read(report)
     before, before_seal = (None, None) if baseline is None else evidence.read(baseline)
@@ -103,7 +103,7 @@ def baseline(
 
 
 def _gate(recipe: str | None, resolved: object) -> Gate:
-    from numprune_export.gate.section import gate_of, gate_of_file
+    from numprune_export.gate.limits import gate_of, gate_of_file
 
     if recipe is None:
         return gate_of({} if resolved is None else resolved, "the report's recipe")

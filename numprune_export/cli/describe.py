@@ -49,7 +49,7 @@ def inspect(
 def _estimate(name: str, changes: Sequence[str], revision: str | None, *, as_json: bool) -> None:
     from numprune_export import recipe
     from numprune_export.core.errors import RecipeError
-    from numprune_export.workflows.estimate import estimate, table
+    from numprune_export.workflows.estimate import estimate, forecast
 
     if revision is not None:
         raise typer.BadParameter(
@@ -62,7 +62,7 @@ def _estimate(name: str, changes: Sequence[str], revision: str | None, *, as_jso
         )
     named = recipe.named(name, changes)
     found = estimate(named.recipe, search=(named.folder, Path.cwd()))
-    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else table.render(found))
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else forecast.render(found))
 
 
 def recipes() -> None:

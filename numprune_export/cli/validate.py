@@ -17,7 +17,7 @@ def validate(
     quiet: Quiet = False,
 ) -> None:
     """Measure quality and parity of a finished run again, from its own files."""
-    from numprune_export.cli.closing import told_where
+    from numprune_export.cli.progress.closing import told_where
     from numprune_export.cli.progress.console import observer
     from numprune_export.report import sections
     from numprune_export.workflows.remeasure import new_report, rerun

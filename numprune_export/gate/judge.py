@@ -6,15 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from numprune_export.gate import shape_check
-from numprune_export.gate.busy import LIMIT, taken_away
 from numprune_export.gate.comparable import differences
 from numprune_export.gate.evidence import Evidence
 from numprune_export.gate.limit_check import bounds
 from numprune_export.gate.limits import Gate
 from numprune_export.gate.metric_check import judge_metric
-from numprune_export.gate.mode import STRICT, Mode
+from numprune_export.gate.noise import LIMIT, taken_away
 from numprune_export.gate.rules import matches, rule_of
-from numprune_export.gate.verdict import Finding, Verdict
+from numprune_export.gate.verdict import STRICT, Finding, Mode, Verdict
 
 _UNTIMED = ("latency.", "memory.", "time.", "gpu.", "budget.")
 NOISY = 0.25

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat
+import yaml
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, ValidationError
 
+from numprune_export.core.errors import RecipeError
 from numprune_export.core.settings import Strict
 
 Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
@@ -53,3 +56,41 @@ class Gate(Strict):
     it passes, and that is told."""
     tolerance: Tolerance = Tolerance()
     """How far numbers may fall back from the baseline."""
+
+
+def gate_of(section: object, where: str) -> Gate:
+    """A section's content, checked.
+
+    Raises:
+        RecipeError: something in it is not allowed; `where` says whose it is.
+    """
+    try:
+        return Gate.model_validate(section)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(("gate", *(str(part) for part in first["loc"])))
+        raise RecipeError(
+            f"{where}: `{key}`: {first['msg'].lower()}",
+            hint="see recipes/schema.json, or `numprune-export schema`",
+        ) from None
+
+
+def gate_of_file(path: Path) -> Gate:
+    """The section of a recipe file; without one, the defaults.
+
+    Raises:
+        RecipeError: not readable, not YAML, no recipe, or something in the section is not allowed.
+    """
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read `{path}`: {error}", hint="check the file") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"`{path}` is not YAML: {' '.join(str(error).split())}", hint="mend its syntax"
+        ) from None
+    if not isinstance(content, dict) or "version" not in content:
+        raise RecipeError(
+            f"`{path}` is not a recipe", hint="it must be a mapping with `version: 1`"
+        )
+    return gate_of(content.get("gate", {}), path.name)

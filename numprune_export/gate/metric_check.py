@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator
 
 from numprune_export.gate.limits import Gate
-from numprune_export.gate.mode import Mode
 from numprune_export.gate.noise import change
 from numprune_export.gate.rules import Rule, rule_of
-from numprune_export.gate.verdict import Finding, Status
+from numprune_export.gate.verdict import Finding, Mode, Status
 from numprune_export.report.schema import Measurement
 
 _VOLATILE = ("worst", "tolerance", "reasons", "table")

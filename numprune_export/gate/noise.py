@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import median
 
+from numprune_export.gate.evidence import Evidence
 from numprune_export.gate.rules import Rule
 from numprune_export.report.schema import Measurement
 
@@ -98,3 +100,22 @@ def _noise(rule: Rule, one: Measurement) -> tuple[float, str]:
     if rule.kind == "ratio" and (not isinstance(sessions, int) or sessions < MINIMUM_SESSIONS):
         return math.hypot(half, ONE_SESSION), "models opened once"
     return half, ""
+
+
+LIMIT = 1.25
+"""Clock time over processor time from which a machine counts as busy."""
+
+
+def taken_away(evidence: Evidence) -> float | None:
+    """How much longer the clock ran than the processor worked: the median over all that was timed.
+
+    1 on a machine that did nothing else. One thread only, for threads that wait for each other look
+    the same; and on the CPU only, whose work is all in its processor time. None: nothing such.
+    """
+    found = []
+    for name, one in evidence.metrics.items():
+        busy = evidence.metrics.get(f"{name.removesuffix('.p50_ms')}.cpu_ms")
+        alone = one.conditions.get("threads") == 1 and one.conditions.get("device") == "cpu"
+        if name.endswith(".p50_ms") and alone and busy is not None and busy.value > 0:
+            found.append(one.value / busy.value)
+    return median(found) if found else None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from numprune_export.gate import comparable
 from numprune_export.gate.comparable import Difference
 from numprune_export.gate.noise import Change
 from numprune_export.report.tables.format import measured
@@ -98,3 +99,24 @@ _WORDS: dict[Status, str] = {
     "skipped": "skipped",
     "new": "new",
 }
+
+
+@dataclass(frozen=True)
+class Mode:
+    """By default nothing."""
+
+    other_machine: bool = False
+    """Compare across machines and protocols, and judge only what carries over."""
+    without_latency: bool = False
+    """Judge size, shapes, quality and parity: all that needs no GPU and no quiet machine."""
+    busy: bool = False
+    """The machine had other work: times by the clock or by the processor say nothing."""
+
+    @property
+    def overrules(self) -> tuple[comparable.Side, ...]:
+        if self.other_machine:
+            return ("machine", "timing", "protocol")
+        return ("machine", "timing") if self.without_latency else ()
+
+
+STRICT = Mode()

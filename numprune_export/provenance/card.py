@@ -10,8 +10,8 @@ from typing import Any
 from numprune_export.provenance.metadata import metadata, pipeline_tag, texts
 from numprune_export.report import sections
 from numprune_export.report.schema import Report
-from numprune_export.report.table import table
 from numprune_export.report.tables.format import percent
+from numprune_export.report.tables.table import table
 from numprune_export.report.verdict import score_name, scores
 
 NAME = "README.md"

@@ -7,10 +7,9 @@ import yaml
 
 from numprune_export.measure.environment import Environment
 from numprune_export.report import sections
-from numprune_export.report.attention_unit import attention_unit
 from numprune_export.report.schema import Report, SiteWidth
-from numprune_export.report.table import table
-from numprune_export.report.tables.format import size
+from numprune_export.report.tables.format import attention_unit, size
+from numprune_export.report.tables.table import table
 
 _ABSENT = "-"
 

@@ -1,10 +1,9 @@
 """The parts of the page that are made of measurements; empty text where nothing was measured."""
 
-from numprune_export.report.table import table
 from numprune_export.report.tables import machine as machine_tables
 from numprune_export.report.tables import quality as quality_tables
 from numprune_export.report.tables import speed as speed_tables
-from numprune_export.report.tables.table import Measurements, Tabular
+from numprune_export.report.tables.table import Measurements, Tabular, table
 
 
 def quality(metrics: Measurements) -> str:

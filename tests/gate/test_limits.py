@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from numprune_export.gate.judge import judge
 from numprune_export.gate.limits import Gate
-from numprune_export.gate.mode import Mode
+from numprune_export.gate.verdict import Mode
 
 SPEEDUP = "latency.onnx.prefill.speedup"
 

@@ -9,8 +9,8 @@ from gate import runs
 
 from numprune_export.gate.judge import judge
 from numprune_export.gate.limits import Gate
-from numprune_export.gate.mode import Mode
 from numprune_export.gate.output import as_json, github, junit, text
+from numprune_export.gate.verdict import Mode
 
 SPEEDUP = "latency.onnx.prefill.speedup"
 BASELINE = runs.evidence()

@@ -4,7 +4,7 @@ from gate import runs
 
 from numprune_export.gate.judge import judge
 from numprune_export.gate.limits import Gate
-from numprune_export.gate.mode import Mode
+from numprune_export.gate.verdict import Mode
 
 BASELINE = runs.evidence()
 

@@ -8,10 +8,10 @@ from report import sample
 from report.markup import parse
 
 from numprune_export.report.html import marks, theme
+from numprune_export.report.html.page import speed_plots
 from numprune_export.report.html.plan_plots import plan_plots, plan_table
 from numprune_export.report.html.quality_plots import quality_plots
 from numprune_export.report.html.score_plots import score_plots
-from numprune_export.report.html.speed_plots import speed_plots
 from numprune_export.report.html.svg import WIDTH, draw
 from numprune_export.report.schema import SiteScores, SiteWidth
 

@@ -11,8 +11,8 @@ from numprune_export.measure.gpu.state import GpuState, warnings
 from numprune_export.measure.gpu.state import metrics as metrics_of
 from numprune_export.report.markdown import render
 from numprune_export.report.schema import Measurement
-from numprune_export.report.table import table
 from numprune_export.report.tables.format import count, measured, number, percent, size
+from numprune_export.report.tables.table import table
 from numprune_export.report.verdict import summarize
 
 GOLDEN = Path(__file__).with_name("report.md")

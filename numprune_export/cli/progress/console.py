@@ -23,8 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from numprune_export.cli.durations import duration
-from numprune_export.cli.heartbeat import heartbeat
+from numprune_export.cli.progress.heartbeat import heartbeat
 from numprune_export.core.progress import Observer, Silent, Tallies, Tally
 
 LINE_EVERY_S = 30.0
@@ -139,3 +138,16 @@ def state(tally: Tally, now: float) -> str:
 
 def _line(stage: str, seconds: float, resumed: bool) -> str:
     return f"= {stage:<28} as before" if resumed else f"✓ {stage:<28} {seconds:7.1f} s"
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(9.4), duration(75), duration(7325)
+    ('9 s', '1 min 15 s', '2 h 02 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -9,11 +9,11 @@ import typer
 
 from numprune_export import pipeline
 from numprune_export import recipe as recipes
-from numprune_export.cli.closing import told_where
-from numprune_export.cli.failures import failures_told
-from numprune_export.cli.heartbeat import heartbeat
+from numprune_export.cli.progress.closing import told_where
 from numprune_export.cli.progress.console import observer
 from numprune_export.cli.progress.events import Events, Reported, Start, Warned, events_only
+from numprune_export.cli.progress.failures import failures_told
+from numprune_export.cli.progress.heartbeat import heartbeat
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import REPORT
 from numprune_export.core.version import __version__

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import typer
 
-from numprune_export.cli.failures import failures_told
 from numprune_export.cli.progress.console import observer
 from numprune_export.cli.progress.events import Events, Start, Swept, events_only
+from numprune_export.cli.progress.failures import failures_told
 from numprune_export.cli.progress.sweep_events import PointTeller, PointWatch
 from numprune_export.core.errors import RecipeError
 from numprune_export.core.progress import Observer

@@ -8,8 +8,8 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any, TextIO
 
-from numprune_export.cli.heartbeat import heartbeat
 from numprune_export.cli.progress.events import Events, PointEnded, Reason, Warned
+from numprune_export.cli.progress.heartbeat import heartbeat
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import REPORT
 from numprune_export.report.pages import html_of, markdown_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numprune_export.gate.output.text import allowed_of, change_of, shown
 from numprune_export.gate.verdict import Finding, Verdict
-from numprune_export.report.table import table
+from numprune_export.report.tables.table import table
 
 TITLE = "numprune-export check"
 MOST = 10

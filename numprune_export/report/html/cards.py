@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from numprune_export.report.html.shape import shape
 from numprune_export.report.schema import Measurement, Report
 from numprune_export.report.tables.format import measured, number, percent
 from numprune_export.report.tables.quality import parity_name
@@ -192,3 +192,13 @@ def _parity(metrics: Measurements) -> Iterator[Card]:
             notes.append(f"Same first choice at {percent(top1.value)} of {top1.samples} positions")
         figure = Figure(number(error.value), f"largest error of a {error.unit}", name, error.value)
         yield Card(f"{target} against PyTorch", (figure,), tuple(notes))
+
+
+def shape(phase: str) -> str:
+    """Batch × tokens of an encoder's forward pass; a decoder's phase as it is.
+
+    >>> shape("forward b8 l128"), shape("decode")
+    ('8 × 128', 'decode')
+    """
+    found = re.fullmatch(r"forward b(\d+) l(\d+)", phase)
+    return phase if found is None else " × ".join(found.groups())

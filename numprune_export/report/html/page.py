@@ -12,11 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from numprune_export.report.html.cards import cards
+from numprune_export.report.html.latency_plot import latency_plot
 from numprune_export.report.html.plan_plots import plan_plots, plan_table
 from numprune_export.report.html.quality_plots import plot_name, quality_plots
 from numprune_export.report.html.score_plots import score_plots
-from numprune_export.report.html.speed_plots import speed_plots
+from numprune_export.report.html.speedup_plot import speedup_plot
 from numprune_export.report.html.svg import Plot
+from numprune_export.report.html.timed_rows import timed_rows
 from numprune_export.report.schema import Report
 from numprune_export.report.seal import Seal
 from numprune_export.report.tables import machine as machine_tables
@@ -24,7 +26,7 @@ from numprune_export.report.tables import quality as quality_tables
 from numprune_export.report.tables import speed as speed_tables
 from numprune_export.report.tables.format import size
 from numprune_export.report.tables.table import Measurements, Tabular
-from numprune_export.report.verdict import score_name
+from numprune_export.report.verdict import score_name, targets
 
 TEMPLATES = "templates"
 
@@ -150,3 +152,11 @@ def _lacks(report: Report) -> Iterator[str]:
         yield "the time of every round, only percentiles"
     if report.dense_sha256 is None:
         yield "a hash of the dense model"
+
+
+def speed_plots(report: Report) -> tuple[Plot, ...]:
+    found = []
+    for target in targets(report.metrics, "latency"):
+        rows = timed_rows(report.metrics, target)
+        found += [speedup_plot(target, rows, report.metrics), latency_plot(target, rows, report)]
+    return tuple(one for one in found if one is not None)

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from numprune_export.report.html.marks import bars
-from numprune_export.report.html.scale import logarithmic
+from numprune_export.report.html.marks import bars, logarithmic
 from numprune_export.report.html.svg import Plot, draw
 from numprune_export.report.html.theme import DENSE, INK, LINE, PRUNED
 from numprune_export.report.schema import Measurement

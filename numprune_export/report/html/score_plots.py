@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from numprune_export.report.html.layers import Layer, label_layers, layers
-from numprune_export.report.html.marks import bars, ticks
-from numprune_export.report.html.scale import logarithmic
+from numprune_export.report.html.marks import bars, logarithmic, ticks
+from numprune_export.report.html.plan_plots import Layer, label_layers, layers
 from numprune_export.report.html.svg import Plot, draw
 from numprune_export.report.html.theme import DENSE, PRUNED
 from numprune_export.report.schema import QUANTILES, SiteScores, SiteWidth

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from numprune_export.report.html.shape import shape
+from numprune_export.report.html.cards import shape
 from numprune_export.report.tables.table import Measurements
 from numprune_export.report.verdict import is_reference, timed
 

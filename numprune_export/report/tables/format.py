@@ -1,6 +1,9 @@
 """Numbers as people read them: rounded, with their unit."""
 
 import math
+from collections.abc import Iterable
+
+from numprune_export.report.schema import SiteWidth
 
 
 def count(value: float) -> str:
@@ -57,3 +60,15 @@ def measured(value: float, unit: str) -> str:
     if unit in ("fraction", "correlation"):
         return f"{value:.4f}"
     return f"{number(value)} {unit}"
+
+
+def attention_unit(sites: Iterable[SiteWidth]) -> str:
+    """In the plural; reports of before do not say which.
+
+    >>> attention_unit([SiteWidth(site="layers.0.attention", kept=2, units=3, heads_per_unit=3)])
+    'KV groups'
+    """
+    told = {one.heads_per_unit for one in sites if one.site.endswith(".attention")}
+    if told == {1}:
+        return "heads"
+    return "attention units" if None in told or not told else "KV groups"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +25,7 @@ from numprune_export.measure.reference.precision import placed
 from numprune_export.models.checkpoint.load import load_source, load_tokenizer
 from numprune_export.models.checkpoint.source import Source, resolve
 from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.recipe import Benchmark
 from numprune_export.workflows.remeasure.finished_run import SWEEP_MARKER, FinishedRun, opened
 
 Kind = Literal["decoder", "encoder"]
@@ -193,3 +194,24 @@ def _runnable(one: ArtifactContender) -> ArtifactContender:
             hint="measure it on the machine that it was made for",
         )
     return one
+
+
+@dataclass(frozen=True)
+class Field:
+    """The models of a comparison, by a short key, and how they are timed."""
+
+    models: Mapping[str, Contender]
+    settings: Benchmark
+    device: Device
+    """Where models in PyTorch run."""
+
+    @property
+    def first(self) -> Contender:
+        return next(iter(self.models.values()))
+
+    def conditions(self) -> dict[str, dict[str, Any]]:
+        threads = self.settings.threads
+        return {
+            key: {"threads": threads, **one.conditions(self.device)}
+            for key, one in self.models.items()
+        }

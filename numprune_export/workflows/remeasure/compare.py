@@ -16,9 +16,13 @@ from numprune_export.measure.environment import describe
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.recipe import Benchmark
 from numprune_export.report.schema import measurements
-from numprune_export.workflows.remeasure.candidate import ArtifactContender, Contender, contender
+from numprune_export.workflows.remeasure.candidate import (
+    ArtifactContender,
+    Contender,
+    Field,
+    contender,
+)
 from numprune_export.workflows.remeasure.compare_output import Compared, Side
-from numprune_export.workflows.remeasure.field import Field
 from numprune_export.workflows.remeasure.finished_run import opened
 from numprune_export.workflows.remeasure.latency import latency_of
 from numprune_export.workflows.remeasure.quality import measure_of, quality_of

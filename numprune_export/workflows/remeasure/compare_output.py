@@ -11,8 +11,8 @@ from pydantic import AwareDatetime
 from numprune_export.core.settings import Strict
 from numprune_export.measure.environment import Environment
 from numprune_export.report.schema import Measurement
-from numprune_export.report.table import table
 from numprune_export.report.tables.format import measured, number, size
+from numprune_export.report.tables.table import table
 
 
 class Side(Strict):

@@ -19,9 +19,8 @@ from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload
 from numprune_export.measure.latency.sessions import Reopened, reopener
 from numprune_export.measure.latency.timing import Timing
 from numprune_export.models.checkpoint.load import skeleton
-from numprune_export.workflows.remeasure.candidate import ArtifactContender, Contender
-from numprune_export.workflows.remeasure.field import Field
-from numprune_export.workflows.remeasure.text_quality import Measure, TextPerplexity
+from numprune_export.workflows.remeasure.candidate import ArtifactContender, Contender, Field
+from numprune_export.workflows.remeasure.quality import Measure, TextPerplexity
 
 _FEW_TOKENS = 128
 """Token ids that every vocabulary has, where none is known."""

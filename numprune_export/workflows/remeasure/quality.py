@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from numprune_export.core.errors import IncomparableError, NumpruneError
+import numpy as np
+
+from numprune_export.core.errors import IncomparableError, InputError, NumpruneError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.workflows.remeasure.field import Field
+from numprune_export.export.runner import Tokens
+from numprune_export.measure.quality.perplexity import perplexity
+from numprune_export.workflows.remeasure.candidate import Contender, Field, tokenizer_of
 from numprune_export.workflows.remeasure.finished_run import opened
 from numprune_export.workflows.remeasure.inputs import reopen
 from numprune_export.workflows.remeasure.task_match import same_task
-from numprune_export.workflows.remeasure.text_quality import (
-    Measure,
-    TextPerplexity,
-    alike,
-    read_text,
-    windows_of,
-)
 
 
 def measure_of(
@@ -89,4 +86,111 @@ def _comparable(field: Field, measure: Measure) -> tuple[list[bool], list[str]]:
     if field.first.kind == "encoder":
         fit, more = same_task(models, measure.longest)
         same, notes = [a and b for a, b in zip(same, fit, strict=True)], notes + more
+    return same, notes
+
+
+WINDOW = 256
+"""Tokens."""
+
+
+WINDOWS = 64
+
+
+_BATCH = 4
+
+
+class Measure(Protocol):
+    """How good an open model is."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a runner must hold."""
+        ...
+
+    @property
+    def steps(self) -> int: ...
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics: ...
+
+
+@dataclass(frozen=True)
+class TextPerplexity:
+    """Of decoders that read a text into the same tokens."""
+
+    windows: Tokens
+
+    @property
+    def longest(self) -> int:
+        return int(self.windows.shape[1])
+
+    @property
+    def steps(self) -> int:
+        return len(self.windows)
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
+        found = perplexity(
+            runner, self.windows, batch=_BATCH, conditions=under, progress=observer.advance
+        )
+        return {"perplexity": found}
+
+
+def windows_of(text: str, first: Contender) -> Tokens:
+    """Full windows of a text, as the first model reads it.
+
+    Raises:
+        InputError: the model has no tokenizer, or the text is too short.
+    """
+    ids = tokens_of(text, first)
+    if ids is None:
+        raise InputError(
+            f"`{first.label}` has no tokenizer beside it to read a text by",
+            hint="name the run that an artifact lies in, or a model folder with its tokenizer",
+        )
+    length = min(WINDOW, len(ids))
+    if length < 2:
+        raise InputError(f"the text has {len(ids)} tokens: too few to score", hint="give more text")
+    count = min(WINDOWS, len(ids) // length)
+    return np.asarray(ids[: count * length], np.int64).reshape(count, length)
+
+
+def tokens_of(text: str, one: Contender) -> list[int] | None:
+    """None: it has no tokenizer."""
+    tokenizer = tokenizer_of(one)
+    if tokenizer is None:
+        return None
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def read_text(path: Path) -> str:
+    """
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read the text `{path}`: {error}", hint="give a UTF-8 file"
+        ) from None
+
+
+SAMPLE = "The café at No. 42 isn't open — 3.14 % of IT said: “Déjà-vu?”\n\tfoo_bar(x)"
+"""Letters of both cases, digits, signs and spaces: where tokenizers differ."""
+
+
+def alike(contenders: Sequence[Contender], sample: str = SAMPLE) -> tuple[list[bool], list[str]]:
+    """Which models read a text as the first one does, and why the others do not, in sentences."""
+    notes: list[str] = []
+    first, same = tokens_of(sample, contenders[0]), list[bool]()
+    for one in contenders:
+        own = tokens_of(sample, one)
+        same.append(own is not None and own == first)
+        if own is None:
+            notes.append(f"`{one.label}` has no tokenizer beside it: its quality is not measured")
+        elif own != first:
+            notes.append(
+                f"`{one.label}` reads a text into other tokens than `{contenders[0].label}`:"
+                " its quality cannot be compared"
+            )
     return same, notes

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import timezone
 
 from numprune_export.report.schema import Measurement
-from numprune_export.report.table import table
 from numprune_export.report.tables.format import count, number
+from numprune_export.report.tables.table import table
 from numprune_export.workflows.sweep.record import Cost, Sweep, SweptPoint
 from numprune_export.workflows.sweep.trade_off import Quality, cost_of
 

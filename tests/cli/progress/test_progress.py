@@ -10,11 +10,17 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from numprune_export.cli.durations import duration
-from numprune_export.cli.heartbeat import heartbeat
 from numprune_export.cli.progress import events
-from numprune_export.cli.progress.console import LINE_EVERY_S, Bars, Lines, RateColumn, observer
+from numprune_export.cli.progress.console import (
+    LINE_EVERY_S,
+    Bars,
+    Lines,
+    RateColumn,
+    duration,
+    observer,
+)
 from numprune_export.cli.progress.events import ANY, Events
+from numprune_export.cli.progress.heartbeat import heartbeat
 from numprune_export.core.progress import Silent, Tally, growing
 
 

@@ -9,7 +9,7 @@ from numprune_export import recipe
 from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.recipe import builtin_dir
-from numprune_export.workflows.estimate import estimate, job_of, table
+from numprune_export.workflows.estimate import estimate, forecast, job_of
 from numprune_export.workflows.estimate.texts import texts_of
 
 TINY = builtin_dir() / "tiny-llama"
@@ -49,7 +49,7 @@ def test_disk_is_statistics_models_and_artifacts(tmp_path, bare):
 
 def test_a_table_has_every_stage_and_the_totals(tmp_path, bare):
     found = of(small_recipe(tmp_path, model=str(bare)))
-    lines = table.render(found).splitlines()
+    lines = forecast.render(found).splitlines()
     names = [line.split()[0] for line in lines if line.endswith((" MB", " GB"))]
     assert names == [*(one.name for one in found.stages), "total"]
     assert any("48 calibration sequences, full windows of 64 tokens" in line for line in lines)
@@ -57,7 +57,7 @@ def test_a_table_has_every_stage_and_the_totals(tmp_path, bare):
 
 def test_text_that_the_model_writes_is_calibrated_on_too(tmp_path, bare):
     path = small_recipe(tmp_path, model=str(bare), self_calibration=16)
-    found = table.render(of(path))
+    found = forecast.render(of(path))
     assert "write-text" in found
     assert "48 calibration sequences, full windows of 64 tokens" in found
     assert "16 more that the model writes" in found
