@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 TRITON_VENV = .venv-triton
 OUT ?= runs/gpu-check
 
-.PHONY: demo test check format clean gpu-check
+.PHONY: demo test test-fast check dist release-check format clean gpu-check
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,16 @@ check: $(VENV)/installed
 
 test: check $(TRITON_VENV)/installed
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2
+
+# The wheel and the sdist, built without an environment of their own: hatchling is among the dev packages.
+dist: $(VENV)/installed
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
+# Both installed in clean environments, `smoke` run from there, every extra resolved by pip.
+# TensorRT's own package fetches its libraries from NVIDIA's index while it is built.
+release-check: dist
+	$(BIN)/python benchmarks/release_check.py dist --extras --unreachable trt
 
 format: $(VENV)/installed
 	$(BIN)/ruff format .

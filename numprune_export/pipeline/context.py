@@ -11,7 +11,7 @@ from numprune_export.core import allocator
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import RunFolder, Stage, key_of
 from numprune_export.core.shared_folder import SharedFolder
-from numprune_export.core.version import __version__
+from numprune_export.core.version import STAGES_VERSION
 from numprune_export.recipe import Recipe
 
 
@@ -40,13 +40,13 @@ class Context:
         Args:
             name: What it does, for people and for `time.<name>_s`.
             place: Its folder in the run.
-            inputs: All it depends on, JSON-able; the package version is added.
+            inputs: All it depends on, JSON-able; the version of stages is added.
             make: Fills an empty folder.
             shared: Make it in the folder that runs share, if there is one, and link it into this one.
             apart: See SharedFolder.stage.
         """
         self.observer.begin(name)
-        key = key_of(__version__, place, *inputs)
+        key = key_of(STAGES_VERSION, place, *inputs)
         if shared and self.shared is not None:
             found = self.folder.find(name, place, key)
             stage = found or self.folder.adopt(

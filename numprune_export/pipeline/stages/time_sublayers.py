@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from numprune_export.core.errors import RecipeError
 from numprune_export.core.run_folder import Stage
-from numprune_export.core.version import __version__
+from numprune_export.core.version import STAGES_VERSION
 from numprune_export.export import targets
 from numprune_export.export.decoder import Projection
 from numprune_export.export.encoder import Encoder, EncoderLayer
@@ -57,7 +57,7 @@ def timed(context: Context, settings: Timing, dense: Dense, encoder: Encoder) ->
     key = {
         "target": [settings.target, chosen.model_dump(mode="json"), here.detail],
         "device": [machine.cpu, [gpu.model_dump(mode="json") for gpu in machine.gpus], threads],
-        "version": __version__,
+        "version": STAGES_VERSION,
         "timing": settings.model_dump(include={"batch", "length", "points", "rounds"}),
         "shape": _shape(encoder),
     }
