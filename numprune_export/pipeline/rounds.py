@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,7 +22,14 @@ from numprune_export.numerics.matmul_precision import products
 from numprune_export.numerics.removal_order import Removal, additive
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.kind import Subject, windows_key
-from numprune_export.pipeline.stages.allocate import REMOVALS, SCORES, Planning, interim, read_plan
+from numprune_export.pipeline.stages.allocate import (
+    PLAN,
+    REMOVALS,
+    SCORES,
+    Planning,
+    interim,
+    read_plan,
+)
 from numprune_export.pipeline.stages.calibrated import Calibrated, reads_moments
 from numprune_export.pipeline.start import Start
 from numprune_export.pruning import apply
@@ -92,7 +100,7 @@ class Round:
         write = partial(planning.write, whole=self.last)
         suffix = "" if self.last else f"-{self.number}"
         inputs = [*planning.inputs, self.last]
-        return self._stage(f"allocate{suffix}", f"plan{suffix}", inputs, write)
+        return self._stage(f"allocate{suffix}", f"plan{suffix}", inputs, write, editable=(PLAN,))
 
     @cached_property
     def plan(self) -> Plan:
@@ -140,7 +148,14 @@ class Round:
         return self._stage(f"{name}{suffix}", f"{place}{suffix}", inputs, make, shared=shared)
 
     def _stage(
-        self, name: str, place: str, inputs: list[Any], make: Any, *, shared: bool = False
+        self,
+        name: str,
+        place: str,
+        inputs: list[Any],
+        make: Any,
+        *,
+        shared: bool = False,
+        editable: Collection[str] = (),
     ) -> Stage:
         precision = self.context.recipe.products
 
@@ -148,7 +163,9 @@ class Round:
             with products(precision):
                 make(folder)
 
-        return self.context.stage(name, place, [*inputs, precision], quickly, shared=shared)
+        return self.context.stage(
+            name, place, [*inputs, precision], quickly, shared=shared, editable=editable
+        )
 
     def _write_statistics(self, windows: Windows, every: int, folder: Path) -> None:
         model, family, observer = self.start.model, self.start.family, self.context.observer

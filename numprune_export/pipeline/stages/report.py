@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 from numprune_export.core.metric import Metrics
-from numprune_export.core.run_folder import RunFolder, Stage
+from numprune_export.core.run_folder import REPORT, RunFolder, Stage
 from numprune_export.measure.environment import describe
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import Dense
@@ -17,9 +18,11 @@ from numprune_export.pipeline.stages.measurements import read_metrics, read_samp
 from numprune_export.pipeline.stages.parity import unchecked
 from numprune_export.pipeline.stages.score_spread import score_spread
 from numprune_export.pipeline.stages.sizes import time_metrics
+from numprune_export.provenance import run_manifest
 from numprune_export.provenance.licence import licence_of
 from numprune_export.provenance.publishing import publish_card, publish_sbom
 from numprune_export.recipe import Recipe
+from numprune_export.report import pages
 from numprune_export.report.html import page
 from numprune_export.report.markdown import render
 from numprune_export.report.schema import ArtifactSummary, Report, measurements, widths
@@ -85,10 +88,11 @@ def report_of(
 
 
 def write(report: Report, folder: RunFolder, dense: Dense) -> None:
-    """In all its forms, the model card first."""
+    """In all its forms, the model card first; the run's manifest last."""
     licence = licence_of(dense.source)
     publish_card(folder, report, licence)
     publish_sbom(folder, report, licence)
-    folder.write("report.json", to_json(report))
-    folder.write("report.md", render(report))
-    folder.write("report.html", page.render(report))
+    folder.write(REPORT, to_json(report))
+    folder.write(pages.markdown_of(Path(REPORT)).name, render(report))
+    folder.write(pages.html_of(Path(REPORT)).name, page.render(report))
+    run_manifest.write(folder)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from numprune_export.core.errors import RecipeError
 from numprune_export.core.metric import Metric, Metrics
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.run_folder import Stage, scratch_folder
 from numprune_export.core.version import __version__
 from numprune_export.export import targets
 from numprune_export.export.artifact import Exporter, Projection, Tokens
@@ -77,7 +76,10 @@ def timed(context: Context, settings: Timing, dense: Dense, encoder: Encoder) ->
     }
 
     def make(folder: Path) -> None:
-        with _Timer(exporter, chosen, encoder, settings, threads) as timer:
+        with (
+            scratch_folder(folder, "timing") as scratch,
+            _Timer(exporter, chosen, encoder, settings, threads, scratch) as timer,
+        ):
             measured = _found_or_measured(context, key, timer, settings, encoder)
         content = {"table": measured.table.to_json(), "age_s": measured.age_s}
         (folder / TABLE).write_text(json.dumps(content, indent=1) + "\n")
@@ -210,7 +212,9 @@ class _Timer:
         encoder: Encoder,
         settings: Timing,
         threads: int,
+        folder: Path,
     ) -> None:
+        self._folder = folder
         self._exporter, self._chosen, self._threads = exporter, chosen, threads
         self._encoder, self._stack = encoder, ExitStack()
         # One thread's processor time is its wall time on an idle machine, and hardly more on a busy one.
@@ -220,7 +224,6 @@ class _Timer:
         self._open: dict[Blocks, EncoderRunner] = {}
 
     def __enter__(self) -> _Timer:
-        self._folder = Path(self._stack.enter_context(TemporaryDirectory()))
         return self
 
     def __exit__(self, *exc: Any) -> None:
