@@ -1,6 +1,7 @@
 """Prune Transformers without training, shrink them, export them, prove the speed-up.
 
-Importing this package costs no torch; `load` brings it in when it is called.
+Importing this package costs no torch; `load` brings it in when it is called. It turns off the usage
+reporting of the libraries underneath, see `telemetry`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numprune_export.core.errors import NumpruneError
+from numprune_export.core.telemetry import switch_off
 from numprune_export.core.version import __version__
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+switch_off()
 
 __all__ = ["NumpruneError", "__version__", "load"]
 

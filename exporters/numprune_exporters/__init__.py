@@ -1,1 +1,5 @@
 """Targets for numprune-export: each file makes artifacts for one runtime and runs them."""
+
+from numprune_export.core.telemetry import switch_off
+
+switch_off()

@@ -31,6 +31,6 @@ def verify(
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise IntegrityError(
             f"`{path}` is not what was written: {wrong[0]}{more}",
-            hint="copy the folder again, or give the same `run` command again",
+            hint="delete what is extra; copy the folder again, or give the same `run` command again",
         )
     typer.echo("verified: every file is what was written")

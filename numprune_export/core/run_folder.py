@@ -13,23 +13,38 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from numprune_export.core.errors import InputError, OutputError
+from numprune_export.core.stage_record import (
+    STAGE,
+    Content,
+    Record,
+    differences,
+    read_record,
+    record_of,
+    write_record,
+    write_whole,
+)
 
 MARKER = ".numprune-run"
-STAGE = "stage.json"
 RECIPE = "recipe.yaml"
 LOG = "log"
 REPORT = "report.json"
 MODEL = "model"
 ARTIFACTS = "artifacts"
+PARTIAL = ".partial"
+"""How the name of what is not complete ends; it begins with a dot."""
+
+
+_NO_ROOM_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,8 @@ class Stage:
     """Wall time it took when it was made, this time or an earlier one."""
     resumed: bool
     """True if it was found and not made."""
+    files: Record = field(default_factory=dict)
+    """What it is made of. Files that were written into it later are not among them."""
 
 
 def key_of(*parts: Any) -> str:
@@ -56,6 +73,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.stages: dict[Path, Stage] = {}
+        """Those that were made or found since it was opened, by their folder."""
 
     def stage(
         self,
@@ -65,8 +84,10 @@ class RunFolder:
         make: Callable[[Path], None],
         *,
         seconds: float | None = None,
+        files: Record | None = None,
+        editable: Collection[str] = (),
     ) -> Stage:
-        """A finished stage: the one on disk if its key matches, else made by `make`.
+        """A finished stage: the one on disk if its key and its files match, else made by `make`.
 
         Args:
             name: What it is called.
@@ -74,11 +95,13 @@ class RunFolder:
             key: From `key_of`, over all inputs, earlier stages' keys included.
             make: Fills an empty folder; what it raises leaves no trace of the stage.
             seconds: What it is said to have taken; None: what `make` takes.
+            files: What `make` fills the folder with; None: look.
+            editable: Files that are kept where somebody changed them.
         """
         place = self.path / where
-        if (found := self.find(name, where, key)) is not None:
+        if (found := self.find(name, where, key, editable=editable)) is not None:
             return found
-        partial = place.with_name(f".{place.name}.partial")
+        partial = place.with_name(f".{place.name}{PARTIAL}")
         shutil.rmtree(partial, ignore_errors=True)
         start = time.perf_counter()
         with full_disk_named(self.path):
@@ -86,21 +109,36 @@ class RunFolder:
                 partial.mkdir(parents=True)
                 make(partial)
                 seconds = time.perf_counter() - start if seconds is None else seconds
-                content = json.dumps({"key": key, "seconds": seconds}) + "\n"
-                (partial / STAGE).write_text(content)
+                files = record_of(partial) if files is None else files
+                write_record(partial, key, seconds, files)
+                _sync(partial)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
             shutil.rmtree(place, ignore_errors=True)
             partial.rename(place)
-        return Stage(name, key, place, seconds, resumed=False)
+            _sync_one(place.parent)
+        return self._remember(Stage(name, key, place, seconds, resumed=False, files=files))
 
-    def find(self, name: str, where: str, key: str) -> Stage | None:
-        """A finished stage with this key, None if there is none."""
-        found = _read_stage(self.path / where)
-        if found is None or found["key"] != key:
+    def find(
+        self, name: str, where: str, key: str, *, editable: Collection[str] = ()
+    ) -> Stage | None:
+        """A finished stage with this key whose files are what was written; None if there is none."""
+        place = self.path / where
+        told = read_record(place)
+        if told is None or told.key != key:
             return None
-        return Stage(name, key, self.path / where, found["seconds"], resumed=True)
+        files = {**told.files, **_edited(place, told.files, editable)}
+        if (changed := next(differences(place, files), None)) is not None:
+            self.log(f"{name}: made again, `{where}/{changed.name}` {changed.how}")
+            return None
+        if files != told.files:
+            write_record(place, key, told.seconds, files)
+        return self._remember(Stage(name, key, place, told.seconds, resumed=True, files=files))
+
+    def _remember(self, stage: Stage) -> Stage:
+        self.stages[stage.folder] = stage
+        return stage
 
     def adopt(self, where: str, other: Stage) -> Stage:
         """A stage of another folder as one of this one too; its files are linked where the disk can.
@@ -112,29 +150,57 @@ class RunFolder:
             shutil.copytree(other.folder, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
             (folder / STAGE).unlink()  # linked too: written to, it would change there as well
 
-        own = self.stage(other.name, where, other.key, link, seconds=other.seconds)
+        own = self.stage(
+            other.name, where, other.key, link, seconds=other.seconds, files=other.files
+        )
         return replace(own, resumed=other.resumed)
 
     def write(self, name: str, text: str) -> Path:
-        """Write one text file, whole or not at all."""
+        """Write one text file, whole or not at all.
+
+        In the folder of a stage the file is no longer one that the stage was made with: what is written
+        here is not compared when the stage is found again.
+        """
         place = self.path / name
-        partial = place.with_name(f".{place.name}.partial")
         with full_disk_named(self.path):
-            try:
-                with partial.open("w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(place)
-            finally:
-                partial.unlink(missing_ok=True)
+            self._forget(place)
+            write_whole(place, text)
         return place
+
+    def _forget(self, place: Path) -> None:
+        stage = self.stages.get(place.parent)
+        if stage is not None and place.name in stage.files:
+            files = {name: one for name, one in stage.files.items() if name != place.name}
+            write_record(stage.folder, stage.key, stage.seconds, files)
+            self._remember(replace(stage, files=files))
 
     def log(self, line: str) -> None:
         """Append one line, with the time in UTC, to the log."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with full_disk_named(self.path), (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(f"{now} {line}\n")
+
+
+def _edited(place: Path, files: Record, editable: Collection[str]) -> Record:
+    """Of files that may be changed by hand: what they are now, as far as they are there."""
+    now = [name for name in editable if name in files and (place / name).is_file()]
+    return {name: Content.of(place / name) for name in now}
+
+
+def _sync(folder: Path) -> None:
+    """Wait until all of a folder is on the disk: a rename must not outrun what it names."""
+    for path in (*folder.rglob("*"), folder):
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # no descriptors of folders there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _link_or_copy(source: str, destination: str) -> None:
@@ -174,6 +240,7 @@ def open_folder(path: Path, marker: str = MARKER) -> Iterator[RunFolder]:
         ) from None
     with opened:
         _lock(opened.fileno(), path)
+        _clear(path)
         folder = RunFolder(path)
         try:
             yield folder
@@ -204,6 +271,16 @@ def finished(path: Path) -> Iterator[None]:
         yield
 
 
+def _clear(path: Path) -> None:
+    """Remove what a killed run left unfinished."""
+    for place in (path, *path.glob(f"{ARTIFACTS}/*")):
+        for left in place.glob(f".*{PARTIAL}"):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
 def _remove(path: Path, created: Sequence[Path], marker: str) -> None:
     """Leave nothing of a new run that finished no stage, nor folders that were made for it."""
     for name in (marker, RECIPE, LOG):
@@ -215,7 +292,7 @@ def _remove(path: Path, created: Sequence[Path], marker: str) -> None:
 
 @contextmanager
 def full_disk_named(path: Path) -> Iterator[None]:
-    """Turn "no space left" into an OutputError.
+    """Turn "no space left" into an OutputError that names the disk.
 
     ONNX and safetensors report a full disk in words of their own, so the text is looked at too.
     """
@@ -224,11 +301,56 @@ def full_disk_named(path: Path) -> Iterator[None]:
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or "No space left on device" in str(error):
+            place = _full_place(path, getattr(error, "filename", None))
             raise OutputError(
-                f"no space left on the disk of `{path}`",
+                f"no space left on the disk of `{place}`",
                 hint="free some space and run the same command again: it goes on where it stopped",
             ) from None
         raise
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder below the one for temporary files, removed at the end.
+
+    Raises:
+        OutputError: that disk is full.
+    """
+    place = Path(tempfile.gettempdir())
+    try:
+        with full_disk_named(place), tempfile.TemporaryDirectory(prefix="numprune-") as name:
+            yield Path(name)
+    except OutputError as error:
+        hint = error.hint + "; TMPDIR says where temporary files go"
+        raise OutputError(str(error), hint=hint) from None
+
+
+@contextmanager
+def scratch_folder(beside: Path, purpose: str) -> Iterator[Path]:
+    """A hidden folder beside another, removed at the end; what a kill leaves, the next run clears.
+
+    Args:
+        beside: A folder directly in the run folder.
+        purpose: One word for its name.
+    """
+    parent = beside.absolute().parent
+    with tempfile.TemporaryDirectory(prefix=f".{purpose}-", suffix=PARTIAL, dir=parent) as name:
+        yield Path(name)
+
+
+def _full_place(path: Path, named: object) -> Path:
+    """The folder that was written to, or where that is not known, of two the one with no room."""
+    if isinstance(named, str | os.PathLike):
+        return Path(named).parent
+    places = (path, Path(tempfile.gettempdir()))
+    return next((place for place in places if _free(place) < _NO_ROOM_BYTES), path)
+
+
+def _free(path: Path) -> int:
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
 
 
 def require_space(path: Path, needed: int) -> None:
@@ -237,25 +359,12 @@ def require_space(path: Path, needed: int) -> None:
     Raises:
         OutputError: less than `needed` bytes are free on the disk of `path`.
     """
-    existing = path
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = _free(path)
     if free < needed:
         raise OutputError(
             f"`{path}` needs about {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
             hint="free some space, or choose another `--out`",
         )
-
-
-def _read_stage(place: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((place / STAGE).read_text())
-    except (OSError, ValueError):
-        return None
-    if isinstance(found, dict) and {"key", "seconds"} <= found.keys():
-        return found
-    return None
 
 
 def _lock(descriptor: int, path: Path) -> None:

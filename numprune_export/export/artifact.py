@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from numprune_export.core.digest import sha256_of as sha256_of
 from numprune_export.core.errors import InputError
 
 
@@ -57,12 +57,8 @@ class Artifact:
         """
         index = folder / cls.INDEX
         try:
-            content = json.loads(index.read_text())
-            artifact = cls(
-                content["target"], folder, content["entry"], content["files"], content["facts"],
-                tuple(content["evidence"]),
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            artifact = cls._of(folder, json.loads(index.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"`{index}` is not a readable artifact index: {error}",
                 hint="export the model again",
@@ -75,11 +71,16 @@ class Artifact:
                 )
         return artifact
 
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in 1 MiB pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    @classmethod
+    def _of(cls, folder: Path, content: Any) -> Artifact:
+        files, evidence = content["files"], content["evidence"]
+        if not isinstance(files, dict) or not isinstance(content["facts"], dict):
+            raise TypeError("`files` and `facts` must be objects")
+        if not isinstance(evidence, list):
+            raise TypeError("`evidence` must be a list")
+        names = [content["target"], content["entry"], *files, *files.values(), *evidence]
+        if not all(isinstance(name, str) and "\0" not in name for name in names):
+            raise TypeError("names and hashes must be strings")
+        return cls(
+            content["target"], folder, content["entry"], files, content["facts"], tuple(evidence)
+        )

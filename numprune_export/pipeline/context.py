@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Context:
         *,
         shared: bool = False,
         apart: str = "",
+        editable: Collection[str] = (),
     ) -> Stage:
         """Make or find a stage, and show it.
 
@@ -44,6 +45,7 @@ class Context:
             make: Fills an empty folder.
             shared: Make it in the folder that runs share, if there is one, and link it into this one.
             apart: See SharedFolder.stage.
+            editable: See RunFolder.stage; not of one that is shared.
         """
         self.observer.begin(name)
         key = key_of(STAGES_VERSION, place, *inputs)
@@ -53,7 +55,7 @@ class Context:
                 place, self.shared.stage(name, place, key, make, apart=apart)
             )
         else:
-            stage = self.folder.stage(name, place, key, make)
+            stage = self.folder.stage(name, place, key, make, editable=editable)
         done = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
         self.folder.log(f"{name}: {done}, key {stage.key[:12]}")
         allocator.release()

@@ -11,7 +11,7 @@ from numprune_export.core.run_folder import Stage, key_of
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import Dense, Start
-from numprune_export.pipeline.stages.allocate import Planning, interim, read_budget, read_plan
+from numprune_export.pipeline.stages.allocate import PLAN, Planning, interim, read_budget, read_plan
 from numprune_export.pipeline.stages.calibrate import (
     Calibrated,
     calibrate,
@@ -58,7 +58,9 @@ class Round:
         write = partial(planning.write, whole=self.last)
         suffix = "" if self.last else f"-{self.here.number}"
         inputs = [*planning.inputs, self.last]
-        return self.here.stage(f"allocate{suffix}", f"plan{suffix}", inputs, write)
+        return self.here.stage(
+            f"allocate{suffix}", f"plan{suffix}", inputs, write, editable=(PLAN,)
+        )
 
     @cached_property
     def plan(self) -> Plan:

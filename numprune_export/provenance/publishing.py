@@ -29,13 +29,14 @@ def publish_sbom(folder: RunFolder, report: Report, licence: Mapping[str, str]) 
     model = folder.path / MODEL
     before, place = manifest.read(model), model / sbom.NAME
     there = sbom.NAME in before.files and place.is_file()
-    if there and not list(sbom.differences(place.read_text(encoding="utf-8"), before)):
+    whole = there and manifest.Entry.of(place) == before.files[sbom.NAME]
+    if whole and not list(sbom.differences(place.read_text(encoding="utf-8"), before)):
         return
     why = sbom.why_not()
     if why is not None:
         if there:
             before = _forget(folder, sbom.NAME, before)
-            place.unlink()
+        place.unlink(missing_ok=True)
         told = _told(before, sbom=why)
         if told != before:
             folder.write(f"{MODEL}/{manifest.NAME}", told.text())

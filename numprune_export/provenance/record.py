@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ from numprune_export.core.settings import Strict
 from numprune_export.export.artifact import Artifact
 from numprune_export.measure.environment import Environment
 from numprune_export.models.checkpoint import manifest
-from numprune_export.models.checkpoint.manifest import Manifest
+from numprune_export.models.checkpoint.manifest import Entry, Manifest
 from numprune_export.models.checkpoint.weight_files import read_json
 from numprune_export.provenance.code import Code
 
@@ -86,27 +87,24 @@ class Making:
 
     def artifact(self, stage: Stage, variant: Literal["dense", "pruned"]) -> None:
         """Write the manifest of an artifact; its files are not read again."""
-        self._tell(stage, "artifact", variant, Artifact.load(stage.folder))
+        self._tell(stage, "artifact", variant, Artifact.load(stage.folder).target)
 
     def _tell(
         self,
         stage: Stage,
         subject: Literal["model", "artifact"],
         variant: Literal["dense", "pruned"],
-        artifact: Artifact | None = None,
+        target: str | None = None,
     ) -> None:
-        written = _read_if_there(stage.folder)
-        told = None if written is None else written.provenance
-        if stage.resumed and told is not None and told.get("key") == stage.key:
+        written = _whole(stage)
+        if stage.resumed and written is not None and written.get("key") == stage.key:
             return
-        known = {} if written is None else {name: one.sha256 for name, one in written.files.items()}
-        known |= {} if artifact is None else artifact.files
         section = read_json(self._folder.path / MODEL / "config.json")["numprune"]
         pruned = variant == "pruned"
         found = Provenance(
             subject=subject,
             variant=variant,
-            target=None if artifact is None else artifact.target,
+            target=target,
             recipe=self._recipe,
             code=self._code,
             environment=self._environment,
@@ -116,7 +114,9 @@ class Making:
             key=stage.key,
             told_later=stage.resumed,
         )
-        content = manifest.describing(stage.folder, found.model_dump(mode="json"), known=known)
+        files = {name: Entry(**asdict(one)) for name, one in stage.files.items()}
+        files.pop(manifest.NAME, None)
+        content = Manifest(provenance=found.model_dump(mode="json"), files=files).sealed()
         place = (stage.folder / manifest.NAME).relative_to(self._folder.path)
         self._folder.write(place.as_posix(), content.text())
 
@@ -130,5 +130,14 @@ def weights_of(model: Path) -> dict[str, str]:
     }
 
 
-def _read_if_there(folder: Path) -> Manifest | None:
-    return manifest.read(folder) if (folder / manifest.NAME).is_file() else None
+def _whole(stage: Stage) -> dict[str, JsonValue] | None:
+    """What the manifest of a stage tells, if it agrees with the stage's own files."""
+    try:
+        content = manifest.read(stage.folder)
+    except InputError:
+        return None
+    listed = {name: entry.content for name, entry in content.files.items()}
+    agree = all(
+        listed.get(name) == one for name, one in stage.files.items() if name != manifest.NAME
+    )
+    return content.provenance if agree and content.as_written else None

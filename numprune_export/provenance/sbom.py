@@ -13,7 +13,8 @@ from uuid import NAMESPACE_OID, uuid5
 
 from numprune_export.core.errors import MissingExtraError
 from numprune_export.core.optional import require
-from numprune_export.models.checkpoint.manifest import Difference, Manifest
+from numprune_export.core.stage_record import Difference
+from numprune_export.models.checkpoint.manifest import Manifest
 from numprune_export.provenance.record import Parent, Provenance
 
 NAME = "sbom.cdx.json"
@@ -62,7 +63,7 @@ def differences(text: str, manifest: Manifest) -> Iterator[Difference]:
             one["name"]: one["hashes"][0]["content"]
             for one in json.loads(text)["metadata"]["component"]["components"]
         }
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         yield Difference(NAME, "is no bill of materials of this folder")
         return
     listed = {name: entry.sha256 for name, entry in manifest.files.items() if name != NAME}

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import yaml
 
 from numprune_export.core.errors import InputError, NumpruneError
 from numprune_export.core.run_folder import ARTIFACTS, MARKER, MODEL, RECIPE, REPORT, finished
+from numprune_export.core.stage_record import Difference, entries, read_record
 from numprune_export.export.artifact import Artifact
 from numprune_export.models.checkpoint import manifest
-from numprune_export.models.checkpoint.manifest import Difference
-from numprune_export.provenance import sbom
+from numprune_export.models.checkpoint.manifest import Manifest
+from numprune_export.models.checkpoint.weight_files import first_line
+from numprune_export.provenance import run_manifest, sbom
 from numprune_export.provenance.record import Provenance, weights_of
 from numprune_export.provenance.reopening import reload_model, reopen
 from numprune_export.report import store
 from numprune_export.report.schema import Report
+from numprune_export.report.seal import Seal
 
 _HEADS = (Artifact.INDEX, "config.json")
+_SEALS: Mapping[Seal, str] = {
+    "edited": "was edited: its own sha256 differs",
+    "absent": "was edited: it has no sha256 of its own",
+}
+_NO_YAML = (yaml.YAMLError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+            RecursionError)  # fmt: skip
+"""A value of a tag that cannot be built (`!!int x`) fails with an exception of Python's own."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +49,23 @@ class Checked:
 def verify(path: Path) -> Iterator[Checked]:
     """Check `path`, part by part; what is not what was written is told and not opened.
 
+    Of a run everything that it wrote is hashed. The log may have grown since. What others put beside
+    it at the top of the folder is named and not looked at.
+
     Raises:
         InputError: it is no folder that this tool wrote, or it does not say what it should be.
         OutputError: a run is at work in it.
     """
+    try:
+        yield from _parts(path)
+    except OSError as error:
+        raise InputError(
+            f"`{error.filename or path}` cannot be read: {error.strerror or error}",
+            hint="make it readable, or copy the folder again",
+        ) from None
+
+
+def _parts(path: Path) -> Iterator[Checked]:
     if (path / MARKER).is_file():
         with finished(path):
             yield from _run(path)
@@ -58,11 +81,46 @@ def verify(path: Path) -> Iterator[Checked]:
 
 
 def _run(run: Path) -> Iterator[Checked]:
+    content = manifest.read(run)
+    stages = run_manifest.stages(content)
+    made = [where for where in stages if where.startswith(f"{ARTIFACTS}/")]
     yield _model(run / MODEL, MODEL)
-    for content in sorted((run / ARTIFACTS).glob(f"*/*/{manifest.NAME}")):
-        place = content.parent.relative_to(run).as_posix()
-        yield _artifact(content.parent, place, weights_of(run / MODEL))
+    for where in made:
+        yield _artifact(run / where, where, weights_of(run / MODEL))
+    yield from _foreign_artifacts(run, made)
+    for where in stages:
+        if where != MODEL and where not in made:
+            yield _stage(run, where)
     yield _report(run)
+    yield _own_files(run, content)
+
+
+def _foreign_artifacts(run: Path, made: Collection[str]) -> Iterator[Checked]:
+    """What lies beside the artifacts of the run, each told once and not opened."""
+    if not (run / ARTIFACTS).is_dir():
+        return
+    extra = "is extra: no stage of the run made it"
+    names = (PurePosixPath(ARTIFACTS, name) for name in entries(run / ARTIFACTS))
+    for place in sorted({PurePosixPath(*name.parts[:3]).as_posix() for name in names} - {*made}):
+        yield Checked(place, 0, 0, (Difference(place, extra),), "not opened")
+
+
+def _stage(run: Path, where: str) -> Checked:
+    """A stage without a manifest."""
+    told = read_record(run / where)
+    files = {} if told is None else told.files
+    differences = tuple(run_manifest.changed_in_stage(run, where))
+    return Checked(
+        where, len(files), sum(one.bytes for one in files.values()), differences, "hashed"
+    )
+
+
+def _own_files(run: Path, content: Manifest) -> Checked:
+    size = sum(entry.bytes for entry in content.files.values())
+    foreign = run_manifest.foreign(run, content)
+    opened = f"hashed; not of the run, not looked at: {', '.join(foreign)}" if foreign else "hashed"
+    differences = tuple(run_manifest.changed(run, content))
+    return Checked(".", len(content.files), size, differences, opened)
 
 
 def _model(folder: Path, place: str) -> Checked:
@@ -78,16 +136,23 @@ def _artifact(folder: Path, place: str, weights: Mapping[str, str] | None = None
     content = manifest.read(folder)
     listed = {name: entry.sha256 for name, entry in content.files.items()}
     found = Provenance.of(content, folder)
-    told = []
-    if (folder / Artifact.INDEX).is_file():
-        told = [
-            Difference(name, f"has another sha256 in `{Artifact.INDEX}`")
-            for name, digest in Artifact.load(folder).files.items()
-            if listed.get(name) != digest
-        ]
+    told = list(_unlike_index(folder, listed))
     if weights is not None and found.variant == "pruned" and found.weights != weights:
         told.append(Difference(manifest.NAME, "names another pruned model than this run's"))
     return _checked(folder, place, reopen, told)
+
+
+def _unlike_index(folder: Path, listed: Mapping[str, str]) -> Iterator[Difference]:
+    if Artifact.INDEX not in listed:
+        return
+    try:
+        files = Artifact.load(folder).files
+    except InputError:  # missing or damaged, which its hash says too
+        yield Difference(Artifact.INDEX, "is not a readable artifact index")
+        return
+    for name, digest in files.items():
+        if listed.get(name) != digest:
+            yield Difference(name, f"has another sha256 in `{Artifact.INDEX}`")
 
 
 def _checked(
@@ -111,17 +176,34 @@ def _report(run: Path) -> Checked:
     path = run / REPORT
     report, seal = store.read_sealed(path)
     told = list(_unlike(run, report))
-    if seal == "edited":
-        told.append(Difference(REPORT, "was edited: its own sha256 differs"))
+    if seal != "whole":
+        told.append(Difference(REPORT, _SEALS[seal]))
     return Checked(REPORT, 1, path.stat().st_size, tuple(told), "read")
 
 
 def _unlike(run: Path, report: Report) -> Iterator[Difference]:
-    if yaml.safe_load((run / RECIPE).read_text(encoding="utf-8")) != report.recipe:
-        yield Difference(RECIPE, "is not the recipe of the report")
+    if (how := _how_the_recipe_differs(run / RECIPE, report)) is not None:
+        yield Difference(RECIPE, how)
     for name, one in report.artifacts.items():
         folder = run / one.folder
         if not (folder / manifest.NAME).is_file():
             yield Difference(one.folder, f"has no `{manifest.NAME}`, and the report names it")
-        elif (folder / Artifact.INDEX).is_file() and Artifact.load(folder).files != one.files:
+        elif _files_of(folder) != one.files:
             yield Difference(one.folder, f"is not the `{name}` of the report")
+
+
+def _how_the_recipe_differs(path: Path, report: Report) -> str | None:
+    if not path.is_file():
+        return "is missing"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except _NO_YAML as error:
+        return f"is not readable YAML: {first_line(error)}"
+    return None if content == report.recipe else "is not the recipe of the report"
+
+
+def _files_of(folder: Path) -> Mapping[str, str] | None:
+    try:
+        return Artifact.load(folder).files
+    except InputError:
+        return None

@@ -2,14 +2,26 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from numprune_export.core.errors import InputError, OutputError
-from numprune_export.core.run_folder import RECIPE, STAGE, key_of, open_folder, require_space
+from numprune_export.core.run_folder import (
+    LOG,
+    RECIPE,
+    full_disk_named,
+    key_of,
+    open_folder,
+    require_space,
+    scratch_folder,
+    temporary_folder,
+)
+from numprune_export.core.stage_record import STAGE
 
 
 def test_a_finished_stage_is_found_and_not_made_again(tmp_path):
@@ -49,12 +61,119 @@ def test_a_stage_that_fails_leaves_no_trace_and_keeps_the_earlier_one(tmp_path):
     assert [path.name for path in (tmp_path / "run").glob(".*.partial")] == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "one"}', "null"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"key": "one"}',
+        "null",
+        '{"key": "one", "seconds": 1}',
+        '{"key": "one", "seconds": "1", "files": {}}',
+        '{"key": "one", "seconds": null, "files": {}}',
+        '{"key": "one", "seconds": true, "files": {}}',
+        '{"key": "one", "seconds": NaN, "files": {}}',
+        '{"key": "one", "seconds": -1, "files": {}}',
+        '{"key": "one", "seconds": 1' + "0" * 400 + ', "files": {}}',
+        '{"key": ["one"], "seconds": 1, "files": {}}',
+        '{"key": "one", "seconds": 1, "files": []}',
+        '{"key": "one", "seconds": 1, "files": {"a": 3}}',
+        '{"key": "one", "seconds": 1, "files": {"a": ["3", "0"]}}',
+        "[" * 100_000,
+    ],
+)
 def test_a_stage_without_a_whole_marker_is_made_again(tmp_path, content):
     with open_folder(tmp_path / "run") as run:
         stage = run.stage("s", "s", "one", lambda folder: None)
         (stage.folder / STAGE).write_text(content)
         assert not run.stage("s", "s", "one", lambda folder: None).resumed
+
+
+def flip(path):
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 64]) + path.read_bytes()[1:])
+
+
+DAMAGE = {
+    "flipped": flip,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "gone": Path.unlink,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a link to nothing": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("name", ["a", "below/b"])
+def test_a_stage_whose_files_changed_is_made_again_and_the_log_says_why(tmp_path, damage, name):
+    def make(folder):
+        (folder / "a").write_text("first")
+        (folder / "below").mkdir()
+        (folder / "below" / "b").write_text("second")
+
+    with open_folder(tmp_path / "run") as run:
+        stage = run.stage("s", "s", "one", make)
+        damage(stage.folder / name)
+        again = run.stage("s", "s", "one", make)
+        assert not again.resumed
+        assert run.stage("s", "s", "one", make).resumed
+    assert (again.folder / "a").read_text() == "first"
+    assert (again.folder / "below" / "b").read_text() == "second"
+    assert f"s: made again, `s/{name}`" in (tmp_path / "run" / LOG).read_text()
+
+
+def test_a_file_written_later_and_one_that_is_nobodys_do_not_undo_a_stage(tmp_path):
+    with open_folder(tmp_path / "run") as run:
+        run.stage("s", "s", "one", lambda folder: (folder / "a").write_text("x"))
+        run.write("s/a", "longer")
+        run.write("s/b", "new")
+        (tmp_path / "run" / "s" / "notes").write_text("mine")
+        assert run.stage("s", "s", "one", lambda _: None).resumed
+    with open_folder(tmp_path / "run") as run:
+        assert run.stage("s", "s", "one", lambda _: None).files == {}
+        assert (tmp_path / "run" / "s" / "a").read_text() == "longer"
+
+
+def test_a_file_that_may_be_edited_is_kept_as_it_is_now(tmp_path):
+    def make(folder):
+        (folder / "plan").write_text("made")
+        (folder / "other").write_text("made")
+
+    with open_folder(tmp_path / "run") as run:
+        plan = run.stage("s", "s", "one", make, editable=("plan",)).folder / "plan"
+        plan.write_text("edited")
+        found = run.stage("s", "s", "one", make, editable=("plan",))
+        assert found.resumed
+        assert found.files["plan"].bytes == len("edited")
+        assert run.stage("s", "s", "one", make).resumed, "what it is now is what is noted"
+        flip(plan.parent / "other")
+        assert not run.stage("s", "s", "one", make, editable=("plan",)).resumed
+    assert plan.read_text() == "made"
+
+
+def test_every_file_is_on_the_disk_before_its_stage_is_renamed(tmp_path, monkeypatch):
+    synced, renamed = set(), []
+    monkeypatch.setattr(
+        "os.fsync", lambda number: synced.add(Path(f"/proc/self/fd/{number}").readlink())
+    )
+    rename = Path.rename
+
+    def renaming(path, target):
+        renamed.append((path, set(synced)))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", renaming)
+
+    def make(folder):
+        (folder / "below").mkdir()
+        (folder / "below" / "a").write_text("x")
+
+    with open_folder(tmp_path / "run") as run:
+        run.stage("s", "s", "one", make)
+    ((partial, before),) = renamed
+    assert {partial, partial / "below", partial / "below" / "a"} <= before
+    assert tmp_path / "run" in synced
 
 
 def test_ctrl_c_as_the_folder_is_made_leaves_none(tmp_path, monkeypatch):
@@ -83,6 +202,47 @@ def test_what_a_killed_process_left_is_cleared(tmp_path):
     assert not partial.exists()
 
 
+def test_what_a_killed_process_left_of_any_stage_is_cleared_when_the_folder_is_opened(tmp_path):
+    with open_folder(tmp_path / "run") as run:
+        run.stage("s", "artifacts/onnx/dense", "one", lambda folder: None)
+    for name in (".a.partial", "artifacts/onnx/.pruned.partial"):
+        (tmp_path / "run" / name / "below").mkdir(parents=True)
+    (tmp_path / "run" / ".report.json.partial").write_text("half")
+    (tmp_path / "run" / ".mine").write_text("x")
+    with open_folder(tmp_path / "run"):
+        assert list((tmp_path / "run").rglob("*.partial")) == []
+    assert (tmp_path / "run" / ".mine").exists()
+
+
+def test_a_scratch_folder_is_hidden_beside_and_gone_at_the_end(tmp_path):
+    (tmp_path / ".model.partial").mkdir()
+    with scratch_folder(tmp_path / ".model.partial", "reload") as scratch:
+        assert scratch.parent == tmp_path
+        assert fnmatch(scratch.name, ".reload-*.partial")
+        (scratch / "a").write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == [".model.partial"]
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_of_a_full_disk_the_one_is_named_that_was_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(OutputError, match=f"`{tmp_path}`") as raised, temporary_folder():
+        full()
+    assert "TMPDIR" in raised.value.hint
+    with pytest.raises(OutputError, match="`/elsewhere`"), full_disk_named(tmp_path / "run"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere/file")
+    room = {tmp_path: 0, tmp_path / "run": 10**9}
+    monkeypatch.setattr("numprune_export.core.run_folder._free", room.__getitem__)
+    with pytest.raises(OutputError, match=f"`{tmp_path}`"), full_disk_named(tmp_path / "run"):
+        full()
+    room[tmp_path / "run"] = 0
+    with pytest.raises(OutputError, match=f"`{tmp_path}/run`"), full_disk_named(tmp_path / "run"):
+        full()
+
+
 def test_a_full_disk_is_said_and_nothing_half_written_stays(tmp_path):
     def fill(folder):
         (folder / "half").write_text("x")
@@ -101,9 +261,6 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with open_folder(tmp_path / "run") as run:
         run.stage("s", "s", "one", lambda folder: None)
         run.write("a.txt", "old")

@@ -2,7 +2,9 @@
 
 import json
 import signal
+import time
 
+import psutil
 from command import command, start
 from safetensors.torch import load_file
 from small import small_recipe
@@ -12,6 +14,7 @@ STAGES = (
     "score",
     "allocate",
     "prune",
+    "prune.reload",
     "export.onnx.dense",
     "export.onnx.pruned",
     "validate.dense",
@@ -22,12 +25,30 @@ STAGES = (
 
 def kill_in(stage, folder):
     """SIGKILL the run as soon as it says that it begins this stage."""
-    with start("run", "small.yaml", "--out", "killed", cwd=folder) as process:
+    temporary = folder / "temporary"
+    temporary.mkdir(exist_ok=True)
+    with start(
+        "run", "small.yaml", "--out", "killed", cwd=folder, TMPDIR=str(temporary)
+    ) as process:
         for line in process.stderr:
             if line.strip() == f"{stage} ...":
+                if stage == "prune.reload":
+                    wait_for_children(process.pid)
                 process.send_signal(signal.SIGKILL)
                 break
     return process.returncode
+
+
+def wait_for_children(number):
+    """Until the process has started another."""
+    while not psutil.Process(number).children():
+        time.sleep(0.01)
+
+
+def probes(process, folder):
+    """Whether a process reloads a checkpoint below the folder."""
+    words = process.info["cmdline"] or []
+    return any("reload_probe" in word for word in words) and any(str(folder) in w for w in words)
 
 
 def test_killed_in_every_stage_it_ends_with_the_same_plan_and_weights(tmp_path):
@@ -51,6 +72,8 @@ def test_killed_in_every_stage_it_ends_with_the_same_plan_and_weights(tmp_path):
         sorted(str(path.relative_to(one)) for path in one.rglob("*")) for one in (whole, killed)
     ]
     assert files[0] == files[1]
+    assert not list((tmp_path / "temporary").glob("numprune*"))
+    assert not [one for one in psutil.process_iter(["cmdline"]) if probes(one, tmp_path)]
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):

@@ -1,12 +1,19 @@
 """`verify` names every file that is missing, changed or extra, and opens only what is whole."""
 
 import json
+import os
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
+from small import small_run
 
 from numprune_export.cli import app
+from numprune_export.core.errors import InputError
+from numprune_export.core.run_folder import MARKER
 from numprune_export.models.checkpoint import manifest
+from numprune_export.provenance import verification
 
 
 @pytest.fixture
@@ -34,7 +41,9 @@ def test_a_whole_run_is_hashed_loaded_and_run(finished, verify):
         "model",
         "artifacts/onnx/dense",
         "artifacts/onnx/pruned",
+        *("benchmark", "plan", "scores", "statistics", "validate-dense", "validate"),
         "report.json",
+        ".",
     ]
     assert "loaded, " in lines[0]
     assert "ran by onnxruntime" in lines[1]
@@ -139,3 +148,177 @@ def test_a_folder_as_the_hub_keeps_it_is_whole(finished, verify, tmp_path):
         (snapshot / path.name).symlink_to(path)
     (snapshot / ".gitattributes").write_text("*.safetensors filter=lfs\n")
     assert "verified" in verify(snapshot, 0).out
+
+
+def every_file(run):
+    """Of a run, relative to it; its marker has no content."""
+    return [
+        path.relative_to(run).as_posix()
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.name != MARKER
+    ]
+
+
+def test_a_bit_of_any_file_of_a_run_is_noticed(finished):
+    for name in every_file(finished):
+        before = (finished / name).read_bytes()
+        for place in (0, len(before) // 2, -1):
+            content = bytearray(before)
+            content[place] ^= 4
+            (finished / name).write_bytes(content)
+            assert noticed(finished), (name, place)
+        (finished / name).unlink()
+        assert noticed(finished), name
+        (finished / name).write_bytes(before)
+    assert not noticed(finished)
+
+
+def noticed(run):
+    """Whether anything is said of a run, without opening what is whole."""
+    try:
+        return any(part.differences for part in verification.verify(run))
+    except InputError:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _unopened(request, monkeypatch):
+    """Tests of `noticed` hash each file many times, and need not run the models."""
+    if "any_file" in request.node.name:
+        monkeypatch.setattr(verification, "reload_model", lambda folder: "")
+        monkeypatch.setattr(verification, "reopen", lambda folder: "")
+
+
+RECIPES = {
+    "cut": lambda path: path.write_text("a: ["),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff"),
+    "gone": Path.unlink,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a link to nothing": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    "a link to itself": lambda path: (path.unlink(), path.symlink_to(path.name)),
+    **{
+        text: lambda path, text=text: path.write_text(text)
+        for text in ("", "a: !!int x", "a: !!bool x", "a: !!timestamp x", "2026-02-30", "[" * 900)
+    },
+}
+
+
+@pytest.mark.parametrize("damage", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_damaged_recipe_is_a_difference(finished, verify, damage, listed):
+    """Also where the run's manifest was forged to agree."""
+    damage(finished / "recipe.yaml")
+    if listed and (finished / "recipe.yaml").is_file():
+        content = manifest.read(finished)
+        entry = manifest.Entry.of(finished / "recipe.yaml")
+        files = {**content.files, "recipe.yaml": entry}
+        forged = content.model_copy(update={"files": files}).sealed()
+        (finished / "manifest.json").write_text(forged.text())
+    assert "recipe.yaml" in verify(finished, 1).out
+
+
+EXTRAS = {
+    "a file": lambda path: path.write_text("x"),
+    "a pipe": os.mkfifo,
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link to a folder": lambda path: path.symlink_to("/"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "an empty folder": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("make", EXTRAS.values(), ids=EXTRAS)
+@pytest.mark.parametrize(
+    "where", ["model", "artifacts/onnx/dense", "artifacts/onnx", "artifacts", "plan", "statistics"]
+)
+def test_whatever_was_put_into_a_folder_of_a_run_is_extra(finished, make, where):
+    make(finished / where / "new")
+    told = [one for part in verification.verify(finished) for one in part.differences]
+    assert [one.name for one in told] == [f"{where}/new"]
+    assert told[0].how.startswith("is extra")
+
+
+def test_a_copied_artifact_beside_those_of_the_run_is_extra_and_not_opened(finished, verify):
+    shutil.copytree(finished / "artifacts/onnx/dense", finished / "artifacts/onnx/other")
+    (finished / "artifacts/onnx/other/manifest.json").write_text("{")
+    assert "`artifacts/onnx/other` is extra" in verify(finished, 1).out
+
+
+def test_of_the_hubs_own_files_only_those_are_let_be(finished, verify):
+    folder = finished / "model"
+    (folder / ".cache/huggingface/download").mkdir(parents=True)
+    (folder / ".cache/huggingface/download/config.json.metadata").write_text("x")
+    (folder / ".gitattributes").write_text("x")
+    assert "verified" in verify(folder, 0).out
+    (folder / ".cache/evil.py").write_text("x")
+    assert "`.cache/evil.py` is extra" in verify(folder, 1).out
+
+
+def test_a_key_that_stands_twice_in_a_manifest_is_refused(finished, verify):
+    path = finished / "model/manifest.json"
+    text = path.read_text()
+    path.write_text(
+        text.replace('"format_version": 1,', '"format_version": 1, "format_version": 1,')
+    )
+    assert "the key `format_version` twice" in verify(finished / "model", 4).err
+
+
+def test_a_report_without_its_seal_is_said(finished, verify):
+    damage(finished / "report.json", lambda content: content.pop("sha256"))
+    assert "it has no sha256 of its own" in verify(finished, 1).out
+
+
+def test_the_log_may_grow_and_what_it_said_must_stand(finished, verify):
+    log = finished / "log"
+    with log.open("a") as file:
+        file.write("more\n")
+    assert "verified" in verify(finished, 0).out
+    log.write_text("other" + log.read_text()[5:])
+    assert "`log` no longer begins with what was written" in verify(finished, 1).out
+
+
+def test_what_others_put_beside_a_run_is_named_and_not_looked_at(finished, verify):
+    (finished / "check.xml").write_text("<x/>")
+    assert "not of the run, not looked at: check.xml" in verify(finished, 0).out
+
+
+MENDED = [
+    "artifacts/onnx/dense/artifact.json",
+    "artifacts/onnx/dense/model.onnx.data",
+    "artifacts/onnx/pruned/manifest.json",
+    "benchmark/metrics.json",
+    "manifest.json",
+    "model/README.md",
+    "model/manifest.json",
+    "model/model.safetensors",
+    "model/sbom.cdx.json",
+    "model/stage.json",
+    "model/tokenizer.json",
+    "plan/budget.json",
+    "recipe.yaml",
+    "report.html",
+    "report.json",
+    "statistics/block_000.safetensors",
+    "validate/warnings.json",
+]
+
+
+@pytest.mark.slow
+def test_the_same_run_again_mends_what_verify_names(finished, verify):
+    """Half of the files changed, half missing, then the other way round."""
+    for turn in (0, 1):
+        for number, name in enumerate(MENDED):
+            if number % 2 == turn:
+                (finished / name).unlink()
+            else:
+                flip_last_byte(finished / name)
+        small_run(finished.parent)
+        assert "verified" in verify(finished, 0).out
+
+
+def test_a_plan_edited_by_hand_differs_until_it_is_run(finished, verify):
+    damage(finished / "plan/plan.json", lambda content: content["sites"][0]["kept"].pop())
+    assert "`plan/plan.json`" in verify(finished, 1).out
+    small_run(finished.parent)
+    assert "verified" in verify(finished, 0).out

@@ -84,6 +84,13 @@ def test_the_dense_model_is_packaged_too_into_an_empty_folder(run_folder, tmp_pa
         (["--set", "capacity=513"], "this artifact takes `1` to `512`"),
         (["--set", "max_batch=0"], "`max_batch`"),
         (["--set", "batch=4"], "`batch`"),
+        (["--set", "instances=999999999999999"], "`instances`"),
+        (["--set", "instances=2000"], "`instances`"),
+        (["--set", "queue_delay_us=100000000000000000000000"], "`queue_delay_us`"),
+        (["--set", "queue_delay_us=-1"], "`queue_delay_us`"),
+        (["--set", "threads=99999999999"], "`threads`"),
+        (["--set", "max_tokens=100000000000000000000"], "`max_tokens`"),
+        (["--set", "max_tokens=2147483648"], "`max_tokens`"),
         (["--set", "capacity={"], "is not YAML"),
     ],
 )

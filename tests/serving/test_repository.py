@@ -1,6 +1,7 @@
 """What lies in a package: files a server accepts, code that needs nothing else, one copy of weights."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from tritonclient.grpc import model_config_pb2
 import numprune_export
 import numprune_exporters
 from numprune_export.core.errors import UnsupportedModelError
+from numprune_export.core.telemetry import SWITCHES
 from numprune_export.export.artifact import Artifact, sha256_of
 from numprune_export.export.targets import find
 from numprune_export.models.families import FAMILIES
@@ -225,13 +227,17 @@ print([m for m in ("torch", "pydantic", "transformers", "onnx", "onnx_ir") if m 
     ["gqa", "standard", "gqa uneven groups"],
     indirect=True,
 )
-def test_the_copied_code_runs_alone(packaged):
-    """Without site-packages' own numprune_export, and without torch, pydantic or onnx."""
+def test_the_copied_code_runs_alone(packaged, tmp_path):
+    """Without site-packages' own numprune_export, without torch, pydantic or onnx, and the runtime
+    reports nothing: its telemetry would leave `.ses` in the temporary folder."""
     version = packaged[2] / "repository" / "tiny" / "1"
+    kept = {name: value for name, value in os.environ.items() if name not in SWITCHES}
     done = subprocess.run(
-        [sys.executable, "-c", ALONE], cwd=version, capture_output=True, text=True
-    )
+        [sys.executable, "-c", ALONE], cwd=version, capture_output=True, text=True,
+        env={**kept, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
     assert done.stdout == "[]\n", done.stderr
+    assert not (tmp_path / ".ses").exists()
 
 
 MODULE = """

@@ -33,7 +33,7 @@ def write(model: onnx_ir.Model, folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise OutputError(
             f"cannot write the graph to `{folder}`: {error.strerror or error}",
-            hint="check that the disk is not full, or choose another folder",
+            hint="if the disk is full, free some space and run the same command again: it goes on where it stopped",
         ) from None
     onnx.checker.check_model(folder / ENTRY, full_check=True)
     return {

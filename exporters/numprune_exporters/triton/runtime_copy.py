@@ -10,20 +10,27 @@ from pathlib import Path
 
 ROOTS = ("numprune_export", "numprune_exporters")
 PACKAGE = '"""Part of numprune-export, copied: what is needed to run one exported model."""\n'
+TELEMETRY = "numprune_export.core.telemetry"
+ROOT_PACKAGE = f"""{PACKAGE}
+from {TELEMETRY} import switch_off
+
+switch_off()
+"""
 
 
 def copy_modules(names: Iterable[str], folder: Path) -> None:
     """Copy modules and what they import of this project, as packages below `folder`.
 
     Files are copied as they are. Only the `__init__.py` files are written anew, since the real ones
-    import more than is needed here.
+    import more than is needed here; those of the roots turn telemetry off, as the real ones do.
     """
-    for name in sorted(closure(names)):
+    for name in sorted(closure([*names, TELEMETRY])):
         place = folder.joinpath(*name.split(".")).with_suffix(".py")
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_source(name), place)
         for parent in place.relative_to(folder).parents[:-1]:
-            (folder / parent / "__init__.py").write_text(PACKAGE)
+            text = ROOT_PACKAGE if str(parent) in ROOTS else PACKAGE
+            (folder / parent / "__init__.py").write_text(text)
 
 
 def closure(names: Iterable[str]) -> set[str]:

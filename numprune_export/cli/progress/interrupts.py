@@ -95,7 +95,8 @@ def command_line() -> str:
     program = Path(sys.argv[0])
     start = [_shortest(program)]
     if program.suffix == ".py":
-        start = [_shortest(Path(sys.executable)), "-m", "numprune_export"]
+        safe = ["-P"] if getattr(sys.flags, "safe_path", False) else []
+        start = [_shortest(Path(sys.executable)), *safe, "-m", "numprune_export"]
     return shlex.join([*start, *sys.argv[1:]])
 
 

@@ -1,13 +1,12 @@
 """Peak memory of dense and pruned artifacts, each alone in a fresh process."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from numprune_export.core.errors import NumpruneError
+from numprune_export.core.fresh_process import run_module
 from numprune_export.core.metric import Metric, Metrics
 
 _PARTS = ("weights", "activations", "kv_cache")
@@ -82,15 +81,14 @@ def device_parts(seen: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _run(target: str, folder: Path, options: Mapping[str, int]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "numprune_export.measure.memory.probe", target, str(folder)]
+    arguments = [target, str(folder)]
     for key, value in options.items():
-        command += [f"--{key}", str(value)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        reason = (result.stderr.strip() or "no message").splitlines()[-1]
+        arguments += [f"--{key}", str(value)]
+    ended = run_module("numprune_export.measure.memory.probe", arguments)
+    if ended.code != 0:
         raise NumpruneError(
-            f"measuring the memory of `{folder}` failed: {reason} (exit {result.returncode})",
+            f"measuring the memory of `{folder}` failed: {ended.reason} (exit {ended.code})",
             hint="export the model again, or give the process more memory",
         )
-    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(ended.lines[-1])
     return found

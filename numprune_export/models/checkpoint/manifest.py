@@ -3,21 +3,17 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, ValidationError
 
+from numprune_export.core.digest import sha256_of
 from numprune_export.core.errors import InputError
-from numprune_export.core.run_folder import STAGE
-from numprune_export.export.artifact import sha256_of
+from numprune_export.core.stage_record import STAGE, Content, Difference, entries, how_it_differs
 from numprune_export.models.checkpoint.weight_files import read_json
 
 NAME = "manifest.json"
-
-_NOT_OURS = (".gitattributes", ".cache")
-"""What the Hugging Face hub and its client put into a folder that passes through them."""
 
 
 class Entry(BaseModel):
@@ -27,6 +23,10 @@ class Entry(BaseModel):
 
     sha256: str
     bytes: NonNegativeInt
+
+    @property
+    def content(self) -> Content:
+        return Content(self.bytes, self.sha256)
 
     @classmethod
     def of(cls, path: Path, sha256: str | None = None) -> "Entry":
@@ -61,15 +61,6 @@ class Manifest(BaseModel):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A file that is not as the manifest says."""
-
-    name: str
-    how: str
-    """Words that follow the name: `is missing`."""
-
-
 def describing(
     folder: Path,
     provenance: Mapping[str, Any] | None = None,
@@ -83,7 +74,11 @@ def describing(
         known: Name to sha256 of files that need not be read again.
     """
     known = known or {}
-    files = {name: Entry.of(path, known.get(name)) for name, path in _files(folder)}
+    files = {
+        name: Entry.of(folder / name, known.get(name))
+        for name in _names(folder)
+        if (folder / name).is_file()
+    }
     told = None if provenance is None else dict(provenance)
     return Manifest(provenance=told, files=files).sealed()
 
@@ -104,7 +99,7 @@ def read(folder: Path) -> Manifest:
             f"`{folder}` has no `{NAME}`",
             hint="copy the whole folder again, or give the same `run` command again: it writes one",
         )
-    content = read_json(folder / NAME)
+    content = read_json(folder / NAME, unique=True)
     version = content.get("format_version")
     if isinstance(version, int) and version != 1:
         raise InputError(
@@ -130,15 +125,19 @@ def read(folder: Path) -> Manifest:
 
 
 def differences(folder: Path, manifest: Manifest, *, hashes: bool = True) -> Iterator[Difference]:
-    """Every file that is missing, changed, or not in the manifest."""
+    """Every file that is missing, changed, or not in the manifest.
+
+    Links to folders, links to nothing, pipes and empty folders are not in it either. Links to files are
+    followed: the hub's cache consists of them.
+    """
     if not manifest.as_written:
         yield Difference(NAME, "was edited: its own sha256 differs")
     for name, entry in manifest.files.items():
-        how = _how_it_differs(folder / name, entry, hashes=hashes)
+        how = how_it_differs(folder / name, entry.content, hashes=hashes)
         if how is not None:
             yield Difference(name, how)
-    for name, _ in _files(folder):
-        if name not in manifest.files and PurePosixPath(name).parts[0] not in _NOT_OURS:
+    for name in _names(folder):
+        if name not in manifest.files and not _of_the_hub(name):
             yield Difference(name, "is extra: the manifest does not name it")
 
 
@@ -152,25 +151,16 @@ def verify(folder: Path, *, hashes: bool = True) -> None:
             file outside the folder.
     """
     for name, entry in read(folder).files.items():
-        how = _how_it_differs(folder / name, entry, hashes=hashes)
+        how = how_it_differs(folder / name, entry.content, hashes=hashes)
         if how is not None:
             raise InputError(f"`{folder / name}` {how}", hint="copy the whole folder again")
 
 
-def _how_it_differs(path: Path, entry: Entry, *, hashes: bool) -> str | None:
-    if not path.is_file():
-        return "is missing"
-    size = path.stat().st_size
-    if size != entry.bytes:
-        return f"has {size} bytes, the manifest says {entry.bytes}"
-    if hashes and sha256_of(path) != entry.sha256:
-        return "is not the file that was written: its sha256 differs"
-    return None
+def _names(folder: Path) -> Iterator[str]:
+    """In order; without the manifest and the run's own note beside it."""
+    return (name for name in entries(folder) if name not in (NAME, STAGE))
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Name and path, in order; without the manifest and the run's own note beside it."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in (NAME, STAGE):
-            yield name, path
+def _of_the_hub(name: str) -> bool:
+    """What the Hugging Face hub and its client put into a folder that passes through them."""
+    return name == ".gitattributes" or f"{name}/".startswith(".cache/huggingface/")

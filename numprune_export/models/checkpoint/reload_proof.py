@@ -6,10 +6,6 @@ and by transformers alone, as a user who does not have this package would.
 """
 
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from numprune_export.core.errors import ParityError
+from numprune_export.core.fresh_process import run_module
+from numprune_export.core.run_folder import scratch_folder
 from numprune_export.models.checkpoint.reload_probe import STEP, loaders, logits_of
 
 
@@ -52,14 +50,15 @@ def prove_reload(
         types: (batch, length), int64, token types; None: all 0.
         tick: Told of `proof_steps` steps as they are done.
 
+    Questions and answers are exchanged in a hidden folder beside `folder`.
+
     Raises:
         ParityError: the folder does not load, or a logit differs in any bit.
     """
     given = {"tokens": tokens}
     given |= {} if real is None else {"real": real}
     given |= {} if types is None else {"types": types}
-    with tempfile.TemporaryDirectory(prefix="numprune-proof-") as name:
-        exchange = Path(name)
+    with scratch_folder(folder, "reload") as exchange:
         _ask(exchange, folder, model, given)
         _run_probe(exchange, tick)
         answers = load_file(exchange / "logits.safetensors")
@@ -90,29 +89,15 @@ def _ask(exchange: Path, folder: Path, model: PreTrainedModel, given: Mapping[st
 
 
 def _run_probe(exchange: Path, tick: Callable[[int], None]) -> None:
-    own = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(exchange / "modules")}
-    errors = exchange / "errors"
-    with (
-        errors.open("w") as told,
-        subprocess.Popen(
-            [sys.executable, "-m", "numprune_export.models.checkpoint.reload_probe", str(exchange)],
-            env={**os.environ, **own},
-            # `-m` puts the working directory on the import path: an empty one cannot shadow anything.
-            cwd=exchange,
-            stdout=subprocess.PIPE,
-            stderr=told,
-            text=True,
-            errors="replace",
-        ) as probe,
-    ):
-        assert probe.stdout is not None
-        for line in probe.stdout:
-            if line.strip() == STEP:
-                tick(1)
-    if probe.returncode != 0:
-        last = (errors.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
+    ended = run_module(
+        "numprune_export.models.checkpoint.reload_probe",
+        [str(exchange)],
+        environment={"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(exchange / "modules")},
+        on_line=lambda line: tick(1) if line == STEP else None,
+    )
+    if ended.code != 0:
         raise ParityError(
-            f"the saved model does not load in a fresh process (exit {probe.returncode}): {last}",
+            f"the saved model does not load in a fresh process (exit {ended.code}): {ended.reason}",
             hint="if memory ran out, free some; else report this as a bug with the recipe",
         )
 

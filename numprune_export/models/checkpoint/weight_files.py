@@ -43,25 +43,38 @@ def tensor_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, unique: bool = False) -> dict[str, Any]:
     """A JSON object from a file.
+
+    Args:
+        unique: Refuse an object that has a key twice, of which readers keep one or the other.
 
     Raises:
         InputError: it is missing, or is not a JSON object.
     """
+    pairs = _once if unique else dict
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=pairs)
     except FileNotFoundError:
         raise InputError(
             f"`{path.parent}` has no `{path.name}`",
             hint="give a folder in Hugging Face format, or a `.gguf` file",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"`{path}` is not readable JSON: {error}", hint="download the file again"
         ) from None
     if not isinstance(content, dict):
         raise InputError(f"`{path}` is not a JSON object", hint="download the file again")
+    return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has the key `{twice}` twice")
     return content
 
 

@@ -7,8 +7,6 @@ or the compiler's, and never a guess.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from transformers import PreTrainedModel
@@ -16,6 +14,7 @@ from transformers import PreTrainedModel
 from numprune_export.core import allocator
 from numprune_export.core.errors import ParityError
 from numprune_export.core.metric import Metric, Metrics
+from numprune_export.core.run_folder import temporary_folder
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import GraphBacked
 from numprune_export.export.runner import Device
@@ -123,9 +122,9 @@ class _Check:
     def _wrong(self, model: PreTrainedModel, layers: int) -> bool:
         """Whether the model cut after this many layers is wrong on this target."""
         target = self.exported.target
-        with cut(model, self.models.family, layers) as part, TemporaryDirectory() as temporary:
+        with cut(model, self.models.family, layers) as part, temporary_folder() as temporary:
             # A folder in it: some targets keep a cache beside their artifact.
-            folder = Path(temporary) / self.variant
+            folder = temporary / self.variant
             folder.mkdir()
             artifact = self.subject.export(target.exporter, part, folder, target.settings)
             _, tolerance = self._tolerance(part)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from numprune_export.core.metric import Metrics
-from numprune_export.core.run_folder import RunFolder, Stage
+from numprune_export.core.run_folder import REPORT, RunFolder, Stage
 from numprune_export.measure.environment import describe
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.kind import Subject
@@ -25,10 +26,12 @@ from numprune_export.pipeline.stages.measurements import (
 )
 from numprune_export.pipeline.stages.parity import unchecked
 from numprune_export.pipeline.stages.score import read_scores
+from numprune_export.provenance import run_manifest
 from numprune_export.provenance.licence import licence_of
 from numprune_export.provenance.publishing import publish_card, publish_sbom
 from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe
+from numprune_export.report import pages
 from numprune_export.report.html import page
 from numprune_export.report.markdown import render
 from numprune_export.report.schema import (
@@ -101,13 +104,14 @@ def report_of(
 
 
 def write(report: Report, folder: RunFolder, dense: Dense) -> None:
-    """In all its forms, the model card first."""
+    """In all its forms, the model card first; the run's manifest last."""
     licence = licence_of(dense.source)
     publish_card(folder, report, licence)
     publish_sbom(folder, report, licence)
-    folder.write("report.json", to_json(report))
-    folder.write("report.md", render(report))
-    folder.write("report.html", page.render(report))
+    folder.write(REPORT, to_json(report))
+    folder.write(pages.markdown_of(Path(REPORT)).name, render(report))
+    folder.write(pages.html_of(Path(REPORT)).name, page.render(report))
+    run_manifest.write(folder)
 
 
 def score_spread(scored: Stage, plan: Plan) -> dict[str, SiteScores]:

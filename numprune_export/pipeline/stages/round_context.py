@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class RoundContext:
         make: Callable[[Path], None],
         *,
         shared: bool = False,
+        editable: Collection[str] = (),
     ) -> Stage:
         """As `Context.stage`, under the recipe's precision of matrix products."""
         precision = self.context.recipe.products
@@ -47,7 +48,9 @@ class RoundContext:
             with products(precision):
                 make(folder)
 
-        return self.context.stage(name, place, [*inputs, precision], precisely, shared=shared)
+        return self.context.stage(
+            name, place, [*inputs, precision], precisely, shared=shared, editable=editable
+        )
 
     def require_space(self, size_bytes: int) -> None:
         """Refuse a disk without room for so many bytes and for all that the run writes after them.

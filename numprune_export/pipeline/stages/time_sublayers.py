@@ -11,7 +11,6 @@ import json
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from numprune_export.core.errors import RecipeError
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.run_folder import Stage, scratch_folder
 from numprune_export.core.version import STAGES_VERSION
 from numprune_export.export import targets
 from numprune_export.export.decoder import Projection
@@ -63,7 +62,10 @@ def timed(context: Context, settings: Timing, dense: Dense, encoder: Encoder) ->
     }
 
     def make(folder: Path) -> None:
-        with _Timer(exporter, chosen, encoder, settings, threads) as timer:
+        with (
+            scratch_folder(folder, "timing") as scratch,
+            _Timer(exporter, chosen, encoder, settings, threads, scratch) as timer,
+        ):
             measured = _found_or_measured(context, key, timer, settings, encoder)
         content = {"table": measured.table.to_json(), "age_s": measured.age_s}
         (folder / TABLE).write_text(json.dumps(content, indent=1) + "\n")
@@ -124,7 +126,9 @@ class _Timer:
         encoder: Encoder,
         settings: Timing,
         threads: int,
+        folder: Path,
     ) -> None:
+        self._folder = folder
         self._exporter, self._chosen, self._threads = exporter, chosen, threads
         self._encoder, self._stack = encoder, ExitStack()
         # One thread's processor time is its wall time on an idle machine, and hardly more on a busy one.
@@ -134,7 +138,6 @@ class _Timer:
         self._open: dict[Blocks, EncoderRunner] = {}
 
     def __enter__(self) -> _Timer:
-        self._folder = Path(self._stack.enter_context(TemporaryDirectory()))
         return self
 
     def __exit__(self, *exc: Any) -> None:

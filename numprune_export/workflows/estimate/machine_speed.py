@@ -7,9 +7,7 @@ Samples are cut where the model's would take long: no side above `SIDE`, no matr
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from transformers.activations import ACT2FN
 from numprune_export.calibration.statistics import Gathering
 from numprune_export.core import allocator
 from numprune_export.core.optional import require
+from numprune_export.core.run_folder import temporary_folder
 from numprune_export.numerics import obs
 from numprune_export.pruning.score.fisher_obs import FisherObs
 from numprune_export.workflows.estimate import linear_algebra
@@ -187,8 +186,8 @@ def _bytes(clock: Clock) -> dict[Kind, float]:
     """Files in the folder for temporary ones, written and read; hashes."""
     content = {"gram": torch.zeros(BYTES // 4)}
     digest = bytes(BYTES // 4)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sample"
+    with temporary_folder() as folder:
+        path = folder / "sample"
 
         def both() -> None:
             save_file(content, path)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.core.fresh_process import empty_working_folder
 from numprune_export.core.optional import require
 from numprune_export.core.run_folder import key_of
 from numprune_export.pipeline.stages.calibrate import reads_moments
@@ -251,13 +252,13 @@ def connected(ray: Any, address: str, *, quiet: bool) -> Iterator[None]:
     Raises:
         RecipeError: nothing answers at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"address": address, "log_to_driver": not quiet}
     if address == LOCAL:
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_STORE_BYTES}
     try:
-        ray.init(**options)
+        with empty_working_folder():  # Ray puts the driver's on its workers' import path
+            ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise _unreachable(address, first) from None

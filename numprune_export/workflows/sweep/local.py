@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
+from numprune_export.core.fresh_process import empty_working_folder
 from numprune_export.workflows.sweep.work import Failure, Job, work
 
 Work = Callable[[Job], Failure | None]
@@ -52,7 +53,8 @@ def _context() -> BaseContext:
 def _in_process(context: BaseContext, do: Work, job: Job) -> Failure | None:
     receiver, sender = context.Pipe(duplex=False)
     process: BaseProcess = context.Process(target=_child, args=(do, job, sender))  # type: ignore[attr-defined]
-    process.start()
+    with empty_working_folder():  # the first start also starts the server that forks
+        process.start()
     sender.close()
     try:
         process.join()

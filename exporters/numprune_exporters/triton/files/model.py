@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "runtime"))
 from numprune_export.core.errors import InputError, NumpruneError
 from numprune_exporters.triton.served.generation import Piece, Row, generate
 from numprune_exporters.triton.served.opening import open_served
-from numprune_exporters.triton.served.request import Request, read
+from numprune_exporters.triton.served.request import Request, parameters, read, single
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -76,24 +76,16 @@ class TritonPythonModel:
     def _read(self, request: Any) -> Request:
         values = {
             name: value
-            for name, value in json.loads(request.parameters() or "{}").items()
+            for name, value in parameters(request.parameters()).items()
             # The server's own, for example `triton_enable_empty_final_response`.
             if not name.startswith("triton_")
         }
         for name in self._inputs:
             tensor = pb_utils.get_input_tensor_by_name(request, name)
             if tensor is not None:
-                values[name] = _value(name, tensor.as_numpy())
+                array = tensor.as_numpy()
+                values[name] = single(name, array.shape, array.tolist())
         return read(values, max_tokens=self._served.max_tokens)
-
-
-def _value(name: str, array: np.ndarray[Any, Any]) -> Any:
-    if array.shape[0] != 1:
-        raise InputError(
-            f"`{name}` has `{array.shape[0]}` rows", hint="send one prompt in each request"
-        )
-    found = array[0].tolist()
-    return found if name == "stop_words" else found[0]
 
 
 def _tensor(name: str, values: Sequence[Any], kind: type) -> Any:

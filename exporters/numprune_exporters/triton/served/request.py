@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from numprune_export.core.errors import InputError
+
+_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ def read(values: Mapping[str, Any], *, max_tokens: int) -> Request:
     unknown = sorted(values.keys() - _READERS.keys())
     if unknown:
         raise InputError(
-            f"unknown parameter `{unknown[0]}`", hint=f"known: {', '.join(sorted(_READERS))}"
+            f"unknown parameter `{_shown(unknown[0])}`",
+            hint=f"known: {', '.join(sorted(_READERS))}",
         )
     if "text_input" not in values:
         raise InputError("`text_input` is missing", hint="send the prompt as `text_input`")
@@ -54,15 +58,52 @@ def read(values: Mapping[str, Any], *, max_tokens: int) -> Request:
     return Request(**{"max_tokens": max_tokens, "temperature": float(sampled), **found})
 
 
+def parameters(text: str) -> dict[str, Any]:
+    """What stands beside a request's tensors, by name; `text` is JSON, empty if there is nothing.
+
+    Raises:
+        InputError: it is no JSON object.
+    """
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        raise InputError("the parameters are no JSON", hint="send a JSON object") from None
+    if not isinstance(found, dict):
+        raise InputError("the parameters are no JSON object", hint="send them by name")
+    return found
+
+
+def single(name: str, shape: Sequence[int], values: Any) -> Any:
+    """The value in a tensor of one request.
+
+    Args:
+        name: Of the tensor.
+        shape: Its dimensions: a batch of one, then one value; any number of stop words.
+        values: Its elements as nested lists.
+
+    Raises:
+        InputError: it has another shape.
+    """
+    if len(shape) != 2 or shape[0] != 1:
+        raise InputError(
+            f"`{name}` has the shape `{list(shape)}`",
+            hint="send one prompt in each request, and two dimensions, the first of them 1",
+        )
+    if name == "stop_words":
+        return values[0]
+    if shape[1] != 1:
+        raise InputError(f"`{name}` has `{shape[1]}` values", hint="send one")
+    return values[0][0]
+
+
 def _text(name: str, value: Any) -> str:
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise InputError(f"`{name}` is not UTF-8", hint="encode text as UTF-8") from None
-    if isinstance(value, str):
-        return value
-    raise _wrong(name, value, "give a string")
+    if not isinstance(value, bytes | str):
+        raise _wrong(name, value, "give a string")
+    try:
+        # A text from JSON may hold half of a surrogate pair, which no encoding has.
+        return value.decode() if isinstance(value, bytes) else value.encode().decode()
+    except UnicodeError:
+        raise InputError(f"`{name}` is not UTF-8", hint="encode text as UTF-8") from None
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
@@ -80,8 +121,8 @@ def _flag(name: str, value: Any) -> bool:
 
 def _integer(low: int, high: int) -> Callable[[str, Any], int]:
     def read_integer(name: str, value: Any) -> int:
-        whole = isinstance(value, int | float) and not isinstance(value, bool)
-        if whole and math.isfinite(value) and int(value) == value and low <= value <= high:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and low <= value <= high and int(value) == value:
             return int(value)
         raise _wrong(name, value, f"give a whole number from {low} to {high}")
 
@@ -91,7 +132,7 @@ def _integer(low: int, high: int) -> Callable[[str, Any], int]:
 def _number(accepts: Callable[[float], bool], hint: str) -> Callable[[str, Any], float]:
     def read_number(name: str, value: Any) -> float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and math.isfinite(value) and accepts(value):
+        if number and -sys.float_info.max <= value <= sys.float_info.max and accepts(value):
             return float(value)
         raise _wrong(name, value, hint)
 
@@ -99,7 +140,17 @@ def _number(accepts: Callable[[float], bool], hint: str) -> Callable[[str, Any],
 
 
 def _wrong(name: str, value: Any, hint: str) -> InputError:
-    return InputError(f"`{name}` cannot be `{value}`", hint=hint)
+    return InputError(f"`{name}` cannot be `{_shown(value)}`", hint=hint)
+
+
+def _shown(value: Any) -> str:
+    """A client's value as the end of a message can hold it."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        return "an integer of too many digits"
+    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text.encode(errors="backslashreplace").decode()
 
 
 _READERS: Mapping[str, Callable[[str, Any], Any]] = {

@@ -61,7 +61,7 @@ def _written(toolkit: Toolkit, parsed: Parsed, config: Any, engine: Path) -> boo
     except OSError as error:
         raise OutputError(
             f"cannot write the engine to `{engine}`: {error.strerror or error}",
-            hint="check that the disk is not full, or choose another folder",
+            hint="if the disk is full, free some space and run the same command again: it goes on where it stopped",
         ) from None
     finally:
         if not built:

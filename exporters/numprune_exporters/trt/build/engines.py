@@ -140,6 +140,6 @@ def _checked_in(
     except OSError as error:
         raise OutputError(
             f"cannot write `{folder / LAYERS}`: {error.strerror or error}",
-            hint="check that the disk is not full, or choose another folder",
+            hint="if the disk is full, free some space and run the same command again: it goes on where it stopped",
         ) from None
     return "engine"
