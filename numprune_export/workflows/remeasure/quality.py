@@ -10,6 +10,7 @@ from typing import Any
 from numprune_export.core.errors import IncomparableError, NumpruneError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
+from numprune_export.data.text_file import read_filled
 from numprune_export.workflows.remeasure.field import Field
 from numprune_export.workflows.remeasure.finished_run import opened
 from numprune_export.workflows.remeasure.inputs import reopen
@@ -18,7 +19,6 @@ from numprune_export.workflows.remeasure.text_quality import (
     Measure,
     TextPerplexity,
     alike,
-    read_text,
     windows_of,
 )
 
@@ -34,7 +34,7 @@ def measure_of(
                 "`--text` is for language models: an encoder's quality needs labelled examples",
                 hint="leave `--text` out: the examples of the first one's run are taken",
             )
-        return TextPerplexity(windows_of(read_text(text), first)), []
+        return TextPerplexity(windows_of(read_filled(text), first)), []
     if first.run is None:
         what = "labelled examples" if first.kind == "encoder" else "a text (or give it by `--text`)"
         return None, [f"quality is not measured: `{first.label}` is not of a run that has {what}"]

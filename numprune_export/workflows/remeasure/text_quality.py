@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +13,8 @@ from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.export.artifact import Tokens
 from numprune_export.measure.quality.perplexity import perplexity
+from numprune_export.models.checkpoint.load import skeleton
+from numprune_export.models.vocabulary import require_embeddings
 from numprune_export.workflows.remeasure.candidate import Contender, tokenizer_of
 
 WINDOW = 256
@@ -61,7 +62,7 @@ def windows_of(text: str, first: Contender) -> Tokens:
     """Full windows of a text, as the first model reads it.
 
     Raises:
-        InputError: the model has no tokenizer, or the text is too short.
+        InputError: the model has no tokenizer, or no embedding for a token, or the text is too short.
     """
     ids = tokens_of(text, first)
     if ids is None:
@@ -69,11 +70,19 @@ def windows_of(text: str, first: Contender) -> Tokens:
             f"`{first.label}` has no tokenizer beside it to read a text by",
             hint="name the run that an artifact lies in, or a model folder with its tokenizer",
         )
+    _require_embeddings(ids, first)
     length = min(WINDOW, len(ids))
     if length < 2:
         raise InputError(f"the text has {len(ids)} tokens: too few to score", hint="give more text")
     count = min(WINDOWS, len(ids) // length)
     return np.asarray(ids[: count * length], np.int64).reshape(count, length)
+
+
+def _require_embeddings(ids: Sequence[int], first: Contender) -> None:
+    tokenizer = tokenizer_of(first)
+    if tokenizer is not None and first.source is not None:
+        embeddings = int(skeleton(first.source).config.vocab_size)
+        require_embeddings([("the text", ids)], tokenizer, embeddings)
 
 
 def tokens_of(text: str, one: Contender) -> list[int] | None:
@@ -83,19 +92,6 @@ def tokens_of(text: str, one: Contender) -> list[int] | None:
         return None
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
-
-
-def read_text(path: Path) -> str:
-    """
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read the text `{path}`: {error}", hint="give a UTF-8 file"
-        ) from None
 
 
 SAMPLE = "The café at No. 42 isn't open — 3.14 % of IT said: “Déjà-vu?”\n\tfoo_bar(x)"

@@ -8,7 +8,6 @@ import pytest
 
 from numprune_export.core.errors import InputError
 from numprune_export.recipe import builtin_dir
-from numprune_export.workflows.remeasure import text_quality
 from numprune_export.workflows.remeasure.candidate import contender, tokenizer_of
 from numprune_export.workflows.remeasure.text_quality import (
     WINDOW,
@@ -78,9 +77,3 @@ def test_who_reads_a_text_otherwise_is_named(llama):
     assert [one.partition(" ")[0].rpartition("/")[2] for one in notes] == ["b`", "c`"]
     assert "other tokens than" in notes[0]
     assert "has no tokenizer" in notes[1]
-
-
-def test_a_text_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x80")
-    with pytest.raises(InputError, match="cannot read the text"):
-        text_quality.read_text(tmp_path / "bytes")
