@@ -68,7 +68,12 @@ def measure_time(name: str, sequences: int = 16, threads: int = 1, rounds: int =
     loaded = load_source(source, getattr(torch, chosen.model.dtype))
     assert loaded.tokenizer is not None
     assert isinstance(chosen.calibration, corpus.Corpus)
-    windows = corpus.draw(chosen.calibration, loaded.tokenizer, search)
+    windows = corpus.draw(
+        chosen.calibration,
+        loaded.tokenizer,
+        search,
+        embeddings=int(loaded.model.config.vocab_size),
+    )
     windows, batch = windows.rows(np.arange(sequences)), chosen.calibration.batch
     typer.echo("| | wall seconds | processor seconds | in forward passes, processor time |")
     typer.echo("|---|---:|---:|---:|")

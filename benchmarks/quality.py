@@ -171,15 +171,17 @@ def prepare(
     if not swap:
         base["calibration"]["texts"] = [str(texts.calibration)]
     source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
-    tokenizer, evaluation = Dense(source, chosen.model.dtype).tokenizer, chosen.evaluation
+    dense, evaluation = Dense(source, chosen.model.dtype), chosen.evaluation
+    tokenizer = dense.tokenizer
     if tokenizer is None or not isinstance(evaluation, Corpus):
         raise typer.BadParameter(f"`{name}` does not measure a language model on text")
 
     def windows(*files: Path) -> corpus.Windows:
         other = evaluation.model_copy(update={"texts": tuple(map(str, files))})
-        return corpus.draw(other, tokenizer, search)
+        return corpus.draw(other, tokenizer, search, embeddings=dense.embeddings)
 
-    own, wiki_text = corpus.draw(evaluation, tokenizer, search), windows(texts.held_out)
+    own = corpus.draw(evaluation, tokenizer, search, embeddings=dense.embeddings)
+    wiki_text = windows(texts.held_out)
     evaluations = {"own": own, "wiki": wiki_text} if swap else {"wiki": wiki_text, "other": own}
     evaluations |= {one.stem: windows(one.resolve()) for one in further}
     return Bench(base, search, folder, evaluations)

@@ -45,8 +45,8 @@ class SelfCalibration(Strict):
     shorter ones take fewer steps, and there are more of them."""
     starts: Kind = "auto"
     """What a text starts with: the chat template before a user's words or with one of the `requests` in
-    it (`chat`), a word of the vocabulary, or a chat where the tokenizer has a template that leaves most
-    of a text (`auto`)."""
+    it (`chat`), a word of the vocabulary, or a chat where the tokenizer has a template that works and
+    leaves most of a text (`auto`)."""
     requests: Annotated[tuple[str, ...], Field(min_length=1)] = REQUESTS
     """What a user asks for in chats."""
     asked: Annotated[float, Field(ge=0, le=1)] = 0.0

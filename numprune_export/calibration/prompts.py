@@ -9,17 +9,18 @@ LLM-QAT, §2.1).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from numprune_export.core.errors import InputError
+from numprune_export.models.vocabulary import require_embeddings
 
 Kind = Literal["auto", "chat", "vocabulary"]
-"""`auto`: chats where the tokenizer has a template that leaves most of a text to be written."""
+"""`auto`: chats where the tokenizer has a template that works and leaves most of a text to be written."""
 REQUESTS = (
     "Write a chapter of a novel.",
     "Write an encyclopedia article about a person or a place.",
@@ -40,6 +41,16 @@ _WORDS = "what a user says"
 _WAY_OUT = "give `self_calibration: {starts: vocabulary}`"
 
 
+@dataclass(frozen=True)
+class Starts:
+    """What a text may start with."""
+
+    tokens: Int64[np.ndarray, "starts tokens"]
+    """One row for each, `OPEN` after those that end before others."""
+    refusal: str | None = None
+    """Why `auto` does not use the chat template that the tokenizer has."""
+
+
 def text_starts(
     tokenizer: PreTrainedTokenizerBase,
     kind: Kind,
@@ -48,8 +59,8 @@ def text_starts(
     *,
     vocabulary: int,
     tokens: int,
-) -> Int64[np.ndarray, "starts tokens"]:
-    """Token ids of all starts that there are to draw from, `OPEN` after those that end before others.
+) -> Starts:
+    """All starts that there are to draw from.
 
     In a chat each request is a row, and the template without one as many rows as make `asked` of all.
 
@@ -63,23 +74,38 @@ def text_starts(
         tokens: Of a text.
 
     Raises:
-        InputError: a template is asked for and there is none that fits, or it fails.
+        InputError: chats are asked for, and there is no template, none that fits, or it fails.
     """
     if kind == "vocabulary" or (kind == "auto" and not tokenizer.chat_template):
-        return _words(tokenizer, vocabulary)
-    starts = [_start(tokenizer, one) for one in requests] if asked else []
+        return Starts(_words(tokenizer, vocabulary))
+    try:
+        return Starts(_chats(tokenizer, requests, asked, vocabulary, tokens))
+    except InputError as error:
+        if kind == "chat":
+            raise
+        return Starts(_words(tokenizer, vocabulary), str(error))
+
+
+def _chats(
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[str],
+    asked: float,
+    vocabulary: int,
+    tokens: int,
+) -> Int64[np.ndarray, "starts tokens"]:
+    """Rows of chats; see `text_starts`."""
+    starts = [_start(tokenizer, request) for request in requests] if asked else []
     starts += _open(tokenizer, len(requests), asked)
+    require_embeddings((("the chat template", ids) for ids in starts), tokenizer, vocabulary)
     longest = max(map(len, starts))
-    if longest <= (1 - LEFT) * tokens:
-        rows = [[*one, *[OPEN] * (longest - len(one))] for one in starts]
-        return np.asarray(rows, dtype=np.int64)
-    if kind == "auto":
-        return _words(tokenizer, vocabulary)
-    raise InputError(
-        f"a start takes {longest} of a text's {tokens} tokens, the chat template with it",
-        hint="give longer windows (`tokens_per_sequence`), fewer texts in each (`per_window`), or"
-        " `starts: vocabulary`",
-    )
+    if longest > (1 - LEFT) * tokens:
+        raise InputError(
+            f"a start takes {longest} of a text's {tokens} tokens, the chat template with it",
+            hint="give longer windows (`tokens_per_sequence`), fewer texts in each (`per_window`), or"
+            " `starts: vocabulary`",
+        )
+    rows = [[*ids, *[OPEN] * (longest - len(ids))] for ids in starts]
+    return np.asarray(rows, dtype=np.int64)
 
 
 def _words(
@@ -91,11 +117,11 @@ def _words(
 
 def _open(tokenizer: PreTrainedTokenizerBase, requests: int, asked: float) -> list[list[int]]:
     """The template up to where a user's words begin, as often as the share of requests leaves."""
-    text = _templated(tokenizer, _WORDS)
-    before, found, _ = text.partition(_WORDS)
-    if not found or not before:
+    before, words, _ = _templated(tokenizer, _WORDS).partition(_WORDS)
+    ids = _ids(tokenizer, before) if words else []
+    if not ids:
         raise InputError("the chat template puts nothing before a user's words", hint=_WAY_OUT)
-    return [_ids(tokenizer, before)] * (round(requests * (1 / asked - 1)) if asked else 1)
+    return [ids] * (round(requests * (1 / asked - 1)) if asked else 1)
 
 
 def _start(tokenizer: PreTrainedTokenizerBase, request: str) -> list[int]:
@@ -104,15 +130,16 @@ def _start(tokenizer: PreTrainedTokenizerBase, request: str) -> list[int]:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return found
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _templated(tokenizer: PreTrainedTokenizerBase, words: str, **options: Any) -> str:
     if not tokenizer.chat_template:
         raise InputError("the tokenizer has no chat template to start a text with", hint=_WAY_OUT)
-    said = [{"role": "user", "content": words}]
+    conversation = [{"role": "user", "content": words}]
     try:
-        return str(tokenizer.apply_chat_template(said, tokenize=False, **options))
-    except TemplateError as error:
-        raise InputError(f"the tokenizer's chat template fails: {error}", hint=_WAY_OUT) from error
+        return str(tokenizer.apply_chat_template(conversation, tokenize=False, **options))
+    except Exception as error:  # a template is a foreign program, which may raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(f"the tokenizer's chat template fails: {reason}", hint=_WAY_OUT) from error

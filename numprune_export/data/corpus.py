@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,13 @@ from pydantic import Field, PositiveInt, model_validator
 
 from numprune_export.core.errors import HubError, InputError
 from numprune_export.core.optional import require
+from numprune_export.core.paths import require as require_path
 from numprune_export.core.settings import Strict
-from numprune_export.data.paths import find
+from numprune_export.core.text_file import read_filled
+from numprune_export.data import row_file
+from numprune_export.data.hub_access import reachable_or_offline
+from numprune_export.data.row_file import Row
+from numprune_export.models.vocabulary import require_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,11 +41,11 @@ class Corpus(Strict):
     """Which text, how much of it, and how it is cut into windows."""
 
     texts: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Plain text (`.txt`, any other ending) or `.jsonl` files."""
+    """Plain text (`.txt`, any other ending), or a text per row: `.jsonl`, `.json`, `.csv`, `.tsv`."""
     dataset: Dataset | None = None
     """Instead of `texts`."""
     field: str = "text"
-    """Which field of a JSONL or data set row holds the text."""
+    """Which field of a row holds the text, in a file of rows or a data set."""
     windows: Literal["packed", "documents"] = "packed"
     """`packed`: documents joined and cut into full windows, no padding. `documents`: one window a
     document, cut at the end or padded; padding never counts."""
@@ -98,17 +102,38 @@ class Windows:
         return bool((self.lengths < self.tokens.shape[1]).any())
 
 
-def draw(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, search: Sequence[Path]) -> Windows:
+@dataclass(frozen=True)
+class _Document:
+    text: str
+    place: str
+    """For messages: a file, or a row of it."""
+
+
+def draw(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, search: Sequence[Path], *, embeddings: int
+) -> Windows:
     """Tokenise the corpus without special tokens and draw its windows, the same for equal seeds.
 
+    Args:
+        corpus: Which text.
+        tokenizer: Of the model.
+        search: Folders that relative paths are looked up in.
+        embeddings: How many the model has; token ids go from 0 to one less.
+
     Raises:
-        InputError: a file is missing or unreadable, or the text is too short for what is asked.
+        InputError: a file is missing or unreadable, the text is too short for what is asked, or the
+            model has no embedding for one of its tokens.
         HubError: the data set cannot be fetched.
     """
-    texts = list(_documents(corpus, search))
-    if corpus.windows == "packed":
-        return _packed(corpus, _encode(tokenizer, [DOCUMENT_SEPARATOR.join(texts)])[0])
-    return _per_document(corpus, _encode(tokenizer, texts))
+    documents = list(_documents(corpus, search))
+    texts = [document.text for document in documents]
+    packed = corpus.windows == "packed"
+    encoded = _encode(tokenizer, [DOCUMENT_SEPARATOR.join(texts)] if packed else texts)
+    if max(map(max, filter(None, encoded)), default=0) >= embeddings:
+        each = _encode(tokenizer, texts) + encoded
+        places = [document.place for document in documents] + ["the text"] * len(encoded)
+        require_embeddings(zip(places, each, strict=True), tokenizer, embeddings)
+    return _packed(corpus, encoded[0]) if packed else _per_document(corpus, encoded)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
@@ -151,52 +176,26 @@ def _per_document(corpus: Corpus, documents: list[list[int]]) -> Windows:
     return Windows(tokens, lengths)
 
 
-def _documents(corpus: Corpus, search: Sequence[Path]) -> Iterator[str]:
+def _documents(corpus: Corpus, search: Sequence[Path]) -> Iterator[_Document]:
     if corpus.dataset is not None:
         yield from _dataset_rows(corpus.dataset, corpus.field)
         return
     for name in corpus.texts or ():
-        path = find(name, search)
-        if path is None:
-            places = " or ".join(f"`{folder}`" for folder in search)
-            raise InputError(
-                f"text file `{name}` does not exist in {places}", hint="check the path"
-            )
-        yield from _jsonl_rows(path, corpus.field) if path.suffix == ".jsonl" else [read_text(path)]
+        path = require_path(name, search, what="text file")
+        if path.suffix.lower() in row_file.SUFFIXES:
+            yield from (_of_row(row, corpus.field) for row in row_file.rows_of(path))
+        else:
+            yield _Document(read_filled(path), f"`{path}`")
 
 
-def read_text(path: Path) -> str:
-    """A file of text.
-
-    Raises:
-        InputError: it cannot be read, is not UTF-8, or holds nothing.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+def _of_row(row: Row, field: str) -> _Document:
+    text = row.get(field)
+    if not isinstance(text, str):
         raise InputError(
-            f"cannot read `{path}` as UTF-8 text: {error}", hint="give a plain text or JSONL file"
-        ) from None
-    if not text.strip():
-        raise InputError(f"`{path}` holds no text", hint="give a file with text in it")
-    return text
-
-
-def _jsonl_rows(path: Path, field: str) -> Iterator[str]:
-    # Not splitlines: JSON strings may hold the other characters that it takes for line ends.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            text = json.loads(line)[field]
-        except (ValueError, KeyError, TypeError):
-            text = None
-        if not isinstance(text, str):
-            raise InputError(
-                f"line {number} of `{path}` is not a JSON object with text under `{field}`",
-                hint="mend the line, or name the right `field` in the recipe",
-            )
-        yield text
+            f"{row.place} has no text under `{field}`",
+            hint="fix the row, or name the right `field` in the recipe",
+        )
+    return _Document(text, row.place)
 
 
 def fetch(dataset: Dataset) -> Any:
@@ -208,9 +207,10 @@ def fetch(dataset: Dataset) -> Any:
     """
     datasets = require("datasets", extra="datasets")
     try:
-        return datasets.load_dataset(
-            dataset.id, dataset.name, split=dataset.split, revision=dataset.revision
-        )
+        with reachable_or_offline(dataset.id, dataset.revision):
+            return datasets.load_dataset(
+                dataset.id, dataset.name, split=dataset.split, revision=dataset.revision
+            )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HubError(
@@ -219,11 +219,12 @@ def fetch(dataset: Dataset) -> Any:
         ) from None
 
 
-def _dataset_rows(dataset: Dataset, field: str) -> Iterator[str]:
+def _dataset_rows(dataset: Dataset, field: str) -> Iterator[_Document]:
     rows = fetch(dataset)
     if field not in rows.column_names:
         raise InputError(
             f"data set `{dataset.id}` has no column `{field}`",
             hint=f"its columns: {', '.join(rows.column_names)}",
         )
-    yield from rows[field]
+    for index, text in enumerate(rows[field]):
+        yield _of_row(Row({field: text}, f"row {index} of data set `{dataset.id}`"), field)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from numprune_export.core.errors import RecipeError
 from numprune_export.core.plugins import make, registered
+from numprune_export.core.setting_errors import key_of, problem_of
+from numprune_export.core.yaml_text import assignment
 from numprune_export.export.exporter import Packager
 
 GROUP = "numprune_export.servers"
@@ -39,12 +40,9 @@ def settings_for(packager: Packager, content: Mapping[str, Any]) -> BaseModel:
         return packager.settings.model_validate(dict(content))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
         known = ", ".join(packager.settings.model_fields)
         raise RecipeError(
-            f"`{key}` of the server `{packager.name}` cannot be `{first['input']}`:"
-            f" {message[0].lower() + message[1:]}",
+            f"`{key_of(first)}` of the server `{packager.name}`: {problem_of(first)}",
             hint=f"settings of this server: {known}",
         ) from None
 
@@ -55,17 +53,4 @@ def assignments(changes: Sequence[str]) -> dict[str, Any]:
     Raises:
         RecipeError: one is not `key=value`, or its value is not YAML.
     """
-    found = {}
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals or not key:
-            raise RecipeError(
-                f"`--set {change}` is not `key=value`", hint="for example `--set capacity=512`"
-            )
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise RecipeError(
-                f"`{value}` in `--set {change}` is not YAML", hint="quote it"
-            ) from None
-    return found
+    return dict(assignment(change, example="capacity=512") for change in changes)

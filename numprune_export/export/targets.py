@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from numprune_export.core.errors import MissingExtraError, RecipeError
 from numprune_export.core.plugins import make, registered
+from numprune_export.core.setting_errors import key_of, problem_of
 from numprune_export.export.exporter import Availability, Exporter
 
 GROUP = "numprune_export.exporters"
@@ -38,10 +39,11 @@ def settings_for(exporter: Exporter, content: Mapping[str, Any]) -> BaseModel:
         return exporter.settings.model_validate(dict(content))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(("targets", exporter.name, *(str(part) for part in first["loc"])))
-        message = first["msg"][0].lower() + first["msg"][1:]
         known = ", ".join(exporter.settings.model_fields)
-        raise RecipeError(f"`{key}`: {message}", hint=f"settings of this target: {known}") from None
+        raise RecipeError(
+            f"`targets.{exporter.name}.{key_of(first)}`: {problem_of(first)}",
+            hint=f"settings of this target: {known}",
+        ) from None
 
 
 def require_ready(exporter: Exporter) -> Availability:

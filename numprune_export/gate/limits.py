@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, ValidationError
 
 from numprune_export.core.errors import RecipeError
+from numprune_export.core.setting_errors import key_of, problem_of
 from numprune_export.core.settings import Strict
+from numprune_export.core.yaml_text import read_recipe
 
 Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
 
@@ -68,9 +69,9 @@ def gate_of(section: object, where: str) -> Gate:
         return Gate.model_validate(section)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(("gate", *(str(part) for part in first["loc"])))
+        key = key_of({"loc": ("gate", *first["loc"])})
         raise RecipeError(
-            f"{where}: `{key}`: {first['msg'].lower()}",
+            f"{where}: `{key}`: {problem_of(first)}",
             hint="see recipes/schema.json, or `numprune-export schema`",
         ) from None
 
@@ -81,15 +82,8 @@ def gate_of_file(path: Path) -> Gate:
     Raises:
         RecipeError: not readable, not YAML, no recipe, or something in the section is not allowed.
     """
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read `{path}`: {error}", hint="check the file") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(
-            f"`{path}` is not YAML: {' '.join(str(error).split())}", hint="mend its syntax"
-        ) from None
-    if not isinstance(content, dict) or "version" not in content:
+    content = read_recipe(path)
+    if "version" not in content:
         raise RecipeError(
             f"`{path}` is not a recipe", hint="it must be a mapping with `version: 1`"
         )

@@ -40,6 +40,8 @@ class Dense:
         if single_query_heads and isinstance(self.family, RotaryDecoder):
             self.family = self.family.with_single_query_heads()
         self._dtype: torch.dtype = getattr(torch, dtype)
+        self.warnings: list[str] = []
+        """What the reader of a report should know of how this model was read."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -58,6 +60,11 @@ class Dense:
     def skeleton(self) -> PreTrainedModel:
         """Modules and shapes, on the `meta` device: no weights are read."""
         return skeleton(self.source)
+
+    @property
+    def embeddings(self) -> int:
+        """Token ids go from 0 to one less."""
+        return int(self.skeleton.config.vocab_size)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:

@@ -10,8 +10,8 @@ from numprune_export.core.errors import IntegrityError
 from numprune_export.export import targets
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import EncoderTarget, Exporter, GraphBacked
-from numprune_export.models.checkpoint.folder import read_tokenizer
 from numprune_export.models.checkpoint.load import load
+from numprune_export.models.checkpoint.tokenizer_files import read_tokenizer
 from numprune_export.report.tables.format import count
 
 _TOKENS = 4

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numprune_export.core.errors import RecipeError
+from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.core.paths import exists, shortened
 from numprune_export.data.tasks import glue
 from numprune_export.recipe.reading import apply, load, parse
 from numprune_export.recipe.schema import Recipe
@@ -40,12 +41,20 @@ def named(name: str, changes: Sequence[str] = ()) -> Named:
     Raises:
         RecipeError: there is none, or something in it is not allowed.
     """
-    if not Path(name).is_file() and name in glue.table():
+    if not _is_file(name) and name in glue.table():
         content = _from_table(glue.entry(name))
         apply(content, changes)
         return Named(parse(content, name), name, Path.cwd())
     path = locate(name)
     return Named(load(path, changes), path.stem, path.parent)
+
+
+def _is_file(name: str) -> bool:
+    """Whether `name` is that of a file, and not of a folder, whatever its length."""
+    try:
+        return exists(Path(name)) and Path(name).is_file()
+    except InputError as error:
+        raise RecipeError(str(error), hint=error.hint) from None
 
 
 def _from_table(entry: glue.Entry) -> dict[str, Any]:
@@ -69,12 +78,12 @@ def locate(name: str) -> Path:
         RecipeError: there is neither.
     """
     path = Path(name)
-    if path.is_file():
+    if _is_file(name):
         return path
     if name in builtin_names():
         return builtin_dir() / f"{name}.yaml"
     close = difflib.get_close_matches(path.stem, [*builtin_names(), *glue.table()], n=1)
     raise RecipeError(
-        f"no recipe `{name}`: neither a file nor a shipped recipe",
+        f"no recipe `{shortened(name)}`: neither a file nor a shipped recipe",
         hint=f"did you mean `{close[0]}`?" if close else f"shipped: {', '.join(builtin_names())}",
     )

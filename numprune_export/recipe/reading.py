@@ -7,23 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from numprune_export.core.errors import RecipeError
+from numprune_export.core.paths import shortened
+from numprune_export.core.setting_errors import key_of, problem_of
+from numprune_export.core.yaml_text import assignment, read_recipe
 from numprune_export.recipe.presets import FILLED
 from numprune_export.recipe.schema import UNIONS, Recipe
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, refusing a key given twice where YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"key `{key}` is given twice")
-        return super().construct_mapping(node, deep)
 
 
 def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
@@ -32,18 +23,7 @@ def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: not readable, not YAML, or something in it is not allowed.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read `{path}`: {error}", hint="check the file") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(
-            f"`{path}` is not YAML: {' '.join(str(error).split())}", hint="mend its syntax"
-        ) from None
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"`{path}` is not a recipe", hint="it must be a mapping with `version: 1`"
-        )
+    content = read_recipe(path)
     apply(content, changes)
     return parse(content, path.name)
 
@@ -75,11 +55,7 @@ def apply(content: dict[str, Any], changes: Sequence[str]) -> None:
 
 
 def _apply_one(content: dict[str, Any], change: str) -> None:
-    key, equals, value = change.partition("=")
-    if not equals or not key:
-        raise RecipeError(
-            f"`--set {change}` is not `key=value`", hint="for example `--set keep=0.7`"
-        )
+    key, value = assignment(change, example="keep=0.7")
     *path, last = key.split(".")
     for part in path:
         inner = content.get(part)
@@ -87,10 +63,7 @@ def _apply_one(content: dict[str, Any], change: str) -> None:
             inner = {"source" if part == "model" else "method": inner}
         content[part] = dict(inner) if isinstance(inner, dict) else {}
         content = content[part]
-    try:
-        content[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise RecipeError(f"`{value}` in `--set {change}` is not YAML", hint="quote it") from None
+    content[last] = value
 
 
 def _explain(error: ValidationError, name: str) -> RecipeError:
@@ -99,9 +72,8 @@ def _explain(error: ValidationError, name: str) -> RecipeError:
     location = [str(part) for part in first["loc"]]
     if len(location) > 1 and location[0] in UNIONS:
         del location[1]
-    key = ".".join(location) or "recipe"
-    message = first["msg"][0].lower() + first["msg"][1:]
-    value = f" (got `{first['input']}`)" if isinstance(first["input"], str | int | float) else ""
+    key = key_of({"loc": location}) or "recipe"
+    problem = problem_of(first)
     if first["type"] == "extra_forbidden":
         return RecipeError(f"{name}: unknown key `{key}`", hint=_closest(location))
     if first["type"] == "union_tag_not_found":
@@ -111,11 +83,11 @@ def _explain(error: ValidationError, name: str) -> RecipeError:
             + ", ".join(_methods(key)[1:]),
         )
     if first["type"] == "union_tag_invalid":
-        message = f"unknown method, expected one of {first['ctx']['expected_tags']}"
-        value = f" (got `{first['ctx']['tag']}`)"
+        tag, tags = first["ctx"]["tag"], first["ctx"]["expected_tags"].replace("'", "`")
+        problem = f"unknown method `{shortened(str(tag))}`, expected one of {tags}"
     more = f"; {error.error_count() - 1} more" if error.error_count() > 1 else ""
     return RecipeError(
-        f"{name}: `{key}`: {message}{value}{more}",
+        f"{name}: `{key}`: {problem}{more}",
         hint="see recipes/schema.json, or `numprune-export schema`",
     )
 

@@ -1,10 +1,12 @@
 """What a model's own text starts with."""
 
+import re
+
 import numpy as np
 import pytest
 from words import WORDS, word_tokenizer
 
-from numprune_export.calibration.prompts import OPEN, REQUESTS, text_starts
+from numprune_export.calibration.prompts import OPEN, REQUESTS, Starts, text_starts
 from numprune_export.core.errors import InputError
 
 CHAT = (
@@ -16,6 +18,12 @@ CHAT = (
 def starts(kind="auto", template=None, requests=REQUESTS, asked=0.0, *, vocabulary=100, tokens=32):
     tokenizer = word_tokenizer()
     tokenizer.chat_template = template
+    return chosen(tokenizer, kind, requests, asked, vocabulary=vocabulary, tokens=tokens).tokens
+
+
+def chosen(
+    tokenizer, kind="auto", requests=REQUESTS, asked=0.0, *, vocabulary=100, tokens=32
+) -> Starts:
     return text_starts(tokenizer, kind, requests, asked, vocabulary=vocabulary, tokens=tokens)
 
 
@@ -72,20 +80,57 @@ def test_a_template_that_fills_the_window_gives_way_to_words_unless_it_is_asked_
         starts("chat", long, tokens=32)
 
 
-@pytest.mark.parametrize(
-    ("kind", "template", "what"),
-    [
-        ("chat", None, "has no chat template"),
-        ("chat", "we </s>", "puts nothing before a user's words"),
-        ("auto", "{{ messages[0].content }}", "puts nothing before a user's words"),
-        ("auto", "{{ raise_exception('only tools') }}", "template fails: only tools"),
-        ("auto", "{% if %}", "template fails"),
-    ],
-)
-def test_a_template_of_no_use_is_refused_with_a_way_out(kind, template, what):
+USELESS = [
+    ("we </s>", "puts nothing before a user's words"),
+    ("{{ messages[0].content }}", "puts nothing before a user's words"),
+    ("   {{ messages[0].content }}", "puts nothing before a user's words"),
+    ("we {{ messages[0].content | upper }}", "puts nothing before a user's words"),
+    ("{{ raise_exception('only tools') }}", "template fails: only tools"),
+    ("{% if %}", "template fails"),
+    ("{{ messages[0].content + 1 }}", "template fails: can only concatenate str"),
+    ("{{ messages[0].tool_calls | length }}", "puts nothing before a user's words"),
+    ("{{ 1 // 0 }}", "template fails: integer"),
+    ("{{ range(10 ** 9) }}", "template fails: Range too big"),
+    ({"rag": "we", "tool_use": "we"}, "template fails: This model has multiple chat templates"),
+]
+
+
+@pytest.mark.parametrize(("template", "what"), USELESS)
+def test_a_template_of_no_use_is_refused_where_it_is_asked_for(template, what):
     with pytest.raises(InputError, match=what) as refusal:
-        starts(kind, template)
+        starts("chat", template)
     assert "starts: vocabulary" in refusal.value.hint
+
+
+@pytest.mark.parametrize(("template", "what"), USELESS)
+def test_a_template_of_no_use_gives_way_to_words_and_says_why(template, what):
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = template
+    found = chosen(tokenizer)
+    assert found.tokens.shape == (len(WORDS) - 3, 1)
+    assert re.search(what, found.refusal)
+
+
+def test_a_template_that_is_used_is_not_refused():
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = {"default": CHAT, "tool_use": "we"}
+    found = chosen(tokenizer)
+    assert (found.tokens.tolist(), found.refusal) == ([spelled("we <s>")], None)
+
+
+def test_no_template_is_refused_where_it_is_asked_for():
+    with pytest.raises(InputError, match="has no chat template"):
+        starts("chat")
+
+
+def test_a_template_with_a_token_that_the_model_has_no_embedding_for_is_of_no_use():
+    tokenizer = word_tokenizer()
+    tokenizer.add_tokens(["<|im_start|>"])
+    tokenizer.chat_template = "<|im_start|> {{ messages[0].content }}"
+    found = chosen(tokenizer, vocabulary=len(WORDS))
+    assert found.tokens.shape == (len(WORDS) - 3, 1)
+    assert f"token `<|im_start|>` with id {len(WORDS)}" in found.refusal
+    assert len(chosen(tokenizer, vocabulary=len(WORDS) + 1).tokens) == 1
 
 
 def test_ids_are_what_models_take():

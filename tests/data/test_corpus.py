@@ -9,12 +9,17 @@ from tokenizers.processors import TemplateProcessing
 from words import WORDS, word_tokenizer
 
 from numprune_export.core.errors import HubError, InputError
-from numprune_export.data.corpus import Corpus, Dataset, Windows, draw
+from numprune_export.data import corpus as corpora
+from numprune_export.data.corpus import Corpus, Dataset, Windows
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
     return word_tokenizer()
+
+
+def draw(corpus, tokenizer, search, embeddings=1000):
+    return corpora.draw(corpus, tokenizer, search, embeddings=embeddings)
 
 
 def write(folder, name, text):
@@ -110,7 +115,7 @@ def test_batches_by_length_hold_every_row_once_and_equal_lengths_in_order():
     [
         ("the people of", "too short"),
         ("", "holds no text"),
-        (b"\xff\xfe\x00bad", "UTF-8"),
+        (b"\xe9t\xe9", "UTF-8"),
     ],
 )
 def test_unusable_text_is_named(tokenizer, tmp_path, content, message):
@@ -206,3 +211,64 @@ def test_positions_are_cut_out_of_every_window():
     assert windows.lengths.tolist() == [3, 1]
     assert windows.types.tolist() == [[0, 1, 0], [0, 1, 0]]
     assert Windows(tokens, np.array([6, 3])).positions(4, 6).lengths.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("windows", ["packed", "documents"])
+def test_a_token_without_an_embedding_is_named_with_its_text(tmp_path, windows):
+    tokenizer = word_tokenizer()
+    tokenizer.add_tokens(["city"])
+    rows = [{"text": "the people of state"}, {"text": "the city"}, {"text": "city"}]
+    name = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
+    corpus = Corpus(texts=(name,), windows=windows, sequences=1, tokens_per_sequence=2)
+    embeddings = len(WORDS)
+    with pytest.raises(InputError) as refusal:
+        draw(corpus, tokenizer, [tmp_path], embeddings)
+    message = str(refusal.value)
+    assert message.startswith("line 2 of")
+    assert f"token `city` with id {embeddings}" in message
+    assert f"only {embeddings} embeddings and its tokenizer {embeddings + 1} tokens" in message
+    assert "resize_token_embeddings" in refusal.value.hint
+    assert draw(corpus, tokenizer, [tmp_path], embeddings + 1).tokens.max() <= embeddings
+
+
+def test_a_text_per_row_is_read_from_every_format_and_never_as_prose(tokenizer, tmp_path):
+    texts = ["the people of state", "union and work"]
+    contents = {
+        "a.jsonl": "\n".join(json.dumps({"text": text}) for text in texts),
+        "a.json": json.dumps([{"text": text} for text in texts]),
+        "a.csv": "text,label\n" + "".join(f"{text},1\n" for text in texts),
+        "a.tsv": "label\ttext\n" + "".join(f"1\t{text}\n" for text in texts),
+        "a.CSV": "text\n" + "\n".join(texts),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(f"\ufeff{content}", encoding="utf-8")
+        corpus = Corpus(texts=(name,), windows="documents", sequences=2, tokens_per_sequence=8)
+        windows = draw(corpus, tokenizer, [tmp_path])
+        read = [
+            tokenizer.decode(row[:length])
+            for row, length in zip(windows.tokens, windows.lengths, strict=True)
+        ]
+        assert read == texts, name
+
+
+def test_a_byte_order_mark_is_no_token(tokenizer, tmp_path):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "a.txt").write_bytes("the people".encode(encoding))
+        corpus = Corpus(texts=("a.txt",), sequences=1, tokens_per_sequence=2)
+        drawn = draw(corpus, tokenizer, [tmp_path])
+        assert tokenizer.decode(drawn.tokens[0]) == "the people", encoding
+
+
+def test_an_unreachable_data_set_is_asked_for_once_and_not_again(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="the [datasets] extra is not installed")
+    offline = []
+
+    def load_dataset(*_, **__):
+        offline.append(datasets.config.HF_HUB_OFFLINE)
+        raise ConnectionError("no cache")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(HubError, match="cannot load data set `no-such-org/no-such-set`: no cache"):
+        corpora.fetch(Dataset(id="no-such-org/no-such-set"))
+    assert offline == [True]
+    assert datasets.config.HF_HUB_OFFLINE is False

@@ -134,7 +134,7 @@ def test_another_repair_redoes_no_calibration(run):
             {"allocate": {"method": "curves", "timing": {"batch": 8}}},
             "`timing` needs `cost: milliseconds`",
         ),
-        ({"method": "bests"}, "`method`: input should be 'best', 'fast'"),
+        ({"method": "bests"}, "`method`: must be one of `best`, `fast`"),
     ],
 )
 def test_what_does_not_go_together_is_said(changes, what, tmp_path):

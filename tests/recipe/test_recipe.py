@@ -83,8 +83,8 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
             "`score` does not say its `method`",
             "for example `--set score.method=numerical`; there are also: wanda, ",
         ),
-        ({"keep": 0}, "`keep`: input should be greater than 0 (got `0`)", "schema"),
-        ({"keep": 1.5}, "`keep`: input should be less than or equal to 1", "schema"),
+        ({"keep": 0}, "`keep`: must be greater than 0 (got `0`)", "schema"),
+        ({"keep": 1.5}, "`keep`: must be at most 1 (got `1.5`)", "schema"),
         ({"keep": -0.1}, "`keep`", "schema"),
         ({"keep": float("nan")}, "`keep`", "schema"),
         ({"keep": "most"}, "`keep`", "schema"),
@@ -113,7 +113,7 @@ def test_mistakes_name_the_key_and_the_value(tmp_path, changes, message, hint):
 def test_what_has_no_default_is_asked_for(tmp_path, key):
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump({k: v for k, v in MINIMAL.items() if k != key}))
-    with pytest.raises(RecipeError, match=f"`{key}`: field required"):
+    with pytest.raises(RecipeError, match=f"`{key}`: is missing"):
         recipes.load(path)
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from numprune_export.core.errors import InputError
-from numprune_export.data.labelled.rows import NamedClass, Row
+from numprune_export.core.paths import shortened
+from numprune_export.data.labelled.rows import NamedClass
+from numprune_export.data.row_file import Row
+
+_UNNAMED = re.compile(r"LABEL_\d+")
+_NUMBER = re.compile(r"\s*-?\d+(\.0+)?\s*", re.ASCII)
+_DIGITS = 18
+"""Of a label that may be a class number."""
+_UNLABELLED = "-1 stands for a hidden label: give a split that has labels"
 
 
 @dataclass(frozen=True)
@@ -20,75 +31,158 @@ class Classes:
 
     @classmethod
     def of(cls, config: Any) -> Classes:
-        """From a transformers config."""
-        return cls(tuple(str(config.id2label[index]) for index in range(config.num_labels)))
+        """From a transformers config.
+
+        Raises:
+            InputError: its classes are not numbered from 0.
+        """
+        names = config.id2label
+        missing = next((index for index in range(config.num_labels) if index not in names), None)
+        if missing is not None:
+            raise InputError(
+                f"config.json names {config.num_labels} classes, but none with number {missing}",
+                hint="number the classes in `id2label` from 0",
+            )
+        return cls(tuple(str(names[index]) for index in range(config.num_labels)))
+
+    @property
+    def unnamed(self) -> bool:
+        """The names say nothing: transformers gave them, `LABEL_0`, `LABEL_1` and so on."""
+        return all(_UNNAMED.fullmatch(name) for name in self.names)
 
     def number(self, label: Any, place: str, relabel: Mapping[str, int] | None = None) -> int:
         """The class number of a label: a number, a number as text, or a name of this model's.
 
+        Names are compared without case. A class that a data set names and the model does not is
+        refused, unless the model's classes have no names of their own.
+
+        Args:
+            label: As the data has it.
+            place: For messages.
+            relabel: Labels of the data to class numbers, by their names or numbers.
+
         Raises:
             InputError: the model has no such class; the message begins with `place`.
         """
-        found = None if relabel is None else relabel.get(_text(label))
-        if found is None:
-            found = self._number(label, place)
-        if not 0 <= found < len(self.names):
-            raise InputError(
-                f"{place}: label `{_text(label)}` is outside the model's {len(self.names)} classes",
-                hint=_UNLABELLED if found == -1 else f"labels go from 0 to {len(self.names) - 1}",
-            )
-        return found
+        known = relabel or {}
+        number = next((known[text] for text in _texts(label) if text in known), None)
+        if number is None:
+            number = self._number(label, place)
+        if not 0 <= number < len(self.names):
+            raise self._outside(place, str(number), hidden=number == -1)
+        return number
 
     def _number(self, label: Any, place: str) -> int:
         if isinstance(label, NamedClass):
-            return self.names.index(label.name) if label.name in self.names else label.number
-        if isinstance(label, int) and not isinstance(label, bool):
-            return label
-        if isinstance(label, float) and label.is_integer():
-            return int(label)
+            return self._of_data_set(label, place)
         if isinstance(label, str):
-            if label in self.names:
-                return self.names.index(label)
-            if label.strip().removeprefix("-").isdecimal():
-                return int(label)
+            index = self._index(label, place)
+            if index is not None:
+                return index
+        number = self._counted(label, place)
+        if number is None:
+            raise InputError(
+                f"{place}: the model has no class `{_shown(label)}`",
+                hint=self._nearest(_texts(label)[0]),
+            )
+        if self._index(str(number), place) not in (None, number):
+            raise InputError(
+                f"{place}: label `{number}` may be the class of that name or of that number",
+                hint="`relabel` maps the data's labels to class numbers",
+            )
+        return number
+
+    def _counted(self, label: Any, place: str) -> int | None:
+        """A number, or a number as text; None: it is neither."""
+        if isinstance(label, str):
+            if not _NUMBER.fullmatch(label):
+                return None
+            digits = label.strip().partition(".")[0]
+            if len(digits) > _DIGITS:
+                raise self._outside(place, _shown(label))
+            return int(digits)
+        if isinstance(label, bool) or not isinstance(label, int | float):
+            return None
+        if isinstance(label, float) and not label.is_integer():
+            return None
+        return int(label)
+
+    def _index(self, name: str, place: str) -> int | None:
+        """The class of a name, alike but for case if there is none alike in all."""
+        if name in self.names:
+            return self.names.index(name)
+        plain = name.strip().casefold()
+        alike = [index for index, own in enumerate(self.names) if own.strip().casefold() == plain]
+        if len(alike) > 1:
+            raise InputError(
+                f"{place}: label `{_shown(name)}` may be any of the model's classes "
+                + ", ".join(f"`{self.names[index]}`" for index in alike),
+                hint="`relabel` maps the data's names to class numbers",
+            )
+        return alike[0] if alike else None
+
+    def _of_data_set(self, label: NamedClass, place: str) -> int:
+        index = self._index(label.name, place)
+        if index is not None:
+            return index
+        if self.unnamed or label.name == str(label.number):
+            return label.number
         raise InputError(
-            f"{place}: the model has no class `{_text(label)}`", hint=self._nearest(_text(label))
+            f"{place}: the model has no class `{label.name}`, as the data set calls its class"
+            f" {label.number}",
+            hint=self._nearest(label.name),
+        )
+
+    def _outside(self, place: str, label: str, *, hidden: bool = False) -> InputError:
+        return InputError(
+            f"{place}: label `{shortened(label)}` is outside the model's {len(self.names)} classes",
+            hint=_UNLABELLED if hidden else f"labels go from 0 to {len(self.names) - 1}",
         )
 
     def _nearest(self, name: str) -> str:
         close = difflib.get_close_matches(name, self.names, n=1)
-        shown = ", ".join(f"`{one}`" for one in self.names[:10])
+        shown = ", ".join(f"`{own}`" for own in self.names[:10])
         more = ", ..." if len(self.names) > 10 else ""
         return (
-            f"did you mean `{close[0]}`?"
+            f"did you mean `{close[0]}`? `relabel` maps the data's names to class numbers"
             if close
             else f"its classes: {shown}{more}; `relabel` maps the data's names to their numbers"
         )
 
 
-_UNLABELLED = "-1 stands for a hidden label: give a split that has labels"
+def _texts(label: Any) -> tuple[str, ...]:
+    """How a recipe may write a label under `relabel`."""
+    if isinstance(label, NamedClass):
+        return label.name, str(label.number)
+    if isinstance(label, bool):
+        return (str(label).lower(),)
+    return (str(label),)
 
 
-def _text(label: Any) -> str:
-    return str(label.number) if isinstance(label, NamedClass) else str(label)
+def _shown(label: Any) -> str:
+    return shortened(_texts(label)[0])
 
 
-def target_number(label: Any, place: str) -> float:
-    """The number that a regression should give.
+def target_number(label: Any, place: str, scale: float = 1.0) -> float:
+    """The number that a regression should give: the label divided by `scale`, finite in fp32.
 
     Raises:
-        InputError: it is not a finite number.
+        InputError: it is no such number.
     """
     try:
-        value = math.nan if isinstance(label, bool) else float(label)
-    except (TypeError, ValueError):
+        value = math.nan if isinstance(label, bool) else float(label) / scale
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= _LARGEST:
         raise InputError(
-            f"{place}: label `{label}` is not a number, which this model predicts",
-            hint="mend the label, or give a model with classes",
+            f"{place}: label `{_shown(label)}` is not a number, or too large, for a model that"
+            " predicts one",
+            hint="fix the label, or give a model with classes",
         )
     return value
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def of(row: Row, field: str) -> Any:

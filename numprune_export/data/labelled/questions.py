@@ -7,7 +7,7 @@ from typing import Any
 
 from numprune_export.core.errors import InputError
 from numprune_export.data.labelled import labels
-from numprune_export.data.labelled.rows import Row
+from numprune_export.data.row_file import Row
 from numprune_export.data.tasks.task import text_of
 
 

@@ -1,46 +1,19 @@
-"""Rows of labelled data from JSONL, CSV, SQuAD's JSON, or a `datasets` id; each knows its place."""
+"""The rows of labelled data that a recipe asks for, from files or a `datasets` id."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from numprune_export.core import paths
 from numprune_export.core.errors import InputError
-from numprune_export.data import corpus
+from numprune_export.data import corpus, row_file
 from numprune_export.data.labelled.settings import LabelledData
-from numprune_export.data.paths import find
-
-
-@dataclass(frozen=True)
-class Row:
-    """One example as it stands in the data."""
-
-    fields: Mapping[str, Any]
-    place: str
-    """For messages: `line 3 of `a.jsonl``."""
-
-    def get(self, name: str) -> Any:
-        """The field `name`.
-
-        Raises:
-            InputError: the row has none.
-        """
-        if name not in self.fields:
-            known = ", ".join(f"`{one}`" for one in self.fields)
-            raise InputError(
-                f"{self.place} has no field `{name}`",
-                hint=f"it has {known}; name the right one in the recipe"
-                if known
-                else "mend the line",
-            )
-        return self.fields[name]
+from numprune_export.data.row_file import Row
 
 
 def read(data: LabelledData, search: Sequence[Path]) -> list[Row]:
@@ -105,72 +78,11 @@ def _name(value: Any, names: Sequence[str]) -> Any:
     return NamedClass(value, names[value]) if isinstance(value, int) and value >= 0 else value
 
 
-def _file(name: str, search: Sequence[Path]) -> Iterator[Row]:
-    path = find(name, search)
-    if path is None:
-        places = " or ".join(f"`{folder}`" for folder in search)
-        raise InputError(f"data file `{name}` does not exist in {places}", hint="check the path")
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv, ".json": _squad}
-    if path.suffix not in readers:
+def _file(name: str, search: Sequence[Path]) -> list[Row]:
+    path = paths.require(name, search, what="data file")
+    if path.suffix.lower() not in row_file.SUFFIXES:
         raise InputError(
             f"`{path}` is not labelled data by its name",
-            hint=f"give a file that ends in {', '.join(readers)}",
+            hint=f"give a file that ends in {', '.join(row_file.SUFFIXES)}",
         )
-    yield from readers[path.suffix](path, corpus.read_text(path).removeprefix("\ufeff"))
-
-
-def _jsonl(path: Path, text: str) -> Iterator[Row]:
-    # Not splitlines: JSON strings may hold the other characters that it takes for line ends.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
-            raise InputError(
-                f"line {number} of `{path}` is not a JSON object", hint="mend the line"
-            )
-        yield Row(fields, f"line {number} of `{path}`")
-
-
-def _csv(path: Path, text: str) -> Iterator[Row]:
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for fields in reader:
-            if None in fields or None in fields.values():
-                raise InputError(
-                    f"line {reader.line_num} of `{path}` has not as many values as the header",
-                    hint="mend the line; text with commas or line breaks needs quotes",
-                )
-            yield Row(fields, f"line {reader.line_num} of `{path}`")
-    except csv.Error as error:
-        raise InputError(
-            f"line {reader.reader.line_num} of `{path}` is not CSV: {error}", hint="mend the line"
-        ) from None
-
-
-def _squad(path: Path, text: str) -> Iterator[Row]:
-    """SQuAD 1 and 2 as published: articles, their paragraphs, their questions."""
-    try:
-        for article in json.loads(text)["data"]:
-            for paragraph in article["paragraphs"]:
-                for question in paragraph["qas"]:
-                    yield _question(path, paragraph["context"], question)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"`{path}` is not SQuAD's JSON: {type(error).__name__} {error}",
-            hint="give the published file, or JSONL with question, context and answers",
-        ) from None
-
-
-def _question(path: Path, context: str, question: Mapping[str, Any]) -> Row:
-    fields = {"id": question["id"], "question": question["question"], "context": context}
-    if "answers" in question:
-        fields["answers"] = {
-            "text": [one["text"] for one in question["answers"]],
-            "answer_start": [one["answer_start"] for one in question["answers"]],
-        }
-    return Row(fields, f"question `{question['id']}` of `{path}`")
+    return row_file.rows_of(path)

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from numprune_export.core.settings import Strict
 from numprune_export.data.corpus import Dataset
 
 MetricName = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "exact_match"]
+
+
+def _keys_as_text(given: Any) -> Any:
+    """YAML reads the keys of `{0: 1}` and `{true: 1}` as a number and a truth value."""
+    if not isinstance(given, dict):
+        return given
+    return {_key_as_text(key): value for key, value in given.items()}
+
+
+def _key_as_text(key: Any) -> Any:
+    if isinstance(key, bool):
+        return str(key).lower()
+    return str(key) if isinstance(key, int | float) else key
 
 
 class LabelledData(Strict):
@@ -21,7 +34,8 @@ class LabelledData(Strict):
     """
 
     files: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """`.jsonl`, `.csv` or `.tsv` files with a row per example, or SQuAD's own `.json` files."""
+    """`.jsonl`, `.json`, `.csv` or `.tsv` files with a row per example, or SQuAD's own `.json` files. In
+    `.tsv` a quote mark is a character like any other."""
     dataset: Dataset | None = None
     """Instead of `files`."""
     fields: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] | None = None
@@ -29,9 +43,9 @@ class LabelledData(Strict):
     Null: `text`; `words`; `question` and `context`."""
     label: str | None = None
     """The field that holds the answer. Null: `label`; `tags`; `answers`."""
-    relabel: dict[str, int] | None = None
-    """A label as the data has it to the model's class number, where the two count differently. Labels
-    it does not name stay as they are."""
+    relabel: Annotated[dict[str, int], BeforeValidator(_keys_as_text)] | None = None
+    """A label as the data has it, a name or a number, to the model's class number, where the two differ.
+    Labels it does not name stay as they are."""
     target_scale: PositiveFloat = 1.0
     """What the numbers of a regression are divided by, where the model learnt them on another scale."""
     outside: str = "O"

@@ -32,7 +32,7 @@ def encode(data: LabelledData, reading: Reading, questions: list[Question]) -> E
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )
-    windows = reading.windows(tokens)
+    windows = reading.windows(tokens, [question.place for question in questions])
     question_of = np.asarray(tokens["overflow_to_sample_mapping"], dtype=np.int64)
     offsets = _context_offsets(tokens, windows.tokens.shape)
     labelled = all(one.answers is not None for one in questions)

@@ -12,6 +12,7 @@ from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.data.corpus import Windows
 from numprune_export.data.labelled.encoded import padded
 from numprune_export.data.labelled.settings import LabelledData
+from numprune_export.models.vocabulary import require_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,6 +27,8 @@ class Reading:
     """The longest text, in tokens."""
     token_types: int
     """1 or less: all tokens are of one type."""
+    embeddings: int
+    """Token ids go from 0 to one less."""
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, config: Any, max_positions: int) -> Reading:
@@ -39,7 +42,8 @@ class Reading:
                 f"`{type(tokenizer).__name__}` is not a fast tokenizer",
                 hint="give a model folder with a tokenizer.json",
             )
-        return cls(tokenizer, max_positions, int(getattr(config, "type_vocab_size", 0) or 0))
+        token_types = int(getattr(config, "type_vocab_size", 0) or 0)
+        return cls(tokenizer, max_positions, token_types, int(config.vocab_size))
 
     def call(self, data: LabelledData, *texts: Any, **options: Any) -> Any:
         """Tokenise with special tokens, cut at `max_length`.
@@ -64,15 +68,27 @@ class Reading:
             verbose=False,
         )
 
-    def windows(self, encoded: Any) -> Windows:
-        """What `call` gave, padded to its longest row."""
+    def windows(self, encoded: Any, places: Sequence[str]) -> Windows:
+        """What `call` gave, padded to its longest row.
+
+        Args:
+            encoded: One row per text, or, where texts overflow, per piece of one.
+            places: Where each text is from, for messages.
+
+        Raises:
+            InputError: the model has no embedding for a token.
+        """
         rows: Sequence[Sequence[int]] = encoded["input_ids"]
+        owner = encoded.get("overflow_to_sample_mapping", range(len(rows)))
+        named = ((places[index], ids) for index, ids in zip(owner, rows, strict=True))
+        require_embeddings(named, self.tokenizer, self.embeddings)
         # What padding is made of never matters: it is masked, and lengths say where it starts. Only
-        # RoBERTa looks at it, to count positions.
+        # RoBERTa looks at it, to count positions. A pad token that was added may have no embedding.
         pad = self.tokenizer.pad_token_id
+        pad = 0 if pad is None or pad >= self.embeddings else int(pad)
         types = padded(encoded["token_type_ids"], 0) if self.token_types > 1 else None
         return Windows(
-            padded(rows, 0 if pad is None else int(pad)),
+            padded(rows, pad),
             np.asarray([len(row) for row in rows], dtype=np.int64),
             types if types is not None and types.any() else None,
         )

@@ -18,6 +18,7 @@ from numprune_export.data.labelled.encoded import Encoded
 from numprune_export.data.labelled.labels import Classes
 from numprune_export.data.labelled.settings import LabelledData, MetricName
 from numprune_export.data.labelled.tokenize import Reading
+from numprune_export.data.row_file import Row
 from numprune_export.data.tasks.evaluate import Run, answered, conditions
 from numprune_export.data.tasks.evaluation import Evaluation, Measure
 from numprune_export.data.tasks.metrics import classification, correlation
@@ -55,18 +56,18 @@ class SequenceTask:
         return Encoded(
             kind=self.kind,
             data=data,
-            windows=reading.windows(tokens),
+            windows=reading.windows(tokens, [row.place for row in found]),
             labels=self._labels(data, found) if labelled else None,
             cut=reading.cut(tokens),
         )
 
     def _labels(
-        self, data: LabelledData, found: list[rows.Row]
+        self, data: LabelledData, found: list[Row]
     ) -> NDArray[np.int64] | NDArray[np.float32]:
         pairs = [(labels.of(row, data.label or "label"), row.place) for row in found]
         if self.regression:
-            targets = np.asarray([labels.target_number(*one) for one in pairs]) / data.target_scale
-            return targets.astype(np.float32)
+            targets = [labels.target_number(*pair, data.target_scale) for pair in pairs]
+            return np.asarray(targets, dtype=np.float32)
         numbers = [self.classes.number(*one, data.relabel) for one in pairs]
         return np.asarray(numbers, dtype=np.int64)
 

@@ -19,6 +19,7 @@ from numprune_export.data.labelled.encoded import UNSCORED, Encoded
 from numprune_export.data.labelled.labels import Classes
 from numprune_export.data.labelled.settings import LabelledData, MetricName
 from numprune_export.data.labelled.tokenize import Reading
+from numprune_export.data.row_file import Row
 from numprune_export.data.tasks.evaluate import Run, answered, conditions
 from numprune_export.data.tasks.evaluation import Evaluation, Measure
 from numprune_export.data.tasks.metrics import entities
@@ -53,7 +54,7 @@ class TokenTask:
         words = [_words(row.get(field), field, row.place) for row in found]
         _require_word_starts(reading.tokenizer)
         tokens = reading.call(data, words, is_split_into_words=True)
-        windows = reading.windows(tokens)
+        windows = reading.windows(tokens, [row.place for row in found])
         tags = self._tags(data, found, words) if labelled else None
         return Encoded(
             kind=self.kind,
@@ -64,7 +65,7 @@ class TokenTask:
         )
 
     def _tags(
-        self, data: LabelledData, found: list[rows.Row], words: list[list[str]]
+        self, data: LabelledData, found: list[Row], words: list[list[str]]
     ) -> list[list[int]]:
         field, tagged = data.label or "tags", []
         for row, text in zip(found, words, strict=True):

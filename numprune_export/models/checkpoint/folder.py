@@ -1,4 +1,4 @@
-"""Model and tokenizer of a Hugging Face folder, dense or pruned. No code from it is run."""
+"""The model of a Hugging Face folder, dense or pruned. No code from it is run."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -6,22 +6,16 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PreTrainedModel
 
 from numprune_export.core.errors import InputError
 from numprune_export.models.checkpoint import modeling_numprune
 from numprune_export.models.checkpoint.classes import auto_class
+from numprune_export.models.checkpoint.plain_folder import plain_folder
 from numprune_export.models.checkpoint.tensor_check import expect, matching
 from numprune_export.models.checkpoint.weight_files import first_line, read_json
 from numprune_export.models.checkpoint.widths import read_section
 from numprune_export.models.families import architecture_of, family_of
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 def read_model(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
@@ -33,15 +27,16 @@ def read_model(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
     config, factory = _config(folder), _factory(folder)
     expect(folder, _build(factory, config, folder))
     try:
-        model, info = factory.from_pretrained(
-            folder,
-            config=config,
-            dtype="auto" if dtype is None else dtype,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # listed in `info` instead of raised
-            local_files_only=True,
-        )
+        with plain_folder(folder) as readable:
+            model, info = factory.from_pretrained(
+                readable,
+                config=config,
+                dtype="auto" if dtype is None else dtype,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # listed in `info` instead of raised
+                local_files_only=True,
+            )
     except UnpicklingError as error:
         raise InputError(
             f"the `.bin` weights of `{folder}` are damaged or hold more than tensors",
@@ -85,26 +80,12 @@ def _build(factory: Any, config: Any, folder: Path) -> PreTrainedModel:
     return model
 
 
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
-    """The tokenizer, or None where the folder has no tokenizer files.
-
-    Raises:
-        InputError: the files are there and cannot be read.
-    """
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        return None
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"the tokenizer of `{folder}` cannot be read: {first_line(error)}",
-            hint="download the tokenizer files again",
-        ) from error
-
-
 def _config(folder: Path) -> Any:
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with plain_folder(folder) as readable:
+            return AutoConfig.from_pretrained(
+                readable, trust_remote_code=False, local_files_only=True
+            )
     except (StrictDataclassError, OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"`{folder / 'config.json'}` is not a valid configuration: {first_line(error)}",

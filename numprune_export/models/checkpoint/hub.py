@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 from numprune_export.core.errors import HubError
+from numprune_export.data.hub_access import PATIENCE_S, obstacle
 from numprune_export.models.checkpoint.weight_files import first_line
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CONFIG = ["config.json"]
 _MODEL = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "README.md"]
-_PATIENCE_S = 5.0
 
 
 def is_hub_id(reference: str) -> bool:
@@ -39,13 +39,13 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
     at = f"`{name}`" if revision is None else f"`{name}` at revision `{revision}`"
     try:
         # Asked first because snapshot_download waits for a silent server without end.
-        obstacle = _obstacle(name, revision)
+        silent = obstacle(name, revision)
         folder = snapshot_download(
             name,
             revision=revision,
             allow_patterns=patterns,
-            etag_timeout=_PATIENCE_S,
-            local_files_only=obstacle is not None,
+            etag_timeout=PATIENCE_S,
+            local_files_only=silent is not None,
         )
     except errors.GatedRepoError:
         raise HubError(
@@ -63,7 +63,7 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
         ) from None
     except errors.LocalEntryNotFoundError as error:
         raise HubError(
-            f"the hub cannot be reached and {at} is not in its cache: {obstacle or error}",
+            f"the hub cannot be reached and {at} is not in its cache: {silent or error}",
             hint="check the connection, or give a local folder or a GGUF file",
         ) from None
     except (errors.HfHubHTTPError, errors.HFValidationError) as error:
@@ -71,26 +71,3 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
             f"the hub refused {at}: {first_line(error)}", hint="check the name and the revision"
         ) from None
     return Path(folder)
-
-
-def _obstacle(name: str, revision: str | None) -> str | None:
-    """Why the hub cannot be reached, or None if it answers for this model.
-
-    Raises:
-        HfHubHTTPError: it answers, and refuses.
-    """
-    from huggingface_hub import HfApi, errors
-
-    # The base of all errors of the HTTP client, whichever client huggingface_hub was built on.
-    transport: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
-    try:
-        HfApi().model_info(name, revision=revision, timeout=_PATIENCE_S)
-    except errors.HfHubHTTPError as error:
-        if error.response is None or error.response.status_code < 500:
-            raise
-        return first_line(error)
-    except errors.OfflineModeIsEnabled:
-        return "offline mode is on (`HF_HUB_OFFLINE`)"
-    except transport as error:
-        return first_line(error) or type(error).__name__
-    return None

@@ -8,10 +8,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from numprune_export.core.errors import NumericalError
 from numprune_export.models.checkpoint import manifest
-from numprune_export.models.checkpoint.folder import folder_skeleton, read_model, read_tokenizer
+from numprune_export.models.checkpoint.folder import folder_skeleton, read_model
 from numprune_export.models.checkpoint.gguf import gguf_skeleton, read_gguf, read_gguf_tokenizer
 from numprune_export.models.checkpoint.quiet import quiet
 from numprune_export.models.checkpoint.source import Source
+from numprune_export.models.checkpoint.tokenizer_files import read_tokenizer
 from numprune_export.models.checkpoint.weight_files import read_json, weight_files
 from numprune_export.models.checkpoint.widths import read_section
 from numprune_export.models.families import family_of

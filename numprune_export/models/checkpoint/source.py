@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from numprune_export.core.errors import InputError, RecipeError, UnsupportedModelError
+from numprune_export.core.file_kind import stand_in_at
+from numprune_export.core.paths import shortened
 from numprune_export.export.artifact import sha256_of
 from numprune_export.models.checkpoint import hub
 from numprune_export.models.checkpoint.gguf_header import GgufHeader, read_header
@@ -87,7 +89,7 @@ def resolve(
         return _from_hub(reference, revision, weights=weights)
     if path is None:
         raise InputError(
-            f"there is no model at `{reference}`",
+            f"there is no model at `{shortened(reference)}`",
             hint="give a Hugging Face folder, a `.gguf` file, `package:NAME/file.gguf`,"
             " or a hub id such as `organisation/name`",
         )
@@ -158,6 +160,9 @@ def _from_gguf(reference: str, path: Path) -> Source:
             f"`{path}` is neither a folder nor a `.gguf` file",
             hint="give the folder that holds `config.json`, or a `.gguf` file",
         )
+    kind = stand_in_at(path)
+    if kind is not None:
+        raise InputError(f"`{path}` is {kind.name}", hint=kind.hint)
     header = read_header(path)
     model_type = _gguf_model_type(header)
     family = family_of(model_type, None)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -19,6 +20,12 @@ _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNor
 """Of BERT as it was first published; transformers knows them too."""
 _UNUSED = re.compile(r"(bert|roberta)\.pooler\.dense\.(weight|bias)")
 """Published with many token taggers and question answerers, whose classes never read it."""
+_PRETRAINING = {
+    "bert": re.compile(r"cls\.(predictions|seq_relationship)\..+"),
+    "roberta": re.compile(r"lm_head\..+"),
+    "distilbert": re.compile(r"vocab_(transform|layer_norm|projector)\..+"),
+}
+"""By model type: tensors of the head of pre-training, which no class with a task head reads."""
 
 
 def expect(folder: Path, built: nn.Module) -> None:
@@ -55,9 +62,29 @@ def matching(path: Path, model: PreTrainedModel, info: dict[str, Any]) -> PreTra
         keys = info[f"{problem}_keys"]
         names = [key if isinstance(key, str) else str(key[0]) for key in keys]
         if problem == "unexpected":
-            names = [name for name in names if not _UNUSED.fullmatch(name)]
+            left = set(_leftovers(names, model.config.model_type))
+            names = [name for name in names if not _UNUSED.fullmatch(name) and name not in left]
         _refuse(path, problem, names)
     return model
+
+
+def leftovers(files: tuple[Path, ...], model_type: str) -> list[str]:
+    """Tensors of a pre-training head, which are left out when a model with a task head is loaded.
+
+    Args:
+        files: Weights that were loaded.
+        model_type: Of the configuration.
+    """
+    names = list(tensor_shapes(files))
+    for path in files:
+        if path.suffix == ".bin":
+            names += torch.load(path, map_location="meta", mmap=True, weights_only=True)
+    return _leftovers(names, model_type)
+
+
+def _leftovers(names: Iterable[str], model_type: str) -> list[str]:
+    pattern = _PRETRAINING.get(model_type)
+    return sorted(name for name in names if pattern is not None and pattern.fullmatch(name))
 
 
 def _today(name: str) -> str:

@@ -1,6 +1,5 @@
 """Which files hold the weights of a Hugging Face folder, and whether each one is whole."""
 
-import json
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -8,6 +7,11 @@ from zipfile import BadZipFile, ZipFile
 from safetensors import SafetensorError, safe_open
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.file_kind import stand_in, stand_in_at
+from numprune_export.core.json_text import loads
+from numprune_export.core.paths import exists
+from numprune_export.core.text_file import read
+from numprune_export.models.checkpoint.unusable_folder import no_config, no_weights
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _INDEXED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -26,10 +30,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             return _checked((folder / single,))
         if (folder / indexed).is_file():
             return _checked(_shards(folder / indexed))
-    raise InputError(
-        f"`{folder}` holds no weights: neither {' nor '.join(f'`{name}`' for name in _SINGLE)}",
-        hint="download the model again; weights must be safetensors, GGUF or legacy `.bin` files",
-    )
+    raise no_weights(folder, _INDEXED)
 
 
 def tensor_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
@@ -52,29 +53,27 @@ def read_json(path: Path, *, unique: bool = False) -> dict[str, Any]:
     Raises:
         InputError: it is missing, or is not a JSON object.
     """
-    pairs = _once if unique else dict
+    if not exists(path):
+        raise (
+            no_config(path.parent)
+            if path.name == "config.json"
+            else InputError(
+                f"`{path.parent}` has no `{path.name}`",
+                hint="give a folder in Hugging Face format, or a `.gguf` file",
+            )
+        )
+    text = read(path)
+    kind = stand_in(text[:128].encode())
+    if kind is not None:
+        raise InputError(f"`{path}` is {kind.name}", hint=kind.hint)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=pairs)
-    except FileNotFoundError:
+        content = loads(text, unique=unique)
+    except ValueError as error:
         raise InputError(
-            f"`{path.parent}` has no `{path.name}`",
-            hint="give a folder in Hugging Face format, or a `.gguf` file",
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"`{path}` is not readable JSON: {error}", hint="download the file again"
+            f"`{path}` is not readable JSON: {error}", hint="fix it, or download the file again"
         ) from None
     if not isinstance(content, dict):
         raise InputError(f"`{path}` is not a JSON object", hint="download the file again")
-    return content
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it has the key `{twice}` twice")
     return content
 
 
@@ -94,11 +93,13 @@ def _shards(index: Path) -> tuple[Path, ...]:
                 f"`{index}` names `{name}`, which is outside its folder",
                 hint="do not use this checkpoint: a shard must lie beside its index",
             )
-        if not (index.parent / name).is_file():
-            raise InputError(
-                f"`{index.parent / name}` is missing: the index names it",
-                hint="download the missing shard",
-            )
+    missing = [name for name in shards if not (index.parent / name).is_file()]
+    if missing:
+        raise InputError(
+            f"`{index.parent / missing[0]}` is missing: the index names it"
+            f" ({len(missing)} of {len(shards)} shards are missing)",
+            hint="download the missing shards",
+        )
     return tuple(index.parent / name for name in shards)
 
 
@@ -111,6 +112,9 @@ def _checked(files: tuple[Path, ...]) -> tuple[Path, ...]:
 def _check(path: Path) -> None:
     """Read the table of contents, which fails if the file is not as long as that says."""
     try:
+        kind = stand_in_at(path)
+        if kind is not None:
+            raise InputError(f"`{path}` is {kind.name}", hint=kind.hint)
         if path.suffix == ".safetensors":
             with safe_open(path, framework="numpy") as tensors:
                 tensors.keys()

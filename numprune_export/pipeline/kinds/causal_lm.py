@@ -81,14 +81,16 @@ class DecoderSubject:
                 hint="use `wanda`, `numerical`, `flap` or `stat` for a language model",
             )
         tokenizer = dense.require_tokenizer()
-        self.calibration = corpus.draw(calibration, tokenizer, search)
+        self.calibration = corpus.draw(calibration, tokenizer, search, embeddings=dense.embeddings)
         self.calibration_batch = calibration.batch
-        self._evaluation = corpus.draw(evaluation, tokenizer, search)
+        self._evaluation = corpus.draw(evaluation, tokenizer, search, embeddings=dense.embeddings)
         self._batch = evaluation.batch
         self._tasks = None
         if recipe.tasks is not None:
             positions = int(dense.skeleton.config.max_position_embeddings)
-            self._tasks = TaskSuite.load(recipe.tasks, tokenizer, positions, search)
+            self._tasks = TaskSuite.load(
+                recipe.tasks, tokenizer, search, positions=positions, embeddings=dense.embeddings
+            )
         self._rows = parity_rows(self._evaluation.tokens, recipe.parity.steps)
         measured = recipe.benchmark
         prompt = (measured.batch, max(measured.prefill, measured.past))

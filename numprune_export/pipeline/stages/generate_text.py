@@ -44,12 +44,17 @@ def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
     assert isinstance(subject, DecoderSubject)  # the others refuse such a recipe
     assert tokenizer is not None
     tokens, seed = subject.calibration.tokens.shape[1], recipe.calibration.seed
-    vocabulary = int(dense.skeleton.config.vocab_size)
     length = settings.length(tokens)
-    starts = text_starts(
+    chosen = text_starts(
         tokenizer, settings.starts, settings.requests, settings.asked,
-        vocabulary=vocabulary, tokens=length,
+        vocabulary=dense.embeddings, tokens=length,
     )  # fmt: skip
+    starts = chosen.tokens
+    if chosen.refusal is not None:
+        context.folder.log(f"write-text: {chosen.refusal}")
+        dense.warnings.append(
+            f"self-calibration starts texts with words of the vocabulary: {chosen.refusal}"
+        )
     told = "with a word" if starts.shape[1] == 1 else "like a chat"
     context.folder.log(f"write-text: a text starts {told}, one of {len(starts)} starts")
 

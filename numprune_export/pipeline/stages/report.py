@@ -14,6 +14,7 @@ from torch import Tensor
 from numprune_export.core.metric import Metrics
 from numprune_export.core.run_folder import REPORT, RunFolder, Stage
 from numprune_export.measure.environment import describe
+from numprune_export.models.checkpoint.tensor_check import leftovers
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import Dense
@@ -86,7 +87,7 @@ def report_of(
         recipe_name=name,
         summary=summarize(found, missing),
         metrics=found,
-        warnings=read_warnings(finished.measured),
+        warnings=(*dense.warnings, *_left_out(dense), *read_warnings(finished.measured)),
         not_run=missing,
         plan=widths(plan),
         scores=score_spread(finished.pruned.scored, plan),
@@ -101,6 +102,17 @@ def report_of(
             for variant, artifact in one.artifacts.items()
         },
     )
+
+
+def _left_out(dense: Dense) -> list[str]:
+    """A warning of the tensors that the dense model's class does not read."""
+    names = leftovers(dense.source.weights, dense.source.model_type)
+    if not names:
+        return []
+    return [
+        f"{len(names)} tensors of a pre-training head, the first is `{names[0]}`, were left out:"
+        " the model has a task head in its place"
+    ]
 
 
 def write(report: Report, folder: RunFolder, dense: Dense) -> None:

@@ -12,8 +12,11 @@ import numpy as np
 from numprune_export.core.errors import IncomparableError, InputError, NumpruneError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
+from numprune_export.core.text_file import read_filled
 from numprune_export.export.runner import Tokens
 from numprune_export.measure.quality.perplexity import perplexity
+from numprune_export.models.checkpoint.load import skeleton
+from numprune_export.models.vocabulary import require_embeddings
 from numprune_export.workflows.remeasure.candidate import Contender, Field, tokenizer_of
 from numprune_export.workflows.remeasure.finished_run import opened
 from numprune_export.workflows.remeasure.inputs import reopen
@@ -31,7 +34,7 @@ def measure_of(
                 "`--text` is for language models: an encoder's quality needs labelled examples",
                 hint="leave `--text` out: the examples of the first one's run are taken",
             )
-        return TextPerplexity(windows_of(read_text(text), first)), []
+        return TextPerplexity(windows_of(read_filled(text), first)), []
     if first.run is None:
         what = "labelled examples" if first.kind == "encoder" else "a text (or give it by `--text`)"
         return None, [f"quality is not measured: `{first.label}` is not of a run that has {what}"]
@@ -138,7 +141,7 @@ def windows_of(text: str, first: Contender) -> Tokens:
     """Full windows of a text, as the first model reads it.
 
     Raises:
-        InputError: the model has no tokenizer, or the text is too short.
+        InputError: the model has no tokenizer, or no embedding for a token, or the text is too short.
     """
     ids = tokens_of(text, first)
     if ids is None:
@@ -146,11 +149,19 @@ def windows_of(text: str, first: Contender) -> Tokens:
             f"`{first.label}` has no tokenizer beside it to read a text by",
             hint="name the run that an artifact lies in, or a model folder with its tokenizer",
         )
+    _require_embeddings(ids, first)
     length = min(WINDOW, len(ids))
     if length < 2:
         raise InputError(f"the text has {len(ids)} tokens: too few to score", hint="give more text")
     count = min(WINDOWS, len(ids) // length)
     return np.asarray(ids[: count * length], np.int64).reshape(count, length)
+
+
+def _require_embeddings(ids: Sequence[int], first: Contender) -> None:
+    tokenizer = tokenizer_of(first)
+    if tokenizer is not None and first.source is not None:
+        embeddings = int(skeleton(first.source).config.vocab_size)
+        require_embeddings([("the text", ids)], tokenizer, embeddings)
 
 
 def tokens_of(text: str, one: Contender) -> list[int] | None:
@@ -160,19 +171,6 @@ def tokens_of(text: str, one: Contender) -> list[int] | None:
         return None
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
-
-
-def read_text(path: Path) -> str:
-    """
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read the text `{path}`: {error}", hint="give a UTF-8 file"
-        ) from None
 
 
 SAMPLE = "The café at No. 42 isn't open — 3.14 % of IT said: “Déjà-vu?”\n\tfoo_bar(x)"

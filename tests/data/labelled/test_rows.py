@@ -21,21 +21,10 @@ def fields(data, folder):
     return [dict(row.fields) for row in rows.read(data, [folder])]
 
 
-def test_every_format_gives_the_same_rows(tmp_path):
-    tricky = [{"text": 'a "b", c\u2028d', "label": "1"}, {"text": "two\nlines", "label": "0"}]
-    (tmp_path / "a.jsonl").write_text(
-        "\ufeff" + "\n\n".join(json.dumps(row, ensure_ascii=False) for row in tricky)
-    )
-    for name, mark in (("a.csv", ","), ("a.tsv", "\t")):
-        lines = [mark.join(("text", "label"))]
-        for row in tricky:
-            quoted = row["text"].replace('"', '""')
-            lines.append(f'"{quoted}"{mark}{row["label"]}')
-        (tmp_path / name).write_text("\n".join(lines))
-    for name in ("a.jsonl", "a.csv", "a.tsv"):
-        assert fields(settings(name), tmp_path) == tricky, name
-    both = fields(settings("a.csv", "a.jsonl"), tmp_path)
-    assert both == tricky + tricky
+def test_several_files_are_read_in_their_order(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, ROWS[:2])))
+    (tmp_path / "b.csv").write_text("text,label\nrow 2,2\n")
+    assert fields(settings("b.csv", "a.jsonl"), tmp_path) == [ROWS[2], *ROWS[:2]]
 
 
 def test_rows_are_drawn_without_replacement_by_seed(tmp_path):
@@ -76,7 +65,7 @@ def test_exactly_one_source_is_asked_for():
         ("a.csv", "text,label\nx,1,2", "line 2 of .* not as many values as the header"),
         ("a.csv", 'text,label\n"x"y,1', "line 2 of .* is not CSV"),
         ("a.json", '{"data": [{"paragraphs": 3}]}', "is not SQuAD's JSON"),
-        ("a.json", "{", "is not SQuAD's JSON"),
+        ("a.json", "{", "is not JSON"),
         ("a.parquet", "x", "is not labelled data by its name"),
         ("a.jsonl", " \n", "holds no text"),
     ],

@@ -12,6 +12,7 @@ from numprune_export.core.errors import InputError, NumericalError, UnsupportedM
 from numprune_export.models.checkpoint.load import load_source, load_tokenizer
 from numprune_export.models.checkpoint.reload_probe import logits_of
 from numprune_export.models.checkpoint.source import resolve
+from numprune_export.models.checkpoint.tensor_check import leftovers
 from numprune_export.models.families import ENCODERS
 
 TOKENS = {"tokens": torch.tensor([[5, 6, 7, 8]])}
@@ -114,6 +115,24 @@ def test_what_a_token_tagger_was_published_with_and_never_reads_is_left_behind(p
     }
     edit_weights(folder, lambda tensors: tensors | extra)
     assert torch.equal(logits_of(read(folder).model, TOKENS), logits_of(model, TOKENS))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "task", "name"),
+    [
+        ("bert", "sequence", "cls.predictions.transform.dense.weight"),
+        ("bert", "span", "cls.seq_relationship.bias"),
+        ("roberta", "token", "lm_head.dense.weight"),
+        ("distilbert", "sequence", "vocab_projector.bias"),
+    ],
+)
+def test_the_head_of_pre_training_is_left_out_and_named(published, model_type, task, name):
+    model = tiny_encoder(model_type, task)
+    folder = published(model)
+    assert leftovers(find(folder).weights, model_type) == []
+    edit_weights(folder, lambda tensors: tensors | {name: torch.ones(3)})
+    assert torch.equal(logits_of(read(folder).model, TOKENS), logits_of(model, TOKENS))
+    assert leftovers(find(folder).weights, model_type) == [name]
 
 
 def test_any_other_tensor_too_many_is_an_input_error(published):

@@ -13,6 +13,7 @@ import torch
 from tiny import tiny
 
 from numprune_export.core.errors import HubError, UnsupportedModelError
+from numprune_export.data import hub_access
 from numprune_export.models.checkpoint import hub
 from numprune_export.models.checkpoint.load import load_source
 from numprune_export.models.checkpoint.source import resolve
@@ -134,7 +135,7 @@ def test_an_unreachable_hub_is_noticed_in_seconds(monkeypatch, tmp_path):
 
 
 def test_a_silent_hub_is_given_up_on(monkeypatch, tmp_path):
-    monkeypatch.setattr(hub, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(hub_access, "PATIENCE_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -13,7 +13,8 @@ from typing import Any
 
 from numprune_export.core.errors import HubError, InputError, RecipeError
 from numprune_export.core.optional import require
-from numprune_export.data.paths import find
+from numprune_export.core.paths import find
+from numprune_export.data.hub_access import reachable_or_offline
 from numprune_export.export.artifact import sha256_of
 from numprune_export.measure.quality.lm_eval.settings import Tasks
 from numprune_export.measure.quality.lm_eval.silence import silence
@@ -96,12 +97,15 @@ def _manager(folder: Path | None, names: Sequence[str]) -> Any:
 def _load(manager: Any, name: str) -> list[Any]:
     """A task, a group, or the tasks of a tag, their data sets read."""
     datasets = require("datasets", extra="eval")
+    content = manager.task_index[name].cfg or {}
+    source = content.get("dataset_path")
+    here = not isinstance(source, str) or source in _LOCAL
     try:
-        found = manager.load([name])
+        with contextlib.nullcontext() if here else reachable_or_offline(str(source), None):
+            found = manager.load([name])
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        content = manager.task_index[name].cfg or {}
         reason = str(error).strip().partition("\n")[0]
-        if content.get("dataset_path") in _LOCAL:
+        if source in _LOCAL:
             raise InputError(
                 f"the data of task `{name}` cannot be read: {reason}",
                 hint="check `dataset_kwargs` in its task file; paths are relative to its folder",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numprune_export.export.runner import DecoderRunner
 from numprune_export.measure.quality.lm_eval.evaluation import evaluate, max_length
 from numprune_export.measure.quality.lm_eval.loading import LoadedTasks, load
 from numprune_export.measure.quality.lm_eval.settings import Tasks
+from numprune_export.models.vocabulary import require_embeddings
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,29 @@ class TaskSuite:
 
     @classmethod
     def load(
-        cls, settings: Tasks, tokenizer: Any, positions: int, search: Sequence[Path]
+        cls,
+        settings: Tasks,
+        tokenizer: Any,
+        search: Sequence[Path],
+        *,
+        positions: int,
+        embeddings: int,
     ) -> TaskSuite:
         """
         Args:
             settings: Which tasks.
             tokenizer: Of the model.
-            positions: How many the model has.
             search: Folders that `include` is looked up in.
+            positions: How many the model has.
+            embeddings: How many the model has; token ids go from 0 to one less.
 
         Raises:
-            see `loading.load`.
+            InputError: an example holds a token that the model has no embedding for; see also
+                `loading.load`.
         """
         loaded = load(settings, search)
+        if max(tokenizer.get_vocab().values()) >= embeddings:
+            require_embeddings(_encoded(loaded, tokenizer), tokenizer, embeddings)
         return cls(settings, tokenizer, max_length(settings, positions), loaded)
 
     @property
@@ -61,3 +72,25 @@ class TaskSuite:
             expect=observer.expect,
             advance=observer.advance,
         )
+
+
+def _encoded(loaded: LoadedTasks, tokenizer: Any) -> Iterator[tuple[str, list[int]]]:
+    """Every text of every example, as token ids."""
+    for name, task in loaded.content["tasks"].items():
+        for number, example in enumerate(task.eval_docs, start=1):
+            for text in _texts(example):
+                yield (
+                    f"example {number} of task `{name}`",
+                    tokenizer(text, verbose=False)["input_ids"],
+                )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _texts(inner)

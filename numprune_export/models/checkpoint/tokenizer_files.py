@@ -1,0 +1,88 @@
+"""The tokenizer of a Hugging Face folder, and why it cannot be read. No code from it is run."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from numprune_export.core.errors import InputError, MissingExtraError
+from numprune_export.core.file_kind import stand_in_at
+from numprune_export.models.checkpoint.plain_folder import plain_folder
+from numprune_export.models.checkpoint.weight_files import first_line
+
+_SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
+_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", *_SENTENCEPIECE)
+_ALSO = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
+_TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\s")
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer, or None where the folder has no tokenizer files.
+
+    Raises:
+        InputError: the files are there and cannot be read.
+        MissingExtraError: they are of a library that is not installed.
+    """
+    if not any((folder / name).is_file() for name in _FILES):
+        return None
+    _refuse_stand_ins(folder)
+    _require_libraries(folder)
+    try:
+        with plain_folder(folder) as readable:
+            return AutoTokenizer.from_pretrained(
+                readable, trust_remote_code=False, local_files_only=True
+            )
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise InputError(
+            f"the tokenizer of `{folder}` cannot be read: {first_line(error)}",
+            hint=_hint(str(error)),
+        ) from error
+
+
+def _refuse_stand_ins(folder: Path) -> None:
+    for name in (*_FILES, *_ALSO):
+        path = folder / name
+        kind = stand_in_at(path) if path.is_file() else None
+        if kind is not None:
+            raise InputError(f"`{path}` is {kind.name}", hint=kind.hint)
+
+
+def _require_libraries(folder: Path) -> None:
+    """Refuse a SentencePiece or tiktoken file alone where its library is not installed.
+
+    Raises:
+        MissingExtraError: with what to install.
+    """
+    alone = next((folder / name for name in _SENTENCEPIECE if (folder / name).is_file()), None)
+    if alone is None or (folder / "tokenizer.json").is_file():
+        return
+    with alone.open("rb") as file:
+        tiktoken = _TIKTOKEN.match(file.read(256)) is not None
+    needed = ("tiktoken",) if tiktoken else ("sentencepiece", "google.protobuf")
+    missing = [name for name in needed if not _installed(name)]
+    if missing:
+        names = " ".join("protobuf" if name == "google.protobuf" else name for name in missing)
+        extra = "tiktoken" if tiktoken else "numprune-export[sentencepiece]"
+        raise MissingExtraError(
+            f"the tokenizer of `{folder}` is {'a tiktoken' if tiktoken else 'a SentencePiece'} file,"
+            f" `{alone.name}`, and `{names}` is not installed",
+            hint=f"pip install '{extra}', or put a `tokenizer.json` beside it",
+        )
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _hint(reason: str) -> str:
+    if "untagged enum" in reason or "did not match any variant" in reason:
+        return "a newer `tokenizers` may have written it: pip install -U tokenizers"
+    if "remote code" in reason or "trust_remote_code" in reason or "custom code" in reason:
+        return "it is code of its own, which is not run: save it as a `tokenizer.json`"
+    return "give the tokenizer files of the same checkpoint, all of them"
