@@ -168,7 +168,7 @@ class Artifact:
                 content["target"], folder, content["entry"], content["files"], content["facts"],
                 tuple(content["evidence"]),
             )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"`{index}` is not a readable artifact index: {error}",
                 hint="export the model again",
@@ -281,6 +281,25 @@ class Exporter(Protocol):
             InputError: a file is missing or is not what its hash says.
             MissingExtraError: the runtime is not installed.
             DeviceError: the device is not there, too old, or out of memory.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksDecoders(Protocol):
+    """A target that knows from shapes and settings what it cannot export: asked before any work."""
+
+    def check(self, decoder: Decoder, settings: BaseModel, longest: int) -> None:
+        """Refuse what `Exporter.export` and `open` would refuse of this model, pruned or not.
+
+        Args:
+            decoder: Its tensors may be on the `meta` device: only shapes count.
+            settings: As for `export`.
+            longest: Tokens of the longest sequence that the artifact will be opened for.
+
+        Raises:
+            UnsupportedModelError: this target cannot express the model.
+            RecipeError: the settings do not fit the model.
         """
         ...
 

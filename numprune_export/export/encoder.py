@@ -140,3 +140,12 @@ class EncoderTarget(Protocol):
     def open_encoder(self, artifact: Artifact, *, threads: int) -> EncoderRunner:
         """Load an artifact of an encoder; raises as `Exporter.open` does."""
         ...
+
+
+@runtime_checkable
+class ChecksEncoders(Protocol):
+    """As ChecksDecoders, of a target that takes encoders."""
+
+    def check_encoder(self, encoder: Encoder, settings: BaseModel) -> None:
+        """Refuse what `EncoderTarget.export_encoder` would refuse; see ChecksDecoders.check."""
+        ...

@@ -1,8 +1,10 @@
 """Units that share producers: what they cost, how they are laid out, and plans after plans."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from numprune_export.core.errors import InputError
 from numprune_export.pruning.plan import Plan, Producer, Site
 
 QUERY, KEY = Producer("q", 4), Producer("k", 4, shared=True)
@@ -89,3 +91,26 @@ def test_json_keeps_groups_and_reads_plans_without_any():
     for row in content["sites"]:
         del row["groups"], row["shared_cost"]
     assert Plan.from_json(content).sites[0].groups == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("units", "8", "`units`: input should be a valid integer"),
+        ("units", 8.5, "`units`"),
+        ("units", None, "`units`"),
+        ("units", -8, "a size below 0"),
+        ("kind", "other", "`kind`"),
+        ("producers", 5, "`producers`"),
+        ("producers", [{"path": "up", "width": "1"}], "`producers.0.width`"),
+        ("groups", [[[]]], "`groups.0`"),
+        ("kept", 5, "TypeError"),
+        ("kept", ["0"], "keeps what is no number"),
+    ],
+)
+def test_an_edited_plan_of_other_types_is_an_input_error(key, value, what):
+    site = Site(0, "mlp", 8, (Producer("up", 1),), "down", 1, 9)
+    content = Plan((site,), {site.name: (0, 1)}).to_json()
+    content["sites"][0][key] = value
+    with pytest.raises(InputError, match=f"cannot be followed: .*{what}"):
+        Plan.from_json(content)

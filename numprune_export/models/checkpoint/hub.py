@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from numprune_export.core.errors import HubError
-from numprune_export.models.checkpoint.weight_files import first_line
+from numprune_export.core.foreign import first_line
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CONFIG = ["config.json"]
@@ -92,5 +92,5 @@ def _obstacle(name: str, revision: str | None) -> str | None:
     except errors.OfflineModeIsEnabled:
         return "offline mode is on (`HF_HUB_OFFLINE`)"
     except transport as error:
-        return first_line(error) or type(error).__name__
+        return first_line(error)
     return None

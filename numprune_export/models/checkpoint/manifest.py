@@ -129,12 +129,12 @@ def read(folder: Path) -> Manifest:
     return manifest
 
 
-def differences(folder: Path, manifest: Manifest, *, hashes: bool = True) -> Iterator[Difference]:
+def differences(folder: Path, manifest: Manifest) -> Iterator[Difference]:
     """Every file that is missing, changed, or not in the manifest."""
     if not manifest.as_written:
         yield Difference(NAME, "was edited: its own sha256 differs")
     for name, entry in manifest.files.items():
-        how = _how_it_differs(folder / name, entry, hashes=hashes)
+        how = _how_it_differs(folder / name, entry)
         if how is not None:
             yield Difference(name, how)
     for name, _ in _files(folder):
@@ -142,8 +142,8 @@ def differences(folder: Path, manifest: Manifest, *, hashes: bool = True) -> Ite
             yield Difference(name, "is extra: the manifest does not name it")
 
 
-def verify(folder: Path, *, hashes: bool = True) -> None:
-    """Compare a folder with its manifest: every size, and every sha256 unless `hashes` is off.
+def verify(folder: Path) -> None:
+    """Compare every file that the manifest of a folder names with it, by size and sha256.
 
     Files that the manifest does not name are let be.
 
@@ -152,18 +152,18 @@ def verify(folder: Path, *, hashes: bool = True) -> None:
             file outside the folder.
     """
     for name, entry in read(folder).files.items():
-        how = _how_it_differs(folder / name, entry, hashes=hashes)
+        how = _how_it_differs(folder / name, entry)
         if how is not None:
             raise InputError(f"`{folder / name}` {how}", hint="copy the whole folder again")
 
 
-def _how_it_differs(path: Path, entry: Entry, *, hashes: bool) -> str | None:
+def _how_it_differs(path: Path, entry: Entry) -> str | None:
     if not path.is_file():
         return "is missing"
     size = path.stat().st_size
     if size != entry.bytes:
         return f"has {size} bytes, the manifest says {entry.bytes}"
-    if hashes and sha256_of(path) != entry.sha256:
+    if sha256_of(path) != entry.sha256:
         return "is not the file that was written: its sha256 differs"
     return None
 
