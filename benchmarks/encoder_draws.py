@@ -9,24 +9,13 @@ from encoder_curves import CurvePlans
 
 from numprune_export.calibration import statistics as calibration_statistics
 from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.progress import Silent
 from numprune_export.data.corpus import Windows
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.recipe import Recipe
-
-
-class Silent:
-    """An Observer that nobody watches."""
-
-    def begin(self, stage: str) -> None: ...
-
-    def expect(self, steps: int) -> None: ...
-
-    def advance(self, steps: int) -> None: ...
-
-    def end(self, stage: str, seconds: float, *, resumed: bool) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,8 @@ class Taken:
 
     def advance(self, steps: int) -> None: ...
 
+    def warn(self, message: str) -> None: ...
+
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
         self._depth -= 1
         if self._depth:

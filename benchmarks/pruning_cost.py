@@ -80,6 +80,8 @@ class StageTimes:
 
     def advance(self, steps: int) -> None: ...
 
+    def warn(self, message: str) -> None: ...
+
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
         start = self._starts.pop()
         if not self._starts:

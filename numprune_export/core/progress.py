@@ -30,6 +30,10 @@ class Observer(Protocol):
         """`resumed`: nothing was done, an earlier run had finished this stage."""
         ...
 
+    def warn(self, message: str) -> None:
+        """What the user should know before the work is done, in a whole sentence."""
+        ...
+
 
 class Silent:
     """Shows nothing."""
@@ -44,6 +48,9 @@ class Silent:
         return
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
+        return
+
+    def warn(self, message: str) -> None:
         return
 
 

@@ -67,6 +67,33 @@ class Exporter(Protocol):
 
 
 @runtime_checkable
+class ChecksDecoders(Protocol):
+    """A target that knows from shapes and settings what it cannot export: asked before any work."""
+
+    def check(self, decoder: Decoder, settings: BaseModel, longest: int) -> None:
+        """Refuse what `Exporter.export` and `open` would refuse of this model, pruned or not.
+
+        Args:
+            decoder: Its tensors may be on the `meta` device: only shapes count.
+            settings: As for `export`.
+            longest: Tokens of the longest sequence that the artifact will be opened for.
+
+        Raises:
+            UnsupportedModelError: this target cannot express the model.
+            RecipeError: the settings do not fit the model.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksEncoders(Protocol):
+    """As ChecksDecoders, of a target that takes encoders."""
+
+    def check_encoder(self, encoder: Encoder, settings: BaseModel) -> None:
+        """Refuse what `EncoderTarget.export_encoder` would refuse; see ChecksDecoders.check."""
+
+
+@runtime_checkable
 class GraphBacked(Protocol):
     """A target whose artifacts were compiled from an ONNX graph that lies beside them."""
 

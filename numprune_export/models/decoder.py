@@ -92,6 +92,11 @@ class RotaryDecoder:
     def block_list(self, model: nn.Module) -> list[nn.Module]:
         return list(model.get_submodule(self.blocks).children())
 
+    def ties_head(self, model: nn.Module) -> bool:
+        """Whether the output matrix is the embedding itself; nothing is on the `meta` device."""
+        head, embedding = part(model, self.head).weight, part(model, self.embedding).weight
+        return bool(head.data_ptr() == embedding.data_ptr() != 0)
+
     def decoder(self, model: nn.Module) -> Decoder:
         """The model as its tensors, shared and not copied.
 
@@ -108,7 +113,7 @@ class RotaryDecoder:
             )
         embedding = part(model, self.embedding).weight
         head = projection(part(model, self.head))
-        if head.weight.data_ptr() == embedding.data_ptr():
+        if self.ties_head(model):
             head = Projection(embedding, head.bias)
         return Decoder(
             name=str(config.model_type),

@@ -18,11 +18,12 @@ from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import RECIPE, open_folder
 from numprune_export.core.shared_folder import SharedFolder
 from numprune_export.measure.environment import describe
+from numprune_export.pipeline import notices
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import Exported, Target, chosen_targets
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import VARIANTS, Dense, Models
-from numprune_export.pipeline.opening import dense_of, subject_of
+from numprune_export.pipeline.opening import open_inputs
 from numprune_export.pipeline.rounds import pruned_checkpoint
 from numprune_export.pipeline.stages import report as report_stage
 from numprune_export.pipeline.stages.benchmark import benchmark
@@ -66,8 +67,10 @@ def run(
     with open_folder(folder) as run_folder:
         lent = None if shared is None else SharedFolder(shared)
         context = Context(recipe, run_folder, observer, lent)
-        dense = dense_of(recipe, search)
-        subject = subject_of(recipe, dense, search)
+        dense, subject = open_inputs(recipe, search)
+        for notice in notices.expected(recipe, dense.family, dense.skeleton):
+            run_folder.log(notice)
+            observer.warn(notice)
         run_folder.write(RECIPE, recipes.dump(recipe))
         finished = _stages(context, subject, dense, targets)
         report = report_stage.report_of(finished, recipe, name, run_folder, dense, subject)

@@ -19,6 +19,7 @@ from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.requirements import require_budget, require_possible
 from numprune_export.pipeline.rounds import rounds_of
 from numprune_export.pipeline.stages.generate_text import extended
 from numprune_export.recipe import Recipe
@@ -43,6 +44,21 @@ def subject_of(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> Subject:
     return DecoderSubject(recipe, family, dense, search)
 
 
+def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, Subject]:
+    """The dense model and its texts, once nothing that can be known without weights stands against a
+    run: first what configuration and shapes decide, then what the texts do.
+
+    Raises:
+        NumpruneError: why a run would fail; see `errors`.
+    """
+    dense = dense_of(recipe, search)
+    require_possible(recipe, dense.family, dense.skeleton)
+    subject = subject_of(recipe, dense, search)
+    sites = dense.family.sites(dense.skeleton)
+    require_budget(recipe, sites, dense.skeleton, subject.mean_length)
+    return dense, subject
+
+
 def check(recipe: Recipe, *, search: Sequence[Path]) -> None:
     """Whether a run of this recipe would begin its work.
 
@@ -50,7 +66,7 @@ def check(recipe: Recipe, *, search: Sequence[Path]) -> None:
         NumpruneError: why not; see `errors`.
     """
     chosen_targets(recipe)
-    subject_of(recipe, dense_of(recipe, search), search)
+    open_inputs(recipe, search)
 
 
 def learn(
@@ -70,8 +86,7 @@ def learn(
     """
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    dense = dense_of(recipe, search)
-    subject = subject_of(recipe, dense, search)
+    dense, subject = open_inputs(recipe, search)
     with open_folder(folder) as run_folder:
         context = Context(recipe, run_folder, observer, SharedFolder(shared))
         texts = extended(context, subject, dense)

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from numprune_export.core.errors import InputError, NumpruneError
+from numprune_export.core.foreign import first_line
 from numprune_export.core.run_folder import ARTIFACTS, MARKER, MODEL, RECIPE, REPORT, finished
 from numprune_export.core.stage_record import Difference, entries, read_record
 from numprune_export.export.artifact import Artifact
 from numprune_export.models.checkpoint import manifest
 from numprune_export.models.checkpoint.manifest import Manifest
-from numprune_export.models.checkpoint.weight_files import first_line
 from numprune_export.provenance import run_manifest, sbom
 from numprune_export.provenance.record import Provenance, weights_of
 from numprune_export.provenance.reopening import reload_model, reopen

@@ -10,13 +10,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from numprune_export.core.errors import InputError
-from numprune_export.models.site import Producer, Site
+from numprune_export.models.site import Site
+
+_SITE = TypeAdapter(Site)
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,10 @@ class Plan:
         """
         try:
             rows = [(_site(row), tuple(row["kept"])) for row in content["sites"]]
+        except ValidationError as error:
+            first = error.errors()[0]
+            at = ".".join(map(str, first["loc"])) or "a site"
+            raise _unusable(f"`{at}`: {first['msg'].lower()}") from None
         except (KeyError, TypeError) as error:
             raise _unusable(f"{type(error).__name__}: {error}") from error
         kept = {site.name: units for site, units in rows}
@@ -101,10 +110,10 @@ class Plan:
 def _site(row: Mapping[str, Any]) -> Site:
     # Absent from plans written before a sublayer could be empty, or units could share.
     values = {"may_be_empty": False, "groups": (), "shared_cost": 0, **row}
-    values = {field.name: values[field.name] for field in fields(Site)}
-    values["producers"] = tuple(Producer(**one) for one in row["producers"])
-    values["groups"] = tuple(values["groups"])
-    return Site(**values)
+    site = _SITE.validate_json(json.dumps(values), strict=True)
+    if min(site.block, site.units, site.consumer_width, site.unit_cost, *site.groups, 0) < 0:
+        raise TypeError(f"`{site.name}` has a size below 0")
+    return site
 
 
 def _problem(site: Site, kept: Sequence[int]) -> str | None:

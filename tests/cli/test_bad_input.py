@@ -145,15 +145,14 @@ def test_activations_that_overflow_exit_5_and_name_the_site(cli, tmp_path):
     assert not (tmp_path / "out" / "statistics").exists()
 
 
-def test_a_budget_no_plan_can_meet_exits_2_and_keeps_the_finished_stages(cli, tmp_path):
+def test_a_budget_no_plan_can_meet_exits_2_before_anything_is_done(refused, cli, tmp_path):
     recipe = small_recipe(tmp_path)
-    arguments = ("run", recipe, "--out", "out", "--set", "allocate.min_keep=0.9", "--quiet")
-    code, _, err = cli(*arguments)
-    assert code == 2
+    err = refused(2, recipe, "--set", "allocate.min_keep=0.9")
     assert "cannot be met" in err
     assert "min_keep" in err
-    assert (tmp_path / "out" / "scores").is_dir()
-    assert not (tmp_path / "out" / "plan").exists()
+    code, _, err = cli("inspect", "--plan", recipe, "--set", "allocate.min_keep=0.9")
+    assert code == 2
+    assert "cannot be met" in err
 
 
 def test_a_checkpoint_that_fails_its_proof_exits_1_and_is_not_kept(cli, tmp_path, monkeypatch):

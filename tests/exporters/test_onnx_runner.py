@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 from pydantic import BaseModel, ValidationError
 from tiny import tiny, uneven
@@ -11,6 +14,7 @@ from tiny import tiny, uneven
 from numprune_export.core.errors import InputError, MissingExtraError, OutputError, RecipeError
 from numprune_export.export.artifact import Artifact, sha256_of
 from numprune_export.models.families import FAMILIES
+from numprune_exporters.onnx.session import logit_count
 from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
 
 GRAPHS = ("gqa", "standard")
@@ -183,3 +187,52 @@ print(*sorted({"torch", "transformers", "onnx", "onnx_ir"} & sys.modules.keys())
         check=True,
     )
     assert ran.stdout.split() == []
+
+
+def forge(artifact, change):
+    """The same artifact with another graph, its hash as it should be."""
+    path = artifact.folder / artifact.entry
+    graph = onnx.load(path, load_external_data=False)
+    change(graph)
+    onnx.save(graph, path)
+    files = dict(artifact.files) | {artifact.entry: sha256_of(path)}
+    return replace(artifact, files=files)
+
+
+def without_outputs(graph):
+    """Only an output that nobody asked for is left: of two dimensions, both free."""
+    del graph.graph.output[:]
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("input_ids", 7, ["a", "b"]))
+
+
+def without_facts(graph):
+    del graph.metadata_props[:]
+
+
+def other_positions(graph):
+    for fact in graph.metadata_props:
+        if fact.key == "max_positions":
+            fact.value = "many"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (without_outputs, "no output with a fixed number of logits|cannot load"),
+        (without_facts, "says nothing of its `max_positions`"),
+        (other_positions, "says `many` for its `max_positions`"),
+    ],
+)
+def test_a_graph_of_another_program_is_an_input_error(change, what, artifact):
+    with pytest.raises(InputError, match=what):
+        OnnxExporter().open(forge(artifact, change), threads=1, capacity=6)
+
+
+@pytest.mark.parametrize("shapes", [[], [[]], [["batch", None]], [["batch", "k"]]])
+def test_outputs_that_give_no_logits(shapes):
+    class Session:
+        def get_outputs(self):
+            return [SimpleNamespace(shape=shape) for shape in shapes]
+
+    with pytest.raises(InputError, match="no output with a fixed number of logits"):
+        logit_count(Session())

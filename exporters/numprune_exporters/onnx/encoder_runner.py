@@ -8,7 +8,7 @@ from onnxruntime import OrtValue
 
 from numprune_export.core.errors import InputError
 from numprune_export.export.runner import Logits, Tokens
-from numprune_exporters.onnx.session import Session
+from numprune_exporters.onnx.session import Session, fact, logit_count, number
 from numprune_exporters.runners.inputs import check_vocabulary, integers, lengths_of
 
 
@@ -16,14 +16,13 @@ class OnnxEncoderRunner:
     """An EncoderRunner over an ONNX Runtime session, which is let go at `__exit__`."""
 
     def __init__(self, session: Session) -> None:
-        facts = session.get_modelmeta().custom_metadata_map
         self._session: Session | None = session
         self._inputs = tuple(port.name for port in session.get_inputs())
-        self._classes = int(session.get_outputs()[0].shape[-1])
-        self._per_text = facts["task"] == "sequence"
-        self._max_positions = int(facts["max_positions"])
-        self._vocabulary = int(facts["vocabulary"])
-        self._token_types = int(facts["token_types"])
+        self._classes = logit_count(session)
+        self._per_text = fact(session, "task") == "sequence"
+        self._max_positions = number(session, "max_positions")
+        self._vocabulary = number(session, "vocabulary")
+        self._token_types = number(session, "token_types")
 
     def __enter__(self) -> OnnxEncoderRunner:
         return self

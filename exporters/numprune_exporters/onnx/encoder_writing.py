@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from numprune_export.export.artifact import Artifact, sha256_of
 from numprune_export.export.encoder import Encoder
 from numprune_exporters.graphs import file as graph_file
+from numprune_exporters.graphs.activations import refuse_activation
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -50,7 +51,6 @@ def write_artifact(
 
 def _model(encoder: Encoder, graph: EncoderGraph, dtype: str) -> onnx_ir.Model:
     # Here and not above: opening an artifact needs no graph writer.
-    from numprune_exporters.graphs.decoder.parts import refuse_activation
     from numprune_exporters.graphs.encoder import fused as encoder_fused
     from numprune_exporters.graphs.encoder import standard as encoder_standard
 

@@ -8,7 +8,7 @@ from onnxruntime import OrtValue
 
 from numprune_export.export.runner import Device, Logits, Tokens
 from numprune_exporters.onnx.dtypes import ELEMENT_TYPES
-from numprune_exporters.onnx.session import Session
+from numprune_exporters.onnx.session import Session, logit_count, ports_of
 
 
 class GqaSteps:
@@ -18,10 +18,8 @@ class GqaSteps:
         self._session = session
         self._capacity = capacity
         self._device = device
-        self._vocabulary = int(session.get_outputs()[0].shape[2])
-        self._ports = [
-            one for one in session.get_inputs() if one.name.startswith("past_key_values.")
-        ]
+        self._vocabulary = logit_count(session)
+        self._ports = ports_of(session, "past_key_values.")
         self._element = ELEMENT_TYPES[self._ports[0].type]
         self._batch = 0
         self._caches: dict[str, OrtValue] = {}

@@ -11,7 +11,7 @@ from numprune_export.core.errors import InputError, MissingExtraError
 from numprune_export.core.optional import require
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.runner import Device
-from numprune_exporters.onnx.session import Session, open_session
+from numprune_exporters.onnx.session import Session, fact, logit_count, number, open_session
 from numprune_exporters.runners.decoder import CheckedRunner
 
 if TYPE_CHECKING:
@@ -67,21 +67,20 @@ def steps(session: Session, *, capacity: int, device: Device = "cpu") -> GqaStep
     from numprune_exporters.onnx.gqa_steps import GqaSteps
     from numprune_exporters.onnx.standard_steps import StandardSteps
 
-    facts = session.get_modelmeta().custom_metadata_map
-    positions = int(facts["max_positions"])
+    positions = number(session, "max_positions")
     if not 1 <= capacity <= positions:
         raise InputError(
             f"capacity `{capacity}` is outside the model's 1 to `{positions}` positions",
             hint="ask for shorter sequences",
         )
-    if facts["graph"] == "gqa":
+    if fact(session, "graph") == "gqa":
         return GqaSteps(session, capacity=capacity, device=device)
     return StandardSteps(session, device=device)
 
 
 def vocabulary(session: Session) -> int:
     """How many logits the graph gives per token."""
-    return int(session.get_outputs()[0].shape[2])
+    return logit_count(session)
 
 
 def _numbers(version_text: str) -> tuple[int, ...]:

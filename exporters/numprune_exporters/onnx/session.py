@@ -58,6 +58,55 @@ def load(runtime: Any, path: Path | bytes, options: Any, providers: Sequence[Any
         ) from None
 
 
+def logit_count(session: Session) -> int:
+    """How many logits the graph's first output has per answer.
+
+    Raises:
+        InputError: there is no such output: another program wrote the graph.
+    """
+    outputs = session.get_outputs()
+    last = outputs[0].shape[-1] if outputs and outputs[0].shape else None
+    if not isinstance(last, int):
+        raise _other_graph("has no output with a fixed number of logits")
+    return last
+
+
+def ports_of(session: Session, prefix: str) -> list[Any]:
+    """The inputs whose names begin so.
+
+    Raises:
+        InputError: there are none: another program wrote the graph.
+    """
+    ports = [port for port in session.get_inputs() if port.name.startswith(prefix)]
+    if not ports:
+        raise _other_graph(f"has no input `{prefix}*`")
+    return ports
+
+
+def fact(session: Session, name: str) -> str:
+    """What the graph's own metadata say.
+
+    Raises:
+        InputError: they say nothing of it: another program wrote the graph.
+    """
+    facts: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    if name not in facts:
+        raise _other_graph(f"says nothing of its `{name}`")
+    return facts[name]
+
+
+def number(session: Session, name: str) -> int:
+    """A fact that is a whole number; raises as `fact`."""
+    text = fact(session, name)
+    if not text.isdecimal() or len(text) > 18:
+        raise _other_graph(f"says `{text[:20]}` for its `{name}`")
+    return int(text)
+
+
+def _other_graph(what: str) -> InputError:
+    return InputError(f"the graph {what}", hint="export the model again")
+
+
 def verify(artifact: Artifact) -> None:
     """Read every file of an artifact once.
 

@@ -14,6 +14,7 @@ from numprune_export.export.decoder import Decoder
 from numprune_export.export.encoder import Encoder
 from numprune_export.export.exporter import Availability
 from numprune_export.export.runner import Device, EncoderRunner
+from numprune_exporters.graphs.activations import refuse_activation
 from numprune_exporters.onnx import encoder_opening, encoder_writing
 from numprune_exporters.onnx.encoder_writing import EncoderGraph
 from numprune_exporters.onnx.open import OLDEST_RUNTIME, open_artifact
@@ -49,16 +50,24 @@ class OnnxExporter:
             return Availability(False, str(error), install=error.hint)
         return Availability(True, f"onnxruntime {runtime.__version__}")
 
+    def check(self, decoder: Decoder, settings: BaseModel, longest: int) -> None:
+        """See ChecksDecoders.check."""
+        _decoder_graph(_given(settings))
+        refuse_activation(decoder.activation)
+
+    def check_encoder(self, encoder: Encoder, settings: BaseModel) -> None:
+        """See ChecksEncoders.check_encoder."""
+        _encoder_graph(_given(settings))
+        refuse_activation(encoder.activation)
+
     def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
         """See Exporter.export and `write_artifact`."""
         given = _given(settings)
-        if given.graph == "fused":
-            raise _other_network(given.graph, "encoders", ("gqa", "standard"))
         return write_artifact(
             self.name,
             decoder,
             folder,
-            graph=given.graph or "gqa",
+            graph=_decoder_graph(given),
             dtype=given.dtype,
             oldest=OLDEST_RUNTIME,
         )
@@ -75,13 +84,11 @@ class OnnxExporter:
     def export_encoder(self, encoder: Encoder, folder: Path, settings: BaseModel) -> Artifact:
         """See EncoderTarget.export_encoder and `encoder_writing.write_artifact`."""
         given = _given(settings)
-        if given.graph == "gqa":
-            raise _other_network(given.graph, "decoders", ("fused", "standard"))
         return encoder_writing.write_artifact(
             self.name,
             encoder,
             folder,
-            graph=given.graph or "fused",
+            graph=_encoder_graph(given),
             dtype=given.dtype,
             oldest=OLDEST_RUNTIME,
         )
@@ -98,6 +105,18 @@ def _given(settings: BaseModel) -> OnnxSettings:
             hint="give the settings class of the target that exports",
         )
     return settings
+
+
+def _decoder_graph(given: OnnxSettings) -> OnnxGraph:
+    if given.graph == "fused":
+        raise _other_network(given.graph, "encoders", ("gqa", "standard"))
+    return given.graph or "gqa"
+
+
+def _encoder_graph(given: OnnxSettings) -> EncoderGraph:
+    if given.graph == "gqa":
+        raise _other_network(given.graph, "decoders", ("fused", "standard"))
+    return given.graph or "fused"
 
 
 def _other_network(graph: str, takes: str, instead: tuple[str, str]) -> RecipeError:

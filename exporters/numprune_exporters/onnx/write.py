@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from numprune_export.export.artifact import Artifact, sha256_of
 from numprune_export.export.decoder import Decoder
 from numprune_exporters.graphs import file as graph_file
+from numprune_exporters.graphs.activations import refuse_activation
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -54,9 +55,8 @@ def _model(decoder: Decoder, graph: OnnxGraph, dtype: str) -> onnx_ir.Model:
     # Here and not above: opening an artifact needs no graph writer.
     from numprune_exporters.graphs.decoder import gqa as gqa_graph
     from numprune_exporters.graphs.decoder import standard as standard_graph
-    from numprune_exporters.graphs.decoder.parts import refuse_unsupported
 
-    refuse_unsupported(decoder)
+    refuse_activation(decoder.activation)
     build = {"gqa": gqa_graph.build, "standard": standard_graph.build}[graph]
     metadata = {"graph": graph, "max_positions": str(decoder.max_positions)}
     return build(decoder, metadata, dtype)

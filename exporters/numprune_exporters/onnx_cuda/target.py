@@ -14,6 +14,7 @@ from numprune_export.export.decoder import Decoder
 from numprune_export.export.exporter import Availability
 from numprune_export.export.runner import Device
 from numprune_exporters.cuda.device import why_none
+from numprune_exporters.graphs.activations import refuse_activation
 from numprune_exporters.onnx.write import OnnxGraph, write_artifact
 from numprune_exporters.onnx_cuda.open import OLDEST_CUDA_RUNTIME, OnnxCudaRunner, open_artifact
 from numprune_exporters.onnx_cuda.session import INSTALL, missing_package
@@ -50,6 +51,11 @@ class OnnxCudaExporter:
         runtime = require("onnxruntime", extra="gpu")
         return Availability(True, f"onnxruntime-gpu {runtime.__version__}", cannot_run=why_none())
 
+    def check(self, decoder: Decoder, settings: BaseModel, longest: int) -> None:
+        """See ChecksDecoders.check."""
+        _graph_for(decoder, _given(settings))
+        refuse_activation(decoder.activation)
+
     def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
         """See Exporter.export and `write_artifact`.
 
@@ -57,30 +63,40 @@ class OnnxCudaExporter:
             RecipeError: CUDA has no kernel of this graph in this dtype.
             UnsupportedModelError: the heads are wider than its kernel takes.
         """
-        if not isinstance(settings, OnnxCudaSettings):
-            raise RecipeError(
-                f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
-                hint="give the settings class of the target that exports",
-            )
-        graph = _graph(settings)
-        if graph == "gqa" and decoder.head_dim > WIDEST_HEAD:
-            raise UnsupportedModelError(
-                f"heads of `{decoder.head_dim}` are wider than the {WIDEST_HEAD} that "
-                "GroupQueryAttention takes on CUDA",
-                hint=f"set `targets.{self.name}.graph: standard`",
-            )
+        given = _given(settings)
+        graph = _graph_for(decoder, given)
         return write_artifact(
             self.name,
             decoder,
             folder,
             graph=graph,
-            dtype=settings.dtype,
+            dtype=given.dtype,
             oldest=OLDEST_CUDA_RUNTIME,
         )
 
     def open(self, artifact: Artifact, *, threads: int, capacity: int) -> OnnxCudaRunner:
         """See Exporter.open."""
         return open_artifact(artifact, threads=threads, capacity=capacity)
+
+
+def _given(settings: BaseModel) -> OnnxCudaSettings:
+    if not isinstance(settings, OnnxCudaSettings):
+        raise RecipeError(
+            f"`{type(settings).__name__}` are not settings of the target `onnx-cuda`",
+            hint="give the settings class of the target that exports",
+        )
+    return settings
+
+
+def _graph_for(decoder: Decoder, settings: OnnxCudaSettings) -> OnnxGraph:
+    graph = _graph(settings)
+    if graph == "gqa" and decoder.head_dim > WIDEST_HEAD:
+        raise UnsupportedModelError(
+            f"heads of `{decoder.head_dim}` are wider than the {WIDEST_HEAD} that "
+            "GroupQueryAttention takes on CUDA",
+            hint="set `targets.onnx-cuda.graph: standard`",
+        )
+    return graph
 
 
 def _graph(settings: OnnxCudaSettings) -> OnnxGraph:

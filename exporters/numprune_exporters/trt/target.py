@@ -12,9 +12,10 @@ from numprune_export.export.artifact import Artifact
 from numprune_export.export.decoder import Decoder
 from numprune_export.export.exporter import Availability
 from numprune_export.export.runner import Device
+from numprune_exporters.graphs.activations import refuse_activation
 from numprune_exporters.runners.decoder import CheckedRunner
 from numprune_exporters.trt import toolkit
-from numprune_exporters.trt.settings import EngineSettings, TrtRtxSettings, TrtSettings
+from numprune_exporters.trt.settings import EngineSettings, TrtRtxSettings, TrtSettings, profiles
 
 
 class _EngineExporter:
@@ -24,6 +25,25 @@ class _EngineExporter:
     device: ClassVar[Device] = "cuda"
     summary: ClassVar[str]
     settings: ClassVar[type[BaseModel]]
+
+    def check(self, decoder: Decoder, settings: BaseModel, longest: int) -> None:
+        """See ChecksDecoders.check."""
+        refuse_activation(decoder.activation)
+        slots = profiles(decoder, self._given(settings), self.name).capacity.max
+        if longest > slots:
+            raise RecipeError(
+                f"`targets.{self.name}.decode.capacity.max`: the recipe runs sequences of `{longest}`"
+                f" tokens, and the cache has `{slots}` slots",
+                hint=f"raise it to {longest}, or run shorter sequences",
+            )
+
+    def _given(self, settings: BaseModel) -> EngineSettings:
+        if not isinstance(settings, EngineSettings) or not isinstance(settings, self.settings):
+            raise RecipeError(
+                f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
+                hint="give the settings class of the target that exports",
+            )
+        return settings
 
     def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
         """See Exporter.export.
@@ -38,12 +58,7 @@ class _EngineExporter:
         # Here and not above: opening an artifact needs no graph writer and no torch.
         from numprune_exporters.trt.build.artifact import make
 
-        if not isinstance(settings, EngineSettings) or not isinstance(settings, self.settings):
-            raise RecipeError(
-                f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
-                hint="give the settings class of the target that exports",
-            )
-        return make(toolkit.load(self.name), decoder, folder, settings)
+        return make(toolkit.load(self.name), decoder, folder, self._given(settings))
 
     def open(self, artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
         """See Exporter.open.

@@ -88,6 +88,9 @@ class Bars:
             self._progress.remove_task(self._open.pop()[0])
         self._progress.console.print(_line(stage, seconds, resumed), highlight=False)
 
+    def warn(self, message: str) -> None:
+        self._progress.console.print(f"warning: {message}", highlight=False, markup=False)
+
 
 class Lines:
     """One line when a stage begins, one when it ends, and one every so often between: for logs."""
@@ -118,6 +121,9 @@ class Lines:
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
         self._tallies.end()
         typer.echo(_line(stage, seconds, resumed), err=True)
+
+    def warn(self, message: str) -> None:
+        typer.echo(f"warning: {message}", err=True)
 
 
 def state(tally: Tally, now: float) -> str:

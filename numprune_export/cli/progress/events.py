@@ -209,6 +209,9 @@ class Events:
         self._told = self._clock(), outer.done if outer else 0
         self.write(End(stage=stage, seconds=seconds, resumed=resumed, point=self._point))
 
+    def warn(self, message: str) -> None:
+        self.write(Warned(message=message, point=self._point))
+
 
 @contextmanager
 def events_only() -> Iterator[TextIO]:

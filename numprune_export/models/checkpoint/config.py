@@ -20,6 +20,8 @@ _LLAMA_ONLY = ("attention_bias", "mlp_bias", "pretraining_tp")
 def dense_values(model: PreTrainedModel, family: Family) -> dict[str, Any]:
     """The config that the model came with, in a form that transformers 4 and 5 read alike.
 
+    Whether the head is tied is said of the model in memory.
+
     transformers 5 writes only `rope_parameters`; version 4 reads only `rope_theta` and
     `rope_scaling`, and without them falls back to a base of 10000 in silence. Both are written.
     """
@@ -29,6 +31,9 @@ def dense_values(model: PreTrainedModel, family: Family) -> dict[str, Any]:
     values["model_type"] = family.model_type
     values["architectures"] = [architecture_of(family, [type(model).__name__])]
     values["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
+    if isinstance(family, RotaryDecoder):
+        # Not as the dense config says: a reader that obeys it would drop a head of its own.
+        values["tie_word_embeddings"] = family.ties_head(model)
     rotation = values.get("rope_parameters")
     if rotation is not None:
         values["rope_theta"] = rotation["rope_theta"]

@@ -1,19 +1,22 @@
 """The model of a Hugging Face folder, dense or pruned. No code from it is run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedModel
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.foreign import blamed_on_input
 from numprune_export.models.checkpoint import modeling_numprune
 from numprune_export.models.checkpoint.classes import auto_class
+from numprune_export.models.checkpoint.config_check import require_sizes, require_units
 from numprune_export.models.checkpoint.plain_folder import plain_folder
 from numprune_export.models.checkpoint.tensor_check import expect, matching
-from numprune_export.models.checkpoint.weight_files import first_line, read_json
+from numprune_export.models.checkpoint.weight_files import read_json, tensor_count
 from numprune_export.models.checkpoint.widths import read_section
 from numprune_export.models.families import architecture_of, family_of
 
@@ -26,23 +29,35 @@ def read_model(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
     """
     config, factory = _config(folder), _factory(folder)
     expect(folder, _build(factory, config, folder))
+    with (
+        _tensors_only(folder),
+        blamed_on_input(f"the weights of `{folder}` cannot be read", hint="download them again"),
+        plain_folder(folder) as readable,
+    ):
+        model, info = factory.from_pretrained(
+            readable,
+            config=config,
+            dtype="auto" if dtype is None else dtype,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # listed in `info` instead of raised
+            local_files_only=True,
+        )
+    return matching(folder, model, info)
+
+
+@contextmanager
+def _tensors_only(folder: Path) -> Iterator[None]:
+    """Name the one damage that is an attack as often as an accident: a pickle that wants to call."""
     try:
-        with plain_folder(folder) as readable:
-            model, info = factory.from_pretrained(
-                readable,
-                config=config,
-                dtype="auto" if dtype is None else dtype,
-                attn_implementation="sdpa",
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # listed in `info` instead of raised
-                local_files_only=True,
-            )
-    except UnpicklingError as error:
+        yield
+    except InputError as error:
+        if not isinstance(error.__cause__, UnpicklingError):
+            raise
         raise InputError(
             f"the `.bin` weights of `{folder}` are damaged or hold more than tensors",
             hint="give the checkpoint as safetensors",
-        ) from error
-    return matching(folder, model, info)
+        ) from error.__cause__
 
 
 def folder_skeleton(folder: Path) -> PreTrainedModel:
@@ -68,26 +83,25 @@ def _factory(folder: Path) -> Any:
 
 def _build(factory: Any, config: Any, folder: Path) -> PreTrainedModel:
     """Build the modules without memory, so that only a bad configuration is blamed on it."""
-    build = getattr(factory, "from_config", factory)
-    try:
-        with torch.device("meta"):
-            model: PreTrainedModel = build(config)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise InputError(
-            f"no model can be built from `{folder / 'config.json'}`: {first_line(e)}",
+    build, where = getattr(factory, "from_config", factory), folder / "config.json"
+    with (
+        blamed_on_input(
+            f"no model can be built from `{where}`",
             hint="download the file again",
-        ) from e
+            also=(ValueError,),  # modeling_numprune's own: it may not import this package's
+        ),
+        torch.device("meta"),
+    ):
+        model: PreTrainedModel = build(config)
+    require_units(model, family_of(model.config.model_type, None), where)
     return model
 
 
 def _config(folder: Path) -> Any:
-    try:
-        with plain_folder(folder) as readable:
-            return AutoConfig.from_pretrained(
-                readable, trust_remote_code=False, local_files_only=True
-            )
-    except (StrictDataclassError, OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"`{folder / 'config.json'}` is not a valid configuration: {first_line(error)}",
-            hint="download the file again",
-        ) from error
+    where = folder / "config.json"
+    require_sizes(read_json(where), where, tensor_count(folder))
+    with (
+        blamed_on_input(f"`{where}` is not a valid configuration", hint="download the file again"),
+        plain_folder(folder) as readable,
+    ):
+        return AutoConfig.from_pretrained(readable, trust_remote_code=False, local_files_only=True)

@@ -1,8 +1,7 @@
 """Model and tokenizer of a GGUF file, its weights de-quantised."""
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, redirect_stderr
 from pathlib import Path
 
 import torch
@@ -14,11 +13,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from numprune_export.core.errors import InputError
+from numprune_export.core.foreign import blamed_on_input
 from numprune_export.core.optional import require
+from numprune_export.models.checkpoint.config_check import require_layers, require_units
 from numprune_export.models.checkpoint.gguf_header import read_header
 from numprune_export.models.checkpoint.tensor_check import matching
-from numprune_export.models.checkpoint.weight_files import first_line
+from numprune_export.models.families import family_of
 
 
 def read_gguf(
@@ -33,8 +33,10 @@ def read_gguf(
     require("gguf", extra="gguf")
     require("accelerate", extra="gguf")
     # The GGUF reader of transformers draws a progress bar and offers no way to turn it off.
-    with _damage_named(path), redirect_stderr(io.StringIO()):
-        return _model(path, dtype), _tokenizer(path)
+    with redirect_stderr(io.StringIO()):
+        _skeleton(path)
+        with _readable(path):
+            return _model(path, dtype), _tokenizer(path)
 
 
 def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase | None:
@@ -45,7 +47,7 @@ def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase | None:
         MissingExtraError: `gguf` is not installed.
     """
     require("gguf", extra="gguf")
-    with _damage_named(path):
+    with _readable(path):
         return _tokenizer(path)
 
 
@@ -57,21 +59,25 @@ def gguf_skeleton(path: Path) -> PreTrainedModel:
         MissingExtraError: `gguf` is not installed.
     """
     require("gguf", extra="gguf")
-    with _damage_named(path), torch.device("meta"):
+    return _skeleton(path)
+
+
+def _skeleton(path: Path) -> PreTrainedModel:
+    header = read_header(path)
+    key = f"{header.architecture}.block_count"
+    require_layers(header.metadata.get(key), f"`{key}` in `{path}`", len(header.tensors))
+    with _readable(path), torch.device("meta"):
         config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    require_units(model, family_of(model.config.model_type, None), path)
     return model
 
 
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise InputError(
-            f"`{path}` cannot be read as a model: {first_line(error)}",
-            hint="download the file again, or give the model as a Hugging Face folder",
-        ) from error
+def _readable(path: Path) -> AbstractContextManager[None]:
+    return blamed_on_input(
+        f"`{path}` cannot be read as a model",
+        hint="download the file again, or give the model as a Hugging Face folder",
+    )
 
 
 def _model(path: Path, dtype: torch.dtype) -> PreTrainedModel:

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from numprune_export.core.errors import HubError
+from numprune_export.core.foreign import first_line
 from numprune_export.data.hub_access import PATIENCE_S, obstacle
-from numprune_export.models.checkpoint.weight_files import first_line
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CONFIG = ["config.json"]

@@ -80,21 +80,24 @@ def load(
 ) -> PreTrainedModel:
     """Load a pruned model: a plain transformers model in eval mode, on the CPU.
 
-    The sizes of all files are compared with the folder's manifest. No code from the folder is run.
+    Only what makes the model is looked at: its configuration and its weights, which must fit each
+    other. So the folder may be used as any other: its card edited, the model fine-tuned and saved in
+    place. No code from it is run.
 
     Args:
         path: A folder that numprune-export wrote.
         dtype: Floating-point type of the weights; None: as saved.
-        verify_hashes: Also compare the sha256 of every file.
+        verify_hashes: Compare the size and sha256 of every file with the folder's manifest as well:
+            nothing in it may have changed.
 
     Raises:
-        InputError: the folder is not one of ours, or a file is missing or changed.
+        InputError: the folder is not one of ours, its weights are damaged or do not fit its
+            configuration, or a hash differs.
     """
     folder = Path(path)
     read_section(read_json(folder / "config.json"), folder)
-    # Absent after a reloaded model's own save_pretrained, which knows no manifest.
-    if verify_hashes or (folder / manifest.NAME).exists():
-        manifest.verify(folder, hashes=verify_hashes)
+    if verify_hashes:
+        manifest.verify(folder)
     weight_files(folder)
     with quiet():
         return read_model(folder, dtype).eval()

@@ -124,7 +124,7 @@ def read(folder: Path) -> Manifest:
     return manifest
 
 
-def differences(folder: Path, manifest: Manifest, *, hashes: bool = True) -> Iterator[Difference]:
+def differences(folder: Path, manifest: Manifest) -> Iterator[Difference]:
     """Every file that is missing, changed, or not in the manifest.
 
     Links to folders, links to nothing, pipes and empty folders are not in it either. Links to files are
@@ -133,7 +133,7 @@ def differences(folder: Path, manifest: Manifest, *, hashes: bool = True) -> Ite
     if not manifest.as_written:
         yield Difference(NAME, "was edited: its own sha256 differs")
     for name, entry in manifest.files.items():
-        how = how_it_differs(folder / name, entry.content, hashes=hashes)
+        how = how_it_differs(folder / name, entry.content)
         if how is not None:
             yield Difference(name, how)
     for name in _names(folder):
@@ -141,8 +141,8 @@ def differences(folder: Path, manifest: Manifest, *, hashes: bool = True) -> Ite
             yield Difference(name, "is extra: the manifest does not name it")
 
 
-def verify(folder: Path, *, hashes: bool = True) -> None:
-    """Compare a folder with its manifest: every size, and every sha256 unless `hashes` is off.
+def verify(folder: Path) -> None:
+    """Compare every file that the manifest of a folder names with it, by size and sha256.
 
     Files that the manifest does not name are let be.
 
@@ -151,7 +151,7 @@ def verify(folder: Path, *, hashes: bool = True) -> None:
             file outside the folder.
     """
     for name, entry in read(folder).files.items():
-        how = how_it_differs(folder / name, entry.content, hashes=hashes)
+        how = how_it_differs(folder / name, entry.content)
         if how is not None:
             raise InputError(f"`{folder / name}` {how}", hint="copy the whole folder again")
 

@@ -5,7 +5,7 @@ decoder; an encoder loads by the class of its task, AutoModelForTokenClassificat
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
-The classes change sizes and nothing else: the forward pass is the one of transformers. The sizes
+AutoModel gives the same without its head, for embeddings and hidden states. The classes change sizes and nothing else: the forward pass is the one of transformers. The sizes
 come from `config.numprune["layers"]`, one entry per block:
 
     linears     module path in the block -> [out_features, in_features, has_bias]
@@ -27,16 +27,23 @@ from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
+    BertModel,
     DistilBertForQuestionAnswering,
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
+    DistilBertModel,
     LlamaForCausalLM,
+    LlamaModel,
     MistralForCausalLM,
+    MistralModel,
     Qwen2ForCausalLM,
+    Qwen2Model,
     Qwen3ForCausalLM,
+    Qwen3Model,
     RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
+    RobertaModel,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward
@@ -252,6 +259,41 @@ class NumpruneDistilBertForQuestionAnswering(PerLayerWidths, DistilBertForQuesti
     _blocks = "distilbert.transformer.layer"
 
 
+class NumpruneLlamaModel(PerLayerWidths, LlamaModel):  # type: ignore[misc]
+    _auto_class = "AutoModel"
+    _blocks = "layers"
+
+
+class NumpruneMistralModel(PerLayerWidths, MistralModel):  # type: ignore[misc]
+    _auto_class = "AutoModel"
+    _blocks = "layers"
+
+
+class NumpruneQwen2Model(PerLayerWidths, Qwen2Model):  # type: ignore[misc]
+    _auto_class = "AutoModel"
+    _blocks = "layers"
+
+
+class NumpruneQwen3Model(PerLayerWidths, Qwen3Model):  # type: ignore[misc]
+    _auto_class = "AutoModel"
+    _blocks = "layers"
+
+
+class NumpruneBertModel(PerLayerWidths, BertModel):  # type: ignore[misc]
+    _auto_class = "AutoModel"
+    _blocks = "encoder.layer"
+
+
+class NumpruneRobertaModel(PerLayerWidths, RobertaModel):  # type: ignore[misc]
+    _auto_class = "AutoModel"
+    _blocks = "encoder.layer"
+
+
+class NumpruneDistilBertModel(PerLayerWidths, DistilBertModel):  # type: ignore[misc]
+    _auto_class = "AutoModel"
+    _blocks = "transformer.layer"
+
+
 CLASSES = {
     one.__bases__[1].__name__: one
     for one in (
@@ -271,3 +313,17 @@ CLASSES = {
     )
 }
 """By the class of transformers that it resizes."""
+
+TRUNKS = {
+    one.config_class.model_type: one
+    for one in (
+        NumpruneLlamaModel,
+        NumpruneMistralModel,
+        NumpruneQwen2Model,
+        NumpruneQwen3Model,
+        NumpruneBertModel,
+        NumpruneRobertaModel,
+        NumpruneDistilBertModel,
+    )
+}
+"""By `model_type`: the model without its head."""

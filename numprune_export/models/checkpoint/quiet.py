@@ -1,5 +1,6 @@
 """Silence for transformers while it loads: what matters is checked and raised by the caller."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,10 @@ def quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # A size of 0 is refused by name when the model is built.
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:

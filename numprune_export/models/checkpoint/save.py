@@ -80,9 +80,13 @@ def _write_config(
 def _per_layer_values(model: PreTrainedModel, family: Family) -> dict[str, Any]:
     architecture = architecture_of(family, [type(model).__name__])
     name = modeling_numprune.CLASSES[architecture].__name__
+    trunk = modeling_numprune.TRUNKS[family.model_type].__name__
     return dense_values(model, family) | {
         "architectures": [name],
-        "auto_map": {auto_class(architecture).__name__: f"modeling_numprune.{name}"},
+        "auto_map": {
+            "AutoModel": f"modeling_numprune.{trunk}",
+            auto_class(architecture).__name__: f"modeling_numprune.{name}",
+        },
     }
 
 
@@ -90,10 +94,9 @@ def _write_weights(
     model: PreTrainedModel, family: Family, folder: Path, max_shard_bytes: int
 ) -> None:
     state = model.state_dict()
-    if isinstance(family, RotaryDecoder):  # no task head of an encoder is tied to anything
-        head, embedding = f"{family.head}.weight", f"{family.embedding}.weight"
-        if state[head].data_ptr() == state[embedding].data_ptr():
-            del state[head]
+    # No task head of an encoder is tied to anything.
+    if isinstance(family, RotaryDecoder) and family.ties_head(model):
+        del state[f"{family.head}.weight"]
     save_torch_state_dict(state, folder, max_shard_size=max_shard_bytes)
     for shard in folder.glob("*.safetensors"):
         shutil.copymode(folder / "config.json", shard)  # safetensors writes for the owner only

@@ -129,7 +129,7 @@ def _family_of_config(folder: Path) -> tuple[str, tuple[str, ...], Family]:
         )
     architectures = [str(name) for name in names]
     family = family_of(model_type, architectures)
-    if "quantization_config" in config:
+    if config.get("quantization_config"):  # some published files say null
         raise UnsupportedModelError(
             f"`{folder}` holds quantised weights, which cannot be pruned",
             hint="give the checkpoint it was quantised from, or a GGUF file",
@@ -146,7 +146,13 @@ def _family_of_config(folder: Path) -> tuple[str, tuple[str, ...], Family]:
 def _require_start_and_end(
     folder: Path, config: dict[str, Any], architectures: Sequence[str]
 ) -> None:
-    outputs = config.get("num_labels", len(config.get("id2label") or "01"))
+    labels = config.get("id2label") or {"0": "", "1": ""}
+    if not isinstance(labels, dict):
+        raise InputError(
+            f"`id2label` in `{folder / 'config.json'}` is no object",
+            hint='it lists the names of the classes, as in {"0": "no", "1": "yes"}',
+        )
+    outputs = config.get("num_labels", len(labels))
     if outputs != 2 and any(name.endswith("ForQuestionAnswering") for name in architectures):
         raise UnsupportedModelError(
             f"`{folder}` answers questions with {outputs} outputs a token, not start and end",
@@ -190,10 +196,19 @@ def _refuse_what_is_lost(path: Path, header: GgufHeader) -> None:
     """Refuse GGUF features that transformers reads past: the model would be silently wrong."""
     prefix = header.architecture
     scaling = header.metadata.get(f"{prefix}.rope.scaling.type", "none")
+    try:
+        experts, parts = (
+            header.integer(f"{prefix}.expert_count", 0),
+            header.integer("split.count", 1),
+        )
+    except ValueError as error:
+        raise InputError(
+            f"`{path}` is not a readable GGUF file: {error}", hint="download the file again"
+        ) from None
     lost = {
-        "a mixture of experts": bool(header.metadata.get(f"{prefix}.expert_count", 0)),
+        "a mixture of experts": experts > 0,
         "rotary scaling": scaling != "none" or "rope_freqs.weight" in header.tensors,
-        "only one part of a split file": int(header.metadata.get("split.count", 1)) > 1,
+        "only one part of a split file": parts > 1,
     }
     for feature, present in lost.items():
         if present:

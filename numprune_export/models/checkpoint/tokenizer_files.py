@@ -10,8 +10,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from numprune_export.core.errors import InputError, MissingExtraError
 from numprune_export.core.file_kind import stand_in_at
+from numprune_export.core.foreign import first_line
 from numprune_export.models.checkpoint.plain_folder import plain_folder
-from numprune_export.models.checkpoint.weight_files import first_line
 
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 _FILES = ("tokenizer.json", "vocab.json", "vocab.txt", *_SENTENCEPIECE)

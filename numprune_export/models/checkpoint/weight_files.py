@@ -2,15 +2,19 @@
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
-
-from safetensors import SafetensorError, safe_open
+from zipfile import ZipFile
 
 from numprune_export.core.errors import InputError
 from numprune_export.core.file_kind import stand_in, stand_in_at
+from numprune_export.core.foreign import blamed_on_input
 from numprune_export.core.json_text import loads
 from numprune_export.core.paths import exists
 from numprune_export.core.text_file import read
+from numprune_export.models.checkpoint.safetensors_header import (
+    Tensor,
+    read_header,
+    require_one_layout,
+)
 from numprune_export.models.checkpoint.unusable_folder import no_config, no_weights
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -35,13 +39,38 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 def tensor_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
     """Name to shape of every tensor, from safetensors headers; legacy `.bin` files have none."""
-    shapes = {}
+    return {name: tensor.shape for name, tensor in _headers(files).items()}
+
+
+def tensor_count(folder: Path) -> int | None:
+    """How many tensors the weights of a folder have, as far as headers and indices say; else None.
+
+    Raises:
+        InputError: a header or an index is damaged.
+    """
+    for single, indexed in zip(_SINGLE, _INDEXED, strict=True):
+        if (folder / single).is_file():
+            safetensors = single.endswith(".safetensors")
+            return len(read_header(folder / single)) if safetensors else None
+        if (folder / indexed).is_file():
+            return len(_weight_map(folder / indexed))
+    return None
+
+
+def _headers(files: tuple[Path, ...]) -> dict[str, Tensor]:
+    headers: dict[str, Tensor] = {}
     for path in files:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="numpy") as tensors:
-                names = tensors.keys()
-                shapes.update({name: tuple(tensors.get_slice(name).get_shape()) for name in names})
-    return shapes
+        if path.suffix != ".safetensors":
+            continue
+        header = read_header(path)
+        twice = sorted(headers.keys() & header.keys())
+        if twice:
+            raise InputError(
+                f"`{path}` holds `{twice[0]}`, which another shard holds too",
+                hint="download the model again: files of two checkpoints are mixed",
+            )
+        headers |= header
+    return headers
 
 
 def read_json(path: Path, *, unique: bool = False) -> dict[str, Any]:
@@ -77,16 +106,15 @@ def read_json(path: Path, *, unique: bool = False) -> dict[str, Any]:
     return content
 
 
-def first_line(error: Exception) -> str:
-    """The start of a foreign error message, fit to end one of ours."""
-    return str(error).strip().partition("\n")[0].rstrip(".")
-
-
-def _shards(index: Path) -> tuple[Path, ...]:
+def _weight_map(index: Path) -> dict[str, Any]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise InputError(f"`{index}` has no `weight_map`", hint="download the file again")
-    shards = sorted({str(name) for name in names.values()})
+    return names
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    shards = sorted({str(name) for name in _weight_map(index).values()})
     for name in shards:
         if Path(name).name != name:
             raise InputError(
@@ -104,23 +132,16 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 
 def _checked(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Read the tables of contents, which fails if a file is not as long as its own says."""
     for path in files:
-        _check(path)
-    return files
-
-
-def _check(path: Path) -> None:
-    """Read the table of contents, which fails if the file is not as long as that says."""
-    try:
         kind = stand_in_at(path)
         if kind is not None:
             raise InputError(f"`{path}` is {kind.name}", hint=kind.hint)
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="numpy") as tensors:
-                tensors.keys()
-        else:  # PyTorch before 1.6 wrote no zip archives: those files are refused
-            ZipFile(path).close()
-    except (SafetensorError, BadZipFile, OSError) as error:
-        raise InputError(
-            f"`{path}` is truncated or corrupt: {error}", hint="download the file again"
-        ) from None
+    require_one_layout(_headers(files), files[0].parent)
+    for path in files:
+        if path.suffix != ".safetensors":  # PyTorch before 1.6 wrote no zip archives: refused
+            with blamed_on_input(
+                f"`{path}` is truncated or corrupt", hint="download the file again"
+            ):
+                ZipFile(path).close()
+    return files

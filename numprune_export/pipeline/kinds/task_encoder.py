@@ -184,14 +184,15 @@ class EncoderSubject:
         )
 
     def memory(self, exported: Exported) -> Metrics:
-        """See Subject.memory: one forward pass of the largest batch and length that are timed."""
-        settings = self._recipe.benchmark
+        """See Subject.memory: one forward pass of the largest batch and the largest length that fits."""
+        settings, facts = self._recipe.benchmark, exported.artifacts["dense"].facts
+        positions = int(facts["max_positions"])
         return measure_memory(
             exported.target.name,
             {variant: artifact.folder for variant, artifact in exported.artifacts.items()},
             threads=settings.threads,
             batch=max(settings.batches),
-            prompt_tokens=max(settings.lengths),
+            prompt_tokens=max(one for one in settings.lengths if one <= positions),
             decode_steps=0,
         )
 

@@ -200,7 +200,7 @@ def read_plan(folder: Path) -> Plan:
     path = folder / PLAN
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"`{path}` is not readable: {error}",
             hint=f"delete the folder `{folder}` to have the plan made anew",

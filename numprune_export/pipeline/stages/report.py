@@ -15,6 +15,7 @@ from numprune_export.core.metric import Metrics
 from numprune_export.core.run_folder import REPORT, RunFolder, Stage
 from numprune_export.measure.environment import describe
 from numprune_export.models.checkpoint.tensor_check import leftovers
+from numprune_export.pipeline import notices
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import Dense
@@ -81,13 +82,14 @@ def report_of(
     """All that there is to tell of a run; `name` is the recipe's."""
     found = measurements(finished.metrics())
     missing = {name: why for one in finished.exported for name, why in unchecked(one).items()}
-    plan = finished.pruned.plan
+    plan, saved = finished.pruned.plan, finished.pruned.checkpoint.folder
+    told = notices.of_result(recipe, dense.family, dense.skeleton, saved)
     return Report(
         created=datetime.now(timezone.utc),
         recipe_name=name,
         summary=summarize(found, missing),
         metrics=found,
-        warnings=(*dense.warnings, *_left_out(dense), *read_warnings(finished.measured)),
+        warnings=(*told, *dense.warnings, *_left_out(dense), *read_warnings(finished.measured)),
         not_run=missing,
         plan=widths(plan),
         scores=score_spread(finished.pruned.scored, plan),

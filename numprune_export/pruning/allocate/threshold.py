@@ -39,6 +39,34 @@ class Allocation(Strict):
     align_to: PositiveInt = 8
     """MLP widths are multiples of this, or the full width."""
 
+    def counts(self, site: Site) -> list[int]:
+        """Allowed numbers of kept units, rising; the last is all of them."""
+        step = self.align_to if site.kind == "mlp" else 1
+        least = max(1, math.ceil(self.min_keep * site.units))
+        return [n for n in range(step, site.units, step) if n >= least] + [site.units]
+
+    @property
+    def advice(self) -> str:
+        """How to make room for a smaller budget, to follow a hint."""
+        return (
+            f", or lower `allocate.min_keep` ({self.min_keep:g})"
+            f" or `allocate.align_to` ({self.align_to})"
+        )
+
+    def require_even(self, sites: Sequence[Site]) -> None:
+        """Refuse blocks of different widths where all are to keep the same.
+
+        Raises:
+            RecipeError: this model has such blocks.
+        """
+        for kind in ("attention", "mlp"):
+            allowed = {tuple(self.counts(site)) for site in sites if site.kind == kind}
+            if self.method == "uniform" and len(allowed) > 1:
+                raise RecipeError(
+                    "`allocate.method: uniform` needs a model whose blocks all have the same widths",
+                    hint="use `global` for a model that is already uneven",
+                )
+
 
 @dataclass(frozen=True)
 class _Ladder:
@@ -78,6 +106,7 @@ def allocate(
         RecipeError: the floors alone take more than the budget.
         NumericalError: a score is not a number.
     """
+    settings.require_even(sites)
     ladders = [_ladder(site, scores[site.name], settings) for site in sites]
     budget = math.floor(keep * sum(site.parameters for site in sites))
     _check_floors(ladders, budget, keep, settings)
@@ -106,9 +135,7 @@ def _ladder(site: Site, columns: Float[Tensor, " n"], settings: Allocation) -> _
         columns = (columns - columns.mean()) / columns.std(correction=0).clamp_min(1e-12)
     units = columns.reshape(site.units, site.consumer_width).mean(1)
     order = torch.sort(units, descending=True, stable=True).indices.tolist()
-    step = settings.align_to if site.kind == "mlp" else 1
-    least = max(1, math.ceil(settings.min_keep * site.units))
-    counts = [n for n in range(step, site.units, step) if n >= least] + [site.units]
+    counts = settings.counts(site)
     costs = [site.cost(order[:count]) for count in counts]
     return _Ladder(site, order, [float(units[unit]) for unit in order], counts, costs)
 
@@ -125,8 +152,7 @@ def _check_floors(
         whole = _cost(ladders, [len(one.counts) - 1 for one in ladders])
         raise RecipeError(
             f"keep {keep:g} cannot be met: the floors of every layer alone keep {least / whole:.3f}",
-            hint=f"raise `keep`, or lower `allocate.min_keep` ({settings.min_keep:g})"
-            f" or `allocate.align_to` ({settings.align_to})",
+            hint=f"raise `keep`{settings.advice}",
         )
 
 
@@ -176,11 +202,6 @@ def _uniform(ladders: Sequence[_Ladder], budget: int, keep: float) -> list[int]:
     rungs = [0] * len(ladders)
     for members in groups:
         counts = ladders[members[0]].counts
-        if any(ladders[index].counts != counts for index in members):
-            raise RecipeError(
-                "`allocate.method: uniform` needs a model whose blocks all have the same widths",
-                hint="use `global` for a model that is already uneven",
-            )
         goal = keep * counts[-1]
         by_distance = sorted(range(len(counts)), key=lambda rung: (abs(counts[rung] - goal), rung))
         fitting = by_distance if members is groups[0] else range(len(counts) - 1, -1, -1)

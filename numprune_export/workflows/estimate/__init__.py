@@ -21,6 +21,7 @@ from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.family import Family
 from numprune_export.numerics.matmul_precision import products
+from numprune_export.pipeline.requirements import require_possible
 from numprune_export.pipeline.stages.calibrate import (
     reads_moments,
     repairs_at_once,
@@ -42,7 +43,8 @@ def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple
     fetched.
 
     Raises:
-        NumpruneError: as `checkpoint.source.resolve`, `checkpoint.load.skeleton` and `texts_of`.
+        NumpruneError: as `checkpoint.source.resolve`, `checkpoint.load.skeleton`,
+            `pipeline.requirements.require_possible` and `texts_of`.
     """
     wanted = recipe.model
     source = resolve(wanted.source, revision=wanted.revision, search=search, weights=False)
@@ -53,6 +55,7 @@ def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple
     start = clock.now()
     model = skeleton(source)
     built = clock.now() - start
+    require_possible(recipe, family, model)
     texts = texts_of(recipe.calibration, search)
     return Job(recipe, shapes_of(model, family, itemsize), texts, source.kind == "gguf"), built
 

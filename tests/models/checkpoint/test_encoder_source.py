@@ -197,3 +197,18 @@ def test_an_encoder_in_a_gguf_file_is_refused_by_name(tmp_path):
     writer.close()
     with pytest.raises(UnsupportedModelError, match="holds the encoder `bert`"):
         find(tmp_path / "bert.gguf")
+
+
+@pytest.mark.parametrize("labels", [5, "yes", ["no", "yes"]])
+def test_labels_that_are_no_names(labels, published):
+    folder = published(tiny_encoder("bert", "span"))
+    edit_config(folder, id2label=labels)
+    with pytest.raises(InputError, match=r"`id2label` in .* is no object"):
+        find(folder)
+
+
+def test_positions_cannot_count_from_a_padding_token_that_is_none(published):
+    folder = published(tiny_encoder("roberta", "sequence"))
+    edit_config(folder, pad_token_id=None)
+    with pytest.raises(InputError, match="positions count from `pad_token_id`, which is `None`"):
+        load_source(find(folder), torch.float32)

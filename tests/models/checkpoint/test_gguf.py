@@ -11,7 +11,7 @@ from tiny import tiny
 
 from numprune_export.core.errors import InputError, MissingExtraError, UnsupportedModelError
 from numprune_export.models.checkpoint.gguf_header import read_header
-from numprune_export.models.checkpoint.load import load_source
+from numprune_export.models.checkpoint.load import load_source, skeleton
 from numprune_export.models.checkpoint.source import resolve
 
 NAMES = {
@@ -211,3 +211,85 @@ def test_the_fingerprint_of_a_gguf_is_its_content(tmp_path):
     assert find(moved).fingerprint() == before
     write(moved, tiny("llama", seed=1))
     assert find(moved).fingerprint() != before
+
+
+def header(*pairs, tensors=0):
+    """A file of nothing but metadata, its values packed by hand."""
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, len(pairs)) + b"".join(pairs)
+
+
+def text(value):
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+def pair(key, kind, layout="", *value):
+    return text(key) + struct.pack("<I" + layout, kind, *value)
+
+
+LLAMA = text("general.architecture") + struct.pack("<I", 8) + text("llama")
+SIZES = {
+    "block_count": 1,
+    "context_length": 64,
+    "embedding_length": 64,
+    "feed_forward_length": 64,
+    "attention.head_count": 4,
+    "attention.head_count_kv": 4,
+    "vocab_size": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        ([pair("split.count", 6, "f", float("nan"))], "`split.count` is `nan`"),
+        ([pair("split.count", 6, "f", float("inf"))], "`split.count` is `inf`"),
+        ([pair("split.count", 8) + text("x")], "`split.count` is `x`"),
+        ([pair("llama.expert_count", 8) + text("x")], "`llama.expert_count` is `x`"),
+        ([pair("a", 9, "") + struct.pack("<IQ", 9, 1) * 5000], "more than 8 deep"),
+        ([pair("a", 9, "IQ", 0, 10**9)], "ends inside an array"),
+        ([pair("a", 9, "IQ", 0, 2**63)], "ends inside an array"),
+        ([pair("a", 77, "")], "value type 77 is not known"),
+        ([pair("a", 4, "I", 1), pair("a", 4, "I", 2)], "`a` stands in it twice"),
+    ],
+)
+def test_a_header_that_is_damaged(damage, what, tmp_path):
+    (tmp_path / "x.gguf").write_bytes(header(LLAMA, *damage))
+    with pytest.raises(InputError, match=what):
+        find(tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("block_count", 2**31, "is 2147483648, and the weights have 12 tensors"),
+        ("block_count", 13, "is 13, and the weights have 12 tensors"),
+        ("attention.head_count", 0, "cannot be read as a model"),
+        ("attention.head_count", 1, "no model can be built"),
+        ("attention.head_count_kv", 2**31, "no model can be built"),
+        ("embedding_length", 0, "cannot be read as a model"),
+        ("feed_forward_length", 0, "no model can be built"),
+        ("vocab_size", "x", "cannot be read as a model"),
+        ("context_length", "x", "cannot be read as a model"),
+    ],
+)
+def test_a_header_of_impossible_sizes(key, value, what, tmp_path):
+    pairs = [LLAMA, pair("llama.attention.layer_norm_rms_epsilon", 6, "f", 1e-5)]
+    for name, size in (SIZES | {key: value}).items():
+        whole = isinstance(size, int)
+        kind, rest = (4, struct.pack("<I", size)) if whole else (8, text(size))
+        pairs.append(pair(f"llama.{name}", kind) + rest)
+    tensors = b"".join(
+        text(f"blk.0.{index}") + struct.pack("<IQIQ", 1, 4, 0, 32 * index) for index in range(12)
+    )
+    content = header(*pairs, tensors=12) + tensors
+    content += bytes(-len(content) % 32) + bytes(32 * 12)
+    (tmp_path / "x.gguf").write_bytes(content)
+    with pytest.raises(InputError, match=what):
+        skeleton(find(tmp_path / "x.gguf"))
+
+
+def test_a_tensor_named_twice(tmp_path):
+    tensor = text("a") + struct.pack("<IQIQ", 1, 4, 0, 0)
+    (tmp_path / "x.gguf").write_bytes(header(LLAMA, tensors=2) + tensor * 2)
+    with pytest.raises(InputError, match="the tensor `a` stands in it twice"):
+        find(tmp_path / "x.gguf")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from numprune_export.core.errors import (
     RecipeError,
     UnsupportedModelError,
 )
-from numprune_export.models.checkpoint.load import load_source
+from numprune_export.models.checkpoint.load import load_source, skeleton
+from numprune_export.models.checkpoint.safetensors_header import read_header
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.checkpoint.tensor_check import expect
 
@@ -146,6 +148,16 @@ def test_a_damaged_config(content, what, dense):
         ({"num_attention_heads": 7}, "not a valid configuration"),
         ({"num_key_value_heads": 0}, "no model can be built"),
         ({"hidden_act": "no-such"}, "no model can be built"),
+        ({"dtype": ""}, "not a valid configuration"),
+        ({"dtype": "float99"}, "not a valid configuration"),
+        ({"num_attention_heads": 0}, "not a valid configuration"),
+        ({"pad_token_id": 10**30}, "no model can be built"),
+        ({"hidden_size": 0}, "no model can be built"),
+        ({"vocab_size": -1}, "no model can be built"),
+        ({"num_hidden_layers": 0}, "has no layers"),
+        ({"num_key_value_heads": 16}, "8 query heads cannot share 16 KV heads"),
+        ({"num_key_value_heads": 2**31}, "no model can be built"),
+        ({"head_dim": 7}, "not a valid configuration"),
     ],
 )
 def test_a_config_with_impossible_values(change, what, dense):
@@ -153,6 +165,81 @@ def test_a_config_with_impossible_values(change, what, dense):
     (dense / "config.json").write_text(json.dumps(values | change))
     with pytest.raises(InputError, match=what):
         load_source(find(dense), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"num_hidden_layers": 10**18}, "is 1000000000000000000, and the weights have 30 tensors"),
+        ({"num_hidden_layers": 10**400}, r"10{15}… \(401 digits\)"),
+        ({"num_labels": 10**9}, "`num_labels` in .* is 1000000000"),
+    ],
+)
+def test_a_number_that_costs_time_to_write_down_is_compared_first(change, what, dense):
+    values = json.loads((dense / "config.json").read_text())
+    (dense / "config.json").write_text(json.dumps(values | change))
+    with pytest.raises(InputError, match=what):
+        skeleton(find(dense))
+
+
+def test_layers_without_end_are_refused_without_weights_too(dense):
+    values = json.loads((dense / "config.json").read_text())
+    (dense / "config.json").write_text(json.dumps(values | {"num_hidden_layers": 10**18}))
+    (dense / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="more than 2048"):
+        skeleton(resolve(str(dense), revision=None, search=[], weights=False))
+
+
+def test_nested_lists_in_a_config(dense):
+    (dense / "config.json").write_text('{"model_type": ' + "[" * 10**5)
+    with pytest.raises(InputError, match="not readable JSON"):
+        find(dense)
+
+
+def test_a_quantisation_of_null_is_none(dense):
+    values = json.loads((dense / "config.json").read_text())
+    (dense / "config.json").write_text(json.dumps(values | {"quantization_config": None}))
+    assert find(dense).model_type == "llama"
+
+
+def rewritten(path, change):
+    """A safetensors file with its header text changed; the tensors stay."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = change(content[8 : 8 + size].decode()).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+
+
+def test_a_tensor_that_a_header_names_twice(dense):
+    path = dense / "model.safetensors"
+    name = next(iter(read_header(path)))
+
+    def twice(header):
+        entry = json.loads(header)[name]
+        return "{" + f"{json.dumps(name)}:{json.dumps(entry)}," + header.strip()[1:]
+
+    rewritten(path, twice)
+    with pytest.raises(InputError, match=f"`{name}` stands in the header twice"):
+        find(dense)
+
+
+def test_a_tensor_that_two_shards_hold(tmp_path):
+    tiny("llama").save_pretrained(tmp_path / "model", max_shard_size="50KB")
+    index = json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())
+    first, second, *_ = sorted(set(index["weight_map"].values()))
+    (tmp_path / "model" / second).write_bytes((tmp_path / "model" / first).read_bytes())
+    with pytest.raises(InputError, match="which another shard holds too"):
+        find(tmp_path / "model")
+
+
+def test_float16_read_as_bfloat16_is_not_taken_on_trust(tmp_path):
+    tiny("llama").half().save_pretrained(tmp_path / "model")
+    load_source(find(tmp_path / "model"), torch.float32)
+    rewritten(
+        tmp_path / "model" / "model.safetensors", lambda text: text.replace('"F16"', '"BF16"', 1)
+    )
+    with pytest.raises(InputError, match="holds both float16"):
+        find(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +283,21 @@ def test_legacy_bin_weights_load_and_their_code_does_not_run(dense, tmp_path):
     (dense / "pytorch_model.bin").write_bytes((dense / "pytorch_model.bin").read_bytes()[:-30])
     with pytest.raises(InputError, match="truncated or corrupt"):
         find(dense)
+
+
+@pytest.mark.parametrize("position", range(0, 2400, 60))
+def test_a_damaged_bin_is_loaded_or_refused_and_no_bug(position, dense):
+    """Every 60th byte of the zip's directory, of its local headers and of the pickle."""
+    torch.save(tiny("llama").state_dict(), dense / "pytorch_model.bin")
+    (dense / "model.safetensors").unlink()
+    for at in (position, -1 - position):
+        content = bytearray((dense / "pytorch_model.bin").read_bytes())
+        content[at] ^= 0x55
+        (dense / "pytorch_model.bin").write_bytes(content)
+        with suppress(InputError):
+            assert load_source(find(dense), torch.float32).model.config.num_hidden_layers == 3
+        content[at] ^= 0x55
+        (dense / "pytorch_model.bin").write_bytes(content)
 
 
 class _Trap:

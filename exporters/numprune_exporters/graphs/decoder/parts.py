@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from numprune_export.core.errors import UnsupportedModelError
 from numprune_export.export.decoder import Decoder, DecoderLayer, Projection
 from numprune_exporters.graphs.writer import Array, GraphWriter, value
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ACTIVATIONS = ("silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
 CachePair = tuple[ir.Value, ir.Value]
 """Keys and values of one layer."""
@@ -119,7 +116,7 @@ def gated(g: GraphWriter, decoder: Decoder, layer: DecoderLayer, x: ir.Value) ->
 
 
 def activated(g: GraphWriter, name: str, x: ir.Value) -> ir.Value:
-    """The activation of this name in `ACTIVATIONS`, of x."""
+    """The activation of this name in `activations.ACTIVATIONS`, of x."""
     if name in ("silu", "swish"):
         return g.op("Mul", x, g.op("Sigmoid", x))
     if name == "relu":
@@ -165,17 +162,3 @@ def cache_pair(g: GraphWriter, name: str, heads: int, length: str, width: int) -
 
 def flat(pairs: Sequence[CachePair]) -> list[ir.Value]:
     return [one for pair in pairs for one in pair]
-
-
-def refuse_unsupported(decoder: Decoder) -> None:
-    """Raise UnsupportedModelError for what neither graph can express."""
-    refuse_activation(decoder.activation)
-
-
-def refuse_activation(name: str) -> None:
-    """Raise UnsupportedModelError for an activation that no graph can express."""
-    if name not in ACTIVATIONS:
-        raise UnsupportedModelError(
-            f"activation `{name}` has no ONNX form in the target `onnx`",
-            hint=f"supported activations: {', '.join(ACTIVATIONS)}",
-        )

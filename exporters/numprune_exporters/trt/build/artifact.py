@@ -9,7 +9,7 @@ from typing import Any
 from numprune_export.core.errors import MissingExtraError, UnsupportedModelError
 from numprune_export.export.artifact import Artifact, sha256_of
 from numprune_export.export.decoder import Decoder
-from numprune_exporters.graphs.decoder.parts import refuse_unsupported
+from numprune_exporters.graphs.activations import refuse_activation
 from numprune_exporters.graphs.slot.graph import SlotGraph
 from numprune_exporters.trt.build.engines import GRAPH_FOLDER, LAYERS, Made, make_engines
 from numprune_exporters.trt.build.network import Refused
@@ -27,7 +27,7 @@ _AFTER_A_PROMPT = 2
 
 def make(kit: Toolkit, decoder: Decoder, folder: Path, settings: EngineSettings) -> Artifact:
     """See Exporter.export."""
-    refuse_unsupported(decoder)
+    refuse_activation(decoder.activation)
     _refuse_loose_types(kit, settings)
     shapes = profiles(decoder, settings, kit.target)
     made, choice = _first_that_builds(kit, decoder, folder, settings, shapes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numprune_export.core.errors import MissingExtraError, UnsupportedModelError
 from numprune_export.core.optional import require
 from numprune_export.export.artifact import Artifact
-from numprune_exporters.onnx.session import open_session
+from numprune_exporters.onnx.session import logit_count, open_session
 from numprune_exporters.onnx.slot_session import SlotOnnx
 from numprune_exporters.runners.decoder import CheckedRunner
 from numprune_exporters.trt.profiles import from_facts
@@ -40,7 +40,7 @@ def open_graph(artifact: Artifact, *, threads: int, capacity: int) -> CheckedRun
     profiles.require_capacity(capacity)
     session = open_session(artifact, threads=threads, graph=GRAPH)
     steps = EngineSteps(SlotOnnx(session, capacity=capacity), profiles, slots=capacity)
-    vocabulary = int(session.get_outputs()[0].shape[2])
+    vocabulary = logit_count(session)
     return CheckedRunner(steps, vocabulary=vocabulary, capacity=capacity)
 
 

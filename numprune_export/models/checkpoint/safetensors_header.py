@@ -1,0 +1,72 @@
+"""What a safetensors file says of its tensors, and whether it says it once and in one layout.
+
+The library keeps the last of two entries of one name, and cannot tell float16 from bfloat16: both
+take two bytes, and one read as the other is another network. Format:
+github.com/huggingface/safetensors, README: eight bytes of length, then JSON, then the tensors.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from numprune_export.core.errors import InputError
+from numprune_export.core.foreign import first_line
+
+_METADATA = "__metadata__"
+_TWO_BYTE_FLOATS = ("F16", "BF16")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One entry of a header."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """As the format spells it: `F32`, `BF16`."""
+
+
+def read_header(path: Path) -> dict[str, Tensor]:
+    """By name; no tensor data is read.
+
+    Raises:
+        InputError: the file is truncated or corrupt, or an entry stands in the header twice.
+    """
+    try:
+        # Checks offsets, lengths and dtypes against each other and against the file.
+        with safe_open(path, framework="numpy"), path.open("rb") as file:
+            content = file.read(int.from_bytes(file.read(8), "little"))
+            header = json.loads(content, object_pairs_hook=_each_once)
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"`{path}` is truncated or corrupt: {first_line(error)}", hint="download the file again"
+        ) from None
+    header.pop(_METADATA, None)
+    return {name: Tensor(tuple(one["shape"]), one["dtype"]) for name, one in header.items()}
+
+
+def require_one_layout(header: Mapping[str, Tensor], where: Path) -> None:
+    """Refuse a checkpoint that holds both two-byte floating-point layouts: one may be a slip.
+
+    Raises:
+        InputError: a tensor of each is named.
+    """
+    firsts = {tensor.dtype: name for name, tensor in sorted(header.items(), reverse=True)}
+    if all(layout in firsts for layout in _TWO_BYTE_FLOATS):
+        half, brain = (firsts[layout] for layout in _TWO_BYTE_FLOATS)
+        raise InputError(
+            f"`{where}` holds both float16 (`{half}`) and bfloat16 (`{brain}`)",
+            hint="one may be read as the other: save the checkpoint anew in a single dtype",
+        )
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"`{twice}` stands in the header twice")
+    return content

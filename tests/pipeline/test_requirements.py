@@ -1,0 +1,186 @@
+"""What cannot work is said from recipe, configuration and shapes: no weights are there at all."""
+
+import re
+
+import pytest
+import torch
+from tiny import tiny_config
+from tiny_encoder import tiny_encoder
+from transformers import AutoModelForCausalLM
+
+from numprune_export.core.errors import RecipeError, UnsupportedModelError
+from numprune_export.models.families import FAMILIES
+from numprune_export.pipeline import notices
+from numprune_export.pipeline.requirements import require_possible
+from numprune_export.recipe import Recipe
+
+TEXTS = {"texts": ["a.txt"], "tokens_per_sequence": 64}
+SHORT = {"prefill": 16, "past": 16, "decode_steps": 4}
+
+
+def recipe(**changes):
+    content = {
+        "version": 1,
+        "model": "m",
+        "calibration": TEXTS,
+        "evaluation": TEXTS,
+        "benchmark": SHORT,
+    }
+    return Recipe.model_validate({**content, **changes})
+
+
+def skeleton(model_type="llama", **config):
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(tiny_config(model_type, **config))
+
+
+def ask(asked, model):
+    one = FAMILIES[model.config.model_type]
+    if asked.query_heads == "single":
+        one = one.with_single_query_heads()
+    require_possible(asked, one, model)
+
+
+def test_a_plain_recipe_and_model_are_let_through():
+    for method in ("best", "fast", "paper-numerical"):
+        ask(recipe(method=method, targets={"onnx": {}, "onnx-cuda": {}}), skeleton())
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+            "rotary embedding `dynamic` changes with the sequence length",
+        ),
+        (
+            {
+                "rope_parameters": {
+                    "rope_type": "longrope", "rope_theta": 1e4, "factor": 2.0,
+                    "short_factor": [1.0] * 4, "long_factor": [2.0] * 4,
+                    "original_max_position_embeddings": 64,
+                }
+            },
+            "rotary embedding `longrope`",
+        ),
+        ({"hidden_act": "relu2"}, "activation `relu2` has no ONNX form"),
+        ({"hidden_act": "quick_gelu"}, "activation `quick_gelu` has no ONNX form"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("target", ["onnx", "onnx-cuda", "trt", "trt-rtx"])
+def test_what_no_target_can_express_is_refused_for_each(config, what, target):
+    with pytest.raises(UnsupportedModelError, match=what):
+        ask(recipe(targets={target: {}}), skeleton(**config))
+
+
+@pytest.mark.parametrize(
+    ("targets", "what"),
+    [
+        ({"onnx": {"graph": "fused"}}, "`fused` is a graph of encoders"),
+        ({"onnx-cuda": {"graph": "gqa", "dtype": "float32"}}, "no kernel in float32 on CUDA"),
+        ({"trt": {"decode": {"capacity": {"max": 4096}}}}, "is more than the model has positions"),
+        ({"trt": {"decode": {"capacity": {"max": 32}}}}, "runs sequences of `64` tokens"),
+    ],
+)
+def test_settings_of_a_target_that_do_not_fit_the_model(targets, what):
+    with pytest.raises(RecipeError, match=what):
+        ask(recipe(targets=targets), skeleton())
+
+
+def test_heads_too_wide_for_a_kernel():
+    model = skeleton(head_dim=264)
+    with pytest.raises(UnsupportedModelError, match="`264` are wider"):
+        ask(recipe(targets={"onnx-cuda": {}}), model)
+    ask(recipe(targets={"onnx": {}}), model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"evaluation": TEXTS | {"tokens_per_sequence": 129}}, "evaluation.tokens_per_sequence"),
+        ({"calibration": TEXTS | {"tokens_per_sequence": 129}}, "calibration.tokens_per_sequence"),
+        ({"benchmark": SHORT | {"prefill": 129}}, "benchmark.prefill"),
+        ({"benchmark": SHORT | {"past": 125}}, "benchmark.past` and `decode_steps"),
+    ],
+)
+def test_more_tokens_than_positions_are_refused_by_the_key_that_asks(changes, what):
+    with pytest.raises(RecipeError, match=f"`{what}` asks for 129 tokens, and the model has 128"):
+        ask(recipe(**changes), skeleton())
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"keep": 0.3, "allocate": {"min_keep": 0.5}}, "keep 0.3 cannot be met"),
+        ({"keep": 0.3, "allocate": {"align_to": 96}}, "keep 0.3 cannot be met"),
+        (
+            {"keep": 0.3, "allocate": {"method": "curves", "min_keep": 0.5, "cost": "macs"}},
+            "keep 0.3 cannot be met",
+        ),
+        ({"keep": 0.3, "allocate": {"method": "search", "min_keep": 0.5}}, "cannot be met"),
+        ({"allocate": "search", "query_heads": "single"}, "units that cost the same"),
+        ({"allocate": "latency"}, "a budget in milliseconds is for encoders"),
+        (
+            {"allocate": {"method": "curves", "cost": "milliseconds"}},
+            "a budget in milliseconds is for encoders",
+        ),
+    ],
+)
+def test_a_budget_that_no_scores_can_meet(changes, what):
+    with pytest.raises(RecipeError, match=what):
+        ask(recipe(**changes), skeleton())
+
+
+EXAMPLES = {"files": ["a.jsonl"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "what"),
+    [
+        ({"targets": {"trt": {}}}, UnsupportedModelError, "does not take encoders"),
+        ({"targets": {"onnx": {"graph": "gqa"}}}, RecipeError, "a graph of decoders"),
+        ({"benchmark": {"lengths": [512, 1024]}}, RecipeError, "benchmark.lengths"),
+        (
+            {"allocate": {"method": "latency", "target": "onnx-cuda"}},
+            RecipeError,
+            "is not one of the recipe's targets",
+        ),
+        ({"keep": 0.2, "allocate": {"min_keep": 0.9}}, RecipeError, "cannot be met"),
+    ],
+)
+def test_an_encoder_is_asked_the_same_way(changes, error, what):
+    asked = recipe(calibration=EXAMPLES, evaluation=EXAMPLES, **{"benchmark": {}, **changes})
+    with pytest.raises(error, match=what):
+        ask(asked, tiny_encoder("bert"))
+    ask(recipe(calibration=EXAMPLES, evaluation=EXAMPLES, benchmark={}), tiny_encoder("bert"))
+
+
+def test_an_activation_of_an_encoder_without_a_graph():
+    with pytest.raises(UnsupportedModelError, match="activation `quick_gelu`"):
+        ask(
+            recipe(calibration=EXAMPLES, evaluation=EXAMPLES, benchmark={}),
+            tiny_encoder("bert", hidden_act="quick_gelu"),
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "what"),
+    [
+        ({"method": "fast"}, {}, "`compensate.affine: false` leaves it out"),
+        ({"compensate": "bias"}, {}, "`closed_form` leaves it out"),
+        ({"query_heads": "single"}, {}, "`query_heads: grouped` keeps them equal"),
+        ({"method": "fast", "query_heads": "single"}, {}, "bias .*; KV heads may keep"),
+        ({}, {}, None),
+        ({"method": "fast", "compensate": {"affine": False}}, {}, None),
+        ({"method": "fast"}, {"attention_bias": True, "mlp_bias": True}, None),
+        ({"method": "fast"}, {"attention_bias": True}, "gives `mlp.down_proj` a bias"),
+    ],
+)
+def test_a_uniform_plan_that_will_be_no_stock_checkpoint_is_told_before(changes, model, what):
+    asked = recipe(**changes, allocate={"method": "uniform"})
+    told = notices.expected(asked, FAMILIES["llama"], skeleton(**model))
+    assert (told == ()) == (what is None)
+    if what is not None:
+        assert re.search(what, *told)
+    other = recipe(**changes, allocate={"method": "global"})
+    assert notices.expected(other, FAMILIES["llama"], skeleton(**model)) == ()
