@@ -17,6 +17,7 @@ from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 from numprune_export.pipeline.kinds.encoder_target import encoder_target
 from numprune_export.pruning.allocate.budget_search import Search
+from numprune_export.pruning.allocate import budget_search
 from numprune_export.pruning.allocate.cost import price_of
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.allocate.floors import require_reachable
