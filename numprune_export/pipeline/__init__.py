@@ -22,7 +22,7 @@ from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import Exported, Target, chosen_targets
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import VARIANTS, Dense, Models
-from numprune_export.pipeline.opening import dense_of, subject_of
+from numprune_export.pipeline.opening import dense_of, require_targets_take, subject_of
 from numprune_export.pipeline.rounds import pruned_checkpoint
 from numprune_export.pipeline.stages import report as report_stage
 from numprune_export.pipeline.stages.benchmark import benchmark
@@ -67,6 +67,7 @@ def run(
         lent = None if shared is None else SharedFolder(shared)
         context = Context(recipe, run_folder, observer, lent)
         dense = dense_of(recipe, search)
+        require_targets_take(dense, targets)
         subject = subject_of(recipe, dense, search)
         run_folder.write(RECIPE, recipes.dump(recipe))
         finished = _stages(context, subject, dense, targets)

@@ -10,11 +10,12 @@ import torch
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import open_folder
 from numprune_export.core.shared_folder import SharedFolder
+from numprune_export.export.exporter import require_network
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.exported import chosen_targets
+from numprune_export.pipeline.exported import Target, chosen_targets
 from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
@@ -43,14 +44,27 @@ def subject_of(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> Subject:
     return DecoderSubject(recipe, family, dense, search)
 
 
+def require_targets_take(dense: Dense, targets: Sequence[Target]) -> None:
+    """Refuse a target that cannot export such a model, before any work.
+
+    Raises:
+        UnsupportedModelError: one takes no encoders, or no decoders.
+    """
+    encoder = isinstance(dense.family, BidirectionalEncoder)
+    for target in targets:
+        require_network(target.exporter, "encoder" if encoder else "decoder")
+
+
 def check(recipe: Recipe, *, search: Sequence[Path]) -> None:
     """Whether a run of this recipe would begin its work.
 
     Raises:
         NumpruneError: why not; see `errors`.
     """
-    chosen_targets(recipe)
-    subject_of(recipe, dense_of(recipe, search), search)
+    targets = chosen_targets(recipe)
+    dense = dense_of(recipe, search)
+    require_targets_take(dense, targets)
+    subject_of(recipe, dense, search)
 
 
 def learn(

@@ -58,6 +58,5 @@ class TaskSuite:
             self.settings,
             longest=self.longest,
             conditions=under,
-            expect=observer.expect,
-            advance=observer.advance,
+            observer=observer,
         )
