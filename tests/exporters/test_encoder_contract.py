@@ -84,9 +84,7 @@ def test_any_batch_and_length_up_to_the_longest_text(tmp_path, graph, batch, len
 def test_a_row_is_what_it_is_alone(tmp_path, graph):
     model = uneven_encoder("bert", "token")
     tokens, types = texts(model)
-    with OnnxExporter().open(
-        export(encoder_of(model), tmp_path / "a", graph), threads=1
-    ) as runner:
+    with OnnxExporter().open(export(encoder_of(model), tmp_path / "a", graph), threads=1) as runner:
         together = runner.forward(tokens, LENGTHS, types)
         for row, n in enumerate(LENGTHS):
             alone = runner.forward(tokens[row : row + 1, :n], None, types[row : row + 1, :n])
