@@ -1,4 +1,4 @@
-"""What stands in a run's latency tables: a dense and a pruned model, open, and what holds for both."""
+"""Rows of a run's latency tables, opened: a target, or PyTorch; and how often they are timed."""
 
 from __future__ import annotations
 
