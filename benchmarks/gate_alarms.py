@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -36,16 +36,15 @@ import typer
 
 from numprune_export.core.metric import metrics_from_json, metrics_to_json
 from numprune_export.export.artifact import Artifact
-from numprune_export.export.runner import DecoderRunner
 from numprune_export.gate import evidence
 from numprune_export.gate.judge import judge
 from numprune_export.gate.limits import Gate
 from numprune_export.gate.noise import taken_away
 from numprune_export.gate.verdict import Verdict
-from numprune_export.measure.cost.decoder import cost, ideal_speedups
 from numprune_export.measure.environment import describe
-from numprune_export.measure.latency.decoder import Workload, measure_decoders
-from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.latency.decoder import DecoderWorkload
+from numprune_export.measure.latency.interleave import Protocol
+from numprune_export.measure.latency.pairs import LatencyRow, Pair, measure_pairs
 from numprune_export.measure.latency.sessions import ReopenedDecoder, reopener
 from numprune_export.report.schema import Report, measurements
 from numprune_export.report.store import to_json
@@ -91,24 +90,18 @@ def main(
 def prepared(folder: Path) -> Path:
     """The two models as ONNX artifacts, made once."""
     place = folder / "artifacts"
-    if not (place / "ideal.json").exists():
+    if not all((place / side / Artifact.INDEX).exists() for side in CHANNELS):
         import torch
         from random_decoder import Shape, random_decoder  # loads PyTorch
 
         from numprune_export.models.families import DECODERS
 
-        costs = {}
         for side, channels in CHANNELS.items():
             shape = Shape(channels=channels, **SHAPE)
             model = random_decoder(shape, 1.0, dtype=torch.float32, device="cpu", positions=512)
             decoder = DECODERS["mistral"].decoder(model)
-            costs[side] = cost(
-                decoder, batch=1, prefill_length=TOKENS, past_length=TOKENS, itemsize=4
-            )
             (place / side).mkdir(parents=True, exist_ok=True)
             OnnxExporter().export(decoder, place / side, OnnxSettings())
-        ideal = {side: ideal_speedups(costs["same"], one) for side, one in costs.items()}
-        (place / "ideal.json").write_text(json.dumps(ideal))
     return place
 
 
@@ -144,28 +137,19 @@ def report_of(artifacts: Path, side: str) -> Report:
 
 
 def measured(artifacts: Path, side: str) -> dict[str, Any]:
-    ideal = json.loads((artifacts / "ideal.json").read_text())[side]
     tokens = np.arange(TOKENS, dtype=np.int64)[None]
-    workload = Workload(tokens, TOKENS, TOKENS, STEPS, 1, SESSIONS * ROUNDS, SESSIONS)
-
-    def opened_artifact(name: str) -> AbstractContextManager[DecoderRunner]:
-        artifact = Artifact.load(artifacts / name)
-        return OnnxExporter().open(artifact, threads=1, capacity=workload.capacity)
-
+    workload = DecoderWorkload(tokens, TOKENS, TOKENS, STEPS)
+    open_ = partial(OnnxExporter().open, threads=1, capacity=workload.capacity)
     with ExitStack() as stack:
         opened = [
-            stack.enter_context(ReopenedDecoder(partial(opened_artifact, name)))
+            stack.enter_context(ReopenedDecoder(partial(open_, Artifact.load(artifacts / name))))
             for name in ("same", side)
         ]
-        found = measure_decoders(
-            {"onnx": Pair(*opened)},
-            workload,
-            ideal=ideal,
-            conditions={"onnx": {"device": "cpu", "dtype": "float32", "threads": 1}},
-            reopen={"onnx": reopener(opened)},
-        )
-    # Exact by shape, so a wider model would be found without any timing.
-    return metrics_to_json({name: one for name, one in found.items() if "ideal" not in name})
+        under = {"device": "cpu", "dtype": "float32", "threads": 1}
+        # Without the ideal, which is exact: a wider model would be found without any timing.
+        row = LatencyRow(Pair(*opened), under, reopener(opened))
+        protocol = Protocol(1, SESSIONS * ROUNDS, SESSIONS)
+        return metrics_to_json(measure_pairs({"onnx": row}, workload, protocol).metrics)
 
 
 def compare(reports: Path) -> dict[str, Any]:

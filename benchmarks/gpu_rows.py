@@ -106,7 +106,9 @@ def open_target(options: argparse.Namespace, keep: float, stack: ExitStack) -> D
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     decoder = DECODERS["mistral"].decoder(make(options, keep, "cpu"))
     artifact = exporter.export(decoder, folder, settings)
-    return stack.enter_context(exporter.open(artifact, threads=1, capacity=capacity(options)))
+    runner = exporter.open(artifact, threads=1, capacity=capacity(options))
+    assert isinstance(runner, DecoderRunner), artifact.network
+    return stack.enter_context(runner)
 
 
 def target_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -31,8 +31,9 @@ from numprune_export.export.runner import DecoderRunner
 from numprune_export.measure.cost.decoder import cost, ideal_speedups
 from numprune_export.measure.gpu import read as gpu
 from numprune_export.measure.gpu.state import conditions, metrics, warnings
-from numprune_export.measure.latency.decoder import Workload, measure_decoders
-from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.latency.decoder import DecoderWorkload
+from numprune_export.measure.latency.interleave import Protocol
+from numprune_export.measure.latency.pairs import LatencyRow, Pair, measure_pairs
 from numprune_export.models.families import DECODERS
 
 
@@ -147,14 +148,10 @@ def measure(session: Session, case: Case, pair: Pair[DecoderRunner]) -> dict[str
     options = session.options
     vocabulary = SHAPES[options.shape].vocabulary
     tokens = np.random.default_rng(0).integers(3, vocabulary, (case.batch, case.tokens))
-    workload = Workload(tokens, case.tokens, case.tokens, DECODE_STEPS, 2, options.samples)
+    workload = DecoderWorkload(tokens, case.tokens, case.tokens, DECODE_STEPS, ideal(session, case))
     before = gpu.read()
-    found = measure_decoders(
-        {options.row: pair},
-        workload,
-        ideal=ideal(session, case),
-        conditions={options.row: under(options) | ({} if before is None else conditions(before))},
-    )
+    row = LatencyRow(pair, under(options) | ({} if before is None else conditions(before)))
+    found = measure_pairs({options.row: row}, workload, Protocol(2, options.samples)).metrics
     after = gpu.read()
     doubts: tuple[str, ...] = ()
     if before is not None and after is not None:
@@ -169,7 +166,7 @@ def measure(session: Session, case: Case, pair: Pair[DecoderRunner]) -> dict[str
     }
 
 
-def ideal(session: Session, case: Case) -> Any:
+def ideal(session: Session, case: Case) -> dict[str, float]:
     """What the removed work allows, from the shapes alone."""
     dense, pruned = (
         cost(

@@ -23,10 +23,10 @@ from numprune_export.core.progress import Silent
 from numprune_export.core.run_folder import open_folder
 from numprune_export.export import targets
 from numprune_export.export.encoder import Encoder
-from numprune_export.export.exporter import EncoderTarget
 from numprune_export.export.runner import EncoderRunner
-from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload, measure_encoders
-from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload
+from numprune_export.measure.latency.interleave import Protocol
+from numprune_export.measure.latency.pairs import LatencyRow, Pair, measure_pairs
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
@@ -94,28 +94,26 @@ def timed_pair(
 ) -> tuple[float, float]:
     """Milliseconds of the dense and the pruned model, in the same rounds."""
     exporter, threads = targets.find("onnx"), chosen.benchmark.threads
-    assert isinstance(exporter, EncoderTarget)
     made = targets.settings_for(exporter, chosen.targets["onnx"])
 
     def opened(encoder: Encoder, name: str) -> EncoderRunner:
         (folder / name).mkdir()
-        artifact = exporter.export_encoder(encoder, folder / name, made)
-        return exporter.open_encoder(artifact, threads=threads)
+        artifact = exporter.export(encoder, folder / name, made)
+        runner = exporter.open(artifact, threads=threads)
+        assert isinstance(runner, EncoderRunner), artifact.network
+        return runner
 
     tokens = torch.randint(0, dense.vocabulary, (bucket.batch, bucket.length)).numpy()
     with opened(dense, "dense") as first, opened(pruned, "pruned") as second:
-        found = measure_encoders(
-            {"onnx": Pair(first, second)},
-            EncoderWorkload(tokens, (bucket,), warmup=2, samples=samples),
-            ideal=lambda _: 1.0,
-            conditions={"onnx": {}},
-            seed=seed,
-        )
+        found = measure_pairs(
+            {"onnx": LatencyRow(Pair(first, second))},
+            EncoderWorkload(tokens, (bucket,)),
+            Protocol(warmup=2, samples=samples, seed=seed),
+        ).metrics
     # As the report compares them: by processor time where one thread works.
     clock = "cpu_ms" if threads == 1 else "p50_ms"
     dense_ms, pruned_ms = (
-        found[f"latency.onnx.forward.{bucket.name}.{one}.{clock}"].value
-        for one in ("dense", "pruned")
+        found[f"latency.onnx.{bucket.timing}.{one}.{clock}"].value for one in ("dense", "pruned")
     )
     return dense_ms, pruned_ms
 

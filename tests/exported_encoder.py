@@ -15,7 +15,7 @@ WIDTH = 9
 
 def export(encoder, folder, graph=None, dtype="float32"):
     folder.mkdir(exist_ok=True)
-    return OnnxExporter().export_encoder(encoder, folder, OnnxSettings(graph=graph, dtype=dtype))
+    return OnnxExporter().export(encoder, folder, OnnxSettings(graph=graph, dtype=dtype))
 
 
 def encoder_of(model):

@@ -3,7 +3,7 @@
 Nothing that runs imports this; a test holds it against the entry points.
 """
 
-from numprune_export.export.exporter import EncoderTarget, Exporter, Packager
+from numprune_export.export.exporter import Exporter, Packager
 from numprune_exporters.onnx.target import OnnxExporter
 from numprune_exporters.onnx_cuda.target import OnnxCudaExporter
 from numprune_exporters.triton import TritonPackager
@@ -15,5 +15,4 @@ TARGETS: tuple[Exporter, ...] = (
     TrtExporter(),
     TrtRtxExporter(),
 )
-ENCODER_TARGETS: tuple[EncoderTarget, ...] = (OnnxExporter(),)
 PACKAGERS: tuple[Packager, ...] = (TritonPackager(),)

@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from numprune_export.core.digest import sha256_of as sha256_of
 from numprune_export.core.errors import InputError
+
+Network = Literal["decoder", "encoder"]
+"""A causal language model, or an encoder with its task head."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Artifact:
     engine, further builds of it. They do not count as size."""
 
     INDEX: ClassVar[str] = "artifact.json"
+
+    @property
+    def network(self) -> Network:
+        """What was exported: by the fact `network`, which only artifacts of encoders have."""
+        return "encoder" if self.facts.get("network") == "encoder" else "decoder"
 
     @property
     def size_bytes(self) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from numprune_export.export.artifact import Network
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +87,8 @@ class Decoder:
     """(head_dim / 2,), fp32."""
     rotary_scale: float
     max_positions: int
+
+    kind: ClassVar[Network] = "decoder"
 
     @property
     def vocabulary(self) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from numprune_export.export.artifact import Network
 from numprune_export.export.decoder import Projection
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Encoder:
     """Name in transformers' ACT2FN."""
     max_positions: int
     """The longest text, in tokens."""
+
+    kind: ClassVar[Network] = "encoder"
 
     @property
     def vocabulary(self) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
-from numprune_export.export.artifact import Artifact
+from numprune_export.core.errors import UnsupportedModelError
+from numprune_export.export.artifact import Artifact, Network
 from numprune_export.export.decoder import Decoder
 from numprune_export.export.encoder import Encoder
 from numprune_export.export.runner import DecoderRunner, Device, EncoderRunner
@@ -42,12 +43,14 @@ class Exporter(Protocol):
     """One line for `numprune-export targets`."""
     settings: ClassVar[type[BaseModel]]
     """What a recipe may say under `targets.<name>`; strict, with defaults."""
+    networks: ClassVar[frozenset[Network]]
+    """What it can export."""
 
     def availability(self) -> Availability:
         """Cheap look at this machine: import and version, no model."""
         ...
 
-    def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
+    def export(self, network: Decoder | Encoder, folder: Path, settings: BaseModel) -> Artifact:
         """Write the artifact into the existing empty `folder`, its index included.
 
         Raises:
@@ -55,26 +58,49 @@ class Exporter(Protocol):
         """
         ...
 
-    def open(self, artifact: Artifact, *, threads: int, capacity: int) -> DecoderRunner:
-        """Load an artifact. `capacity` is the longest sequence (prompt and generated) it will hold.
+    def open(
+        self, artifact: Artifact, *, threads: int, capacity: int | None = None
+    ) -> DecoderRunner | EncoderRunner:
+        """Load an artifact.
+
+        Args:
+            artifact: Of this target.
+            threads: Of the processor.
+            capacity: The longest sequence (prompt and generated) that a decoder will hold, in tokens.
+                An encoder holds nothing between two calls and takes every text that its positions do.
+
+        Returns:
+            The runner of `artifact.network`.
 
         Raises:
-            InputError: a file is missing or is not what its hash says.
+            InputError: a file is missing or is not what its hash says, or a decoder has no capacity.
             MissingExtraError: the runtime is not installed.
             DeviceError: the device is not there, too old, or out of memory.
         """
         ...
 
 
+def require_network(exporter: Exporter, network: Network) -> None:
+    """Refuse a model that a target cannot export.
+
+    Raises:
+        UnsupportedModelError: the target takes no such network.
+    """
+    if network not in exporter.networks:
+        raise UnsupportedModelError(
+            f"target `{exporter.name}` does not take {network}s yet", hint="use `--target onnx`"
+        )
+
+
 @runtime_checkable
-class ChecksDecoders(Protocol):
+class ChecksNetworks(Protocol):
     """A target that knows from shapes and settings what it cannot export: asked before any work."""
 
-    def check(self, decoder: Decoder, settings: BaseModel, longest: int) -> None:
+    def check(self, network: Decoder | Encoder, settings: BaseModel, longest: int) -> None:
         """Refuse what `Exporter.export` and `open` would refuse of this model, pruned or not.
 
         Args:
-            decoder: Its tensors may be on the `meta` device: only shapes count.
+            network: Its tensors may be on the `meta` device: only shapes count.
             settings: As for `export`.
             longest: Tokens of the longest sequence that the artifact will be opened for.
 
@@ -83,14 +109,6 @@ class ChecksDecoders(Protocol):
             RecipeError: the settings do not fit the model.
         """
         ...
-
-
-@runtime_checkable
-class ChecksEncoders(Protocol):
-    """As ChecksDecoders, of a target that takes encoders."""
-
-    def check_encoder(self, encoder: Encoder, settings: BaseModel) -> None:
-        """Refuse what `EncoderTarget.export_encoder` would refuse; see ChecksDecoders.check."""
 
 
 @runtime_checkable
@@ -130,21 +148,4 @@ class Packager(Protocol):
             UnsupportedModelError: this server cannot serve such an artifact.
             InputError: a file is missing or is not what its hash says.
         """
-        ...
-
-
-@runtime_checkable
-class EncoderTarget(Protocol):
-    """A target that takes encoders too. Its artifacts have the fact `network: encoder`."""
-
-    def export_encoder(self, encoder: Encoder, folder: Path, settings: BaseModel) -> Artifact:
-        """Write the artifact into the existing empty `folder`, its index included.
-
-        Raises:
-            UnsupportedModelError: this target cannot express the model; the message names what.
-        """
-        ...
-
-    def open_encoder(self, artifact: Artifact, *, threads: int) -> EncoderRunner:
-        """Load an artifact of an encoder; raises as `Exporter.open` does."""
         ...

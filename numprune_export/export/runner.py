@@ -14,6 +14,7 @@ Tokens = NDArray[np.int64]
 Logits = NDArray[np.float32]
 
 
+@runtime_checkable
 class DecoderRunner(Protocol):
     """A loaded decoder with its KV cache on the device. A context manager: it holds memory.
 

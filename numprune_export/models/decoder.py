@@ -97,6 +97,10 @@ class RotaryDecoder:
         head, embedding = part(model, self.head).weight, part(model, self.embedding).weight
         return bool(head.data_ptr() == embedding.data_ptr() != 0)
 
+    def network(self, model: nn.Module) -> Decoder:
+        """See Family.network."""
+        return self.decoder(model)
+
     def decoder(self, model: nn.Module) -> Decoder:
         """The model as its tensors, shared and not copied.
 

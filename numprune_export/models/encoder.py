@@ -117,6 +117,10 @@ class BidirectionalEncoder:
         """See Family.block_list."""
         return list(model.get_submodule(self.blocks).children())
 
+    def network(self, model: nn.Module) -> Encoder:
+        """See Family.network."""
+        return self.encoder(model)
+
     def encoder(self, model: nn.Module) -> Encoder:
         """The model with its task head as its tensors, shared and not copied."""
         config: Any = model.config

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from numprune_export.export.decoder import Projection
+from numprune_export.export.decoder import Decoder, Projection
+from numprune_export.export.encoder import Encoder
 from numprune_export.models.site import Kind, Producer, Site
 
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ class Family(Protocol):
         ...
 
     def block_list(self, model: nn.Module) -> list[nn.Module]: ...
+
+    def network(self, model: nn.Module) -> Decoder | Encoder:
+        """The model as its tensors, shared and not copied: what a target exports.
+
+        Raises:
+            UnsupportedModelError: no graph can express it.
+        """
+        ...
 
 
 def declare_site(

@@ -13,7 +13,7 @@ from numprune_export.core.run_folder import Stage
 from numprune_export.export import targets
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter
-from numprune_export.export.runner import DecoderRunner, Device
+from numprune_export.export.runner import Device
 from numprune_export.pipeline.models import Variant
 from numprune_export.recipe import Recipe
 
@@ -55,14 +55,6 @@ def chosen_targets(recipe: Recipe) -> tuple[Target, ...]:
         here = targets.require_ready(exporter)
         found.append(Target(exporter, settings, here.cannot_run))
     return tuple(found)
-
-
-def open_artifact(
-    exported: Exported, variant: Variant, capacity: int, threads: int | None = None
-) -> DecoderRunner:
-    return exported.target.exporter.open(
-        exported.artifacts[variant], threads=threads or torch.get_num_threads(), capacity=capacity
-    )
 
 
 def facts_of(exported: Exported) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from transformers import PreTrainedModel
 from numprune_export.core.errors import RecipeError
 from numprune_export.data.corpus import Corpus
 from numprune_export.export import targets
-from numprune_export.export.exporter import ChecksDecoders, ChecksEncoders, Exporter
+from numprune_export.export.exporter import ChecksNetworks, Exporter, require_network
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
-from numprune_export.pipeline.kinds.encoder_target import encoder_target
 from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate import budget_search
 from numprune_export.pruning.allocate.cost import price_of
@@ -90,15 +89,10 @@ def require_budget(
 def _require_target(
     exporter: Exporter, settings: BaseModel, family: Family, model: PreTrainedModel, longest: int
 ) -> None:
-    if isinstance(family, BidirectionalEncoder):
-        target = encoder_target(exporter)
-        if isinstance(target, ChecksEncoders):
-            target.check_encoder(family.encoder(model), settings)
-        return
-    assert isinstance(family, RotaryDecoder), family
-    decoder = family.decoder(model)
-    if isinstance(exporter, ChecksDecoders):
-        exporter.check(decoder, settings, longest)
+    network = family.network(model)
+    require_network(exporter, network.kind)
+    if isinstance(exporter, ChecksNetworks):
+        exporter.check(network, settings, longest)
 
 
 def _require_positions(recipe: Recipe, family: Family, model: PreTrainedModel) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from numprune_export.core.errors import IntegrityError
 from numprune_export.export import targets
 from numprune_export.export.artifact import Artifact
-from numprune_export.export.exporter import EncoderTarget, Exporter, GraphBacked
+from numprune_export.export.exporter import Exporter, GraphBacked
+from numprune_export.export.runner import EncoderRunner
 from numprune_export.models.checkpoint.load import load
 from numprune_export.models.checkpoint.tokenizer_files import read_tokenizer
 from numprune_export.report.tables.format import count
@@ -56,13 +57,9 @@ def reopen(folder: Path) -> str:
 
 def _run(exporter: Exporter, artifact: Artifact) -> None:
     tokens = np.zeros((1, _TOKENS), np.int64)
-    if artifact.facts.get("network") == "encoder":
-        assert isinstance(exporter, EncoderTarget), exporter.name
-        with exporter.open_encoder(artifact, threads=1) as encoder:
-            _require_finite(encoder.forward(tokens), artifact.folder)
-        return
-    with exporter.open(artifact, threads=1, capacity=_TOKENS) as decoder:
-        _require_finite(decoder.prefill(tokens), artifact.folder)
+    with exporter.open(artifact, threads=1, capacity=_TOKENS) as runner:
+        answer = runner.forward if isinstance(runner, EncoderRunner) else runner.prefill
+        _require_finite(answer(tokens), artifact.folder)
 
 
 def _require_finite(logits: np.ndarray, folder: Path) -> None:

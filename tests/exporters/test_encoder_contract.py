@@ -11,7 +11,6 @@ from exported_encoder import GRAPHS, WIDTH, emptied, encoder_of, export, silence
 from tiny_encoder import FAMILIES, TASKS, tiny_encoder, uneven_encoder
 
 from numprune_export.export.artifact import Artifact
-from numprune_export.export.exporter import EncoderTarget
 from numprune_export.measure.reference.encoder import TorchEncoderRunner
 from numprune_exporters.onnx.target import OnnxExporter
 
@@ -27,7 +26,7 @@ def pytorch(model, tokens, lengths=None, types=None):
 
 
 def forward(artifact, *given):
-    with OnnxExporter().open_encoder(artifact, threads=1) as runner:
+    with OnnxExporter().open(artifact, threads=1) as runner:
         return runner.forward(*given)
 
 
@@ -41,10 +40,6 @@ def close(task, got, expected, lengths=LENGTHS, atol=TOLERANCE):
         pairs = [(got[row, :n], expected[row, :n]) for row, n in enumerate(lengths)]
     for one, other in pairs:
         np.testing.assert_allclose(one, other, rtol=0, atol=atol)
-
-
-def test_the_target_takes_encoders():
-    assert isinstance(OnnxExporter(), EncoderTarget)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -89,9 +84,7 @@ def test_any_batch_and_length_up_to_the_longest_text(tmp_path, graph, batch, len
 def test_a_row_is_what_it_is_alone(tmp_path, graph):
     model = uneven_encoder("bert", "token")
     tokens, types = texts(model)
-    with OnnxExporter().open_encoder(
-        export(encoder_of(model), tmp_path / "a", graph), threads=1
-    ) as runner:
+    with OnnxExporter().open(export(encoder_of(model), tmp_path / "a", graph), threads=1) as runner:
         together = runner.forward(tokens, LENGTHS, types)
         for row, n in enumerate(LENGTHS):
             alone = runner.forward(tokens[row : row + 1, :n], None, types[row : row + 1, :n])

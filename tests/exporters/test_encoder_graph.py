@@ -179,6 +179,4 @@ def test_a_graph_of_decoders_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="cannot write"):
-        OnnxExporter().export_encoder(
-            encoder_of(uneven_encoder()), tmp_path / "absent", OnnxSettings()
-        )
+        OnnxExporter().export(encoder_of(uneven_encoder()), tmp_path / "absent", OnnxSettings())

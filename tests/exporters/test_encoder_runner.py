@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from tiny import uneven
 from tiny_encoder import uneven_encoder
 
 from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.export.runner import EncoderRunner
 from numprune_export.models.families import llama
 from numprune_exporters.onnx.target import OnnxExporter, OnnxSettings
+from numprune_exporters.onnx_cuda.target import OnnxCudaExporter
 
 GOOD = np.full((2, 4), 7)
 
@@ -19,7 +22,7 @@ GOOD = np.full((2, 4), 7)
 @pytest.fixture
 def runner(tmp_path):
     artifact = export(encoder_of(uneven_encoder("bert")), tmp_path / "a")
-    with OnnxExporter().open_encoder(artifact, threads=1) as opened:
+    with OnnxExporter().open(artifact, threads=1) as opened:
         yield opened
 
 
@@ -68,7 +71,7 @@ def test_columns_that_are_padding_in_every_row_are_not_run(tmp_path):
     model = uneven_encoder("distilbert", "token")
     artifact = export(encoder_of(model), tmp_path / "a")
     tokens, _ = texts(model)
-    with OnnxExporter().open_encoder(artifact, threads=1) as runner:
+    with OnnxExporter().open(artifact, threads=1) as runner:
         wide = runner.forward(tokens, np.array([4, 2, 3]))
         tight = runner.forward(tokens[:, :4], np.array([4, 2, 3]))
     assert wide.shape == (3, WIDTH, 5)
@@ -78,7 +81,7 @@ def test_columns_that_are_padding_in_every_row_are_not_run(tmp_path):
 
 def test_types_are_ignored_by_a_model_that_has_none(tmp_path):
     artifact = export(encoder_of(uneven_encoder("distilbert")), tmp_path / "a")
-    with OnnxExporter().open_encoder(artifact, threads=1) as runner:
+    with OnnxExporter().open(artifact, threads=1) as runner:
         plain, typed = runner.forward(GOOD), runner.forward(GOOD, None, np.full((2, 4), 9))
     np.testing.assert_array_equal(plain, typed)
 
@@ -97,19 +100,21 @@ def test_an_altered_file_is_refused(tmp_path):
     content[100] ^= 1
     weights.write_bytes(content)
     with pytest.raises(InputError, match="sha256 differs"):
-        OnnxExporter().open_encoder(artifact, threads=1)
+        OnnxExporter().open(artifact, threads=1)
 
 
 def test_decoders_and_encoders_are_not_taken_for_each_other(tmp_path):
     exporter = OnnxExporter()
     encoder = export(encoder_of(uneven_encoder()), tmp_path / "encoder")
-    with pytest.raises(InputError, match="holds an encoder"):
-        exporter.open(encoder, threads=1, capacity=8)
+    with exporter.open(encoder, threads=1, capacity=8) as runner:
+        assert isinstance(runner, EncoderRunner)
+    with pytest.raises(InputError, match="holds an encoder, which `onnx-cuda` cannot run"):
+        OnnxCudaExporter().open(replace(encoder, target="onnx-cuda"), threads=1, capacity=8)
     (tmp_path / "decoder").mkdir()
     tensors = llama.FAMILY.decoder(uneven())
     decoder = exporter.export(tensors, tmp_path / "decoder", OnnxSettings())
-    with pytest.raises(InputError, match="holds no encoder"):
-        exporter.open_encoder(decoder, threads=1)
+    with pytest.raises(InputError, match="no room without a capacity"):
+        exporter.open(decoder, threads=1)
     with pytest.raises(RecipeError, match="`fused` is a graph of encoders"):
         exporter.export(tensors, tmp_path / "decoder", OnnxSettings(graph="fused"))
 
@@ -119,9 +124,9 @@ def test_running_needs_neither_torch_nor_pydantic_nor_onnx(tmp_path):
     script = (
         "import sys; from pathlib import Path; import numpy as np\n"
         "from numprune_export.export.artifact import Artifact\n"
-        "from numprune_exporters.onnx.encoder_opening import open_encoder\n"
+        "from numprune_exporters.onnx.open import open_artifact\n"
         "artifact = Artifact.load(Path(sys.argv[1]))\n"
-        "with open_encoder(artifact, threads=1) as runner:\n"
+        "with open_artifact(artifact, threads=1) as runner:\n"
         "    assert runner.forward(np.array([[5, 6]])).shape == (1, 5)\n"
         "assert not {'torch', 'pydantic', 'onnx'} & sys.modules.keys()\n"
     )

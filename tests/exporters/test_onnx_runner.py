@@ -173,8 +173,8 @@ def test_running_an_artifact_needs_no_torch(export):
 import sys
 from pathlib import Path
 import numpy as np
-from numprune_export.artifact import Artifact, sha256_of
-from numprune_exporters.onnx import OnnxExporter
+from numprune_export.export.artifact import Artifact
+from numprune_exporters.onnx.target import OnnxExporter
 with OnnxExporter().open(Artifact.load(Path(sys.argv[1])), threads=1, capacity=8) as runner:
     runner.prefill(np.array([[1, 2]]))
     runner.decode(np.array([3]))

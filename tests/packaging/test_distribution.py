@@ -14,7 +14,6 @@ import pytest
 
 from numprune_export.core import plugins
 from numprune_export.export import servers, targets
-from numprune_export.export.exporter import EncoderTarget
 from numprune_exporters import contract_check
 
 ROOT = Path(__file__).parents[2]
@@ -142,5 +141,3 @@ def test_the_type_checker_sees_every_class_that_entry_points_name():
     ):
         named = {entry.load() for entry in plugins.registered(group).values()}
         assert named == {type(one) for one in classes}
-    exporters = {type(one) for one in contract_check.TARGETS if isinstance(one, EncoderTarget)}
-    assert exporters == {type(one) for one in contract_check.ENCODER_TARGETS}

@@ -12,9 +12,10 @@ from numprune_export.core.optional import require
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.runner import Device
 from numprune_exporters.onnx.session import Session, fact, logit_count, number, open_session
-from numprune_exporters.runners.decoder import CheckedRunner
+from numprune_exporters.runners.decoder import CheckedRunner, require_capacity
 
 if TYPE_CHECKING:
+    from numprune_exporters.onnx.encoder_runner import OnnxEncoderRunner
     from numprune_exporters.onnx.gqa_steps import GqaSteps
     from numprune_exporters.onnx.standard_steps import StandardSteps
 
@@ -23,23 +24,26 @@ EXTRAS = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu"}
 """Which extra installs which of the two packages, that hold one and the same module."""
 
 
-def open_artifact(artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
+def open_artifact(
+    artifact: Artifact, *, threads: int, capacity: int | None = None
+) -> CheckedRunner | OnnxEncoderRunner:
     """See Exporter.open.
 
     Raises:
-        InputError: a file is missing or altered, it is no decoder's, or the model has fewer positions
-            than capacity.
+        InputError: a file is missing or altered, or a decoder has no capacity or fewer positions.
         MissingExtraError: onnxruntime is not installed, or too old for this graph.
     """
-    if artifact.facts.get("network") == "encoder":
-        raise InputError(
-            f"`{artifact.folder}` holds an encoder", hint="open it with `open_encoder`"
-        )
     needed = str(artifact.facts.get("needs_onnxruntime", OLDEST_RUNTIME))
     require_runtime(needed, package="onnxruntime")
+    if artifact.network == "encoder":
+        # Here and not above: onnxruntime is optional until something runs.
+        from numprune_exporters.onnx.encoder_runner import OnnxEncoderRunner
+
+        return OnnxEncoderRunner(open_session(artifact, threads=threads))
+    longest = require_capacity(artifact, capacity)
     session = open_session(artifact, threads=threads)
     return CheckedRunner(
-        steps(session, capacity=capacity), vocabulary=vocabulary(session), capacity=capacity
+        steps(session, capacity=longest), vocabulary=vocabulary(session), capacity=longest
     )
 
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from numprune_export.core.errors import MissingExtraError, RecipeError
 from numprune_export.core.optional import require
-from numprune_export.export.artifact import Artifact
+from numprune_export.export.artifact import Artifact, Network
 from numprune_export.export.decoder import Decoder
 from numprune_export.export.encoder import Encoder
 from numprune_export.export.exporter import Availability
-from numprune_export.export.runner import Device, EncoderRunner
+from numprune_export.export.runner import Device
 from numprune_exporters.graphs.activations import refuse_activation
-from numprune_exporters.onnx import encoder_opening, encoder_writing
-from numprune_exporters.onnx.encoder_writing import EncoderGraph
 from numprune_exporters.onnx.open import OLDEST_RUNTIME, open_artifact
-from numprune_exporters.onnx.write import OnnxGraph, write_artifact
+from numprune_exporters.onnx.write import GRAPHS, Graph, write_artifact
 from numprune_exporters.runners.decoder import CheckedRunner
+
+if TYPE_CHECKING:
+    from numprune_exporters.onnx.encoder_runner import OnnxEncoderRunner
 
 
 class OnnxSettings(BaseModel):
@@ -27,7 +28,7 @@ class OnnxSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    graph: OnnxGraph | EncoderGraph | None = None
+    graph: Graph | None = None
     """`gqa` (decoders) and `fused` (encoders): fused attention of ONNX Runtime, fastest there.
     `standard`: any runtime can parse it. null: the fused one."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -41,6 +42,7 @@ class OnnxExporter:
     device: ClassVar[Device] = "cpu"
     summary: ClassVar[str] = "ONNX Runtime on the CPU; KV cache in place, fp32"
     settings: ClassVar[type[BaseModel]] = OnnxSettings
+    networks: ClassVar[frozenset[Network]] = frozenset({"decoder", "encoder"})
 
     def availability(self) -> Availability:
         """See Exporter.availability."""
@@ -50,77 +52,45 @@ class OnnxExporter:
             return Availability(False, str(error), install=error.hint)
         return Availability(True, f"onnxruntime {runtime.__version__}")
 
-    def check(self, decoder: Decoder, settings: BaseModel, longest: int) -> None:
-        """See ChecksDecoders.check."""
-        _decoder_graph(_given(settings))
-        refuse_activation(decoder.activation)
+    def check(self, network: Decoder | Encoder, settings: BaseModel, longest: int) -> None:
+        """See ChecksNetworks.check."""
+        _graph(self._given(settings), network.kind)
+        refuse_activation(network.activation)
 
-    def check_encoder(self, encoder: Encoder, settings: BaseModel) -> None:
-        """See ChecksEncoders.check_encoder."""
-        _encoder_graph(_given(settings))
-        refuse_activation(encoder.activation)
-
-    def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
-        """See Exporter.export and `write_artifact`."""
-        given = _given(settings)
-        return write_artifact(
-            self.name,
-            decoder,
-            folder,
-            graph=_decoder_graph(given),
-            dtype=given.dtype,
-            oldest=OLDEST_RUNTIME,
-        )
-
-    def open(self, artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
-        """See Exporter.open.
+    def export(self, network: Decoder | Encoder, folder: Path, settings: BaseModel) -> Artifact:
+        """See Exporter.export and `write_artifact`.
 
         Raises:
-            InputError: a file is missing or altered, or the model has fewer positions than capacity.
-            MissingExtraError: onnxruntime is not installed, or too old for this graph.
+            RecipeError: the graph that the settings ask for is one of another network.
         """
+        given = self._given(settings)
+        graph = _graph(given, network.kind)
+        return write_artifact(
+            self.name, network, folder, graph=graph, dtype=given.dtype, oldest=OLDEST_RUNTIME
+        )
+
+    def _given(self, settings: BaseModel) -> OnnxSettings:
+        if not isinstance(settings, OnnxSettings):
+            raise RecipeError(
+                f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
+                hint="give the settings class of the target that exports",
+            )
+        return settings
+
+    def open(
+        self, artifact: Artifact, *, threads: int, capacity: int | None = None
+    ) -> CheckedRunner | OnnxEncoderRunner:
+        """See Exporter.open and `open_artifact`."""
         return open_artifact(artifact, threads=threads, capacity=capacity)
 
-    def export_encoder(self, encoder: Encoder, folder: Path, settings: BaseModel) -> Artifact:
-        """See EncoderTarget.export_encoder and `encoder_writing.write_artifact`."""
-        given = _given(settings)
-        return encoder_writing.write_artifact(
-            self.name,
-            encoder,
-            folder,
-            graph=_encoder_graph(given),
-            dtype=given.dtype,
-            oldest=OLDEST_RUNTIME,
-        )
 
-    def open_encoder(self, artifact: Artifact, *, threads: int) -> EncoderRunner:
-        """See EncoderTarget.open_encoder and `encoder_opening.open_encoder`."""
-        return encoder_opening.open_encoder(artifact, threads=threads)
-
-
-def _given(settings: BaseModel) -> OnnxSettings:
-    if not isinstance(settings, OnnxSettings):
+def _graph(settings: OnnxSettings, network: Network) -> Graph:
+    fastest, other = GRAPHS[network]
+    graph = settings.graph or fastest
+    if graph not in (fastest, other):
+        (takes,) = (name for name, graphs in GRAPHS.items() if graph in graphs)
         raise RecipeError(
-            f"`{type(settings).__name__}` are not settings of the target `onnx`",
-            hint="give the settings class of the target that exports",
+            f"`targets.onnx.graph`: `{graph}` is a graph of {takes}s",
+            hint=f"use `{fastest}` or `{other}`, or leave it out",
         )
-    return settings
-
-
-def _decoder_graph(given: OnnxSettings) -> OnnxGraph:
-    if given.graph == "fused":
-        raise _other_network(given.graph, "encoders", ("gqa", "standard"))
-    return given.graph or "gqa"
-
-
-def _encoder_graph(given: OnnxSettings) -> EncoderGraph:
-    if given.graph == "gqa":
-        raise _other_network(given.graph, "decoders", ("fused", "standard"))
-    return given.graph or "fused"
-
-
-def _other_network(graph: str, takes: str, instead: tuple[str, str]) -> RecipeError:
-    return RecipeError(
-        f"`targets.onnx.graph`: `{graph}` is a graph of {takes}",
-        hint=f"use `{instead[0]}` or `{instead[1]}`, or leave it out",
-    )
+    return graph

@@ -9,7 +9,7 @@ from numprune_export.export.artifact import Artifact
 from numprune_exporters.graphs.file import WEIGHTS
 from numprune_exporters.onnx.open import require_runtime, steps, vocabulary
 from numprune_exporters.onnx_cuda.session import PACKAGE, open_cuda_session
-from numprune_exporters.runners.decoder import CheckedRunner
+from numprune_exporters.runners.decoder import CheckedRunner, require_capacity
 
 if TYPE_CHECKING:
     from numprune_exporters.onnx.gqa_steps import GqaSteps
@@ -44,21 +44,24 @@ class OnnxCudaRunner(CheckedRunner):
         return {"weights": self._weights_bytes, "kv_cache": held}
 
 
-def open_artifact(artifact: Artifact, *, threads: int, capacity: int) -> OnnxCudaRunner:
+def open_artifact(
+    artifact: Artifact, *, threads: int, capacity: int | None = None
+) -> OnnxCudaRunner:
     """See Exporter.open.
 
     Raises:
-        InputError: a file is missing or altered, or the model has fewer positions than capacity.
+        InputError: a file is missing or altered, or no capacity is given, or one beyond the positions.
         MissingExtraError: onnxruntime-gpu is not installed, or too old for this graph.
         DeviceError: no GPU, or the session is not on it.
     """
+    longest = require_capacity(artifact, capacity)
     require_runtime(
         str(artifact.facts.get("needs_onnxruntime", OLDEST_CUDA_RUNTIME)), package=PACKAGE
     )
     session = open_cuda_session(artifact, threads=threads)
     return OnnxCudaRunner(
-        steps(session, capacity=capacity, device="cuda"),
+        steps(session, capacity=longest, device="cuda"),
         vocabulary=vocabulary(session),
-        capacity=capacity,
+        capacity=longest,
         weights_bytes=(artifact.folder / WEIGHTS).stat().st_size,
     )

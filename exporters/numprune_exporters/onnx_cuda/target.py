@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict
 
 from numprune_export.core.errors import RecipeError, UnsupportedModelError
 from numprune_export.core.optional import require
-from numprune_export.export.artifact import Artifact
+from numprune_export.export.artifact import Artifact, Network
 from numprune_export.export.decoder import Decoder
-from numprune_export.export.exporter import Availability
+from numprune_export.export.encoder import Encoder
+from numprune_export.export.exporter import Availability, require_network
 from numprune_export.export.runner import Device
 from numprune_exporters.cuda.device import why_none
 from numprune_exporters.graphs.activations import refuse_activation
-from numprune_exporters.onnx.write import OnnxGraph, write_artifact
+from numprune_exporters.onnx.write import DecoderGraph, write_artifact
 from numprune_exporters.onnx_cuda.open import OLDEST_CUDA_RUNTIME, OnnxCudaRunner, open_artifact
 from numprune_exporters.onnx_cuda.session import INSTALL, missing_package
 
@@ -30,7 +31,7 @@ class OnnxCudaSettings(BaseModel):
 
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """Of weights, activations and KV cache; norms, softmax and logits are fp32 all the same."""
-    graph: OnnxGraph | None = None
+    graph: DecoderGraph | None = None
     """`gqa`: fused attention, in half precision only. `standard`: single operators. null: `gqa` where
     CUDA has it."""
 
@@ -42,6 +43,7 @@ class OnnxCudaExporter:
     device: ClassVar[Device] = "cuda"
     summary: ClassVar[str] = "ONNX Runtime on an NVIDIA GPU; KV cache in place there"
     settings: ClassVar[type[BaseModel]] = OnnxCudaSettings
+    networks: ClassVar[frozenset[Network]] = frozenset({"decoder"})
 
     def availability(self) -> Availability:
         """See Exporter.availability. Writing the graph needs neither GPU nor ONNX Runtime."""
@@ -51,30 +53,36 @@ class OnnxCudaExporter:
         runtime = require("onnxruntime", extra="gpu")
         return Availability(True, f"onnxruntime-gpu {runtime.__version__}", cannot_run=why_none())
 
-    def check(self, decoder: Decoder, settings: BaseModel, longest: int) -> None:
-        """See ChecksDecoders.check."""
-        _graph_for(decoder, _given(settings))
-        refuse_activation(decoder.activation)
+    def check(self, network: Decoder | Encoder, settings: BaseModel, longest: int) -> None:
+        """See ChecksNetworks.check."""
+        require_network(self, network.kind)
+        assert isinstance(network, Decoder)
+        _graph_for(network, _given(settings))
+        refuse_activation(network.activation)
 
-    def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
+    def export(self, network: Decoder | Encoder, folder: Path, settings: BaseModel) -> Artifact:
         """See Exporter.export and `write_artifact`.
 
         Raises:
             RecipeError: CUDA has no kernel of this graph in this dtype.
-            UnsupportedModelError: the heads are wider than its kernel takes.
+            UnsupportedModelError: the heads are wider than its kernel takes, or it is an encoder.
         """
+        require_network(self, network.kind)
+        assert isinstance(network, Decoder)
         given = _given(settings)
-        graph = _graph_for(decoder, given)
+        graph = _graph_for(network, given)
         return write_artifact(
             self.name,
-            decoder,
+            network,
             folder,
             graph=graph,
             dtype=given.dtype,
             oldest=OLDEST_CUDA_RUNTIME,
         )
 
-    def open(self, artifact: Artifact, *, threads: int, capacity: int) -> OnnxCudaRunner:
+    def open(
+        self, artifact: Artifact, *, threads: int, capacity: int | None = None
+    ) -> OnnxCudaRunner:
         """See Exporter.open."""
         return open_artifact(artifact, threads=threads, capacity=capacity)
 
@@ -88,7 +96,7 @@ def _given(settings: BaseModel) -> OnnxCudaSettings:
     return settings
 
 
-def _graph_for(decoder: Decoder, settings: OnnxCudaSettings) -> OnnxGraph:
+def _graph_for(decoder: Decoder, settings: OnnxCudaSettings) -> DecoderGraph:
     graph = _graph(settings)
     if graph == "gqa" and decoder.head_dim > WIDEST_HEAD:
         raise UnsupportedModelError(
@@ -99,7 +107,7 @@ def _graph_for(decoder: Decoder, settings: OnnxCudaSettings) -> OnnxGraph:
     return graph
 
 
-def _graph(settings: OnnxCudaSettings) -> OnnxGraph:
+def _graph(settings: OnnxCudaSettings) -> DecoderGraph:
     if settings.dtype == "float32" and settings.graph == "gqa":
         raise RecipeError(
             "`targets.onnx-cuda.graph`: `gqa` has no kernel in float32 on CUDA",

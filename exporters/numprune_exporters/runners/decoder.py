@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from numprune_export.core.errors import InputError
+from numprune_export.export.artifact import Artifact
 from numprune_export.export.runner import Logits, Tokens
 from numprune_exporters.runners.inputs import check_vocabulary, integers, lengths_of
 
@@ -89,3 +90,22 @@ class CheckedRunner:
                 f"a sequence of `{length}` tokens exceeds the capacity of `{self._capacity}`",
                 hint="open the artifact with a larger capacity",
             )
+
+
+def require_capacity(artifact: Artifact, capacity: int | None) -> int:
+    """The capacity that an artifact is opened with, which must be a decoder's.
+
+    Raises:
+        InputError: the artifact holds an encoder, or the capacity is not given.
+    """
+    if artifact.network != "decoder":
+        raise InputError(
+            f"`{artifact.folder}` holds an {artifact.network}, which `{artifact.target}` cannot run",
+            hint="export the model to a target that takes it",
+        )
+    if capacity is None:
+        raise InputError(
+            f"`{artifact.folder}` holds a decoder, which has no room without a capacity",
+            hint="give `capacity`: the longest sequence it will hold, in tokens",
+        )
+    return capacity

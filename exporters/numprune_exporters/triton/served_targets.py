@@ -91,8 +91,14 @@ def served(artifact: Artifact) -> ServedTarget:
     """How this artifact is served.
 
     Raises:
-        UnsupportedModelError: its target is not one that Triton can serve, or it has no weights.
+        UnsupportedModelError: its target is not one that Triton can serve, or it has no weights, or
+            it is an encoder.
     """
+    if artifact.network != "decoder":
+        raise UnsupportedModelError(
+            f"Triton serves text in, text out: `{artifact.folder}` holds an {artifact.network}",
+            hint="package an artifact of a language model",
+        )
     if artifact.facts.get("stripped"):
         raise UnsupportedModelError(
             f"the engine in `{artifact.folder}` has no weights",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import BaseModel
 
 from numprune_export.core.errors import MissingExtraError, RecipeError
-from numprune_export.export.artifact import Artifact
+from numprune_export.export.artifact import Artifact, Network
 from numprune_export.export.decoder import Decoder
-from numprune_export.export.exporter import Availability
+from numprune_export.export.encoder import Encoder
+from numprune_export.export.exporter import Availability, require_network
 from numprune_export.export.runner import Device
 from numprune_exporters.graphs.activations import refuse_activation
 from numprune_exporters.runners.decoder import CheckedRunner
@@ -18,18 +20,21 @@ from numprune_exporters.trt import toolkit
 from numprune_exporters.trt.settings import EngineSettings, TrtRtxSettings, TrtSettings, profiles
 
 
-class _EngineExporter:
+class _EngineExporter(ABC):
     """What both targets do alike."""
 
     name: ClassVar[str]
     device: ClassVar[Device] = "cuda"
     summary: ClassVar[str]
     settings: ClassVar[type[BaseModel]]
+    networks: ClassVar[frozenset[Network]] = frozenset({"decoder"})
 
-    def check(self, decoder: Decoder, settings: BaseModel, longest: int) -> None:
-        """See ChecksDecoders.check."""
-        refuse_activation(decoder.activation)
-        slots = profiles(decoder, self._given(settings), self.name).capacity.max
+    def check(self, network: Decoder | Encoder, settings: BaseModel, longest: int) -> None:
+        """See ChecksNetworks.check."""
+        require_network(self, network.kind)
+        assert isinstance(network, Decoder)
+        refuse_activation(network.activation)
+        slots = profiles(network, self._given(settings), self.name).capacity.max
         if longest > slots:
             raise RecipeError(
                 f"`targets.{self.name}.decode.capacity.max`: the recipe runs sequences of `{longest}`"
@@ -45,11 +50,15 @@ class _EngineExporter:
             )
         return settings
 
-    def export(self, decoder: Decoder, folder: Path, settings: BaseModel) -> Artifact:
+    @abstractmethod
+    def availability(self) -> Availability:
+        """See Exporter.availability."""
+
+    def export(self, network: Decoder | Encoder, folder: Path, settings: BaseModel) -> Artifact:
         """See Exporter.export.
 
         Raises:
-            UnsupportedModelError: no graph of the model could be built, or not in the asked dtype.
+            UnsupportedModelError: an encoder, or no graph could be built, or not in the asked dtype.
             RecipeError: a profile that the model cannot take, or too small a workspace.
             DeviceError: the GPU that the build needs is missing, too old or full.
             InputError: the timing cache cannot be used.
@@ -58,13 +67,17 @@ class _EngineExporter:
         # Here and not above: opening an artifact needs no graph writer and no torch.
         from numprune_exporters.trt.build.artifact import make
 
-        return make(toolkit.load(self.name), decoder, folder, self._given(settings))
+        require_network(self, network.kind)
+        assert isinstance(network, Decoder)
+        return make(toolkit.load(self.name), network, folder, self._given(settings))
 
-    def open(self, artifact: Artifact, *, threads: int, capacity: int) -> CheckedRunner:
+    def open(
+        self, artifact: Artifact, *, threads: int, capacity: int | None = None
+    ) -> CheckedRunner:
         """See Exporter.open.
 
         Raises:
-            InputError: a file is missing or altered, or capacity is outside the engine's profile.
+            InputError: a file is missing or altered, or no capacity within the engine's profile.
             MissingExtraError: the toolkit or the CUDA bindings are not installed.
             DeviceError: no GPU, or not one that this engine runs on.
         """

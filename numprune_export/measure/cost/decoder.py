@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from numprune_export.export.decoder import Decoder, DecoderLayer, Projection
 
@@ -60,8 +60,8 @@ def cost(
     )
 
 
-def ideal_speedups(dense: Cost, pruned: Cost) -> dict[Literal["prefill", "decode"], float]:
-    """The most that removing this work can give: FLOPs for prefill, bytes for decode."""
+def ideal_speedups(dense: Cost, pruned: Cost) -> dict[str, float]:
+    """The most that removing this work can give, of `prefill` by FLOPs and of `decode` by bytes."""
     return {
         "prefill": dense.prefill_flops / pruned.prefill_flops,
         "decode": dense.decode_bytes / pruned.decode_bytes,

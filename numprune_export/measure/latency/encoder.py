@@ -1,20 +1,16 @@
-"""Forward latency of encoders by batch and length, dense beside pruned, in the same rounds."""
+"""A forward pass by batch and length as what is timed of encoders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from time import perf_counter_ns, process_time_ns
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from numprune_export.core.errors import InputError
-from numprune_export.core.metric import Metrics
 from numprune_export.export.runner import EncoderRunner, Tokens
-from numprune_export.measure.latency.interleave import Contender, Keep, keep_none
-from numprune_export.measure.latency.pairs import Pair, measure_pairs
-from numprune_export.measure.latency.timing import Repeated, Timing, discard
+from numprune_export.measure.latency.interleave import Contender
+from numprune_export.measure.latency.timing import Timing, discard
 
 
 @dataclass(frozen=True)
@@ -28,21 +24,26 @@ class Bucket:
     def name(self) -> str:
         return f"b{self.batch}.l{self.length}"
 
+    @property
+    def timing(self) -> str:
+        """As the names of metrics say it."""
+        return f"forward.{self.name}"
+
 
 BUCKETS = tuple(Bucket(batch, length) for batch in (1, 8, 32) for length in (16, 64, 128))
 
 
 @dataclass(frozen=True)
-class EncoderWorkload(Repeated):
-    """What is timed, and how often."""
+class EncoderWorkload:
+    """A forward pass of every bucket."""
 
     tokens: Tokens
     """Text, (rows, tokens); cut to each bucket, and repeated where it is larger."""
     buckets: tuple[Bucket, ...]
-    warmup: int
-    samples: int
-    sessions: int = 1
-    """Times the models are opened anew, the rounds shared among them."""
+    ideal: Mapping[str, float] | None = None
+    """By timing, `forward.b<batch>.l<length>`, the speed-up that the removed work allows
+    (`cost.encoder.ideal_speedup`). It counts multiply-accumulates at every size, also where so few
+    tokens are run that reading the weights takes as long."""
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or not self.tokens.size:
@@ -57,73 +58,20 @@ class EncoderWorkload(Repeated):
         picked = self.tokens[np.arange(bucket.batch) % rows][:, np.arange(bucket.length) % width]
         return np.ascontiguousarray(picked)
 
+    def timings(self, runners: Mapping[str, EncoderRunner]) -> dict[str, Timing]:
+        """See Workload.timings: `forward.b<batch>.l<length>`."""
+        return {bucket.timing: self._timing(bucket, runners) for bucket in self.buckets}
 
-def measure_encoders(
-    targets: Mapping[str, Pair[EncoderRunner]],
-    workload: EncoderWorkload,
-    *,
-    ideal: Callable[[Bucket], float],
-    conditions: Mapping[str, Mapping[str, Any]],
-    reopen: Mapping[str, Callable[[], None]] | None = None,
-    seed: int = 0,
-    clock: Callable[[], int] = perf_counter_ns,
-    cpu_clock: Callable[[], int] = process_time_ns,
-    progress: Callable[[int], None] | None = None,
-    keep: Keep = keep_none,
-) -> Metrics:
-    """Time a forward pass of every target at every bucket, all targets in the same rounds.
-
-    Args:
-        ideal: The speed-up that the removed work allows (`encoder_cost.ideal_speedup`). It counts
-            multiply-accumulates at every size, also where so few tokens are run that reading the
-            weights takes as long.
-        others: See `measure_pairs`.
-
-    Returns:
-        As `measure_pairs`, of the timings `forward.b<batch>.l<length>`.
-
-    Raises:
-        RecipeError: fewer samples than an interval needs.
-    """
-    buckets = {_name(one): one for one in workload.buckets}
-
-    def against_macs(runners: Mapping[str, EncoderRunner]) -> dict[str, Timing]:
-        return {
-            name: replace(one, conditions={**one.conditions, "ideal_from": "MACs"})
-            for name, one in timings(runners, workload).items()
-        }
-
-    return measure_pairs(
-        targets,
-        against_macs,
-        workload,
-        ideal=lambda name: ideal(buckets[name]),
-        conditions=conditions,
-        reopen=reopen,
-        seed=seed,
-        clock=clock,
-        cpu_clock=cpu_clock,
-        progress=progress,
-        keep=keep,
-    )
-
-
-def timings(runners: Mapping[str, EncoderRunner], workload: EncoderWorkload) -> dict[str, Timing]:
-    """A forward pass of every shape, of any number of open models."""
-    return {
-        _name(bucket): Timing(
-            {name: contender(one, workload.inputs(bucket)) for name, one in runners.items()},
+    def _timing(self, bucket: Bucket, runners: Mapping[str, EncoderRunner]) -> Timing:
+        tokens = self.inputs(bucket)
+        ideal_from = {} if self.ideal is None else {"ideal_from": "MACs"}
+        return Timing(
+            {name: _contender(runner, tokens) for name, runner in runners.items()},
             bucket.batch * bucket.length,
-            {"batch": bucket.batch, "length": bucket.length},
+            {"batch": bucket.batch, "length": bucket.length, **ideal_from},
+            ideal=None if self.ideal is None else self.ideal[bucket.timing],
         )
-        for bucket in workload.buckets
-    }
 
 
-def _name(bucket: Bucket) -> str:
-    return f"forward.{bucket.name}"
-
-
-def contender(runner: EncoderRunner, tokens: Tokens) -> Contender:
-    """An open model as what is timed."""
+def _contender(runner: EncoderRunner, tokens: Tokens) -> Contender:
     return Contender(lambda: discard(runner.forward(tokens)))

@@ -41,55 +41,81 @@ class Samples:
     below it where the machine was taken away."""
 
 
-Keep = Callable[[str, Samples], None]
-"""Told the name of a row of timings, `latency.onnx.decode.pruned`, and its samples."""
+@dataclass(frozen=True)
+class Clocks:
+    """What times are read from, in nanoseconds."""
+
+    wall: Callable[[], int] = perf_counter_ns
+    """Read last before a step and first after it."""
+    cpu: Callable[[], int] = process_time_ns
+    """Processor time of all threads."""
 
 
-def keep_none(_name: str, _samples: Samples) -> None: ...
+def _untold(_rounds: int) -> None: ...
 
 
-def rounds_of(samples: int, sessions: int) -> int:
-    """Rounds of each session, so that all together are at least `samples`."""
-    return -(-samples // sessions)
+@dataclass(frozen=True)
+class Protocol:
+    """How often everything is timed, by which clocks, and who is told of progress."""
+
+    warmup: int
+    """Untimed rounds, per session."""
+    samples: int
+    """Timed rounds in all, at least: each session has `timed_rounds`."""
+    sessions: int = 1
+    """Times that models are opened anew, the rounds shared among them."""
+    seed: int = 0
+    """Of the bootstrap."""
+    clocks: Clocks = Clocks()
+    progress: Callable[[int], None] = _untold
+    """Called with 1 after every round, warm-up included."""
+
+    @property
+    def timed_rounds(self) -> int:
+        """Of each session, so that all together are at least `samples`."""
+        return -(-self.samples // self.sessions)
+
+    @property
+    def rounds(self) -> int:
+        """Of each timing, warm-up included."""
+        return self.sessions * (self.warmup + self.timed_rounds)
 
 
 def in_sessions(
     fields: Mapping[Key, Mapping[str, Contender]],
-    *,
-    sessions: int,
-    warmup: int,
-    samples: int,
+    protocol: Protocol,
     reopen: Iterable[Callable[[], None]] = (),
-    clock: Callable[[], int] = perf_counter_ns,
-    cpu_clock: Callable[[], int] = process_time_ns,
-    progress: Callable[[int], None] | None = None,
 ) -> dict[Key, dict[str, Samples]]:
-    """Time several fields of contenders, each by `rounds_of(samples, sessions)` rounds a session.
+    """Time several fields of contenders, session after session.
 
     How fast a loaded model runs depends by some percent on where its weights came to lie in memory.
     That is as it is until the model is loaded again, and no number of rounds shows it.
 
+    In each round every contender of a field runs once. The order turns and reverses from round to
+    round: over 2k rounds each of k contenders stands at each place equally often.
+
     Args:
         fields: The contenders of each thing that is timed, such as a phase or a shape.
-        warmup: Untimed rounds, per session.
-        samples: At least as many rounds in all.
+        protocol: How often, and by which clocks.
         reopen: What loads models anew; called between sessions.
 
     Returns:
         Rounds in order, session after session.
 
     Raises:
-        RecipeError: `samples` is below `MINIMUM_SAMPLES`.
+        RecipeError: the samples are fewer than `MINIMUM_SAMPLES`.
     """
-    _enough(samples)
-    each = rounds_of(samples, sessions)
+    if protocol.samples < MINIMUM_SAMPLES:
+        raise RecipeError(
+            f"`{protocol.samples}` latency samples cannot carry a confidence interval",
+            hint=f"take at least {MINIMUM_SAMPLES}",
+        )
     found: dict[Key, list[dict[str, Samples]]] = {key: [] for key in fields}
-    for session in range(sessions):
+    for session in range(protocol.sessions):
         for open_anew in reopen if session else ():
             open_anew()
         for key, contenders in fields.items():
-            rounds = _rounds(contenders, warmup, each, session * each, clock, cpu_clock, progress)
-            found[key].append(rounds)
+            found[key].append(_session(contenders, protocol, session * protocol.timed_rounds))
     return {key: _joined(parts) for key, parts in found.items()}
 
 
@@ -103,65 +129,20 @@ def _joined(parts: Sequence[Mapping[str, Samples]]) -> dict[str, Samples]:
     }
 
 
-def paired(
-    contenders: Mapping[str, Contender | Callable[[], None]],
-    *,
-    warmup: int,
-    samples: int,
-    clock: Callable[[], int] = perf_counter_ns,
-    cpu_clock: Callable[[], int] = process_time_ns,
-    progress: Callable[[int], None] | None = None,
+def _session(
+    contenders: Mapping[str, Contender], protocol: Protocol, first: int
 ) -> dict[str, Samples]:
-    """Time every contender once per round, for `samples` rounds after `warmup` untimed ones.
-
-    The order turns and reverses from round to round: over 2k rounds each of k contenders stands
-    at each place equally often.
-
-    Args:
-        clock: Wall time in nanoseconds; read last before a step and first after it.
-        cpu_clock: Processor time in nanoseconds.
-        progress: Called with 1 after every round, warm-up included.
-
-    Raises:
-        RecipeError: `samples` is below `MINIMUM_SAMPLES`.
-    """
-    _enough(samples)
-    return _rounds(contenders, warmup, samples, 0, clock, cpu_clock, progress)
-
-
-def _enough(samples: int) -> None:
-    if samples < MINIMUM_SAMPLES:
-        raise RecipeError(
-            f"`{samples}` latency samples cannot carry a confidence interval",
-            hint=f"take at least {MINIMUM_SAMPLES}",
-        )
-
-
-def _rounds(
-    contenders: Mapping[str, Contender | Callable[[], None]],
-    warmup: int,
-    samples: int,
-    first: int,
-    clock: Callable[[], int],
-    cpu_clock: Callable[[], int],
-    progress: Callable[[int], None] | None,
-) -> dict[str, Samples]:
-    """Some rounds; `first` is the number of the first one that counts, for the order of turns."""
-    field = {
-        name: one if isinstance(one, Contender) else Contender(one)
-        for name, one in contenders.items()
-    }
-    wall: dict[str, list[float]] = {name: [] for name in field}
-    cpu: dict[str, list[float]] = {name: [] for name in field}
-    for number in range(warmup + samples):
-        for name in _order(list(field), first + number):
-            wall_ns, cpu_ns = _time(field[name], clock, cpu_clock)
-            if number >= warmup:
+    """One session's rounds; `first` is the number of the first one, for the order of turns."""
+    wall: dict[str, list[float]] = {name: [] for name in contenders}
+    cpu: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(protocol.warmup + protocol.timed_rounds):
+        for name in _order(list(contenders), first + number):
+            wall_ns, cpu_ns = _time(contenders[name], protocol.clocks)
+            if number >= protocol.warmup:
                 wall[name].append(wall_ns / 1e6)
                 cpu[name].append(cpu_ns / 1e6)
-        if progress is not None:
-            progress(1)
-    return {name: Samples(np.array(wall[name]), np.array(cpu[name])) for name in field}
+        protocol.progress(1)
+    return {name: Samples(np.array(wall[name]), np.array(cpu[name])) for name in contenders}
 
 
 def _order(names: list[str], number: int) -> list[str]:
@@ -170,12 +151,10 @@ def _order(names: list[str], number: int) -> list[str]:
     return turned[::-1] if number % 2 else turned
 
 
-def _time(
-    contender: Contender, clock: Callable[[], int], cpu_clock: Callable[[], int]
-) -> tuple[int, int]:
+def _time(contender: Contender, clocks: Clocks) -> tuple[int, int]:
     contender.prepare()
-    cpu_start = cpu_clock()
-    start = clock()
+    cpu_start = clocks.cpu()
+    start = clocks.wall()
     contender.step()
-    elapsed = clock() - start
-    return elapsed, cpu_clock() - cpu_start
+    elapsed = clocks.wall() - start
+    return elapsed, clocks.cpu() - cpu_start

@@ -15,7 +15,11 @@ Own = TypeVar("Own", bound="Reopened[Any]")
 class Reopened(Generic[R]):
     """An open runner that gives way to a fresh one of the same artifact on `reopen`."""
 
-    def __init__(self, opener: Callable[[], AbstractContextManager[R]]) -> None:
+    def __init__(self, opener: Callable[[], AbstractContextManager[Any]]) -> None:
+        """
+        Args:
+            opener: Opens a runner of this class's kind; of an artifact, the kind is its `network`.
+        """
         self._opener = opener
         self._stack = ExitStack()
         self._runner: R | None = None

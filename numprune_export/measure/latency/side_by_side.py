@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from numprune_export.core.metric import Metric, Metrics
-from numprune_export.measure.latency.interleave import in_sessions
+from numprune_export.measure.latency.interleave import Protocol, in_sessions
+from numprune_export.measure.latency.sessions import Reopened, reopener
 from numprune_export.measure.latency.speedup import compared, times
-from numprune_export.measure.latency.timing import Timing
+from numprune_export.measure.latency.timing import Workload
+
+R = TypeVar("R")
 
 
 def measure(
-    timings: Mapping[str, Timing],
-    *,
-    warmup: int,
-    samples: int,
-    sessions: int,
+    runners: Mapping[str, R],
     conditions: Mapping[str, Mapping[str, Any]],
-    reopen: Callable[[], None] | None = None,
-    reopened: Collection[str] = (),
-    seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    workload: Workload[R],
+    protocol: Protocol,
 ) -> Metrics:
-    """Time everything.
+    """Time every model at every timing.
 
     Args:
-        timings: Of decoders (`latency.timings`), or of encoders (`encoder_latency.timings`).
-        warmup: Rounds that are not counted, per session.
-        samples: Rounds in all, at least.
-        sessions: Times that models are opened anew.
+        runners: By model. Those that are `Reopened` are opened anew between sessions.
         conditions: By model, what else holds.
-        reopen: What opens models anew between sessions; None: nothing does.
-        reopened: The models that it opens.
-        seed: Of the bootstrap.
-        progress: Called with 1 after every round.
+        workload: What is timed.
+        protocol: How often. There are timings * `protocol.rounds` rounds.
 
     Returns:
         `latency.<model>.<timing>.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}`, and of all but the first
@@ -43,27 +35,27 @@ def measure(
     Raises:
         RecipeError: fewer samples than an interval needs.
     """
-    fields = {key: one.contenders for key, one in timings.items()}
+    timings = workload.timings(runners)
+    reopened = {name: runner for name, runner in runners.items() if isinstance(runner, Reopened)}
     taken = in_sessions(
-        fields,
-        sessions=sessions,
-        warmup=warmup,
-        samples=samples,
-        reopen=() if reopen is None else (reopen,),
-        progress=progress,
+        {key: timing.contenders for key, timing in timings.items()},
+        protocol,
+        [reopener(list(reopened.values()))],
     )
-    found: Metrics = {}
+    metrics: Metrics = {}
     for key, timing in timings.items():
-        rows = {name: timing.scaled(one) for name, one in taken[key].items()}
+        rows = {name: timing.scaled(samples) for name, samples in taken[key].items()}
         first = next(iter(rows))
         for name, row in rows.items():
             stem = f"latency.{name}.{key}"
-            own = sessions if {name, first} & set(reopened) else 1
-            under = {**timing.conditions, **conditions[name], "sessions": own}
-            found |= times(stem, row, timing.tokens, under)
+            sessions = protocol.sessions if {name, first} & reopened.keys() else 1
+            under = {**timing.conditions, **conditions[name], "sessions": sessions}
+            metrics |= times(stem, row, timing.tokens, under)
             if name != first:
-                ratio = compared(rows[first].wall_ms, row.wall_ms, seed=seed, sessions=own)
-                found[f"{stem}.speedup"] = Metric(
+                ratio = compared(
+                    rows[first].wall_ms, row.wall_ms, seed=protocol.seed, sessions=sessions
+                )
+                metrics[f"{stem}.speedup"] = Metric(
                     ratio.value, "ratio", len(row.wall_ms), ratio.low, ratio.high, under
                 )
-    return found
+    return metrics

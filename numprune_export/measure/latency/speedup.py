@@ -53,7 +53,7 @@ def speedup(
     dense: Samples,
     pruned: Samples,
     *,
-    ideal: float,
+    ideal: float | None,
     under: Mapping[str, Any],
     seed: int,
     sessions: int = 1,
@@ -61,18 +61,14 @@ def speedup(
     """`<name>.{speedup,speedup_low,speedup_high,ideal,of_ideal,cpu_speedup}` of paired rounds.
 
     Args:
-        ideal: The speed-up that the removed work allows.
+        ideal: The speed-up that the removed work allows; None: neither `ideal` nor `of_ideal`.
         seed: Of the bootstrap, where there are too few sessions for an interval over them.
         sessions: How often the two were opened anew, in equal shares of the rounds.
     """
     ratio = compared(dense.wall_ms, pruned.wall_ms, seed=seed, sessions=sessions)
     count = len(dense.wall_ms)
-    values = {
-        "speedup_low": ratio.low,
-        "speedup_high": ratio.high,
-        "ideal": ideal,
-        "of_ideal": ratio.value / ideal,
-    }
+    values = {"speedup_low": ratio.low, "speedup_high": ratio.high}
+    values |= {} if ideal is None else {"ideal": ideal, "of_ideal": ratio.value / ideal}
     found = {f"{name}.speedup": Metric(ratio.value, "ratio", count, ratio.low, ratio.high, under)}
     # Zero where the system counts processor time more coarsely than a sample is long. A GPU's work
     # is not in it.

@@ -18,7 +18,7 @@ import numpy as np
 from numprune_export.core.errors import MissingExtraError, NumpruneError, RecipeError
 from numprune_export.core.plugins import registered
 from numprune_export.export.artifact import Artifact
-from numprune_export.export.exporter import EncoderTarget, Exporter
+from numprune_export.export.exporter import Exporter
 from numprune_export.export.runner import AccountsMemory, DecoderRunner, EncoderRunner
 from numprune_export.measure.memory.resident import current_bytes, peak_bytes, used_bytes
 
@@ -54,7 +54,8 @@ def probe(
     found: dict[str, object] = {"device": exporter.device, **on_device("baseline")}
     found["baseline_bytes"] = current_bytes()
     tokens = np.zeros((batch, prompt_tokens), np.int64)
-    with _opened(exporter, artifact, threads, prompt_tokens + decode_steps) as runner:
+    longest = prompt_tokens + decode_steps
+    with exporter.open(artifact, threads=threads, capacity=longest) as runner:
         found |= {"loaded_bytes": current_bytes(), **on_device("loaded")}
         if isinstance(runner, EncoderRunner):
             runner.forward(tokens)
@@ -65,15 +66,6 @@ def probe(
         found |= {"peak_bytes": peak_bytes(), **on_device("run"), "held": _held(runner)}
     found["heavy_imports"] = sorted({"torch", "transformers"} & sys.modules.keys())
     return found
-
-
-def _opened(
-    exporter: Exporter, artifact: Artifact, threads: int, capacity: int
-) -> DecoderRunner | EncoderRunner:
-    if artifact.facts.get("network") == "encoder":
-        assert isinstance(exporter, EncoderTarget), exporter.name
-        return exporter.open_encoder(artifact, threads=threads)
-    return exporter.open(artifact, threads=threads, capacity=capacity)
 
 
 def _used(moment: str) -> dict[str, int]:

@@ -25,8 +25,8 @@ from numprune_export.data.corpus import Corpus, Windows
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter, GraphBacked
 from numprune_export.export.runner import Tokens
-from numprune_export.measure.latency.decoder import Workload
-from numprune_export.measure.latency.interleave import Keep
+from numprune_export.measure.latency.decoder import DecoderWorkload
+from numprune_export.measure.latency.pairs import Latencies
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.measure.parity import decoder as decoder_parity
 from numprune_export.measure.quality.divergence import DenseAnswers
@@ -94,11 +94,10 @@ class DecoderSubject:
         self._rows = parity_rows(self._evaluation.tokens, recipe.parity.steps)
         measured = recipe.benchmark
         prompt = (measured.batch, max(measured.prefill, measured.past))
-        self._workload = Workload(
-            np.resize(self._evaluation.tokens, prompt),
-            measured.prefill, measured.past, measured.decode_steps, measured.warmup,
-            measured.samples, measured.sessions,
-        )  # fmt: skip
+        tokens = np.resize(self._evaluation.tokens, prompt)
+        self._workload = DecoderWorkload(
+            tokens, measured.prefill, measured.past, measured.decode_steps
+        )
 
     @property
     def gradients_key(self) -> Any:
@@ -222,14 +221,12 @@ class DecoderSubject:
         models: Models,
         exported: Sequence[Exported],
         observer: Observer,
-        keep: Keep,
         ideal: Ideal | None = None,
-    ) -> Metrics:
+    ) -> Latencies:
         """See Subject.latency."""
         return measure_latency(
-            self._recipe.benchmark, self._family, models, exported, self._workload, observer, keep,
-            ideal,
-        )  # fmt: skip
+            self._recipe.benchmark, self._family, models, exported, self._workload, observer, ideal
+        )
 
     def memory(self, exported: Exported) -> Metrics:
         """See Subject.memory."""

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 
-from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.export.runner import DecoderRunner
 from numprune_export.measure.cost.decoder import cost, ideal_speedups
-from numprune_export.measure.latency.decoder import PHASES, Workload, measure_decoders
-from numprune_export.measure.latency.interleave import Keep
+from numprune_export.measure.latency.decoder import PHASES, DecoderWorkload
+from numprune_export.measure.latency.pairs import Latencies, LatencyRow, measure_pairs
 from numprune_export.measure.latency.sessions import ReopenedDecoder
 from numprune_export.models.decoder import RotaryDecoder
-from numprune_export.pipeline.exported import Exported, open_artifact, reference_device
-from numprune_export.pipeline.kinds import latency_rows
+from numprune_export.pipeline.exported import Exported, reference_device
 from numprune_export.pipeline.kinds.kind import Ideal
-from numprune_export.pipeline.kinds.latency_rows import LatencyRow, reference_rows
+from numprune_export.pipeline.kinds.latency_rows import protocol_of, reference_rows, target_row
 from numprune_export.pipeline.models import VARIANTS, Models
 from numprune_export.recipe import Benchmark
 
@@ -31,66 +28,41 @@ def measure_latency(
     family: RotaryDecoder,
     models: Models,
     exported: Sequence[Exported],
-    workload: Workload,
+    workload: DecoderWorkload,
     observer: Observer,
-    keep: Keep,
     ideal: Ideal | None = None,
-) -> Metrics:
-    """See `measure_decoders`; `ideal` None: computed from both models."""
-    observer.expect(len(PHASES) * workload.rounds)
-    threads = settings.threads
+) -> Latencies:
+    """See `measure_pairs`; `ideal` None: computed from both models."""
+    if ideal is None:
+        ideal = _ideal(family, models, workload)
+    protocol, threads = protocol_of(settings, observer), settings.threads
+    observer.expect(len(PHASES) * protocol.rounds)
     with ExitStack() as stack:
-        rows: dict[str, LatencyRow[DecoderRunner]] = {}
-        rebuilds: dict[str, list[DecoderRunner]] = {}
-        for one in exported:
-            rows[one.target.name] = _row(one, workload, threads, stack)
-            rebuilds[one.target.name] = _rebuilds(one, workload, threads, stack)
+        rows: dict[str, LatencyRow[DecoderRunner]] = {
+            one.target.name: _row(one, workload.capacity, threads, stack) for one in exported
+        }
         if settings.reference or not exported:
             rows |= stack.enter_context(_references(models, exported, workload, threads))
-        return measure_decoders(
-            latency_rows.pairs(rows),
-            workload,
-            ideal=_ideal(family, models, workload)
-            if ideal is None
-            else {phase: ideal(phase) for phase in PHASES},
-            conditions=latency_rows.conditions(rows),
-            rebuilds=rebuilds,
-            reopen=latency_rows.reopen(rows),
-            seed=settings.seed,
-            progress=observer.advance,
-            keep=keep,
-        )
+        return measure_pairs(rows, replace(workload, ideal=ideal), protocol)
 
 
 def _row(
-    exported: Exported, workload: Workload, threads: int, stack: ExitStack
+    exported: Exported, capacity: int, threads: int, stack: ExitStack
 ) -> LatencyRow[DecoderRunner]:
-    """Both artifacts of a target, open until the stack is closed."""
-    openers = [
-        partial(open_artifact, exported, variant, workload.capacity, threads)
-        for variant in VARIANTS
-    ]
-    opened = [stack.enter_context(ReopenedDecoder(opener)) for opener in openers]
-    return latency_rows.target_row(exported, opened, threads=threads)
-
-
-def _rebuilds(
-    exported: Exported, workload: Workload, threads: int, stack: ExitStack
-) -> list[DecoderRunner]:
-    """The pruned artifact as further builds of it made it, open until the stack is closed."""
-    artifact = exported.artifacts["pruned"]
-    others: Sequence[str] = artifact.facts.get("builds", ())[1:]
-    open_build = exported.target.exporter.open
-    return [
-        stack.enter_context(
-            open_build(replace(artifact, entry=entry), threads=threads, capacity=workload.capacity)
-        )
-        for entry in others
-    ]
+    """Both artifacts of a target and further builds of the pruned one, open until the stack closes."""
+    pruned = exported.artifacts["pruned"]
+    builds: Sequence[str] = pruned.facts.get("builds", ())[1:]
+    artifacts = [exported.artifacts["dense"], pruned]
+    artifacts += [replace(pruned, entry=entry) for entry in builds]
+    open_ = partial(exported.target.exporter.open, threads=threads, capacity=capacity)
+    dense, small, *rebuilds = (
+        stack.enter_context(ReopenedDecoder(partial(open_, artifact))) for artifact in artifacts
+    )
+    return target_row(exported, (dense, small), threads=threads, rebuilds=rebuilds)
 
 
 def _references(
-    models: Models, exported: Sequence[Exported], workload: Workload, threads: int
+    models: Models, exported: Sequence[Exported], workload: DecoderWorkload, threads: int
 ) -> AbstractContextManager[dict[str, LatencyRow[DecoderRunner]]]:
     """PyTorch where the artifacts run, and in the dtype that they have on a GPU."""
     device = reference_device(exported)
@@ -106,7 +78,7 @@ def _references(
     )
 
 
-def _ideal(family: RotaryDecoder, models: Models, workload: Workload) -> Mapping[Any, float]:
+def _ideal(family: RotaryDecoder, models: Models, workload: DecoderWorkload) -> Ideal:
     dense, pruned = (
         cost(
             family.decoder(models.get(variant)),

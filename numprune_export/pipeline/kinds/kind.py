@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ from numprune_export.core.run_folder import key_of
 from numprune_export.data.corpus import Windows
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter
-from numprune_export.measure.latency.interleave import Keep
+from numprune_export.measure.latency.pairs import Latencies
 from numprune_export.measure.quality.divergence import DenseAnswers
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.models import Models, Variant
 
-Ideal = Callable[[str], float]
-"""The speed-up that the removed work allows, by phase or shape: `decode`, `b8.l64`."""
+Ideal = Mapping[str, float]
+"""The speed-up that the removed work allows, by timing: `decode`, `forward.b8.l64`."""
 
 
 class Found(Protocol):
@@ -110,7 +110,7 @@ class Subject(Protocol):
         """Write an artifact of the model.
 
         Raises:
-            UnsupportedModelError: this target does not take such a model.
+            UnsupportedModelError: this target cannot express the model.
         """
         ...
 
@@ -136,11 +136,7 @@ class Subject(Protocol):
         ...
 
     def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
-        """An artifact, open for the evaluation texts.
-
-        Raises:
-            UnsupportedModelError: this target does not take such a model.
-        """
+        """An artifact, open for the evaluation texts."""
         ...
 
     def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
@@ -166,10 +162,9 @@ class Subject(Protocol):
         models: Models,
         exported: Sequence[Exported],
         observer: Observer,
-        keep: Keep,
         ideal: Ideal | None = None,
-    ) -> Metrics:
-        """`latency.*` of every artifact and of PyTorch, in interleaved rounds; `keep` is told them.
+    ) -> Latencies:
+        """`latency.*` of every artifact and of PyTorch, in interleaved rounds.
 
         `ideal` None: computed from both models.
         """

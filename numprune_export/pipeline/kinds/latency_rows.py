@@ -1,57 +1,47 @@
-"""What stands in a run's latency tables: a dense and a pruned model, open, and what holds for both."""
+"""Rows of a run's latency tables, opened: a target, or PyTorch; and how often they are timed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel
 
 from numprune_export.core.errors import DeviceError
+from numprune_export.core.progress import Observer
 from numprune_export.export.runner import DecoderRunner, Device
-from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.latency.interleave import Protocol
+from numprune_export.measure.latency.pairs import LatencyRow, Pair
 from numprune_export.measure.latency.sessions import Reopened, reopener
 from numprune_export.measure.reference.compiled import CompiledTorchRunner
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.measure.reference.precision import placed
 from numprune_export.pipeline.exported import Exported, facts_of
+from numprune_export.recipe import Benchmark
 
-R_co = TypeVar("R_co", covariant=True)
 Opened = TypeVar("Opened", bound=Reopened[Any])
 
 
-@dataclass(frozen=True)
-class LatencyRow(Generic[R_co]):
-    """A target, or PyTorch."""
-
-    pair: Pair[R_co]
-    conditions: Mapping[str, Any]
-    """What its numbers hold under."""
-    reopen: Callable[[], None] | None = None
-    """Opens the pair anew; None: it stays as it is."""
-
-
-def target_row(exported: Exported, opened: Sequence[Opened], *, threads: int) -> LatencyRow[Opened]:
+def target_row(
+    exported: Exported, opened: Sequence[Opened], *, threads: int, rebuilds: Sequence[Opened] = ()
+) -> LatencyRow[Opened]:
     """A target's artifacts, the dense one first."""
     dense, pruned = opened
     under = {"threads": threads, **facts_of(exported)}
-    return LatencyRow(Pair(dense, pruned), under, reopener(opened))
+    return LatencyRow(Pair(dense, pruned), under, reopener(opened), rebuilds)
 
 
-def pairs(rows: Mapping[str, LatencyRow[R_co]]) -> dict[str, Pair[R_co]]:
-    return {name: row.pair for name, row in rows.items()}
-
-
-def conditions(rows: Mapping[str, LatencyRow[Any]]) -> dict[str, Mapping[str, Any]]:
-    return {name: row.conditions for name, row in rows.items()}
-
-
-def reopen(rows: Mapping[str, LatencyRow[Any]]) -> dict[str, Callable[[], None]]:
-    """Of those that can be."""
-    return {name: row.reopen for name, row in rows.items() if row.reopen is not None}
+def protocol_of(settings: Benchmark, observer: Observer) -> Protocol:
+    """How a recipe asks for timings."""
+    return Protocol(
+        settings.warmup,
+        settings.samples,
+        settings.sessions,
+        settings.seed,
+        progress=observer.advance,
+    )
 
 
 def of_torch(device: Device, dtype: torch.dtype) -> dict[str, Any]:

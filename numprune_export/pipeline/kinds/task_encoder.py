@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from numprune_export.data.tasks.evaluate import Run
 from numprune_export.data.tasks.task import headline
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter
-from numprune_export.export.runner import EncoderRunner, Logits
-from numprune_export.measure.latency.interleave import Keep
+from numprune_export.export.runner import Logits
+from numprune_export.measure.latency.pairs import Latencies
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.measure.parity import encoder as encoder_parity
 from numprune_export.measure.quality.divergence import DenseAnswers
@@ -29,7 +30,6 @@ from numprune_export.measure.reference.precision import own_error
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds import task_encoder_data
-from numprune_export.pipeline.kinds.encoder_target import encoder_target
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
 from numprune_export.pipeline.kinds.task_encoder_data import EncoderGradients, EncoderTexts
 from numprune_export.pipeline.kinds.task_encoder_latency import measure_latency
@@ -115,8 +115,7 @@ class EncoderSubject:
         self, exporter: Exporter, model: PreTrainedModel, folder: Path, settings: BaseModel
     ) -> Artifact:
         """See Subject.export."""
-        target = encoder_target(exporter)
-        return target.export_encoder(self._family.encoder(model), folder, settings)
+        return exporter.export(self._family.encoder(model), folder, settings)
 
     @property
     def evaluated(self) -> int:
@@ -138,7 +137,7 @@ class EncoderSubject:
 
     def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
         """See Subject.opened."""
-        return encoder_target(exporter).open_encoder(artifact, threads=torch.get_num_threads())
+        return exporter.open(artifact, threads=torch.get_num_threads())
 
     def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
         """See Subject.own_error."""
@@ -152,12 +151,8 @@ class EncoderSubject:
 
     def openers(self, exported: Exported) -> Mapping[str, Opener]:
         """See Subject.openers."""
-        target = encoder_target(exported.target.exporter)
-
-        def opened(artifact: Artifact, *, capacity: int) -> EncoderRunner:
-            return target.open_encoder(artifact, threads=torch.get_num_threads())
-
-        return {exported.target.name: opened}
+        open_ = partial(exported.target.exporter.open, threads=torch.get_num_threads())
+        return {exported.target.name: open_}
 
     def compare(
         self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
@@ -174,13 +169,12 @@ class EncoderSubject:
         models: Models,
         exported: Sequence[Exported],
         observer: Observer,
-        keep: Keep,
         ideal: Ideal | None = None,
-    ) -> Metrics:
+    ) -> Latencies:
         """See Subject.latency."""
         tokens = self._texts.evaluation.windows.tokens
         return measure_latency(
-            self._recipe, self._family, models, exported, tokens, observer, keep, ideal
+            self._recipe, self._family, models, exported, tokens, observer, ideal
         )
 
     def memory(self, exported: Exported) -> Metrics:

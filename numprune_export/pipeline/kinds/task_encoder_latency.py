@@ -6,21 +6,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.export.runner import EncoderRunner, Tokens
 from numprune_export.measure.cost.encoder import encoder_cost, ideal_speedup
-from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload, measure_encoders
-from numprune_export.measure.latency.interleave import Keep
-from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload
+from numprune_export.measure.latency.pairs import Latencies, LatencyRow, Pair, measure_pairs
 from numprune_export.measure.latency.sessions import ReopenedEncoder
 from numprune_export.measure.reference.encoder import TorchEncoderRunner
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.exported import Exported
-from numprune_export.pipeline.kinds import latency_rows
-from numprune_export.pipeline.kinds.encoder_target import encoder_target
 from numprune_export.pipeline.kinds.kind import Ideal
-from numprune_export.pipeline.kinds.latency_rows import LatencyRow
+from numprune_export.pipeline.kinds.latency_rows import of_torch, protocol_of, target_row
 from numprune_export.pipeline.models import VARIANTS, Models
 from numprune_export.recipe import Benchmark, Recipe
 from numprune_export.recipe.schema import timing_of
@@ -33,30 +29,18 @@ def measure_latency(
     exported: Sequence[Exported],
     tokens: Tokens,
     observer: Observer,
-    keep: Keep,
     ideal: Ideal | None = None,
-) -> Metrics:
-    """See `measure_encoders`; `ideal` None: computed from both models."""
+) -> Latencies:
+    """See `measure_pairs`; `ideal` None: computed from both models."""
     settings = recipe.benchmark
     buckets = _buckets(recipe, family.encoder(models.pruned).max_positions)
-    workload = EncoderWorkload(
-        tokens, buckets, settings.warmup, settings.samples, settings.sessions
-    )
-    observer.expect(len(buckets) * workload.rounds)
+    protocol = protocol_of(settings, observer)
+    observer.expect(len(buckets) * protocol.rounds)
+    if ideal is None:
+        ideal = {bucket.timing: _ideal(family, models, bucket) for bucket in buckets}
     with ExitStack() as stack:
         rows = _rows(settings, family, models, exported, stack)
-        return measure_encoders(
-            latency_rows.pairs(rows),
-            workload,
-            ideal=partial(_ideal, family, models)
-            if ideal is None
-            else lambda bucket: ideal(bucket.name),
-            conditions=latency_rows.conditions(rows),
-            reopen=latency_rows.reopen(rows),
-            seed=settings.seed,
-            progress=observer.advance,
-            keep=keep,
-        )
+        return measure_pairs(rows, EncoderWorkload(tokens, buckets, ideal), protocol)
 
 
 def _buckets(recipe: Recipe, longest: int) -> tuple[Bucket, ...]:
@@ -78,20 +62,19 @@ def _rows(
     """Open until the stack is closed."""
     rows: dict[str, LatencyRow[EncoderRunner]] = {}
     for one in exported:
-        target = encoder_target(one.target.exporter)
-        openers = [
-            partial(target.open_encoder, one.artifacts[variant], threads=settings.threads)
+        open_ = partial(one.target.exporter.open, threads=settings.threads)
+        opened = [
+            stack.enter_context(ReopenedEncoder(partial(open_, one.artifacts[variant])))
             for variant in VARIANTS
         ]
-        opened = [stack.enter_context(ReopenedEncoder(opener)) for opener in openers]
-        rows[one.target.name] = latency_rows.target_row(one, opened, threads=settings.threads)
+        rows[one.target.name] = target_row(one, opened, threads=settings.threads)
     if settings.reference or not exported:
         runners = [
             TorchEncoderRunner(models.get(variant), family, threads=settings.threads)
             for variant in VARIANTS
         ]
         pair = Pair(*(stack.enter_context(one) for one in runners))
-        under = latency_rows.of_torch("cpu", models.pruned.dtype)
+        under = of_torch("cpu", models.pruned.dtype)
         rows["torch"] = LatencyRow(pair, {"threads": settings.threads, **under})
     return rows
 

@@ -56,8 +56,8 @@ def measure(
     here = runnable(exported)
     observer.expect(len(here))
     before = _gpu(here)
-    samples: dict[str, Samples] = {}
-    metrics = subject.latency(models, here, observer, samples.__setitem__, ideal)
+    latencies = subject.latency(models, here, observer, ideal)
+    metrics = dict(latencies.metrics)
     after = _gpu(here)
     warnings: tuple[str, ...] = ()
     if before is not None and after is not None:
@@ -66,7 +66,7 @@ def measure(
     for one in here:
         metrics |= subject.memory(one)
         observer.advance(1)
-    return Timed(metrics, warnings, samples)
+    return Timed(metrics, warnings, latencies.samples)
 
 
 def _gpu(exported: Sequence[Exported]) -> GpuState | None:

@@ -23,7 +23,7 @@ from numprune_export.core.version import STAGES_VERSION
 from numprune_export.export import targets
 from numprune_export.export.decoder import Projection
 from numprune_export.export.encoder import Encoder, EncoderLayer
-from numprune_export.export.exporter import EncoderTarget, Exporter
+from numprune_export.export.exporter import Exporter
 from numprune_export.export.runner import EncoderRunner, Tokens
 from numprune_export.measure.environment import describe
 from numprune_export.models.site import Kind
@@ -160,13 +160,13 @@ class _Timer:
             layers = tuple(_layer(self._encoder, *one) for one in enumerate(blocks))
             folder = self._folder / str(len(self._open))
             folder.mkdir()
-            assert isinstance(self._exporter, EncoderTarget), self._exporter.name
-            artifact = self._exporter.export_encoder(
+            artifact = self._exporter.export(
                 replace(self._encoder, layers=layers), folder, self._chosen
             )
-            opened = self._exporter.open_encoder(artifact, threads=self._threads)
-            self._open[blocks] = self._stack.enter_context(opened)
-            self._open[blocks].forward(self._tokens)  # warm
+            runner = self._exporter.open(artifact, threads=self._threads)
+            assert isinstance(runner, EncoderRunner), artifact.network
+            self._open[blocks] = self._stack.enter_context(runner)
+            runner.forward(self._tokens)  # warm
         return self._open[blocks]
 
 

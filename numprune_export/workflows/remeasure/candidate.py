@@ -7,16 +7,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from numprune_export.core.errors import DeviceError, InputError, UnsupportedModelError
+from numprune_export.core.errors import DeviceError, InputError
 from numprune_export.core.run_folder import ARTIFACTS, MARKER, MODEL, REPORT
 from numprune_export.export import targets
-from numprune_export.export.artifact import Artifact
-from numprune_export.export.exporter import EncoderTarget, Exporter
+from numprune_export.export.artifact import Artifact, Network
+from numprune_export.export.exporter import Exporter
 from numprune_export.export.runner import Device
 from numprune_export.measure.latency.sessions import ReopenedDecoder, ReopenedEncoder
 from numprune_export.measure.reference.decoder import TorchRunner
@@ -27,8 +27,6 @@ from numprune_export.models.checkpoint.source import Source, resolve
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.recipe import Benchmark
 from numprune_export.workflows.remeasure.finished_run import SWEEP_MARKER, FinishedRun, opened
-
-Kind = Literal["decoder", "encoder"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class ArtifactContender:
     """The run that it lies in; None: it is on its own."""
 
     @property
-    def kind(self) -> Kind:
-        return "encoder" if self.artifact.facts.get("network") == "encoder" else "decoder"
+    def kind(self) -> Network:
+        return self.artifact.network
 
     @property
     def device(self) -> Device:
@@ -71,14 +69,8 @@ class ArtifactContender:
 
     def open(self, device: Device, *, threads: int, capacity: int) -> AbstractContextManager[Any]:
         """Ready to run; it can be reopened."""
-        if self.kind == "encoder":
-            target = self.exporter
-            if not isinstance(target, EncoderTarget):
-                raise UnsupportedModelError(
-                    f"target `{self.artifact.target}` takes no encoders", hint="export to `onnx`"
-                )
-            return ReopenedEncoder(lambda: target.open_encoder(self.artifact, threads=threads))
-        return ReopenedDecoder(
+        reopened = ReopenedEncoder if self.kind == "encoder" else ReopenedDecoder
+        return reopened(
             lambda: self.exporter.open(self.artifact, threads=threads, capacity=capacity)
         )
 
@@ -93,7 +85,7 @@ class ModelContender:
     dtype: torch.dtype = torch.float32
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Network:
         return "encoder" if isinstance(self.known.family, BidirectionalEncoder) else "decoder"
 
     @property

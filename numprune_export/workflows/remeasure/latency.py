@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,13 @@ import numpy as np
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.export.runner import Tokens
-from numprune_export.measure.latency import decoder as decoder_latency
-from numprune_export.measure.latency import encoder as encoder_latency
 from numprune_export.measure.latency import side_by_side
-from numprune_export.measure.latency.decoder import Workload
+from numprune_export.measure.latency.decoder import DecoderWorkload
 from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload
-from numprune_export.measure.latency.sessions import Reopened, reopener
-from numprune_export.measure.latency.timing import Timing
+from numprune_export.measure.latency.sessions import Reopened
+from numprune_export.measure.latency.timing import Workload
 from numprune_export.models.checkpoint.load import skeleton
+from numprune_export.pipeline.kinds.latency_rows import protocol_of
 from numprune_export.workflows.remeasure.candidate import ArtifactContender, Contender, Field
 from numprune_export.workflows.remeasure.quality import Measure, TextPerplexity
 
@@ -28,56 +27,30 @@ _FEW_TOKENS = 128
 
 def latency_of(field: Field, measure: Measure | None, observer: Observer) -> Metrics:
     settings = field.settings
-    tokens = _tokens(field, measure)
+    workload = _workload(field, _tokens(field, measure))
     capacity = max(settings.prefill, settings.past + settings.decode_steps)
     with ExitStack() as stack:
-        runners = {
+        runners: dict[str, Any] = {
             key: stack.enter_context(
-                one.open(field.device, threads=settings.threads, capacity=capacity)
+                model.open(field.device, threads=settings.threads, capacity=capacity)
             )
-            for key, one in field.models.items()
+            for key, model in field.models.items()
         }
-        timings, rounds = _timings(field, runners, tokens)
-        again: dict[str, Reopened[Any]] = {
-            key: one for key, one in runners.items() if isinstance(one, Reopened)
-        }
-        observer.expect(rounds)
-        return side_by_side.measure(
-            timings,
-            warmup=settings.warmup,
-            samples=settings.samples,
-            sessions=settings.sessions if again else 1,
-            conditions=field.conditions(),
-            reopen=reopener(list(again.values())) if again else None,
-            reopened=set(again),
-            seed=settings.seed,
-            progress=observer.advance,
-        )
+        protocol = protocol_of(settings, observer)
+        if not any(isinstance(runner, Reopened) for runner in runners.values()):
+            protocol = replace(protocol, sessions=1)
+        observer.expect(len(workload.timings(runners)) * protocol.rounds)
+        return side_by_side.measure(runners, field.conditions(), workload, protocol)
 
 
-def _timings(
-    field: Field, runners: Mapping[str, Any], tokens: Tokens
-) -> tuple[dict[str, Timing], int]:
+def _workload(field: Field, tokens: Tokens) -> Workload[Any]:
     settings = field.settings
-    if field.first.kind == "encoder":
-        longest = min(_positions(one) for one in field.models.values())
-        buckets = tuple(
-            Bucket(batch, length)
-            for batch in settings.batches
-            for length in settings.lengths
-            if length <= longest
-        )
-        shapes = EncoderWorkload(
-            tokens, buckets, settings.warmup, settings.samples, settings.sessions
-        )
-        return encoder_latency.timings(runners, shapes), len(buckets) * shapes.rounds
-    prompt = np.resize(tokens, (settings.batch, max(settings.prefill, settings.past)))
-    work = Workload(
-        prompt, settings.prefill, settings.past, settings.decode_steps, settings.warmup,
-        settings.samples, settings.sessions,
-    )  # fmt: skip
-    timings = decoder_latency.timings(runners, work)
-    return timings, len(timings) * work.rounds
+    if field.first.kind == "decoder":
+        prompt = np.resize(tokens, (settings.batch, max(settings.prefill, settings.past)))
+        return DecoderWorkload(prompt, settings.prefill, settings.past, settings.decode_steps)
+    longest = min(_positions(model) for model in field.models.values())
+    buckets = [Bucket(batch, length) for batch in settings.batches for length in settings.lengths]
+    return EncoderWorkload(tokens, tuple(one for one in buckets if one.length <= longest))
 
 
 def _positions(one: Contender) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numprune_export.core.errors import DeviceError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer, shown
 from numprune_export.pipeline.exported import Exported, reference_device, runnable
+from numprune_export.pipeline.kinds.kind import Ideal
 from numprune_export.pipeline.stages import validate as validate_stage
 from numprune_export.pipeline.stages.benchmark import measure
 from numprune_export.pipeline.stages.measurements import size_metrics
@@ -129,14 +130,14 @@ def _set_threads(run: FinishedRun) -> None:
         torch.set_num_threads(run.recipe.threads)
 
 
-def _known_ideal(report: Report) -> Callable[[str], float]:
+def _known_ideal(report: Report) -> Ideal:
     """What the run had computed: it follows from the shapes of both models."""
     known = {}
     for name, one in report.metrics.items():
         kind, *middle, last = name.split(".")
         if kind == "latency" and last == "ideal":
-            known[".".join(middle[1:]).removeprefix("forward.")] = one.value
-    return known.__getitem__
+            known[".".join(middle[1:])] = one.value
+    return known
 
 
 def _missing(again: Again, exported: Sequence[Exported]) -> dict[str, str]:

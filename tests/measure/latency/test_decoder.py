@@ -5,9 +5,9 @@ import pytest
 from tiny import tiny, uneven
 
 from numprune_export.core.errors import InputError
-from numprune_export.measure.latency.decoder import Workload, measure_decoders
-from numprune_export.measure.latency.interleave import keep_none
-from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.latency.decoder import DecoderWorkload
+from numprune_export.measure.latency.interleave import Clocks, Protocol
+from numprune_export.measure.latency.pairs import LatencyRow, Pair, measure_pairs
 from numprune_export.measure.reference.decoder import TorchRunner
 
 MS = 1_000_000
@@ -41,34 +41,31 @@ def workload(batch=2, **overrides):
         "prefill_length": 10,
         "past_length": 12,
         "decode_steps": 4,
-        "warmup": 1,
-        "samples": 6,
+        "ideal": {"prefill": 2.5, "decode": 2.0},
     }
-    return Workload(**(settings | overrides))
+    return DecoderWorkload(**(settings | overrides))
 
 
-def timed(targets, now, rebuilds=None, under=None, keep=keep_none, **overrides):
-    return measure_decoders(
-        targets,
-        workload(**overrides),
-        ideal={"prefill": 2.5, "decode": 2.0},
-        conditions={name: {"dtype": "float32", "threads": 1, **(under or {})} for name in targets},
-        rebuilds=rebuilds,
-        clock=lambda: now[0],
-        cpu_clock=lambda: 3 * now[0],
-        keep=keep,
-    )
+def latencies(pairs, now, rebuilds=(), **conditions):
+    under = {"dtype": "float32", "threads": 1, **conditions}
+    rows = {name: LatencyRow(pair, under, rebuilds=rebuilds) for name, pair in pairs.items()}
+    clocks = Clocks(lambda: now[0], lambda: 3 * now[0])
+    return measure_pairs(rows, workload(), Protocol(warmup=1, samples=6, clocks=clocks))
+
+
+def timed(pairs, now, rebuilds=(), **conditions):
+    return latencies(pairs, now, rebuilds, **conditions).metrics
 
 
 def test_samples_are_told_per_token_in_round_order():
-    now, kept = [0], {}
+    now = [0]
     dense = Clockwork(now, 4, 30)
     slower = iter(range(1000))
     dense.decode = lambda tokens: (
         now.__setitem__(0, now[0] + next(slower) * MS) or Clockwork.decode(dense, tokens)
     )
     pair = Pair(dense, Clockwork(now, 2, 20))
-    timed({"onnx": pair}, now, keep=kept.__setitem__, rebuilds={"onnx": [Clockwork(now, 1, 9)]})
+    kept = latencies({"onnx": pair}, now, [Clockwork(now, 1, 9)]).samples
     assert list(kept) == [
         f"latency.onnx.{phase}.{variant}"
         for phase in ("prefill", "decode")
@@ -104,7 +101,7 @@ def test_further_builds_are_timed_in_the_same_rounds_and_their_spread_is_told():
     now = [0]
     pair = Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))
     builds = [Clockwork(now, 3, 25), Clockwork(now, 2, 22)]
-    found = timed({"trt": pair}, now, rebuilds={"trt": builds})
+    found = timed({"trt": pair}, now, rebuilds=builds)
     spreads = {
         phase: found[f"latency.trt.{phase}.pruned.rebuild_spread"]
         for phase in ("prefill", "decode")
@@ -118,7 +115,7 @@ def test_further_builds_are_timed_in_the_same_rounds_and_their_spread_is_told():
 def test_processor_time_is_no_measure_of_a_gpus_work():
     now = [0]
     pair = Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))
-    found = timed({"trt": pair}, now, under={"device": "cuda"})
+    found = timed({"trt": pair}, now, device="cuda")
     assert "latency.trt.decode.cpu_speedup" not in found
     assert "latency.trt.decode.dense.cpu_ms" in found
 
@@ -155,14 +152,9 @@ def test_cpu_time_has_its_own_ratio():
     pruned.decode = lambda tokens: (
         now.__setitem__(0, now[0] + 20 * MS) or Waits.decode(pruned, tokens)
     )
-    found = measure_decoders(
-        {"onnx": Pair(dense, pruned)},
-        workload(),
-        ideal={"prefill": 2.5, "decode": 2.0},
-        conditions={"onnx": {}},
-        clock=lambda: now[0],
-        cpu_clock=lambda: busy[0],
-    )
+    clocks = Clocks(lambda: now[0], lambda: busy[0])
+    row = LatencyRow(Pair(dense, pruned))
+    found = measure_pairs({"onnx": row}, workload(), Protocol(1, 6, clocks=clocks)).metrics
     assert found["latency.onnx.decode.speedup"].value == 0.75
     assert found["latency.onnx.decode.cpu_speedup"].value == 1.5
     # prefill took no measurable processor time: there is no ratio to tell
@@ -202,17 +194,27 @@ def test_a_workload_says_what_it_needs():
         workload(past_length=13)
 
 
+def test_without_a_known_ideal_none_is_reported():
+    now = [0]
+    row = LatencyRow(Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20)))
+    clocks = Clocks(lambda: now[0], lambda: now[0])
+    protocol = Protocol(1, 6, clocks=clocks)
+    known = measure_pairs({"onnx": row}, workload(), protocol).metrics
+    unknown = measure_pairs({"onnx": row}, workload(ideal=None), protocol).metrics
+    assert known.keys() - unknown.keys() == {
+        f"latency.onnx.{phase}.{name}"
+        for phase in ("prefill", "decode")
+        for name in ("ideal", "of_ideal")
+    }
+
+
 def test_real_models_in_the_same_rounds():
     with (
         TorchRunner(tiny(), threads=1) as dense,
         TorchRunner(uneven(), threads=1) as pruned,
     ):
-        found = measure_decoders(
-            {"torch": Pair(dense, pruned)},
-            workload(batch=1),
-            ideal={"prefill": 2.0, "decode": 2.0},
-            conditions={"torch": {}},
-        )
+        row = LatencyRow(Pair(dense, pruned))
+        found = measure_pairs({"torch": row}, workload(batch=1), Protocol(1, 6)).metrics
     for name, one in found.items():
         assert 0 < one.value < 1e6, name
     for phase in ("prefill", "decode"):

@@ -5,14 +5,9 @@ import pytest
 from tiny_encoder import FAMILIES, tiny_encoder, uneven_encoder
 
 from numprune_export.core.errors import InputError, RecipeError
-from numprune_export.measure.latency.encoder import (
-    BUCKETS,
-    Bucket,
-    EncoderWorkload,
-    measure_encoders,
-)
-from numprune_export.measure.latency.interleave import keep_none
-from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.latency.encoder import BUCKETS, Bucket, EncoderWorkload
+from numprune_export.measure.latency.interleave import Clocks, Protocol
+from numprune_export.measure.latency.pairs import LatencyRow, Pair, measure_pairs
 from numprune_export.measure.reference.encoder import TorchEncoderRunner
 
 MS = 1_000_000
@@ -33,27 +28,25 @@ class Clockwork:
         return np.zeros((len(tokens), 2), np.float32)
 
 
-def workload(*buckets, **overrides):
-    settings = {"tokens": TEXT, "buckets": buckets, "warmup": 1, "samples": 6}
-    return EncoderWorkload(**(settings | overrides))
+def workload(*buckets, tokens=TEXT):
+    return EncoderWorkload(tokens, buckets, {one.timing: 2.0 + one.batch for one in buckets})
 
 
-def timed(targets, work, now, under=None, keep=keep_none):
-    return measure_encoders(
-        targets,
-        work,
-        ideal=lambda bucket: 2.0 + bucket.batch,
-        conditions={name: {"dtype": "float32", "threads": 1, **(under or {})} for name in targets},
-        clock=lambda: now[0],
-        cpu_clock=lambda: 3 * now[0],
-        keep=keep,
-    )
+def latencies(pairs, work, now, samples=6, **conditions):
+    under = {"dtype": "float32", "threads": 1, **conditions}
+    rows = {name: LatencyRow(pair, under) for name, pair in pairs.items()}
+    clocks = Clocks(lambda: now[0], lambda: 3 * now[0])
+    return measure_pairs(rows, work, Protocol(warmup=1, samples=samples, clocks=clocks))
+
+
+def timed(pairs, work, now, **conditions):
+    return latencies(pairs, work, now, **conditions).metrics
 
 
 def test_samples_of_every_bucket_are_told():
-    now, kept = [0], {}
+    now = [0]
     pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
-    timed({"onnx": pair}, workload(Bucket(1, 4), Bucket(2, 8)), now, keep=kept.__setitem__)
+    kept = latencies({"onnx": pair}, workload(Bucket(1, 4), Bucket(2, 8)), now).samples
     assert {name: one.wall_ms.tolist() for name, one in kept.items()} == {
         "latency.onnx.forward.b1.l4.dense": [12] * 6,
         "latency.onnx.forward.b1.l4.pruned": [8] * 6,
@@ -95,7 +88,7 @@ def test_every_number_says_under_what_it_holds():
 def test_processor_time_is_no_measure_of_a_gpus_work():
     now = [0]
     pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
-    found = timed({"trt": pair}, workload(Bucket(1, 4)), now, {"device": "cuda"})
+    found = timed({"trt": pair}, workload(Bucket(1, 4)), now, device="cuda")
     assert "latency.trt.forward.b1.l4.cpu_speedup" not in found
 
 
@@ -120,7 +113,7 @@ def test_the_buckets_are_the_usual_ones():
 def test_too_few_samples_and_no_text_are_refused():
     pair = Pair(Clockwork([0], 3), Clockwork([0], 2))
     with pytest.raises(RecipeError, match="`3` latency samples"):
-        timed({"onnx": pair}, workload(Bucket(1, 4), samples=3), [0])
+        latencies({"onnx": pair}, workload(Bucket(1, 4)), [0], samples=3)
     with pytest.raises(InputError, match="benchmark text"):
         workload(Bucket(1, 4), tokens=np.zeros((0, 4), np.int64))
 
@@ -131,12 +124,8 @@ def test_real_models_in_the_same_rounds():
         TorchEncoderRunner(tiny_encoder(), family, threads=1) as dense,
         TorchEncoderRunner(uneven_encoder(), family, threads=1) as pruned,
     ):
-        found = measure_encoders(
-            {"torch": Pair(dense, pruned)},
-            workload(Bucket(2, 16)),
-            ideal=lambda _: 2.0,
-            conditions={"torch": {}},
-        )
+        row = LatencyRow(Pair(dense, pruned))
+        found = measure_pairs({"torch": row}, workload(Bucket(2, 16)), Protocol(1, 6)).metrics
     assert all(0 < one.value < 1e6 for one in found.values())
     ratio = found["latency.torch.forward.b2.l16.speedup"]
     assert ratio.low <= ratio.value <= ratio.high

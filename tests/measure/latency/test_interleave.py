@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from numprune_export.core.errors import RecipeError
-from numprune_export.measure.latency.interleave import MINIMUM_SAMPLES, Contender, paired
+from numprune_export.measure.latency.interleave import (
+    MINIMUM_SAMPLES,
+    Clocks,
+    Contender,
+    Protocol,
+    in_sessions,
+)
 
 
 def logged(log: list[str], names: str = "ab") -> dict[str, Contender]:
@@ -20,22 +26,24 @@ def logged(log: list[str], names: str = "ab") -> dict[str, Contender]:
     }
 
 
+def steps(does, names: str) -> dict[str, Contender]:
+    return {name: Contender(lambda name=name: does(name)) for name in names}
+
+
+def timed(contenders, *, warmup, samples, **more):
+    return in_sessions({"x": contenders}, Protocol(warmup, samples, **more))["x"]
+
+
 def test_the_wall_clock_is_read_right_around_the_step_and_never_around_preparation():
     log = []
-    paired(
-        logged(log, "a"),
-        warmup=0,
-        samples=5,
-        clock=lambda: log.append("clock") or 0,
-        cpu_clock=lambda: log.append("cpu") or 0,
-    )
+    clocks = Clocks(lambda: log.append("clock") or 0, lambda: log.append("cpu") or 0)
+    timed(logged(log, "a"), warmup=0, samples=5, clocks=clocks)
     assert log == ["prepare a", "cpu", "clock", "step a", "clock", "cpu"] * 5
 
 
 def test_every_contender_runs_once_per_round_and_stands_everywhere_equally_often():
     log = []
-    contenders = {name: lambda name=name: log.append(name) for name in "abcd"}
-    paired(contenders, warmup=0, samples=8)
+    timed(steps(log.append, "abcd"), warmup=0, samples=8)
     rounds = [log[start : start + 4] for start in range(0, 32, 4)]
     assert all(sorted(one) == list("abcd") for one in rounds)
     for place in range(4):
@@ -44,7 +52,7 @@ def test_every_contender_runs_once_per_round_and_stands_everywhere_equally_often
 
 def test_two_contenders_alternate_who_is_first():
     log = []
-    paired({name: lambda name=name: log.append(name) for name in "ab"}, warmup=0, samples=6)
+    timed(steps(log.append, "ab"), warmup=0, samples=6)
     firsts = log[::2]
     assert Counter(firsts) == {"a": 3, "b": 3}
     assert firsts[:2] == ["a", "b"]
@@ -52,7 +60,7 @@ def test_two_contenders_alternate_who_is_first():
 
 def test_warmup_rounds_run_and_are_not_kept():
     log, ticks = [], count(step=1_000_000)  # a millisecond passes between two readings
-    found = paired(logged(log), warmup=3, samples=5, clock=lambda: next(ticks), cpu_clock=lambda: 0)
+    found = timed(logged(log), warmup=3, samples=5, clocks=Clocks(lambda: next(ticks), lambda: 0))
     assert log.count("step a") == log.count("step b") == 8
     for samples in found.values():
         np.testing.assert_array_equal(samples.wall_ms, np.ones(5))
@@ -66,10 +74,8 @@ def test_samples_stay_in_round_order_and_with_their_contender():
     def spend(name):
         now[0] += next(cost[name]) * 1_000_000
 
-    contenders = {name: lambda name=name: spend(name) for name in "ab"}
-    found = paired(
-        contenders, warmup=2, samples=6, clock=lambda: now[0], cpu_clock=lambda: now[0] * 2
-    )
+    clocks = Clocks(lambda: now[0], lambda: now[0] * 2)
+    found = timed(steps(spend, "ab"), warmup=2, samples=6, clocks=clocks)
     np.testing.assert_array_equal(found["a"].wall_ms, np.arange(3, 9))
     np.testing.assert_array_equal(found["b"].wall_ms, np.arange(103, 109))
     np.testing.assert_array_equal(found["b"].cpu_ms, np.arange(206, 218, 2))
@@ -77,10 +83,10 @@ def test_samples_stay_in_round_order_and_with_their_contender():
 
 def test_progress_counts_all_rounds():
     done = []
-    paired(logged([]), warmup=2, samples=5, progress=done.append)
+    timed(logged([]), warmup=2, samples=5, progress=done.append)
     assert done == [1] * 7
 
 
 def test_too_few_samples_are_refused():
     with pytest.raises(RecipeError, match="`4` latency samples"):
-        paired(logged([]), warmup=1, samples=MINIMUM_SAMPLES - 1)
+        timed(logged([]), warmup=1, samples=MINIMUM_SAMPLES - 1)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from numprune_export.core.errors import RecipeError
-from numprune_export.measure.latency.decoder import Workload, measure_decoders
-from numprune_export.measure.latency.interleave import Contender, in_sessions, rounds_of
-from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.latency.decoder import DecoderWorkload
+from numprune_export.measure.latency.interleave import Clocks, Contender, Protocol, in_sessions
+from numprune_export.measure.latency.pairs import LatencyRow, Pair, measure_pairs
 from numprune_export.measure.latency.sessions import ReopenedDecoder, ReopenedEncoder, reopener
 from numprune_export.measure.latency.statistics import ratio_of_medians, ratio_over_sessions
 
@@ -20,8 +20,10 @@ MS = 1_000_000
     ("samples", "sessions", "each"), [(20, 6, 4), (24, 6, 4), (5, 6, 1), (8, 1, 8)]
 )
 def test_rounds_are_shared_and_never_too_few(samples, sessions, each):
-    assert rounds_of(samples, sessions) == each
+    protocol = Protocol(2, samples, sessions)
+    assert protocol.timed_rounds == each
     assert each * sessions >= samples
+    assert protocol.rounds == sessions * (2 + each)
 
 
 def test_every_session_times_every_field_and_opens_anew_in_between():
@@ -31,9 +33,7 @@ def test_every_session_times_every_field_and_opens_anew_in_between():
         return Contender(lambda: log.append(name))
 
     fields = {phase: {name: contender(phase + name) for name in "ab"} for phase in "xy"}
-    found = in_sessions(
-        fields, sessions=3, warmup=1, samples=6, reopen=[lambda: log.append("open")]
-    )
+    found = in_sessions(fields, Protocol(1, 6, 3), [lambda: log.append("open")])
     sessions = "-".join(log).split("open")
     assert len(sessions) == 3
     for one in sessions:
@@ -45,7 +45,7 @@ def test_every_session_times_every_field_and_opens_anew_in_between():
 
 def test_too_few_samples_are_refused():
     with pytest.raises(RecipeError):
-        in_sessions({"x": {"a": Contender(list)}}, sessions=6, warmup=0, samples=4)
+        in_sessions({"x": {"a": Contender(list)}}, Protocol(warmup=0, samples=4, sessions=6))
 
 
 def drifting(rng, sessions, rounds, speedup, between, within):
@@ -150,20 +150,16 @@ def test_what_is_reopened_has_an_interval_over_sessions_and_says_so():
     def pruned():
         yield Clockwork(now, 1.0)
 
-    work = Workload(np.ones((1, 4), np.int64), 4, 4, 1, 1, 9, sessions=3)
-    done = []
+    work = DecoderWorkload(np.ones((1, 4), np.int64), 4, 4, 1, {"prefill": 3.0, "decode": 3.0})
+    done, clocks = [], Clocks(lambda: int(now[0]), lambda: int(now[0]))
+    protocol = Protocol(1, 9, sessions=3, clocks=clocks, progress=done.append)
     with ReopenedDecoder(dense) as first, ReopenedDecoder(pruned) as second:
-        found = measure_decoders(
-            {"onnx": Pair(first, second), "torch": Pair(Clockwork(now, 2.0), Clockwork(now, 1.0))},
-            work,
-            ideal={"prefill": 3.0, "decode": 3.0},
-            conditions={"onnx": {}, "torch": {}},
-            reopen={"onnx": reopener([first, second])},
-            clock=lambda: int(now[0]),
-            cpu_clock=lambda: int(now[0]),
-            progress=done.append,
-        )
-    assert sum(done) == 2 * work.rounds == 2 * 3 * (1 + 3)
+        rows = {
+            "onnx": LatencyRow(Pair(first, second), reopen=reopener([first, second])),
+            "torch": LatencyRow(Pair(Clockwork(now, 2.0), Clockwork(now, 1.0))),
+        }
+        found = measure_pairs(rows, work, protocol).metrics
+    assert sum(done) == 2 * protocol.rounds == 2 * 3 * (1 + 3)
     one = found["latency.onnx.decode.speedup"]
     assert one.value == pytest.approx((3.0 * 3.3 * 2.7) ** (1 / 3))
     assert one.low < 2.4 < 3.7 < one.high

@@ -1,17 +1,18 @@
 """Models beside a first one: who is faster, by how much, and under what."""
 
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
-from numprune_export.measure.latency import decoder as decoder_latency
-from numprune_export.measure.latency import encoder as encoder_latency
 from numprune_export.measure.latency import side_by_side
-from numprune_export.measure.latency.decoder import Workload
+from numprune_export.measure.latency.decoder import DecoderWorkload
 from numprune_export.measure.latency.encoder import Bucket, EncoderWorkload
+from numprune_export.measure.latency.interleave import Protocol
+from numprune_export.measure.latency.sessions import ReopenedDecoder
 
-WORK = Workload(np.zeros((1, 8), np.int64), 8, 4, 2, 1, 6, 3)
+WORK = DecoderWorkload(np.zeros((1, 8), np.int64), 8, 4, 2)
 
 
 class Decoder:
@@ -29,21 +30,21 @@ class Decoder:
     forward = prefill
 
 
-def measured(timings, names, **more):
-    return side_by_side.measure(
-        timings, warmup=1, samples=6, sessions=3, conditions={one: {"device": one} for one in names},
-        **more,
-    )  # fmt: skip
+def measured(runners, workload=WORK):
+    conditions = {name: {"device": name} for name in runners}
+    return side_by_side.measure(runners, conditions, workload, Protocol(1, 6, sessions=3))
 
 
 def test_three_times_as_slow_is_a_third_as_fast_as_the_first():
     opened = []
-    runners = {"A": Decoder(0.004), "B": Decoder(0.012), "C": Decoder(0.004)}
-    found = measured(
-        decoder_latency.timings(runners, WORK), runners, reopen=lambda: opened.append(1),
-        reopened={"A"},
-    )  # fmt: skip
-    assert len(opened) == 2
+
+    def opener():
+        opened.append(1)
+        return nullcontext(Decoder(0.004))
+
+    with ReopenedDecoder(opener) as first:
+        found = measured({"A": first, "B": Decoder(0.012), "C": Decoder(0.004)})
+    assert len(opened) == 3
     for phase in ("prefill", "decode"):
         assert f"latency.A.{phase}.speedup" not in found
         slow = found[f"latency.B.{phase}.speedup"]
@@ -59,16 +60,15 @@ def test_three_times_as_slow_is_a_third_as_fast_as_the_first():
 
 
 def test_only_what_is_reopened_has_sessions():
-    runners = {"A": Decoder(0), "B": Decoder(0), "C": Decoder(0)}
-    found = measured(decoder_latency.timings(runners, WORK), runners, reopened={"B"})
+    with ReopenedDecoder(lambda: nullcontext(Decoder(0))) as second:
+        found = measured({"A": Decoder(0), "B": second, "C": Decoder(0)})
     told = {key: found[f"latency.{key}.decode.p50_ms"].conditions["sessions"] for key in "ABC"}
     assert told == {"A": 1, "B": 3, "C": 1}
 
 
 def test_encoders_are_timed_at_every_shape():
-    runners = {"A": Decoder(0.001), "B": Decoder(0.001)}
-    shapes = EncoderWorkload(np.zeros((4, 4), np.int64), (Bucket(1, 4), Bucket(8, 16)), 1, 6)
-    found = measured(encoder_latency.timings(runners, shapes), runners)
+    shapes = EncoderWorkload(np.zeros((4, 4), np.int64), (Bucket(1, 4), Bucket(8, 16)))
+    found = measured({"A": Decoder(0.001), "B": Decoder(0.001)}, shapes)
     assert found["latency.B.forward.b8.l16.speedup"].conditions["batch"] == 8
     rate = found["latency.A.forward.b8.l16.tokens_per_s"].value
     small = found["latency.A.forward.b1.l4.tokens_per_s"].value

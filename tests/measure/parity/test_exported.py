@@ -5,8 +5,9 @@ import pytest
 from tiny import tiny, uneven
 
 from numprune_export.measure.cost.decoder import cost, ideal_speedups
-from numprune_export.measure.latency.decoder import Workload, measure_decoders
-from numprune_export.measure.latency.pairs import Pair
+from numprune_export.measure.latency.decoder import DecoderWorkload
+from numprune_export.measure.latency.interleave import Protocol
+from numprune_export.measure.latency.pairs import LatencyRow, Pair, measure_pairs
 from numprune_export.measure.parity.decoder import check, compare
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner
@@ -59,19 +60,18 @@ def test_latency_of_onnx_and_torch_side_by_side(exported):
     (dense, dense_artifact), (pruned, pruned_artifact) = exported["dense"], exported["pruned"]
     shape = {"batch": 1, "prefill_length": 16, "past_length": 16, "itemsize": 4}
     costs = [cost(FAMILIES["llama"].decoder(model), **shape) for model in (dense, pruned)]
-    workload = Workload(TOKENS[:1], 16, 16, decode_steps=4, warmup=1, samples=5)
+    workload = DecoderWorkload(TOKENS[:1], 16, 16, decode_steps=4, ideal=ideal_speedups(*costs))
     with (
         opened(dense_artifact) as onnx_dense,
         opened(pruned_artifact) as onnx_pruned,
         TorchRunner(dense, threads=1) as torch_dense,
         TorchRunner(pruned, threads=1) as torch_pruned,
     ):
-        found = measure_decoders(
-            {"onnx": Pair(onnx_dense, onnx_pruned), "torch": Pair(torch_dense, torch_pruned)},
-            workload,
-            ideal=ideal_speedups(*costs),
-            conditions={"onnx": {"threads": 1}, "torch": {"threads": 1}},
-        )
+        rows = {
+            "onnx": LatencyRow(Pair(onnx_dense, onnx_pruned), {"threads": 1}),
+            "torch": LatencyRow(Pair(torch_dense, torch_pruned), {"threads": 1}),
+        }
+        found = measure_pairs(rows, workload, Protocol(warmup=1, samples=5)).metrics
     for target in ("onnx", "torch"):
         for phase in ("prefill", "decode"):
             name = f"latency.{target}.{phase}"

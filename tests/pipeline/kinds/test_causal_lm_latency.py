@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from tiny import tiny, uneven
 
-from numprune_export.measure.latency.decoder import Workload
-from numprune_export.measure.latency.interleave import keep_none
+from numprune_export.measure.latency.decoder import DecoderWorkload
 from numprune_export.models.families import FAMILIES
 from numprune_export.pipeline.exported import Exported, Target
 from numprune_export.pipeline.kinds.causal_lm_latency import measure_latency
@@ -42,13 +41,13 @@ def exported(tmp_path_factory):
 
 def measured(exported, settings=SETTINGS):
     tokens = np.random.default_rng(0).integers(3, 97, (1, 6))
-    work = Workload(tokens, 6, 6, 2, 0, 6, settings.sessions)
+    work = DecoderWorkload(tokens, 6, 6, 2)
     models = SimpleNamespace(**MODELS, get=MODELS.__getitem__)
     steps = []
     observer = SimpleNamespace(expect=steps.append, advance=lambda _: None)
-    found = measure_latency(settings, FAMILY, models, exported, work, observer, keep_none)
-    assert steps == [2 * work.rounds]
-    return found
+    found = measure_latency(settings, FAMILY, models, exported, work, observer)
+    assert steps == [2 * 2 * 3]  # phases, sessions, rounds of each
+    return found.metrics
 
 
 def test_a_target_and_pytorch_are_timed_and_further_builds_beside_them(exported):

@@ -289,6 +289,7 @@ def test_a_head_of_the_wrong_kind_for_a_target_is_said(tmp_path):
     result = command("run", str(path), "--out", "out", cwd=tmp_path)
     assert result.code == 2
     assert "target `trt-rtx` does not take encoders yet" in result.err
+    assert not (tmp_path / "out" / "gradients").exists()
 
 
 @torch.no_grad()

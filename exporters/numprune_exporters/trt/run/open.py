@@ -10,6 +10,7 @@ from numprune_export.core.errors import DeviceError, InputError, NumpruneError
 from numprune_export.export.artifact import Artifact
 from numprune_exporters.cuda.device import Gpu, require_gpu
 from numprune_exporters.onnx.session import verify
+from numprune_exporters.runners.decoder import require_capacity
 from numprune_exporters.trt import profiles as engine_profiles
 from numprune_exporters.trt import toolkit as toolkits
 from numprune_exporters.trt.cache_layout import slots_for
@@ -28,7 +29,7 @@ _OTHER_GPU = ("incompatible device", "compute capability")
 
 
 def open_engine(
-    artifact: Artifact, *, threads: int, capacity: int, record: bool = True
+    artifact: Artifact, *, threads: int, capacity: int | None = None, record: bool = True
 ) -> EngineRunner:
     """See Exporter.open. The host's `threads` do nothing here.
 
@@ -37,29 +38,30 @@ def open_engine(
 
     Raises:
         InputError: a file is missing or altered, the engine is another TensorRT's or has no
-            weights, or capacity is not within its decode profile.
+            weights, or no capacity is given within its decode profile.
         DeviceError: no GPU, another one than the engine was built for, or out of memory.
         MissingExtraError: TensorRT or cuda-bindings is not installed.
     """
+    longest = require_capacity(artifact, capacity)
     verify(artifact)
     plan = artifact.folder / artifact.entry
     toolkit = toolkits.load(artifact.target)
     _check_plan(artifact, plan, toolkit)
     profiles = engine_profiles.from_facts(artifact.facts)
-    profiles.require_capacity(capacity)
+    profiles.require_capacity(longest)
     gpu = require_gpu()
     check_gpu(artifact.facts, gpu)
     engine = deserialize(artifact, plan, toolkit, gpu)
     if artifact.facts.get("stripped"):
         put_weights(toolkit, engine, artifact.folder / GRAPH)
     ports = read_ports(engine_tensors(engine))
-    slots = slots_for(capacity, ports.token_bytes, profiles.capacity)
+    slots = slots_for(longest, ports.token_bytes, profiles.capacity)
     device = EngineDevice(toolkit, engine, ports, slots=slots, record=record)
     return EngineRunner(
         device,
         profiles,
         vocabulary=ports.vocabulary,
-        capacity=capacity,
+        capacity=longest,
         weights_bytes=weights_bytes(toolkit, engine, plan.stat().st_size),
     )
 

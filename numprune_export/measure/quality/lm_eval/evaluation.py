@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from numprune_export.core.metric import Metric, Metrics
+from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
 from numprune_export.export.runner import DecoderRunner
 from numprune_export.measure.quality.lm_eval.loading import LoadedTasks
@@ -43,8 +44,7 @@ def evaluate(
     *,
     longest: int,
     conditions: Mapping[str, Any],
-    expect: Callable[[int], None],
-    advance: Callable[[int], None],
+    observer: Observer,
 ) -> Metrics:
     """Ask all tasks.
 
@@ -52,8 +52,7 @@ def evaluate(
         runner: Open, with a capacity of at least `longest`.
         longest: Tokens seen at once.
         conditions: What else the numbers depend on.
-        expect: Told how many requests come, each time some come.
-        advance: Told how many were done.
+        observer: Told of requests: how many come, each time some come, and how many were done.
 
     Returns:
         `lm_eval.<task>.<metric>`, with a 95 % normal interval where lm-eval gives a standard error.
@@ -68,7 +67,12 @@ def evaluate(
     from numprune_export.measure.quality.lm_eval.language_model import RunnerLM
 
     model = RunnerLM(
-        runner, tokenizer, max_length=longest, batch=settings.batch, expect=expect, advance=advance
+        runner,
+        tokenizer,
+        max_length=longest,
+        batch=settings.batch,
+        expect=observer.expect,
+        advance=observer.advance,
     )
     with silence():
         found = lm_eval_evaluate(

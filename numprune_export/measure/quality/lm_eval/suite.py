@@ -69,8 +69,7 @@ class TaskSuite:
             self.settings,
             longest=self.longest,
             conditions=under,
-            expect=observer.expect,
-            advance=observer.advance,
+            observer=observer,
         )
 
 

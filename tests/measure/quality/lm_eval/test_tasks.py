@@ -11,6 +11,7 @@ from lm_eval.evaluator import evaluate as lm_eval_evaluate
 from lm_eval.models.huggingface import HFLM
 
 from numprune_export.core.errors import HubError, InputError, RecipeError
+from numprune_export.core.progress import Silent
 from numprune_export.measure.quality.lm_eval.evaluation import evaluate, max_length
 from numprune_export.measure.quality.lm_eval.loading import load
 from numprune_export.measure.quality.lm_eval.silence import silence
@@ -33,8 +34,7 @@ metric_list:
 """
 
 
-def scores(runner, tokenizer, settings, loaded=None, **told):
-    nothing = {"expect": lambda _: None, "advance": lambda _: None}
+def scores(runner, tokenizer, settings, loaded=None):
     return evaluate(
         runner,
         tokenizer,
@@ -42,7 +42,7 @@ def scores(runner, tokenizer, settings, loaded=None, **told):
         settings,
         longest=LENGTH,
         conditions={"runtime": "torch"},
-        **nothing | told,
+        observer=Silent(),
     )
 
 
