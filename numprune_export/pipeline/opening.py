@@ -14,7 +14,7 @@ from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.exported import Target, chosen_targets
+from numprune_export.pipeline.exported import chosen_targets
 from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
 from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.kinds.task_encoder import EncoderSubject

@@ -11,12 +11,11 @@ from numprune_export.core.errors import RecipeError
 from numprune_export.data.corpus import Corpus
 from numprune_export.export import targets
 from numprune_export.export.exporter import ChecksNetworks, Exporter, require_network
-from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
-from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate import budget_search
+from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.cost import price_of
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.allocate.floors import require_reachable
