@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 
 from numprune_export.core.progress import Silent
 from numprune_export.core.run_folder import open_folder
-from numprune_export.measure.quality.divergence import DenseAnswers
+from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.site import Site
@@ -64,7 +64,7 @@ class Whole:
     dense: Dense
     plan: Plan
     moments: Calibrated
-    answers: dict[str, DenseAnswers]
+    answers: dict[str, DenseLogits]
 
     def cut_at(self, sites: Iterable[Site]) -> Any:
         """The model that is cut at these sites, repaired at once."""
@@ -103,7 +103,7 @@ def planned_model(bench: Bench, recipe: Recipe, sequences: int) -> tuple[Whole, 
     assert isinstance(dense.family, RotaryDecoder)
     subject = DecoderSubject(recipe, dense.family, dense, bench.search)
     answers = {
-        name: DenseAnswers.of(
+        name: DenseLogits.of(
             dense.model, dense.family, one.first(sequences), batch=sequences, every=EVERY
         )
         for name, one in bench.evaluations.items()

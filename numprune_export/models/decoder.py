@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from numprune_export.core.errors import UnsupportedModelError
 from numprune_export.export.decoder import Decoder, DecoderLayer, Projection
-from numprune_export.models.family import Config, declare_site, part, projection
-from numprune_export.models.site import Producer, Site
+from numprune_export.models.family import Config, NetworkKind, declare_site, part, projection
+from numprune_export.models.site import Kind, Producer, Site
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,6 +38,16 @@ class RotaryDecoder:
     final_norm: str = "model.norm"
     rotary: str = "model.rotary_emb"
     head: str = "lm_head"
+
+    @property
+    def kind(self) -> NetworkKind:
+        """See Family.kind."""
+        return "decoder"
+
+    @property
+    def causal(self) -> bool:
+        """See Family.causal."""
+        return True
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -91,6 +101,18 @@ class RotaryDecoder:
 
     def block_list(self, model: nn.Module) -> list[nn.Module]:
         return list(model.get_submodule(self.blocks).children())
+
+    def sublayer_output(self, kind: Kind) -> str | None:
+        """See Family.sublayer_output: pre-norm, so the sum after the MLP leaves the block."""
+        return "post_attention_layernorm" if kind == "attention" else None
+
+    def reads_first_token_only(self, model: nn.Module) -> bool:
+        """See Family.reads_first_token_only."""
+        return False
+
+    def network(self, model: nn.Module) -> Decoder:
+        """See Family.network."""
+        return self.decoder(model)
 
     def decoder(self, model: nn.Module) -> Decoder:
         """The model as its tensors, shared and not copied.

@@ -1,4 +1,4 @@
-"""What a run opens before it works: the dense model, and the texts of its subject."""
+"""What a run opens before it works: the dense model, and the texts of its kind."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import chosen_targets
-from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
-from numprune_export.pipeline.kinds.kind import Subject
-from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
+from numprune_export.pipeline.kinds.causal_lm import CausalLm
+from numprune_export.pipeline.kinds.kind import ModelKind
+from numprune_export.pipeline.kinds.task_encoder import TaskEncoder
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.rounds import rounds_of
-from numprune_export.pipeline.stages.generate_text import extended
+from numprune_export.pipeline.stages.generate_text import calibration_texts
 from numprune_export.recipe import Recipe
 
 
@@ -34,13 +34,13 @@ def dense_of(recipe: Recipe, search: Sequence[Path]) -> Dense:
     return Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
 
 
-def subject_of(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> Subject:
+def kind_of(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> ModelKind:
     """Reads the texts before any work, so that one which is too short is said at once."""
     family = dense.family
     if isinstance(family, BidirectionalEncoder):
-        return EncoderSubject(recipe, family, dense, search)
+        return TaskEncoder(recipe, family, dense, search)
     assert isinstance(family, RotaryDecoder), family
-    return DecoderSubject(recipe, family, dense, search)
+    return CausalLm(recipe, family, dense, search)
 
 
 def check(recipe: Recipe, *, search: Sequence[Path]) -> None:
@@ -50,7 +50,7 @@ def check(recipe: Recipe, *, search: Sequence[Path]) -> None:
         NumpruneError: why not; see `errors`.
     """
     chosen_targets(recipe)
-    subject_of(recipe, dense_of(recipe, search), search)
+    kind_of(recipe, dense_of(recipe, search), search)
 
 
 def learn(
@@ -71,8 +71,8 @@ def learn(
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     dense = dense_of(recipe, search)
-    subject = subject_of(recipe, dense, search)
+    kind = kind_of(recipe, dense, search)
     with open_folder(folder) as run_folder:
         context = Context(recipe, run_folder, observer, SharedFolder(shared))
-        texts = extended(context, subject, dense)
-        _ = next(rounds_of(context, texts, dense)).scored
+        texts, _ = calibration_texts(context, kind.texts, dense)
+        _ = next(rounds_of(context, kind, texts, dense)).scored

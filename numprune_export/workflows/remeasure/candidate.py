@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,11 +24,9 @@ from numprune_export.measure.reference.encoder import TorchEncoderRunner
 from numprune_export.measure.reference.precision import placed
 from numprune_export.models.checkpoint.load import load_source, load_tokenizer
 from numprune_export.models.checkpoint.source import Source, resolve
-from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.models.family import NetworkKind
 from numprune_export.recipe import Benchmark
 from numprune_export.workflows.remeasure.finished_run import SWEEP_MARKER, FinishedRun, opened
-
-Kind = Literal["decoder", "encoder"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class ArtifactContender:
     """The run that it lies in; None: it is on its own."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> NetworkKind:
         return "encoder" if self.artifact.facts.get("network") == "encoder" else "decoder"
 
     @property
@@ -93,8 +91,8 @@ class ModelContender:
     dtype: torch.dtype = torch.float32
 
     @property
-    def kind(self) -> Kind:
-        return "encoder" if isinstance(self.known.family, BidirectionalEncoder) else "decoder"
+    def kind(self) -> NetworkKind:
+        return self.known.family.kind
 
     @property
     def device(self) -> Device:
@@ -125,7 +123,7 @@ class ModelContender:
         model = self._model if device == "cpu" else placed(self._model, device, self.dtype)
         own = threads if device == "cpu" else None
         family = self.known.family
-        if isinstance(family, BidirectionalEncoder):
+        if family.kind == "encoder":
             return TorchEncoderRunner(model, family, threads=own)
         return TorchRunner(model, threads=own)
 
