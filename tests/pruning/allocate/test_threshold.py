@@ -29,9 +29,7 @@ def model(blocks=3, **widths):
 def random_scores(sites, seed=0, spread=1.0):
     generator = torch.Generator().manual_seed(seed)
     return {
-        site.name: torch.rand(site.units * site.consumer_width, generator=generator).double()
-        * spread
-        for site in sites
+        site.name: torch.rand(site.inputs, generator=generator).double() * spread for site in sites
     }
 
 
