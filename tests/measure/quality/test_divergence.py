@@ -61,7 +61,7 @@ def test_of_one_in_so_many_next_tokens(model_type):
         with torch.no_grad():
             p, q = (one(ids).logits[0, ::3].double().log_softmax(-1) for one in (dense, pruned))
         total, count = total + float((p.exp() * (p - q)).sum()), count + len(p)
-    answers = DenseLogits.of(dense, DECODERS[model_type], windows(), batch=2, every=3)
+    answers = DenseLogits.of(dense, DECODERS[model_type], windows(), batch=2, stride=3)
     found = answers.divergence(pruned)
     assert (found.value, found.samples) == (pytest.approx(total / count, rel=1e-4), 3 + 2 + 3)
 
