@@ -59,7 +59,9 @@ class Bench:
     def costs(self) -> macs.UnitCosts:
         length = float(self.evaluation.windows.lengths.mean())
         sites = self.family.sites(self.dense.model)
-        return budget_search.unit_costs(self.search, sites, self.dense.model.config, length)
+        hidden = int(self.dense.model.config.hidden_size)
+        forward = macs.ForwardPass(hidden, length, self.family.causal)
+        return budget_search.unit_costs(self.search, sites, forward)
 
     def plan(self, draw: Draw, contender: Contender, keep: float, *, final: bool = True) -> Plan:
         """Its cost is at most `keep` of the whole; `final`: rearranged where the score allows."""

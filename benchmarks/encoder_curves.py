@@ -12,12 +12,12 @@ from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.progress import Observer
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.numerics.removal_order import Removal
-from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
+from numprune_export.pipeline.kinds.task_encoder import TaskEncoder
 from numprune_export.pipeline.models import Dense
 from numprune_export.pruning import apply
 from numprune_export.pruning.allocate import error_curves
 from numprune_export.pruning.allocate.attention_weight import tuned
-from numprune_export.pruning.allocate.cost import price_of
+from numprune_export.pruning.allocate.cost import ForwardPass, price_of
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.plan import Plan
@@ -72,10 +72,9 @@ class CurvePlans:
     def _again(self, plan: Plan, score: str, candidates: tuple[float, ...], keep: float) -> Plan:
         """One more round, on what a plan leaves."""
         small = self._cut(self.dense.model, plan, self.statistics)
-        subject, statistics = self._subject(score), dict[str, Statistics]()
-        batch = subject.calibration_batch
+        texts, statistics = self.kind(score).texts, dict[str, Statistics]()
         for one in calibration_statistics.collect(
-            small, self.family, subject.calibration, batch, lambda _: None
+            small, self.family, texts.moments, texts.batch, lambda _: None
         ):
             statistics |= one
         removals = self._removals(small, score, statistics)
@@ -89,8 +88,9 @@ class CurvePlans:
         candidates: tuple[float, ...],
         keep: float,
     ) -> Plan:
-        subject, dense = self._subject("obs"), self.dense.model
-        price = price_of(self.settings, dense.config, subject.mean_length)
+        kind, dense = self.kind("obs"), self.dense.model
+        hidden = int(dense.config.hidden_size)
+        price = price_of(self.settings, ForwardPass(hidden, kind.mean_length, self.family.causal))
         whole, rest = (
             sum(price(site, range(site.units)) for site in self.family.sites(one))
             for one in (dense, model)
@@ -102,10 +102,10 @@ class CurvePlans:
                 attention=weight, price=price,
             )  # fmt: skip
 
-        answers = subject.answers(dense)
+        dense_logits = kind.dense_logits(dense, kind.texts)
 
         def divergence(plan: Plan) -> Any:
-            return answers.divergence(self._cut(model, plan, statistics))
+            return dense_logits.divergence(self._cut(model, plan, statistics))
 
         return tuned(planned, candidates, divergence)[0]
 
@@ -113,7 +113,8 @@ class CurvePlans:
         self, model: Any, score: str, statistics: Mapping[str, Statistics]
     ) -> dict[str, Removal]:
         settings, examples = SCORES[score]
-        fishers = self._subject(score, examples).output_fisher(model, self.observer)
+        kind = self.kind(score, examples)
+        fishers = kind.gradients.of_outputs(model, kind.texts, self.observer)
         blocks, found = self.family.block_list(model), {}
         for site in self.family.sites(model):
             weight: Any = blocks[site.block].get_submodule(site.consumer).weight
@@ -124,9 +125,9 @@ class CurvePlans:
     def _cut(self, model: Any, plan: Plan, statistics: Mapping[str, Statistics]) -> Any:
         return apply.one_shot(model, self.family, plan, QUICK, lambda site: statistics[site.name])
 
-    def _subject(self, score: str, examples: int | None = None) -> EncoderSubject:
+    def kind(self, score: str, examples: int | None = None) -> TaskEncoder:
         calibration = self.recipe.calibration
         if examples is not None:  # the first ones of the draw's order: a part of it
             calibration = calibration.model_copy(update={"sequences": examples})
         own = self.recipe.model_copy(update={"score": SCORES[score][0], "calibration": calibration})
-        return EncoderSubject(own, self.family, self.dense, self.search)
+        return TaskEncoder(own, self.family, self.dense, self.search)

@@ -12,7 +12,7 @@ from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.progress import Silent
 from numprune_export.data.corpus import Windows
 from numprune_export.models.encoder import BidirectionalEncoder
-from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
+from numprune_export.pipeline.kinds.task_encoder import TaskEncoder
 from numprune_export.pipeline.models import Dense
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.recipe import Recipe
@@ -34,10 +34,10 @@ def drawn(
 ) -> Draw:
     calibration = chosen.calibration.model_copy(update={"seed": seed})
     own = chosen.model_copy(update={"calibration": calibration, "seed": seed})
-    subject = EncoderSubject(own, family, dense, search)
-    gradients = subject.gradients(dense.model, Silent())
+    kind = TaskEncoder(own, family, dense, search)
+    gradients = kind.gradients.of_units(dense.model, kind.texts, Silent())
     found: dict[str, Statistics] = {}
-    windows, batch = subject.calibration, subject.calibration_batch
+    windows, batch = kind.texts.moments, kind.texts.batch
     for one in calibration_statistics.collect(dense.model, family, windows, batch, lambda _: None):
         found |= {name: replace(sums, unit_gradients=gradients[name]) for name, sums in one.items()}
     settings = own_search(chosen)

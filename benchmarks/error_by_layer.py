@@ -23,16 +23,16 @@ from scipy.stats import spearmanr
 
 from numprune_export.core.progress import Silent
 from numprune_export.core.run_folder import open_folder
-from numprune_export.measure.quality.divergence import DenseAnswers
+from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.site import Site
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
+from numprune_export.pipeline.kinds.causal_lm import CausalLm
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.rounds import planned
-from numprune_export.pipeline.stages.allocate import interim
+from numprune_export.pipeline.stages.allocate import trial_compensation
 from numprune_export.pipeline.stages.calibrate import Calibrated
 from numprune_export.pipeline.stages.compensate import compensated
 from numprune_export.pruning import apply, rewrite
@@ -40,7 +40,7 @@ from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe
 from numprune_export.report.tables.table import table
 
-EVERY = 4
+STRIDE = 4
 """Of the held-out tokens one in so many is answered."""
 Nats = dict[str, float]
 """By evaluation text."""
@@ -64,7 +64,7 @@ class Whole:
     dense: Dense
     plan: Plan
     moments: Calibrated
-    answers: dict[str, DenseAnswers]
+    answers: dict[str, DenseLogits]
 
     def cut_at(self, sites: Iterable[Site]) -> Any:
         """The model that is cut at these sites, repaired at once."""
@@ -73,7 +73,7 @@ class Whole:
             site.name: self.plan.kept[site.name] if site.name in cut else tuple(range(site.units))
             for site in self.plan.sites
         }
-        plan, repair = Plan(self.plan.sites, chosen), interim(self.recipe.compensate)
+        plan, repair = Plan(self.plan.sites, chosen), trial_compensation(self.recipe.compensate)
         return apply.one_shot(self.dense.model, self.dense.family, plan, repair, self.moments.read)
 
     def divergence(self, small: torch.nn.Module) -> Nats:
@@ -101,16 +101,16 @@ def planned_model(bench: Bench, recipe: Recipe, sequences: int) -> tuple[Whole, 
     source = resolve(recipe.model.source, revision=None, search=bench.search)
     dense = Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
     assert isinstance(dense.family, RotaryDecoder)
-    subject = DecoderSubject(recipe, dense.family, dense, bench.search)
+    kind = CausalLm(recipe, dense.family, dense, bench.search)
     answers = {
-        name: DenseAnswers.of(
-            dense.model, dense.family, one.first(sequences), batch=sequences, every=EVERY
+        name: DenseLogits.of(
+            dense.model, dense.family, one.first(sequences), batch=sequences, stride=STRIDE
         )
         for name, one in bench.evaluations.items()
     }
     with open_folder(bench.folder / "run") as run_folder:
         context = Context(recipe, run_folder, Silent())
-        found = planned(context, subject, dense)
+        found = planned(context, kind, dense)
         with products(recipe.products):
             small = compensated(context, dense, found.compensation)
     whole = Whole(recipe, dense, found.plan, found.rounds[0].calibrated, answers)

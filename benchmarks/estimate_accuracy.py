@@ -28,11 +28,9 @@ from numprune_export import recipe
 from numprune_export.core import allocator
 from numprune_export.core.run_folder import open_folder
 from numprune_export.models.checkpoint.source import resolve
-from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
-from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
 from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.opening import kind_of
 from numprune_export.pipeline.rounds import pruned_checkpoint
 from numprune_export.recipe import Recipe
 from numprune_export.workflows.estimate import estimate
@@ -100,12 +98,8 @@ def prune(chosen: Recipe, search: list[Path]) -> dict[str, dict[str, float]]:
         dense.model  # noqa: B018  (read now: a stage of its own)
         allocator.release()
         taken.end("read", 0.0, resumed=False)
-        subject: Any = (
-            EncoderSubject(chosen, dense.family, dense, search)
-            if isinstance(dense.family, BidirectionalEncoder)
-            else DecoderSubject(chosen, dense.family, dense, search)  # type: ignore[arg-type]
-        )
-        pruned_checkpoint(Context(chosen, run, taken), subject, dense)
+        kind = kind_of(chosen, dense, search)
+        pruned_checkpoint(Context(chosen, run, taken), kind, dense)
     return taken.stages
 
 

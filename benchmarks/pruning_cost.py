@@ -36,9 +36,9 @@ from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
-from numprune_export.pipeline.kinds.kind import Subject
-from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
+from numprune_export.pipeline.kinds.causal_lm import CausalLm
+from numprune_export.pipeline.kinds.kind import ModelKind
+from numprune_export.pipeline.kinds.task_encoder import TaskEncoder
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.rounds import pruned_checkpoint
 from numprune_export.recipe import Recipe
@@ -99,7 +99,7 @@ class Needed:
     read: str
 
 
-def of_encoder(chosen: Recipe, dense: Dense, search: list[Path]) -> tuple[Subject, Needed]:
+def of_encoder(chosen: Recipe, dense: Dense, search: list[Path]) -> tuple[ModelKind, Needed]:
     family = dense.family
     assert isinstance(family, BidirectionalEncoder)
     encoded = calibration_examples(chosen, dense, family, search)
@@ -108,8 +108,8 @@ def of_encoder(chosen: Recipe, dense: Dense, search: list[Path]) -> tuple[Subjec
         f"{len(lengths)} texts of {lengths.mean():.1f} tokens on average, {lengths.max()} at most"
     )
     work = partial(forward_and_backward, dense, family, encoded)
-    subject = EncoderSubject(chosen, family, dense, search)
-    return subject, Needed("one forward and backward pass", work, 0.5, read)
+    kind = TaskEncoder(chosen, family, dense, search)
+    return kind, Needed("one forward and backward pass", work, 0.5, read)
 
 
 def calibration_examples(
@@ -143,11 +143,11 @@ def model_inputs(family: BidirectionalEncoder, batch: Batch) -> dict[str, Any]:
     return family.inputs(torch.from_numpy(windows.tokens), torch.from_numpy(real), types)
 
 
-def of_decoder(chosen: Recipe, dense: Dense, search: list[Path]) -> tuple[Subject, Needed]:
+def of_decoder(chosen: Recipe, dense: Dense, search: list[Path]) -> tuple[ModelKind, Needed]:
     family = dense.family
     assert isinstance(family, RotaryDecoder)
-    subject = DecoderSubject(chosen, family, dense, search)
-    windows, batch = subject.calibration, chosen.calibration.batch
+    kind = CausalLm(chosen, family, dense, search)
+    windows, batch = kind.texts.moments, kind.texts.batch
     count, length = windows.tokens.shape
 
     def forward_pass() -> None:
@@ -157,7 +157,7 @@ def of_decoder(chosen: Recipe, dense: Dense, search: list[Path]) -> tuple[Subjec
             block_runner.advance(block, index, batches, lambda _: None)
 
     read = f"{count} windows of {length} tokens"
-    return subject, Needed("two forward passes", forward_pass, 1.0, read)
+    return kind, Needed("two forward passes", forward_pass, 1.0, read)
 
 
 def main(
@@ -171,12 +171,12 @@ def main(
     source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
     dense = Dense(source, chosen.model.dtype, single_query_heads=chosen.query_heads == "single")
     encoder = isinstance(source.family, BidirectionalEncoder)
-    subject, needs = (of_encoder if encoder else of_decoder)(chosen, dense, search)
+    kind, needs = (of_encoder if encoder else of_decoder)(chosen, dense, search)
 
     dense.model  # noqa: B018  (read now: reading a checkpoint is not pruning)
     times, passes = StageTimes(), [timed(needs.work)]
     with TemporaryDirectory() as folder, open_folder(Path(folder)) as run:
-        pruned_checkpoint(Context(chosen, run, times), subject, dense)
+        pruned_checkpoint(Context(chosen, run, times), kind, dense)
     passes.append(timed(needs.work))
     wall, processor = total(passes)
     needed = needs.share * wall, needs.share * processor

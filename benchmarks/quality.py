@@ -40,7 +40,7 @@ from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
+from numprune_export.pipeline.kinds.causal_lm import CausalLm
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.rounds import planned
 from numprune_export.pipeline.stages.compensate import compensated
@@ -117,12 +117,12 @@ class Bench:
         source = resolve(recipe.model.source, revision=None, search=self.search)
         dense = Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
         assert isinstance(dense.family, RotaryDecoder)
-        subject = DecoderSubject(recipe, dense.family, dense, self.search)
+        kind = CausalLm(recipe, dense.family, dense, self.search)
         dense.model  # noqa: B018  (read now: reading a checkpoint is not pruning)
         wall, used = time.perf_counter(), time.process_time()
         with open_folder(self.folder / f"seed{seed}") as run_folder, peak_memory() as peak:
             context = Context(recipe, run_folder, Silent())
-            plans = planned(context, subject, dense)
+            plans = planned(context, kind, dense)
             with products(recipe.products):
                 small = compensated(context, dense, plans.compensation)
             seconds = time.perf_counter() - wall, time.process_time() - used

@@ -40,7 +40,7 @@ class Statistics:
     @classmethod
     def of_nothing(cls, site: Site) -> Statistics:
         """Sums over no tokens: where nothing reads moments, none are gathered."""
-        width = site.units * site.consumer_width
+        width = site.inputs
         none = torch.zeros(1, 1, dtype=torch.float32).expand(width, width)
         return cls(none, none[0].double(), 0, site.consumer_width)
 
@@ -120,10 +120,7 @@ def collect(
 def _gather(
     block: nn.Module, sites: list[Site], batches: list[Batch], tick: Tick, every: int
 ) -> dict[str, Statistics]:
-    under_way = {
-        site.name: Gathering(site.units * site.consumer_width, batches[0].hidden.device)
-        for site in sites
-    }
+    under_way = {site.name: Gathering(site.inputs, batches[0].hidden.device) for site in sites}
 
     def looking(site: Site) -> Callable[[Tensor], None]:
         return lambda rows: under_way[site.name].add(rows[::every])

@@ -112,7 +112,7 @@ def read_windows(folder: Path) -> Windows:
 
 def size_bytes(sites: tuple[Site, ...]) -> int:
     """Disk that the Gram matrices of these sites take."""
-    return sum(4 * (site.units * site.consumer_width) ** 2 for site in sites)
+    return sum(4 * site.inputs**2 for site in sites)
 
 
 def _file(folder: Path, block: int) -> Path:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from numprune_export.core.errors import UnsupportedModelError
 from numprune_export.export.decoder import Decoder, DecoderLayer, Projection
-from numprune_export.models.family import Config, declare_site, part, projection
-from numprune_export.models.site import Producer, Site
+from numprune_export.models.family import Config, NetworkKind, declare_site, part, projection
+from numprune_export.models.site import Kind, Producer, Site
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,6 +38,16 @@ class RotaryDecoder:
     final_norm: str = "model.norm"
     rotary: str = "model.rotary_emb"
     head: str = "lm_head"
+
+    @property
+    def kind(self) -> NetworkKind:
+        """See Family.kind."""
+        return "decoder"
+
+    @property
+    def causal(self) -> bool:
+        """See Family.causal."""
+        return True
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -96,6 +106,14 @@ class RotaryDecoder:
         """Whether the output matrix is the embedding itself; nothing is on the `meta` device."""
         head, embedding = part(model, self.head).weight, part(model, self.embedding).weight
         return bool(head.data_ptr() == embedding.data_ptr() != 0)
+
+    def sublayer_output(self, kind: Kind) -> str | None:
+        """See Family.sublayer_output: pre-norm, so the sum after the MLP leaves the block."""
+        return "post_attention_layernorm" if kind == "attention" else None
+
+    def reads_first_token_only(self, model: nn.Module) -> bool:
+        """See Family.reads_first_token_only."""
+        return False
 
     def network(self, model: nn.Module) -> Decoder:
         """See Family.network."""

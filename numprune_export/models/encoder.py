@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from numprune_export.export.decoder import Projection
 from numprune_export.export.encoder import Encoder, EncoderLayer, Head, LayerNorm, Task
-from numprune_export.models.family import declare_site, part, projection
-from numprune_export.models.site import Producer, Site
+from numprune_export.models.family import NetworkKind, declare_site, part, projection
+from numprune_export.models.site import Kind, Producer, Site
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,6 +58,16 @@ class BidirectionalEncoder:
     token_types: bool
     positions_follow_padding: bool
     """Positions start after the padding token's own row, as in RoBERTa."""
+
+    @property
+    def kind(self) -> NetworkKind:
+        """See Family.kind."""
+        return "encoder"
+
+    @property
+    def causal(self) -> bool:
+        """See Family.causal."""
+        return False
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -116,6 +126,18 @@ class BidirectionalEncoder:
     def block_list(self, model: nn.Module) -> list[nn.Module]:
         """See Family.block_list."""
         return list(model.get_submodule(self.blocks).children())
+
+    def sublayer_output(self, kind: Kind) -> str:
+        """See Family.sublayer_output: post-norm, so a norm takes either sum."""
+        return self.attention_norm if kind == "attention" else self.mlp_norm
+
+    def reads_first_token_only(self, model: nn.Module) -> bool:
+        """See Family.reads_first_token_only: a head with one answer per text does."""
+        return self.head_of(model).task == "sequence"
+
+    def with_single_query_heads(self) -> BidirectionalEncoder:
+        """See Family.with_single_query_heads: every query head has its own key and value already."""
+        return self
 
     def network(self, model: nn.Module) -> Encoder:
         """See Family.network."""

@@ -5,7 +5,7 @@ A declaration holds paths, not forward code: Hugging Face's own forward runs on 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numprune_export.export.decoder import Decoder, Projection
 from numprune_export.export.encoder import Encoder
@@ -13,6 +13,8 @@ from numprune_export.models.site import Kind, Producer, Site
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+NetworkKind = Literal["decoder", "encoder"]
 
 Config = Any
 """A transformers PretrainedConfig; its attributes differ by family."""
@@ -24,6 +26,16 @@ class Family(Protocol):
     @property
     def model_type(self) -> str:
         """`model_type` of config.json."""
+        ...
+
+    @property
+    def kind(self) -> NetworkKind:
+        """`decoder`: a causal language model. `encoder`: a model with a task head."""
+        ...
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token attends only to itself and to earlier tokens."""
         ...
 
     @property
@@ -64,11 +76,24 @@ class Family(Protocol):
 
     def block_list(self, model: nn.Module) -> list[nn.Module]: ...
 
+    def sublayer_output(self, kind: Kind) -> str | None:
+        """Path, from the block, of the module whose input is a sublayer's output plus the residual;
+        None: that sum is the block's output."""
+        ...
+
+    def reads_first_token_only(self, model: nn.Module) -> bool:
+        """Whether the model's head reads the last hidden state of the first token and of no other."""
+        ...
+
+    def with_single_query_heads(self) -> Family:
+        """The same with every query head as a unit of its own."""
+        ...
+
     def network(self, model: nn.Module) -> Decoder | Encoder:
-        """The model as its tensors, shared and not copied: what a target exports.
+        """The model as its tensors, shared and not copied.
 
         Raises:
-            UnsupportedModelError: no graph can express it.
+            UnsupportedModelError: no exported graph can express the model.
         """
         ...
 

@@ -54,6 +54,11 @@ class Site:
         return f"layers.{self.block}.{self.kind}"
 
     @property
+    def inputs(self) -> int:
+        """Input columns of the consumer."""
+        return self.units * self.consumer_width
+
+    @property
     def parameters(self) -> int:
         """Of all units, with what they share."""
         return self.cost(range(self.units))

@@ -21,7 +21,7 @@ from numprune_export.measure.environment import describe
 from numprune_export.pipeline import notices
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import Exported, Target, chosen_targets
-from numprune_export.pipeline.kinds.kind import Subject
+from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.pipeline.models import VARIANTS, Dense, Models
 from numprune_export.pipeline.opening import open_inputs
 from numprune_export.pipeline.rounds import pruned_checkpoint
@@ -67,36 +67,34 @@ def run(
     with open_folder(folder) as run_folder:
         lent = None if shared is None else SharedFolder(shared)
         context = Context(recipe, run_folder, observer, lent)
-        dense, subject = open_inputs(recipe, search)
+        dense, kind = open_inputs(recipe, search)
         for notice in notices.expected(recipe, dense.family, dense.skeleton):
             run_folder.log(notice)
             observer.warn(notice)
         run_folder.write(RECIPE, recipes.dump(recipe))
-        finished = _stages(context, subject, dense, targets)
-        report = report_stage.report_of(finished, recipe, name, run_folder, dense, subject)
+        finished = _stages(context, kind, dense, targets)
+        report = report_stage.report_of(finished, recipe, name, run_folder, dense, kind)
         report_stage.write(report, run_folder, dense)
     return report
 
 
-def _stages(
-    context: Context, subject: Subject, dense: Dense, targets: Sequence[Target]
-) -> Finished:
+def _stages(context: Context, kind: ModelKind, dense: Dense, targets: Sequence[Target]) -> Finished:
     """One after another; how each model and artifact was made is told as soon as it is."""
     resolved = json.loads(context.recipe.model_dump_json())
     making = Making(context.folder, resolved, running(), describe())
-    pruned = pruned_checkpoint(context, subject, dense)
+    pruned = pruned_checkpoint(context, kind, dense)
     making.model(pruned.checkpoint)
     models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan)
-    exported = tuple(_exported(context, one, models, subject, making) for one in targets)
-    validated = validate(context, subject, models, exported)
-    measured = benchmark(context, subject, models, exported)
+    exported = tuple(_exported(context, one, models, kind, making) for one in targets)
+    validated = validate(context, kind, models, exported)
+    measured = benchmark(context, kind, models, exported)
     return Finished(pruned, exported, validated, measured)
 
 
 def _exported(
-    context: Context, target: Target, models: Models, subject: Subject, making: Making
+    context: Context, target: Target, models: Models, kind: ModelKind, making: Making
 ) -> Exported:
-    made = export(context, target, models, subject.export)
+    made = export(context, target, models, kind.export)
     for variant, stage in zip(VARIANTS, made.stages, strict=True):
         making.artifact(stage, variant)
     return made

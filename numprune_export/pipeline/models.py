@@ -21,7 +21,6 @@ from numprune_export.models.checkpoint.load import (
     skeleton,
 )
 from numprune_export.models.checkpoint.source import Source
-from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 from numprune_export.pruning import rewrite
@@ -37,7 +36,7 @@ class Dense:
     def __init__(self, source: Source, dtype: str, *, single_query_heads: bool = False) -> None:
         self.source = source
         self.family: Family = source.family
-        if single_query_heads and isinstance(self.family, RotaryDecoder):
+        if single_query_heads:
             self.family = self.family.with_single_query_heads()
         self._dtype: torch.dtype = getattr(torch, dtype)
         self.warnings: list[str] = []
@@ -124,8 +123,8 @@ class Models:
 
 
 @dataclass(frozen=True)
-class Start:
-    """One round's model, made when a stage first needs it."""
+class RoundInput:
+    """The model that a round starts from, made when a stage first needs it."""
 
     dense: Dense
     key: str

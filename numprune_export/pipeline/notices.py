@@ -9,8 +9,6 @@ from transformers import PreTrainedModel
 
 from numprune_export.models.checkpoint.weight_files import read_json
 from numprune_export.models.checkpoint.widths import read_section
-from numprune_export.models.decoder import RotaryDecoder
-from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.models.family import Family, part
 from numprune_export.pruning.allocate.threshold import Allocation
 from numprune_export.pruning.compensate.bias import Bias
@@ -46,7 +44,7 @@ def of_result(
         reasons = list(_reasons(recipe, family, model)) or ["its class cannot say its tensors"]
         notices.append(_UNEQUAL.format(will="is", reasons="; ".join(reasons)))
     tied = bool(getattr(model.config, "tie_word_embeddings", False))
-    if isinstance(family, RotaryDecoder) and tied != values["tie_word_embeddings"]:
+    if family.kind == "decoder" and tied != values["tie_word_embeddings"]:
         notices.append(
             f"config.json of the dense model says `tie_word_embeddings: {str(tied).lower()}`, but its"
             " weights have a head of their own: that head was pruned with, measured and saved, and"
@@ -71,7 +69,7 @@ def _reasons(recipe: Recipe, family: Family, model: PreTrainedModel) -> Iterator
         layers = " and ".join(f"`{name}`" for name in sorted(bare))
         way = "`compensate.affine: false`" if isinstance(repair, ClosedForm) else "`closed_form`"
         yield f"the repair gives {layers} a bias that the class does not have; {way} leaves it out"
-    if isinstance(family, BidirectionalEncoder):
+    if family.kind == "encoder":
         yield "no config of an encoder can say fewer heads of the same size"
     elif recipe.query_heads == "single":
         yield (

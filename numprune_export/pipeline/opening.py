@@ -1,4 +1,4 @@
-"""What a run opens before it works: the dense model, and the texts of its subject."""
+"""What a run opens before it works: the dense model, and the texts of its kind."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import chosen_targets
-from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
-from numprune_export.pipeline.kinds.kind import Subject
-from numprune_export.pipeline.kinds.task_encoder import EncoderSubject
+from numprune_export.pipeline.kinds.causal_lm import CausalLm
+from numprune_export.pipeline.kinds.kind import ModelKind
+from numprune_export.pipeline.kinds.task_encoder import TaskEncoder
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.requirements import require_budget, require_possible
 from numprune_export.pipeline.rounds import rounds_of
-from numprune_export.pipeline.stages.generate_text import extended
+from numprune_export.pipeline.stages.generate_text import calibration_texts
 from numprune_export.recipe import Recipe
 
 
@@ -35,16 +35,16 @@ def dense_of(recipe: Recipe, search: Sequence[Path]) -> Dense:
     return Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
 
 
-def subject_of(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> Subject:
+def kind_of(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> ModelKind:
     """Reads the texts before any work, so that one which is too short is said at once."""
     family = dense.family
     if isinstance(family, BidirectionalEncoder):
-        return EncoderSubject(recipe, family, dense, search)
+        return TaskEncoder(recipe, family, dense, search)
     assert isinstance(family, RotaryDecoder), family
-    return DecoderSubject(recipe, family, dense, search)
+    return CausalLm(recipe, family, dense, search)
 
 
-def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, Subject]:
+def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, ModelKind]:
     """The dense model and its texts, once nothing that can be known without weights stands against a
     run: first what configuration and shapes decide, then what the texts do.
 
@@ -53,10 +53,9 @@ def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, Subject]
     """
     dense = dense_of(recipe, search)
     require_possible(recipe, dense.family, dense.skeleton)
-    subject = subject_of(recipe, dense, search)
-    sites = dense.family.sites(dense.skeleton)
-    require_budget(recipe, sites, dense.skeleton, subject.mean_length)
-    return dense, subject
+    kind = kind_of(recipe, dense, search)
+    require_budget(recipe, dense.family, dense.skeleton, kind.mean_length)
+    return dense, kind
 
 
 def check(recipe: Recipe, *, search: Sequence[Path]) -> None:
@@ -86,8 +85,8 @@ def learn(
     """
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    dense, subject = open_inputs(recipe, search)
+    dense, kind = open_inputs(recipe, search)
     with open_folder(folder) as run_folder:
         context = Context(recipe, run_folder, observer, SharedFolder(shared))
-        texts = extended(context, subject, dense)
-        _ = next(rounds_of(context, texts, dense)).scored
+        texts, _ = calibration_texts(context, kind.texts, dense)
+        _ = next(rounds_of(context, kind, texts, dense)).scored

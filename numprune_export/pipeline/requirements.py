@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import BaseModel
 from transformers import PreTrainedModel
 
@@ -11,12 +9,11 @@ from numprune_export.core.errors import RecipeError
 from numprune_export.data.corpus import Corpus
 from numprune_export.export import targets
 from numprune_export.export.exporter import ChecksNetworks, Exporter, require_network
-from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 from numprune_export.pruning.allocate import budget_search
 from numprune_export.pruning.allocate.budget_search import Search
-from numprune_export.pruning.allocate.cost import price_of
+from numprune_export.pruning.allocate.cost import ForwardPass, price_of
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.allocate.floors import require_reachable
 from numprune_export.pruning.allocate.latency.settings import LatencyBudget
@@ -46,25 +43,25 @@ def require_possible(recipe: Recipe, family: Family, model: PreTrainedModel) -> 
     _require_timing(recipe, family)
     evaluation = recipe.evaluation
     length = float(evaluation.tokens_per_sequence) if isinstance(evaluation, Corpus) else None
-    require_budget(recipe, family.sites(model), model, length)
+    require_budget(recipe, family, model, length)
 
 
 def require_budget(
-    recipe: Recipe, sites: Sequence[Site], model: PreTrainedModel, length: float | None
+    recipe: Recipe, family: Family, model: PreTrainedModel, length: float | None
 ) -> None:
     """Refuse a `keep` that floors and alignment alone exceed.
 
     Args:
         recipe: With `keep`, `rounds` and the allocator's settings.
-        sites: Of the dense model.
-        model: Its configuration counts where the cost is multiply-accumulates.
+        family: Of the dense model.
+        model: Its skeleton: shapes and configuration.
         length: Tokens of an evaluated text; None: not known yet, and a budget of multiply-accumulates
             is not looked at.
 
     Raises:
         RecipeError: even the smallest plan is above the budget.
     """
-    settings = recipe.allocate
+    settings, sites = recipe.allocate, family.sites(model)
     keeps = [recipe.keep ** (number / recipe.rounds) for number in range(1, recipe.rounds)]
     keeps.append(recipe.keep)
     if isinstance(settings, Allocation):
@@ -73,13 +70,14 @@ def require_budget(
     elif isinstance(settings, LatencyBudget) or timing_of(settings) is not None:
         return  # what milliseconds allow is measured
     elif settings.cost != "macs" or settings.length or length:
-        counted = settings.length or length or 1.0
+        hidden = int(model.config.hidden_size)
+        forward = ForwardPass(hidden, settings.length or length or 1.0, family.causal)
         if isinstance(settings, Curves):
-            price = price_of(settings, model.config, counted)
+            price = price_of(settings, forward)
             require_reachable(sites, settings, keeps, price)
         else:
             assert isinstance(settings, Search)
-            costs = budget_search.unit_costs(settings, sites, model.config, counted)
+            costs = budget_search.unit_costs(settings, sites, forward)
             require_reachable(
                 sites, settings, keeps, lambda site, kept: len(kept) * costs[site.name]
             )
@@ -96,8 +94,8 @@ def _require_target(
 
 def _require_positions(recipe: Recipe, family: Family, model: PreTrainedModel) -> None:
     """A language model sees every window whole; an encoder's benchmark takes what fits."""
-    if isinstance(family, BidirectionalEncoder):
-        positions, shortest = family.encoder(model).max_positions, min(recipe.benchmark.lengths)
+    if family.kind == "encoder":
+        positions, shortest = family.network(model).max_positions, min(recipe.benchmark.lengths)
         asked = {"benchmark.lengths": shortest}
     else:
         positions, asked = int(model.config.max_position_embeddings), _sequences(recipe)
@@ -135,9 +133,9 @@ def _require_timing(recipe: Recipe, family: Family) -> None:
     timing = timing_of(recipe.allocate)
     if timing is None:
         return
-    if not isinstance(family, BidirectionalEncoder):
+    if family.kind != "encoder":
         raise RecipeError(
-            f"a budget in milliseconds is for encoders, and `{family.model_type}` is none",
+            f"latency budgets are supported for encoders only, not for `{family.model_type}`",
             hint="give one in parameters or MACs: `allocate: {method: curves, cost: macs}`",
         )
     if timing.target not in recipe.targets:

@@ -9,17 +9,24 @@ from typing import Any
 
 from numprune_export.core.run_folder import Stage, key_of
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.kinds.kind import Subject
-from numprune_export.pipeline.models import Dense, Start
-from numprune_export.pipeline.stages.allocate import PLAN, Planning, interim, read_budget, read_plan
+from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
+from numprune_export.pipeline.kinds.kind import ModelKind
+from numprune_export.pipeline.models import Dense, RoundInput
+from numprune_export.pipeline.stages.allocate import (
+    PLAN,
+    Planning,
+    read_budget,
+    read_plan,
+    trial_compensation,
+)
 from numprune_export.pipeline.stages.calibrate import (
     Calibrated,
     calibrate,
-    calibrate_repair,
+    calibrate_compensation,
     repairs_at_once,
 )
 from numprune_export.pipeline.stages.compensate import CompensationInput, Pruned, prune
-from numprune_export.pipeline.stages.generate_text import Extended, extended
+from numprune_export.pipeline.stages.generate_text import calibration_texts
 from numprune_export.pipeline.stages.round_context import RoundContext
 from numprune_export.pipeline.stages.score import score
 from numprune_export.pruning import apply
@@ -31,7 +38,8 @@ class Round:
     """From the model it starts from to the units that stay of it."""
 
     here: RoundContext
-    texts: Extended
+    kind: ModelKind
+    texts: CalibrationTexts
     keep: float
     """Fraction of the dense model that is left after this round."""
     last: bool
@@ -39,7 +47,7 @@ class Round:
     @cached_property
     def calibrated(self) -> Calibrated:
         """Whatever the recipe needs of statistics of the starting model, and of gradients."""
-        return calibrate(self.here, self.texts.moments, self.texts.gradients)
+        return calibrate(self.here, self.texts, self.kind.gradients)
 
     @cached_property
     def scored(self) -> Stage:
@@ -48,8 +56,15 @@ class Round:
 
     @cached_property
     def planning(self) -> Planning:
-        here, trials = self.here, self.texts.trials
-        return Planning(here.context, trials, here.start, self.calibrated, self.scored, self.keep)
+        return Planning(
+            self.here.context,
+            self.kind,
+            self.texts,
+            self.here.start,
+            self.calibrated,
+            self.scored,
+            self.keep,
+        )
 
     @cached_property
     def allocated(self) -> Stage:
@@ -72,17 +87,17 @@ class Round:
     def stages(self) -> tuple[Stage, ...]:
         return *self.calibrated.stages, self.scored, *self.planning.timed, self.allocated
 
-    def rest(self) -> Start:
+    def rest(self) -> RoundInput:
         """What the next round starts from: this plan carried out, the weights refitted at once."""
         assert not self.last
-        start, repair = self.here.start, interim(self.here.context.recipe.compensate)
+        start, repair = self.here.start, trial_compensation(self.here.context.recipe.compensate)
 
         def make() -> Any:
             inner = read_plan(self.allocated.folder)
             return apply.one_shot(start.model, start.family, inner, repair, self.calibrated.read)
 
         key = key_of(self.allocated.key, self.plan.to_json(), repair.model_dump())
-        return Start(start.dense, key, self.plan, make)
+        return RoundInput(start.dense, key, self.plan, make)
 
 
 @dataclass(frozen=True)
@@ -98,38 +113,40 @@ class Planned:
         return self.compensation.plan
 
 
-def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Pruned:
+def pruned_checkpoint(context: Context, kind: ModelKind, dense: Dense) -> Pruned:
     """Calibrate, score and allocate, round by round; then compensate and rewrite."""
-    plans = planned(context, subject, dense)
-    checkpoint = prune(context, dense, plans.compensation)
+    plans = planned(context, kind, dense)
+    checkpoint = prune(context, kind, dense, plans.compensation)
     budget = read_budget(plans.rounds[-1].allocated.folder)
     scored = plans.rounds[0].scored
     return Pruned(checkpoint, plans.plan, (*plans.stages, checkpoint), scored, budget)
 
 
-def planned(context: Context, subject: Subject, dense: Dense) -> Planned:
+def planned(context: Context, kind: ModelKind, dense: Dense) -> Planned:
     """Every stage before the compensation."""
-    texts = extended(context, subject, dense)
-    rounds = tuple(rounds_of(context, texts, dense))
+    texts, wrote = calibration_texts(context, kind.texts, dense)
+    rounds = tuple(rounds_of(context, kind, texts, dense))
     first, last = rounds[0], rounds[-1]
-    stages = (*texts.stages, *(stage for each in rounds for stage in each.stages))
+    stages = (*wrote, *(stage for each in rounds for stage in each.stages))
     calibrated = first.calibrated
-    if texts.repair is not texts.moments and repairs_at_once(context.recipe):
-        calibrated = calibrate_repair(first.here, texts.repair)
+    if texts.compensation is not texts.moments and repairs_at_once(context.recipe):
+        calibrated = calibrate_compensation(first.here, texts)
         stages += calibrated.stages
     compensation = CompensationInput(
-        last.plan, last.allocated.key, texts.repair, calibrated, first.planning.assistant
+        last.plan, last.allocated.key, texts, calibrated, first.planning.assistant
     )
     return Planned(rounds, compensation, stages)
 
 
-def rounds_of(context: Context, texts: Extended, dense: Dense) -> Iterator[Round]:
+def rounds_of(
+    context: Context, kind: ModelKind, texts: CalibrationTexts, dense: Dense
+) -> Iterator[Round]:
     """Each starts from what the one before has left, and keeps the same fraction of it."""
-    recipe, start = context.recipe, Start(dense, dense.key)
+    recipe, start = context.recipe, RoundInput(dense, dense.key)
     for number in range(1, recipe.rounds + 1):
         last = number == recipe.rounds
         keep = recipe.keep if last else recipe.keep ** (number / recipe.rounds)
-        current = Round(RoundContext(context, start, number), texts, keep, last)
+        current = Round(RoundContext(context, start, number), kind, texts, keep, last)
         yield current
         if not last:
             start = current.rest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch, Tick
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
+from numprune_export.models.site_layers import SiteLayers
 from numprune_export.models.substitution import Known, answered
-from numprune_export.numerics.indexing import positions
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.compensate import Compensation
 from numprune_export.pruning.compensate.closed_form import ClosedForm
@@ -46,10 +47,10 @@ def one_shot(
     """
     _require_own_sites(model, family, plan)
     small = rewrite.twin(model)
+    change, blocks = _Change(family, plan, repair), family.block_list(small)
     for site in plan.sites:
         if plan.removed(site):
-            block = family.block_list(small)[site.block]
-            _cut(block, family, site, plan, repair, dense(site))
+            change.cut(SiteLayers(blocks[site.block], site), dense(site))
     return small
 
 
@@ -72,23 +73,78 @@ def sequential(
         InputError: the plan was made for another model.
     """
     _require_own_sites(model, family, plan)
-    small = rewrite.twin(model)
+    small, change = rewrite.twin(model), _Change(family, plan, repair)
     batches = block_runner.embed(small, family, windows, batch)
     for index, block in enumerate(family.block_list(small)):
-        here = [site for site in plan.sites if site.block == index]
+        here = [SiteLayers(block, site) for site in plan.sites if site.block == index]
         done: list[Known] = []
-        for number, site in enumerate(here):
-            if plan.removed(site):
-                made = _repaired(block, family, site, plan, repair, batches, done)
-            elif any(plan.removed(later) for later in here[number + 1 :]):
-                made = _intact(block, site, batches, done)
+        for number, layers in enumerate(here):
+            if change.reaches(layers):
+                rows = change.compensated(layers, batches, done)
+            elif any(change.reaches(later) for later in here[number + 1 :]):
+                rows = _intact(layers, batches, done)
             else:
                 break
-            outputs = [batch.spread(one) for batch, one in zip(batches, made, strict=True)]
-            done.append(Known(site, outputs))
+            outputs = [each.spread(part) for each, part in zip(batches, rows, strict=True)]
+            done.append(Known(layers.site, outputs))
         with answered(block, done):
             block_runner.advance(block, index, batches, tick)
     return small
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What is done to every site."""
+
+    family: Family
+    plan: Plan
+    repair: Compensation
+
+    def reaches(self, layers: SiteLayers) -> bool:
+        """Whether the plan removes units there."""
+        return bool(self.plan.removed(layers.site))
+
+    def compensated(
+        self, layers: SiteLayers, batches: list[Batch], done: Sequence[Known]
+    ) -> list[Tensor]:
+        """Cut and compensate a site behind what is `done` in its block; the sublayer's output for each
+        batch, (real tokens, out)."""
+        block, site = layers.block, layers.site
+        if isinstance(self.repair, ClosedForm) and self._refits_producers(self.repair, site):
+            with answered(block, done):
+                known = examples(block, site, batches, self.repair)
+            self.cut(layers, known.statistics)
+            return refit_mlp(block, site, self.plan.kept[site.name], known, self.repair)
+        stride = self._stride(site, sum(batch.tokens for batch in batches))
+        with answered(block, done):
+            statistics, inputs = _seen(layers, batches, self.plan.kept[site.name], stride)
+        self.cut(layers, statistics)
+        return _outputs(layers, inputs)
+
+    def cut(self, layers: SiteLayers, statistics: Statistics) -> None:
+        """Remove the units that go from the site's layers, and compensate the consumer."""
+        block, site, consumer = layers.block, layers.site, layers.consumer
+        kept = self.plan.kept[site.name]
+        bias: Tensor | None = consumer.bias
+        with torch.no_grad():
+            weight, bias = self.repair(consumer.weight, bias, statistics, layers.columns(kept))
+            if kept:
+                rewrite.replace_consumer(block, site, weight, bias)
+                rewrite.shrink_producers(block, site, kept)
+            else:
+                rewrite.empty(block, site, bias)
+        rewrite.set_attributes(block, self.family.attributes(block))
+
+    def _refits_producers(self, repair: ClosedForm, site: Site) -> bool:
+        if repair.producers is None or site.kind != "mlp" or not self.plan.kept[site.name]:
+            return False
+        return len(self.plan.removed(site)) >= repair.producers.least * site.units
+
+    def _stride(self, site: Site, tokens: int) -> int:
+        """Of the tokens that the consumer's statistics are of."""
+        if not isinstance(self.repair, ClosedForm):
+            return 1
+        return self.repair.every_alone(site.kind, site.inputs, tokens)
 
 
 def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:
@@ -99,111 +155,45 @@ def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:
         )
 
 
-def _intact(
-    block: nn.Module, site: Site, batches: list[Batch], done: Sequence[Known]
-) -> list[Tensor]:
-    """What a sublayer that loses nothing makes of each batch, (real tokens, out)."""
+def _intact(layers: SiteLayers, batches: list[Batch], done: Sequence[Known]) -> list[Tensor]:
+    """The output of a sublayer that loses nothing, for each batch, (real tokens, out)."""
     inputs: list[Tensor] = []
-    with answered(block, done):
-        _watch(block, site, batches, inputs.append)
-    return _outputs(block, site, inputs)
-
-
-def _repaired(
-    block: nn.Module,
-    family: Family,
-    site: Site,
-    plan: Plan,
-    repair: Compensation,
-    batches: list[Batch],
-    done: Sequence[Known],
-) -> list[Tensor]:
-    """Cut and repair one site behind what is `done` in its block; what it makes of each batch, (real
-    tokens, out)."""
-    kept = plan.kept[site.name]
-    if isinstance(repair, ClosedForm) and _with_producers(repair, plan, site):
-        with answered(block, done):
-            known = examples(block, site, batches, repair)
-        _cut(block, family, site, plan, repair, known.statistics)
-        return refit_mlp(block, site, kept, known, repair)
-    tokens = sum(batch.tokens for batch in batches)
-    every = (
-        repair.every_alone(site.kind, _inputs(site), tokens)
-        if isinstance(repair, ClosedForm)
-        else 1
-    )
-    with answered(block, done):
-        statistics, inputs = _seen(block, site, batches, kept, every)
-    _cut(block, family, site, plan, repair, statistics)
-    return _outputs(block, site, inputs)
-
-
-def _inputs(site: Site) -> int:
-    """Of its consumer."""
-    return site.units * site.consumer_width
-
-
-def _with_producers(repair: ClosedForm, plan: Plan, site: Site) -> bool:
-    if repair.producers is None or site.kind != "mlp" or not plan.kept[site.name]:
-        return False
-    return len(plan.removed(site)) >= repair.producers.least * site.units
+    with answered(layers.block, done):
+        _watch(layers, batches, inputs.append)
+    return _outputs(layers, inputs)
 
 
 def _seen(
-    block: nn.Module, site: Site, batches: list[Batch], kept: Sequence[int], every: int
+    layers: SiteLayers, batches: list[Batch], kept: Sequence[int], stride: int
 ) -> tuple[Statistics, list[Tensor]]:
-    """Statistics of the whole site behind the pruned prefix, of one token in so many, and the inputs that
-    stay: (tokens, k) of each batch."""
-    columns = positions(site.layout(kept), site.consumer_width)
-    gathering = Gathering(_inputs(site), batches[0].hidden.device)
+    """Statistics of the whole site behind the pruned prefix, of every `stride`-th token, and the inputs
+    that stay: (tokens, k) of each batch."""
+    columns = layers.columns(kept)
+    gathering = Gathering(layers.site.inputs, batches[0].hidden.device)
     inputs: list[Tensor] = []
 
     def look(rows: Tensor) -> None:
-        gathering.add(rows[::every])
+        gathering.add(rows[::stride])
         inputs.append(rows[:, columns])
 
-    _watch(block, site, batches, look)
-    return gathering.finish(site), inputs
+    _watch(layers, batches, look)
+    return gathering.finish(layers.site), inputs
 
 
-def _watch(
-    block: nn.Module, site: Site, batches: list[Batch], look: Callable[[Tensor], None]
-) -> None:
+def _watch(layers: SiteLayers, batches: list[Batch], look: Callable[[Tensor], None]) -> None:
     """Show what reaches a site's consumer."""
 
     def no_tick(_: int) -> None:
         return
 
-    block_runner.watch(block, site.block, batches, {site.consumer: look}, no_tick, run_on=False)
+    site = layers.site
+    looks = {site.consumer: look}
+    block_runner.watch(layers.block, site.block, batches, looks, no_tick, run_on=False)
 
 
-def _outputs(block: nn.Module, site: Site, inputs: list[Tensor]) -> list[Tensor]:
-    """What the repaired consumer makes of each batch; the list of inputs is emptied on the way."""
-    consumer = block.get_submodule(site.consumer)
+def _outputs(layers: SiteLayers, inputs: list[Tensor]) -> list[Tensor]:
+    """The consumer's output for each batch; the list of inputs is emptied on the way."""
+    consumer = layers.block.get_submodule(layers.site.consumer)
     inputs.reverse()
     with torch.no_grad():
         return [consumer(inputs.pop()) for _ in range(len(inputs))]
-
-
-def _cut(
-    block: nn.Module,
-    family: Family,
-    site: Site,
-    plan: Plan,
-    repair: Compensation,
-    statistics: Statistics,
-) -> None:
-    kept = plan.kept[site.name]
-    consumer = block.get_submodule(site.consumer)
-    assert isinstance(consumer, nn.Linear), site.consumer
-    bias: Tensor | None = consumer.bias
-    with torch.no_grad():
-        weight, bias = repair(
-            consumer.weight, bias, statistics, positions(site.layout(kept), site.consumer_width)
-        )
-        if kept:
-            rewrite.replace_consumer(block, site, weight, bias)
-            rewrite.shrink_producers(block, site, kept)
-        else:
-            rewrite.empty(block, site, bias)
-    rewrite.set_attributes(block, family.attributes(block))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from numprune_export.models.checkpoint import modeling_numprune
 from numprune_export.models.site import Site
+from numprune_export.models.site_layers import SiteLayers
 from numprune_export.numerics.indexing import complement, positions
 from numprune_export.pruning.plan import Plan
 
@@ -24,9 +25,8 @@ def twin(model: nn.Module) -> Any:
 def shrink_producers(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
     """Cut the removed units' output rows from every producer of the site."""
     members = site.members(kept)
-    for producer in site.producers:
-        linear = block.get_submodule(producer.path)
-        assert isinstance(linear, nn.Linear), producer.path
+    producers = SiteLayers(block, site).producers
+    for producer, linear in zip(site.producers, producers, strict=True):
         owners = [group for group, _ in members] if producer.shared else site.layout(kept)
         rows = positions(owners, producer.width)
         bias = None if linear.bias is None else linear.bias[rows]
@@ -61,9 +61,9 @@ def set_attributes(block: nn.Module, attributes: dict[str, int]) -> None:
 
 def mask(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
     """Zero the removed units' columns of the consumer: the pruned network at its full size."""
-    linear = block.get_submodule(site.consumer)
-    assert isinstance(linear, nn.Linear), site.consumer
-    gone = complement(linear.in_features, positions(kept, site.consumer_width))
+    layers = SiteLayers(block, site)
+    linear = layers.consumer
+    gone = complement(layers.width, layers.columns(kept))
     weight = linear.weight.detach().clone()
     weight[:, gone] = 0
     block.set_submodule(site.consumer, linear_of(weight, linear.bias))

@@ -110,7 +110,7 @@ def test_gradients_of_some_examples_are_of_a_part_of_the_draw(script):
     short = ["calibration.max_length=16", "evaluation.max_length=16"]
     chosen = script.chosen_recipe(SMOKE, short, sequences=300, rows=32)
     (draw,) = script.prepare(chosen, [SMOKE.parent], seeds=1).draws
-    some = draw.curves._subject("fisher_obs-256", 256).calibration
+    some = draw.curves.kind("fisher_obs-256", 256).texts.gradients
     assert len(some.tokens) == 256
     whole = {tuple(row[:length]) for row, length in rows_of(draw.windows)}
     assert {tuple(row[:length]) for row, length in rows_of(some)} <= whole

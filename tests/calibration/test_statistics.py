@@ -13,6 +13,7 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.families import FAMILIES
 from numprune_export.numerics.gauss_newton import ProducerRefit
+from numprune_export.numerics.indexing import positions
 from numprune_export.pruning import apply
 from numprune_export.pruning.allocate.threshold import Allocation, allocate
 from numprune_export.pruning.compensate.closed_form import ClosedForm
@@ -162,7 +163,7 @@ def test_sequential_compensation_refits_on_the_pruned_prefix(model_type, lengths
         block.set_submodule(site.consumer, original.get_submodule(site.consumer))
         apply.rewrite.set_attributes(block, family.attributes(block))
         x = direct(dense_inside, site, text)
-        columns = apply.positions(plan.kept[site.name], site.consumer_width)
+        columns = positions(plan.kept[site.name], site.consumer_width)
         statistics = calibration_statistics.Statistics(x.T @ x, x.sum(0), len(x))
         expected, _ = repair(
             original.get_submodule(site.consumer).weight, None, statistics, columns
@@ -194,7 +195,7 @@ def test_a_consumer_may_be_fitted_to_one_token_in_so_many(kind, repair, every, m
     small = apply.sequential(model, family, Plan(sites, kept), repair, text, 2, lambda _: None)
     x = direct(model, site, text)[::every]
     statistics = calibration_statistics.Statistics((x.T @ x).float(), x.sum(0), len(x))
-    columns = apply.positions(site.layout(kept[site.name]), site.consumer_width)
+    columns = positions(site.layout(kept[site.name]), site.consumer_width)
     whole = family.block_list(model)[0].get_submodule(site.consumer).weight
     expected, _ = ClosedForm()(whole, None, statistics, columns)
     got = family.block_list(small)[0].get_submodule(site.consumer).weight

@@ -225,7 +225,7 @@ def test_the_dense_encoder_is_left_as_it_was():
     expected = answer(family, model)
 
     def ones(site):
-        n = site.units * site.consumer_width
+        n = site.inputs
         return Statistics(torch.eye(n), torch.ones(n, dtype=torch.float64), 1)
 
     apply.one_shot(model, family, plan_without(family, model), Bias(), ones)

@@ -72,7 +72,7 @@ def test_the_dense_model_is_left_as_it_was(model_type):
     plan = Plan(sites, {site.name: (0,) for site in sites})
 
     def ones(site):
-        n = site.units * site.consumer_width
+        n = site.inputs
         return Statistics(torch.eye(n), torch.ones(n, dtype=torch.float64), 1)
 
     small = apply.one_shot(model, family, plan, Bias(), ones)

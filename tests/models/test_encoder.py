@@ -99,7 +99,7 @@ def test_sites_own_every_row_and_column_that_a_unit_takes_along(model_type):
     assert all(one.may_be_empty for one in sites)
     block = family.block_list(model)[0]
     for site in (head, neuron):
-        width = site.units * site.consumer_width
+        width = site.inputs
         assert block.get_submodule(site.consumer).in_features == width
         assert all(
             block.get_submodule(one.path).out_features == site.units * one.width

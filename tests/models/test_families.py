@@ -128,3 +128,73 @@ def test_a_rotation_that_depends_on_the_length_is_refused_by_name():
     assert tiny_config("llama", rope_parameters=rope).rope_parameters["rope_type"] == "dynamic"
     with pytest.raises(UnsupportedModelError, match="`dynamic`"):
         FAMILIES["llama"].decoder(tiny("llama", rope_parameters=rope))
+
+
+def built(model_type):
+    return tiny_encoder(model_type, "token") if model_type in ENCODERS else tiny(model_type)
+
+
+def seen_in(model, paths, tokens):
+    """By path: the first input and the output of modules while the model reads `tokens`."""
+    seen, handles = {}, []
+    for path in paths:
+
+        def look(_, inputs, output, path=path):
+            first = output[0] if isinstance(output, tuple) else output
+            seen[path] = (inputs[0] if inputs else None, first)
+
+        handles.append(model.get_submodule(path).register_forward_hook(look))
+    with torch.no_grad():
+        model(input_ids=tokens)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_a_token_sees_later_ones_unless_the_family_is_causal(model_type):
+    family, model = FAMILIES[model_type], built(model_type)
+    tokens = torch.arange(5, 11)[None]
+    other = tokens.clone()
+    other[0, -1] += 1
+    last = f"{family.blocks}.{len(family.block_list(model)) - 1}"
+    before, after = (seen_in(model, [last], x)[last][1][:, :-1] for x in (tokens, other))
+    assert torch.equal(before, after) == family.causal
+    assert family.kind == ("encoder" if model_type in ENCODERS else "decoder")
+
+
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_a_sublayers_output_is_the_residual_and_what_its_consumer_gives(model_type):
+    family, model = FAMILIES[model_type], built(model_type)
+    block = f"{family.blocks}.1"
+    attention, mlp = (site for site in family.sites(model) if site.block == 1)
+    ends = [family.sublayer_output(site.kind) for site in (attention, mlp)]
+    consumers = [f"{block}.{site.consumer}" for site in (attention, mlp)]
+    named = [f"{block}.{path}" for path in ends if path is not None]
+    seen = seen_in(model, [block, *consumers, *named], torch.arange(5, 11)[None])
+    after_attention = seen[f"{block}.{ends[0]}"]
+    assert torch.equal(after_attention[0], seen[block][0] + seen[consumers[0]][1])
+    residual = after_attention[0] if family.causal else after_attention[1]
+    whole = seen[block][1] if ends[1] is None else seen[f"{block}.{ends[1]}"][0]
+    assert torch.equal(whole, residual + seen[consumers[1]][1])
+
+
+@pytest.mark.parametrize("task", ["sequence", "token", "span"])
+def test_a_head_with_one_answer_per_text_reads_the_first_token_only(task):
+    """A change to the last hidden state of any later token must not reach the answer."""
+    family, model = FAMILIES["bert"], tiny_encoder("bert", task)
+    path = f"{family.blocks}.{len(family.block_list(model)) - 1}"
+
+    def answers(change):
+        def disturb(_, __, output):
+            hidden = output[0] if isinstance(output, tuple) else output
+            hidden = torch.cat([hidden[:, :1], hidden[:, 1:] + change], 1)
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        handle = model.get_submodule(path).register_forward_hook(disturb)
+        with torch.no_grad():
+            output = model(input_ids=torch.arange(5, 11)[None])
+        handle.remove()
+        return output.start_logits if task == "span" else output.logits
+
+    assert torch.equal(answers(0.0), answers(1.0)) == family.reads_first_token_only(model)

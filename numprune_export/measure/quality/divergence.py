@@ -1,4 +1,4 @@
-"""How far a pruned model's answers are from the dense one's, with no labels: KL(dense ‖ pruned)."""
+"""How far a pruned model's logits are from the dense one's, with no labels: KL(dense ‖ pruned)."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class DenseAnswers:
-    """What pruned models are compared with: the dense model's answers, held."""
+class DenseLogits:
+    """Logits of the dense model, held, that pruned models are compared with."""
 
     family: Family
     windows: Windows
     """Right-padded texts; padding never counts."""
     batch: int
     """Texts run at once."""
-    every: int
-    """Of a language model's next tokens, one of so many in a row; 1: all."""
+    stride: int
+    """Of a language model's tokens, every `stride`-th is compared; 1: all."""
     held: list[Tensor]
-    """Per batch (answers, classes); of a span both ends."""
+    """Per batch (rows, classes); of a span both ends."""
 
     @classmethod
     @torch.inference_mode()
     def of(
-        cls, dense: nn.Module, family: Family, windows: Windows, *, batch: int, every: int = 1
-    ) -> DenseAnswers:
-        """Ask the dense model, which is in eval mode."""
+        cls, dense: nn.Module, family: Family, windows: Windows, *, batch: int, stride: int = 1
+    ) -> DenseLogits:
+        """Run the dense model, which is in eval mode."""
         return cls(
-            family, windows, batch, every, list(_asked(dense, family, windows, batch, every))
+            family, windows, batch, stride, list(logits_of(dense, family, windows, batch, stride))
         )
 
     @torch.inference_mode()
@@ -55,37 +55,38 @@ class DenseAnswers:
             pruned: The dense model made smaller, in eval mode.
 
         Raises:
-            NumericalError: an answer is not finite.
+            NumericalError: a logit is not finite.
         """
         total, count = 0.0, 0
-        answers = _asked(pruned, self.family, self.windows, self.batch, self.every)
-        for reference, candidate in zip(self.held, answers, strict=True):
+        pruned_logits = logits_of(pruned, self.family, self.windows, self.batch, self.stride)
+        for reference, candidate in zip(self.held, pruned_logits, strict=True):
             total += _divergence(reference, candidate)
             count += len(reference)
         if not total < float("inf"):
             raise NumericalError(
-                "the pruned model's answers on calibration text are not finite",
+                "the pruned model's logits on calibration text are not finite",
                 hint="prune less, or calibrate in `dtype: float32`",
             )
         return Metric(value=total / count, unit="nats", samples=count)
 
 
-def _asked(
-    model: nn.Module, family: Family, windows: Windows, batch: int, every: int
-) -> Iterator[Float[Tensor, "answers classes"]]:
+def logits_of(
+    model: nn.Module, family: Family, windows: Windows, batch: int, stride: int
+) -> Iterator[Float[Tensor, "rows classes"]]:
+    """Batch by batch the logits of real tokens, or of texts, or of a span's two ends."""
     for rows in windows.by_length(batch):
         part = windows.rows(rows)
         ids = torch.from_numpy(part.tokens)
         real = torch.arange(ids.shape[1]) < torch.from_numpy(part.lengths)[:, None]
         types = None if part.types is None else torch.from_numpy(part.types)
         inputs = family.inputs(ids, real, types)
-        if every > 1:  # the others never reach the head
-            kept = torch.arange(0, ids.shape[1], every)
+        if stride > 1:  # the others never reach the head
+            kept = torch.arange(0, ids.shape[1], stride)
             inputs, real = {**inputs, "logits_to_keep": kept}, real[:, kept]
-        yield from _answers(model(**inputs), real)
+        yield from _rows_of(model(**inputs), real)
 
 
-def _answers(
+def _rows_of(
     output: Any, real: Bool[Tensor, "batch length"]
 ) -> list[Float[Tensor, "rows classes"]]:
     if hasattr(output, "start_logits"):

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from numprune_export.core.errors import InputError
 from numprune_export.export.runner import Logits, Tokens
-from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.models.family import Family
 
 
 class TorchEncoderRunner:
@@ -21,9 +21,7 @@ class TorchEncoderRunner:
     that PyTorch has. Padded positions hold the padding token.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, family: BidirectionalEncoder, *, threads: int | None
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, family: Family, *, threads: int | None) -> None:
         """`threads` is set for torch on entry and restored on exit; None leaves it as it is."""
         self._model = model
         self._family = family

@@ -54,31 +54,31 @@ def _change(tensor: Tensor, dtype: torch.dtype | None, device: str | None) -> Ca
     return undo
 
 
-def own_error(
-    model: PreTrainedModel, dtype: torch.dtype, answers: Callable[[PreTrainedModel], Logits]
+def rounding_error(
+    model: PreTrainedModel, dtype: torch.dtype, logits_of: Callable[[PreTrainedModel], Logits]
 ) -> float:
-    """How far PyTorch's own answers in `dtype` are from its fp64 ones: the largest difference."""
+    """PyTorch's own error in `dtype`: the largest difference of a logit from fp64."""
     found = []
     for one in (dtype, torch.float64):
         with computing_in(model, one) as converted:
-            found.append(answers(converted))
+            found.append(logits_of(converted))
     return float(np.abs(found[0] - found[1]).max())
 
 
-def rounding_error(
+def decoder_rounding_error(
     model: PreTrainedModel, tokens: Tokens, dtype: torch.dtype = torch.float32
 ) -> float:
-    """`own_error` of a causal language model's logits after every token.
+    """`rounding_error` of a causal language model's logits after every token.
 
     Not zero by far where a model has massive activations: SmolLM2's residual stream reaches 25,000
     at the first token and comes back to 50, which costs fp32 three digits.
     """
 
-    def answers(converted: PreTrainedModel) -> Logits:
+    def logits_of(converted: PreTrainedModel) -> Logits:
         with TorchRunner(converted, threads=None) as runner:
             return runner.prefill(tokens, all_positions=True)
 
-    return own_error(model, dtype, answers)
+    return rounding_error(model, dtype, logits_of)
 
 
 def placed(model: PreTrainedModel, device: str, dtype: torch.dtype) -> PreTrainedModel:

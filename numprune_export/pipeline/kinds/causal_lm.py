@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
 from numprune_export.data import corpus
-from numprune_export.data.corpus import Corpus, Windows
+from numprune_export.data.corpus import Corpus
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter, GraphBacked
 from numprune_export.export.runner import Tokens
@@ -29,16 +29,18 @@ from numprune_export.measure.latency.decoder import DecoderWorkload
 from numprune_export.measure.latency.pairs import Latencies
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.measure.parity import decoder as decoder_parity
-from numprune_export.measure.quality.divergence import DenseAnswers
+from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.measure.quality.lm_eval.suite import TaskSuite
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner
-from numprune_export.measure.reference.precision import rounding_error
+from numprune_export.measure.reference.precision import decoder_rounding_error
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.pipeline.exported import Exported
+from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.kinds.causal_lm_latency import measure_latency
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
 from numprune_export.pipeline.models import Dense, Models, Variant
+from numprune_export.pruning.score import Score
 from numprune_export.pruning.score.fisher_obs import WINDOWS, reads_output_fisher
 from numprune_export.recipe import Recipe
 
@@ -49,15 +51,15 @@ LONGEST_PROMPT = 64
 
 DIVERGENCE_SEQUENCES = 4
 """Calibration sequences that a plan is tried out on."""
-DIVERGENCE_EVERY = 4
-"""Of their tokens one in so many is answered: neighbours tell much the same."""
+DIVERGENCE_STRIDE = 4
+"""Of their tokens every fourth is compared: neighbouring tokens are correlated."""
 
 DENSE_STEPS = 8
 """Decode steps in the parity check of the dense artifact: it comes from the same code."""
 
 
-class DecoderSubject:
-    """See Subject."""
+class CausalLm:
+    """See ModelKind."""
 
     def __init__(
         self, recipe: Recipe, family: RotaryDecoder, dense: Dense, search: Sequence[Path]
@@ -81,8 +83,9 @@ class DecoderSubject:
                 hint="use `wanda`, `numerical`, `flap` or `stat` for a language model",
             )
         tokenizer = dense.require_tokenizer()
-        self.calibration = corpus.draw(calibration, tokenizer, search, embeddings=dense.embeddings)
-        self.calibration_batch = calibration.batch
+        windows = corpus.draw(calibration, tokenizer, search, embeddings=dense.embeddings)
+        self.texts = CalibrationTexts.of(windows, calibration.batch)
+        self.gradients = CausalLmGradients(recipe.score, family)
         self._evaluation = corpus.draw(evaluation, tokenizer, search, embeddings=dense.embeddings)
         self._batch = evaluation.batch
         self._tasks = None
@@ -100,75 +103,44 @@ class DecoderSubject:
         )
 
     @property
-    def gradients_key(self) -> Any:
-        """See Subject.gradients_key."""
-        score = self._recipe.score
-        if not reads_output_fisher(score):
-            return None
-        return "output fisher", score.sequences or WINDOWS
-
-    @property
     def evaluation_key(self) -> Any:
-        """See Subject.evaluation_key."""
+        """See ModelKind.evaluation_key."""
         return key_of(self._evaluation.tokens.tolist()), self._batch
 
     @property
     def tasks_key(self) -> Any:
-        """See Subject.tasks_key."""
+        """See ModelKind.tasks_key."""
         return None if self._tasks is None else self._tasks.key
 
     @property
     def mean_length(self) -> float:
-        """See Subject.mean_length."""
+        """See ModelKind.mean_length."""
         return float(self._evaluation.tokens.shape[1])
 
-    def calibrated_on(self, windows: Windows) -> DecoderSubject:
-        """The same with other calibration windows."""
-        other = copy(self)
-        other.calibration = windows
-        return other
-
-    def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
-        """See Subject.gradients."""
-        return {}
-
-    def output_fisher(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
-        """See Subject.output_fisher: of the next token's cross-entropy.
-
-        Raises:
-            NumericalError: a loss or a gradient is not finite.
-        """
-        score = self._recipe.score
-        if not reads_output_fisher(score):
-            return {}
-        windows = self.calibration.first(score.sequences or WINDOWS)
-        learn = partial(next_token_fisher, batch=self.calibration_batch)
-        return by_site(learn, model, self._family, windows, observer)
-
-    def answers(self, dense: PreTrainedModel) -> DenseAnswers:
-        """See Subject.answers: next tokens."""
-        windows = self.calibration.first(DIVERGENCE_SEQUENCES)
-        return DenseAnswers.of(
-            dense, self._family, windows, batch=self.calibration_batch, every=DIVERGENCE_EVERY
+    def dense_logits(self, dense: PreTrainedModel, texts: CalibrationTexts) -> DenseLogits:
+        """See ModelKind.dense_logits: of next tokens."""
+        windows = texts.trials.first(DIVERGENCE_SEQUENCES)
+        return DenseLogits.of(
+            dense, self._family, windows, batch=texts.batch, stride=DIVERGENCE_STRIDE
         )
 
-    def proof(self) -> Proof:
-        """See Subject.proof."""
-        return Proof(torch.from_numpy(self.calibration.tokens[:1, :PROOF_TOKENS]))
+    def proof(self, texts: CalibrationTexts) -> Proof:
+        """See ModelKind.proof."""
+        return Proof(torch.from_numpy(texts.compensation.tokens[:1, :PROOF_TOKENS]))
 
     def export(
         self, exporter: Exporter, model: PreTrainedModel, folder: Path, settings: BaseModel
     ) -> Artifact:
-        """See Subject.export."""
+        """See ModelKind.export."""
         return exporter.export(self._family.decoder(model), folder, settings)
 
     @property
     def evaluated(self) -> int:
-        """See Subject.evaluated."""
+        """See ModelKind.evaluated."""
         return len(self._evaluation.tokens)
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        """See Subject.scores: `perplexity`, and `lm_eval.*` where the recipe names tasks."""
+        """See ModelKind.scores: `perplexity`, and `lm_eval.*` where the recipe names tasks."""
         windows, tick = self._evaluation.tokens, observer.advance
         found = perplexity(runner, windows, batch=self._batch, conditions=under, progress=tick)
         if self._tasks is None:
@@ -178,20 +150,20 @@ class DecoderSubject:
     def reference(
         self, model: PreTrainedModel, threads: int | None = None
     ) -> AbstractContextManager[Any]:
-        """See Subject.reference."""
+        """See ModelKind.reference."""
         return TorchRunner(model, threads=threads)
 
     def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
-        """See Subject.opened."""
+        """See ModelKind.opened."""
         longest = max(self._evaluation.tokens.shape[1], self._tasks.longest if self._tasks else 0)
         return exporter.open(artifact, threads=torch.get_num_threads(), capacity=longest)
 
-    def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
-        """See Subject.own_error."""
-        return rounding_error(model, self._rows_of(variant), getattr(torch, dtype))
+    def rounding_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
+        """See ModelKind.rounding_error."""
+        return decoder_rounding_error(model, self._rows_of(variant), getattr(torch, dtype))
 
     def openers(self, exported: Exported) -> Mapping[str, Opener]:
-        """See Subject.openers; the graph behind an engine comes before the engine."""
+        """See ModelKind.openers; the graph behind an engine comes before the engine."""
         exporter, name = exported.target.exporter, exported.target.name
         threads = torch.get_num_threads()
         found: dict[str, Opener] = {}
@@ -203,7 +175,7 @@ class DecoderSubject:
     def compare(
         self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
     ) -> decoder_parity.Parity:
-        """See Subject.compare."""
+        """See ModelKind.compare."""
         rows, shapes = self._rows_of(variant), _shapes(artifact)
         longest = max(
             rows.shape[1], *(one.length + decoder_parity.SHAPE_STEPS for one in shapes), 0
@@ -223,13 +195,13 @@ class DecoderSubject:
         observer: Observer,
         ideal: Ideal | None = None,
     ) -> Latencies:
-        """See Subject.latency."""
+        """See ModelKind.latency."""
         return measure_latency(
             self._recipe.benchmark, self._family, models, exported, self._workload, observer, ideal
         )
 
     def memory(self, exported: Exported) -> Metrics:
-        """See Subject.memory."""
+        """See ModelKind.memory."""
         measured = self._recipe.benchmark
         return measure_memory(
             exported.target.name,
@@ -247,6 +219,41 @@ class DecoderSubject:
     def _rows_of(self, variant: Variant) -> Tokens:
         fewer = self._recipe.parity.steps - self._steps(variant)
         return self._rows[:, : self._rows.shape[1] - fewer]
+
+
+@dataclass(frozen=True)
+class CausalLmGradients:
+    """See Gradients: of the next token's cross-entropy."""
+
+    score: Score
+    family: RotaryDecoder
+
+    @property
+    def key(self) -> Any:
+        """See Gradients.key."""
+        if not reads_output_fisher(self.score):
+            return None
+        return "output fisher", self.score.sequences or WINDOWS
+
+    def of_units(
+        self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
+    ) -> Mapping[str, Tensor]:
+        """See Gradients.of_units: no score of a language model reads any."""
+        return {}
+
+    def of_outputs(
+        self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
+    ) -> Mapping[str, Tensor]:
+        """See Gradients.of_outputs.
+
+        Raises:
+            NumericalError: a loss or a gradient is not finite.
+        """
+        if not reads_output_fisher(self.score):
+            return {}
+        windows = texts.gradients.first(self.score.sequences or WINDOWS)
+        learn = partial(next_token_fisher, batch=texts.batch)
+        return by_site(learn, model, self.family, windows, observer)
 
 
 def parity_rows(tokens: Tokens, steps: int) -> Tokens:

@@ -1,4 +1,4 @@
-"""What is pruned and measured: the one place where the pipeline tells decoders from encoders."""
+"""What differs between kinds of model: how they are calibrated, exported, measured and compared."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from transformers import PreTrainedModel
 
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import key_of
-from numprune_export.data.corpus import Windows
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter
 from numprune_export.measure.latency.pairs import Latencies
-from numprune_export.measure.quality.divergence import DenseAnswers
+from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.pipeline.exported import Exported
+from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.models import Models, Variant
 
 Ideal = Mapping[str, float]
 """The speed-up that the removed work allows, by timing: `decode`, `forward.b8.l64`."""
 
 
-class Found(Protocol):
-    """What a comparison came to."""
+class Comparison(Protocol):
+    """Result of comparing an artifact with PyTorch."""
 
     @property
     def max_abs_error(self) -> float: ...
@@ -38,7 +37,7 @@ class Found(Protocol):
     def finite(self) -> bool: ...
     @property
     def compared(self) -> int:
-        """How many answers were compared."""
+        """How many outputs were compared."""
         ...
 
     def metrics(self, prefix: str, conditions: Mapping[str, Any] | None = None) -> Metrics: ...
@@ -53,26 +52,37 @@ class Proof:
     types: Tensor | None = None
 
 
-def windows_key(windows: Windows) -> str:
-    """Hash of the token windows themselves: the calibration hash of a checkpoint."""
-    return key_of(windows.tokens.tolist(), windows.lengths.tolist())
-
-
-class Subject(Protocol):
-    """One model's texts and its measure, both read before any work is done."""
-
-    calibration: Windows
+class Gradients(Protocol):
+    """What a recipe's score needs of backward passes."""
 
     @property
-    def calibration_batch(self) -> int:
-        """Sequences run at once while calibrating."""
+    def key(self) -> Any:
+        """What they depend on beside the windows, JSON-able: labels, for example; None if the score
+        needs none."""
         ...
 
-    @property
-    def gradients_key(self) -> Any:
-        """What gradients depend on beside the windows, JSON-able: labels, for example; None if the
-        score needs none."""
+    def of_units(
+        self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
+    ) -> Mapping[str, Tensor]:
+        """By site name, gradients of unit masks, (rows, units); empty where the score needs none."""
         ...
+
+    def of_outputs(
+        self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
+    ) -> Mapping[str, Tensor]:
+        """By site name, the Fisher information of the consumer's output; empty where the score needs
+        none."""
+        ...
+
+
+class ModelKind(Protocol):
+    """A model's data, read before any work is done, and how such a model is measured on it."""
+
+    texts: CalibrationTexts
+    """As the recipe gives them."""
+
+    @property
+    def gradients(self) -> Gradients: ...
 
     @property
     def evaluation_key(self) -> Any:
@@ -89,20 +99,13 @@ class Subject(Protocol):
         """Tokens of an evaluation text, padding left out: what a budget of MACs is counted at."""
         ...
 
-    def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
-        """By site name, gradients of unit masks, (rows, units); empty where the score needs none."""
+    def dense_logits(self, dense: PreTrainedModel, texts: CalibrationTexts) -> DenseLogits:
+        """Of some texts for trials: how far a pruned model is from the dense one."""
         ...
 
-    def output_fisher(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
-        """By site name, the Fisher information of the consumer's output; empty where the score needs
-        none."""
+    def proof(self, texts: CalibrationTexts) -> Proof:
+        """Of texts for the compensation."""
         ...
-
-    def answers(self, dense: PreTrainedModel) -> DenseAnswers:
-        """The dense model's on some calibration texts, which tell how far a pruned model is from it."""
-        ...
-
-    def proof(self) -> Proof: ...
 
     def export(
         self, exporter: Exporter, model: PreTrainedModel, folder: Path, settings: BaseModel
@@ -123,7 +126,7 @@ class Subject(Protocol):
         """How good an open model is on the evaluation texts, by score, the one that counts first.
 
         Args:
-            runner: Of a model of this subject's kind.
+            runner: Of a model of this kind.
             under: What else the numbers hold under: runtime, device.
             observer: Told of texts done.
         """
@@ -139,8 +142,9 @@ class Subject(Protocol):
         """An artifact, open for the evaluation texts."""
         ...
 
-    def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
-        """PyTorch's own error in `dtype` on the texts that `compare` uses."""
+    def rounding_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
+        """PyTorch's own error in `dtype` on the texts that `compare` uses: largest difference of a logit
+        from fp64."""
         ...
 
     def openers(self, exported: Exported) -> Mapping[str, Opener]:
@@ -149,7 +153,7 @@ class Subject(Protocol):
 
     def compare(
         self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
-    ) -> Found:
+    ) -> Comparison:
         """An artifact against PyTorch in fp64.
 
         Args:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from numprune_export.core.metric import Metrics
@@ -24,14 +23,15 @@ from numprune_export.export.runner import Logits
 from numprune_export.measure.latency.pairs import Latencies
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.measure.parity import encoder as encoder_parity
-from numprune_export.measure.quality.divergence import DenseAnswers
+from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.measure.reference.encoder import TorchEncoderRunner
-from numprune_export.measure.reference.precision import own_error
+from numprune_export.measure.reference.precision import rounding_error
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds import task_encoder_data
+from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
-from numprune_export.pipeline.kinds.task_encoder_data import EncoderGradients, EncoderTexts
+from numprune_export.pipeline.kinds.task_encoder_data import EncoderExamples, EncoderGradients
 from numprune_export.pipeline.kinds.task_encoder_latency import measure_latency
 from numprune_export.pipeline.models import Dense, Models, Variant
 from numprune_export.recipe import Recipe
@@ -41,8 +41,8 @@ DIVERGENCE_EXAMPLES = 512
 of 128 the divergence chose a worse plan than of 512."""
 
 
-class EncoderSubject:
-    """See Subject."""
+class TaskEncoder:
+    """See ModelKind."""
 
     def __init__(
         self, recipe: Recipe, family: BidirectionalEncoder, dense: Dense, search: Sequence[Path]
@@ -54,21 +54,16 @@ class EncoderSubject:
             InputError: no tokenizer, or unusable examples.
         """
         self._recipe, self._family = recipe, family
-        self._texts = texts = EncoderTexts.read(recipe, family, dense, search)
-        self._headline = headline(texts.task, texts.evaluation.data)
-        self._gradients = EncoderGradients(recipe, family, texts.task, texts.calibration)
-        self.calibration = texts.calibration.windows
-        self.calibration_batch = texts.calibration.data.batch
-
-    @property
-    def gradients_key(self) -> Any:
-        """See Subject.gradients_key."""
-        return self._gradients.key
+        self._examples = examples = EncoderExamples.read(recipe, family, dense, search)
+        self._headline = headline(examples.task, examples.evaluation.data)
+        calibration = examples.calibration
+        self.texts = CalibrationTexts.of(calibration.windows, calibration.data.batch)
+        self.gradients = EncoderGradients(recipe, family, examples.task, calibration.labels)
 
     @property
     def evaluation_key(self) -> Any:
-        """See Subject.evaluation_key."""
-        evaluation = self._texts.evaluation
+        """See ModelKind.evaluation_key."""
+        evaluation = self._examples.evaluation
         assert evaluation.labels is not None
         return (
             key_of(evaluation.windows.tokens.tolist(), evaluation.labels.tolist()),
@@ -77,91 +72,74 @@ class EncoderSubject:
 
     @property
     def tasks_key(self) -> Any:
-        """See Subject.tasks_key."""
+        """See ModelKind.tasks_key."""
         return None
 
     @property
     def mean_length(self) -> float:
-        """See Subject.mean_length."""
-        return float(self._texts.evaluation.windows.lengths.mean())
+        """See ModelKind.mean_length."""
+        return float(self._examples.evaluation.windows.lengths.mean())
 
-    def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
-        """See Subject.gradients.
+    def dense_logits(self, dense: PreTrainedModel, texts: CalibrationTexts) -> DenseLogits:
+        """See ModelKind.dense_logits: of the task's head."""
+        windows = texts.trials.first(DIVERGENCE_EXAMPLES)
+        return DenseLogits.of(dense, self._family, windows, batch=texts.batch)
 
-        Raises:
-            InputError: fewer examples than one batch.
-            NumericalError: a loss or a gradient is not finite.
-        """
-        return self._gradients.of_units(model, observer)
-
-    def output_fisher(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
-        """See Subject.output_fisher: of the task's loss on the gold labels.
-
-        Raises:
-            NumericalError: a loss or a gradient is not finite.
-        """
-        return self._gradients.of_outputs(model, observer)
-
-    def answers(self, dense: PreTrainedModel) -> DenseAnswers:
-        """See Subject.answers: the task's."""
-        windows = self.calibration.first(DIVERGENCE_EXAMPLES)
-        return DenseAnswers.of(dense, self._family, windows, batch=self.calibration_batch)
-
-    def proof(self) -> Proof:
-        """See Subject.proof: rows of different lengths, where there are any."""
-        return task_encoder_data.proof(self.calibration)
+    def proof(self, texts: CalibrationTexts) -> Proof:
+        """See ModelKind.proof: rows of different lengths, where there are any."""
+        return task_encoder_data.proof(texts.compensation)
 
     def export(
         self, exporter: Exporter, model: PreTrainedModel, folder: Path, settings: BaseModel
     ) -> Artifact:
-        """See Subject.export."""
+        """See ModelKind.export."""
         return exporter.export(self._family.encoder(model), folder, settings)
 
     @property
     def evaluated(self) -> int:
-        """See Subject.evaluated."""
-        return len(self._texts.evaluation)
+        """See ModelKind.evaluated."""
+        return len(self._examples.evaluation)
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        """See Subject.scores: of the task."""
+        """See ModelKind.scores: of the task."""
         run = Run(conditions=under, progress=observer.advance)
-        found = self._texts.task.evaluate(runner, self._texts.evaluation, run)
+        found = self._examples.task.evaluate(runner, self._examples.evaluation, run)
         metrics = found.metrics(seed=self._recipe.benchmark.seed)
         return dict(sorted(metrics.items(), key=lambda one: one[0] != self._headline))
 
     def reference(
         self, model: PreTrainedModel, threads: int | None = None
     ) -> AbstractContextManager[Any]:
-        """See Subject.reference."""
+        """See ModelKind.reference."""
         return self._torch(model, threads)
 
     def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
-        """See Subject.opened."""
+        """See ModelKind.opened."""
         return exporter.open(artifact, threads=torch.get_num_threads())
 
-    def own_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
-        """See Subject.own_error."""
-        rows, types = task_encoder_data.parity_rows(self._texts.evaluation.windows)
+    def rounding_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
+        """See ModelKind.rounding_error."""
+        rows, types = task_encoder_data.parity_rows(self._examples.evaluation.windows)
 
-        def answers(placed: PreTrainedModel) -> Logits:
+        def logits_of(placed: PreTrainedModel) -> Logits:
             with self._torch(placed) as runner:
                 return runner.forward(rows, None, types)
 
-        return own_error(model, getattr(torch, dtype), answers)
+        return rounding_error(model, getattr(torch, dtype), logits_of)
 
     def openers(self, exported: Exported) -> Mapping[str, Opener]:
-        """See Subject.openers."""
+        """See ModelKind.openers."""
         open_ = partial(exported.target.exporter.open, threads=torch.get_num_threads())
         return {exported.target.name: open_}
 
     def compare(
         self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
     ) -> encoder_parity.EncoderParity:
-        """See Subject.compare."""
-        rows, types = task_encoder_data.parity_rows(self._texts.evaluation.windows)
+        """See ModelKind.compare."""
+        rows, types = task_encoder_data.parity_rows(self._examples.evaluation.windows)
         with self._torch(exact) as reference, opener(artifact, capacity=rows.shape[1]) as candidate:
             return encoder_parity.compare(
-                reference, candidate, rows, self._texts.task.kind, types=types
+                reference, candidate, rows, self._examples.task.kind, types=types
             )
 
     def latency(
@@ -171,14 +149,14 @@ class EncoderSubject:
         observer: Observer,
         ideal: Ideal | None = None,
     ) -> Latencies:
-        """See Subject.latency."""
-        tokens = self._texts.evaluation.windows.tokens
+        """See ModelKind.latency."""
+        tokens = self._examples.evaluation.windows.tokens
         return measure_latency(
             self._recipe, self._family, models, exported, tokens, observer, ideal
         )
 
     def memory(self, exported: Exported) -> Metrics:
-        """See Subject.memory: one forward pass of the largest batch and the largest length that fits."""
+        """See ModelKind.memory: one forward pass of the largest batch and the largest length that fits."""
         settings, facts = self._recipe.benchmark, exported.artifacts["dense"].facts
         positions = int(facts["max_positions"])
         return measure_memory(

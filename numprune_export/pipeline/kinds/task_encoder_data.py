@@ -20,13 +20,14 @@ from numprune_export.core.errors import RecipeError
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
 from numprune_export.data.corpus import Windows
-from numprune_export.data.labelled.encoded import Encoded
+from numprune_export.data.labelled.encoded import Encoded, Labels
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.data.labelled.tokenize import Reading
 from numprune_export.data.tasks import task_of
 from numprune_export.data.tasks.task import Task
 from numprune_export.export.runner import Tokens
 from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.kinds.kind import Proof
 from numprune_export.pipeline.models import Dense
 from numprune_export.pruning.score import Score
@@ -39,8 +40,8 @@ PARITY_ROWS = 3
 
 
 @dataclass(frozen=True)
-class EncoderTexts:
-    """What a model is asked, and both sets of examples."""
+class EncoderExamples:
+    """The task of a model's head, and its examples for calibration and evaluation."""
 
     task: Task
     calibration: Encoded
@@ -49,7 +50,7 @@ class EncoderTexts:
     @classmethod
     def read(
         cls, recipe: Recipe, family: BidirectionalEncoder, dense: Dense, search: Sequence[Path]
-    ) -> EncoderTexts:
+    ) -> EncoderExamples:
         """Draw and tokenise.
 
         Raises:
@@ -62,9 +63,9 @@ class EncoderTexts:
         reading = Reading.of(tokenizer, skeleton.config, family.encoder(skeleton).max_positions)
         labelled = reads_labels(recipe.score)
         drawn = task.load(calibration, reading, search, labelled=labelled)
-        found = cls(task, drawn, task.load(evaluation, reading, search))
-        task.require_varied(found.evaluation)
-        return found
+        held_out = task.load(evaluation, reading, search)
+        task.require_varied(held_out)
+        return cls(task, drawn, held_out)
 
 
 def _labelled(recipe: Recipe, model_type: str) -> tuple[LabelledData, LabelledData]:
@@ -119,18 +120,18 @@ def reads_labels(score: Score) -> bool:
 
 @dataclass(frozen=True)
 class EncoderGradients:
-    """Of the dense model, on the calibration examples."""
+    """See Gradients: of the task's loss on the calibration examples."""
 
     recipe: Recipe
     family: BidirectionalEncoder
     task: Task
-    examples: Encoded
-    """Labelled where `reads_labels`."""
+    labels: Labels | None
+    """One per window of the calibration text; there where `reads_labels`."""
 
     @property
     def key(self) -> Any:
-        """See Subject.gradients_key."""
-        labels, score = self.examples.labels, self.recipe.score
+        """See Gradients.key."""
+        labels, score = self.labels, self.recipe.score
         wanted: Any = None
         if isinstance(score, Fisher):
             wanted = score.model_dump()
@@ -140,36 +141,47 @@ class EncoderGradients:
             return None
         return wanted, None if labels is None else key_of(labels.tolist())
 
-    def of_units(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
-        """See Subject.gradients."""
-        score, windows = self.recipe.score, self.examples.windows
+    def of_units(
+        self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
+    ) -> Mapping[str, Tensor]:
+        """See Gradients.of_units.
+
+        Raises:
+            InputError: fewer examples than one batch.
+            NumericalError: a loss or a gradient is not finite.
+        """
+        score, windows = self.recipe.score, texts.gradients
         if not isinstance(score, Fisher):
             return {}
         observer.expect(len(windows.tokens))
         labels, loss = self._objective(score, windows)
         return unit_gradients(
             model, self.family, windows, labels, loss,
-            batch=self.examples.data.batch, per=score.per, tick=observer.advance,
+            batch=texts.batch, per=score.per, tick=observer.advance,
         )  # fmt: skip
 
-    def of_outputs(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
-        """See Subject.output_fisher: of the task's loss on the gold labels."""
-        score, labels = self.recipe.score, self.examples.labels
+    def of_outputs(
+        self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
+    ) -> Mapping[str, Tensor]:
+        """See Gradients.of_outputs: of the loss on the gold labels.
+
+        Raises:
+            NumericalError: a loss or a gradient is not finite.
+        """
+        score, labels = self.recipe.score, self.labels
         if not reads_output_fisher(score):
             return {}
         assert labels is not None
-        windows = self.examples.windows.first(score.sequences)
+        windows = texts.gradients.first(score.sequences)
         gold = torch.from_numpy(labels[: len(windows.tokens)])
-        learn = partial(
-            output_fisher, loss=self.task.loss, labels=gold, batch=self.examples.data.batch
-        )
+        learn = partial(output_fisher, loss=self.task.loss, labels=gold, batch=texts.batch)
         return by_site(learn, model, self.family, windows, observer)
 
     def _objective(self, score: Fisher, windows: Windows) -> tuple[Tensor, Loss]:
         """Labels by rows, and the loss that takes them: gold ones, or the model's own answers."""
         if reads_labels(score):
-            assert self.examples.labels is not None
-            return torch.from_numpy(self.examples.labels), self.task.loss
+            assert self.labels is not None
+            return torch.from_numpy(self.labels), self.task.loss
         real = torch.from_numpy(np.arange(windows.tokens.shape[1]) < windows.lengths[:, None])
         generator = torch.Generator().manual_seed(self.recipe.seed)
         return real, OwnPredictions(self.task.kind, generator, score.temperature)

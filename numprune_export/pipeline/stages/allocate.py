@@ -14,25 +14,22 @@ from torch import Tensor
 from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.core.metric import Metric, Metrics, metrics_from_json, metrics_to_json
 from numprune_export.core.run_folder import Stage
-from numprune_export.measure.quality.divergence import DenseAnswers
-from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.export.encoder import Encoder
+from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.models.site import Site
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.kinds.kind import Subject, windows_key
-from numprune_export.pipeline.models import Start
+from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts, windows_key
+from numprune_export.pipeline.kinds.kind import ModelKind
+from numprune_export.pipeline.models import RoundInput
 from numprune_export.pipeline.stages import time_sublayers
 from numprune_export.pipeline.stages.calibrate import Calibrated
-from numprune_export.pipeline.stages.score import read_removals, read_scores
+from numprune_export.pipeline.stages.score import read_site_scores
 from numprune_export.pruning import apply
-from numprune_export.pruning.allocate import budget_search, error_curves
-from numprune_export.pruning.allocate.attention_weight import tuned
 from numprune_export.pruning.allocate.budget_search import Search
-from numprune_export.pruning.allocate.cost import price_of
+from numprune_export.pruning.allocate.cost import ForwardPass
 from numprune_export.pruning.allocate.error_curves import Curves
-from numprune_export.pruning.allocate.latency import budget as latency_budget
 from numprune_export.pruning.allocate.latency.settings import LatencyBudget
-from numprune_export.pruning.allocate.rearrange import rearranged
-from numprune_export.pruning.allocate.threshold import Allocation, allocate
+from numprune_export.pruning.allocate_sites import Allocated, CostBasis, allocate
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.distill_layers import assistant_budget
 from numprune_export.pruning.plan import Plan
@@ -47,9 +44,9 @@ class Planning:
     """What a plan is made of."""
 
     context: Context
-    subject: Subject
-    """Its calibration text is that which plans are tried out on."""
-    start: Start
+    kind: ModelKind
+    texts: CalibrationTexts
+    start: RoundInput
     calibrated: Calibrated
     scored: Stage
     keep: float
@@ -60,8 +57,8 @@ class Planning:
         """All that the plan depends on, JSON-able."""
         settings = self.context.recipe.allocate
         priced = isinstance(settings, Search | Curves) and settings.cost == "macs"
-        length = self.subject.mean_length if priced else None
-        keys = [one.key for one in self.timed]
+        length = self.kind.mean_length if priced else None
+        keys = [stage.key for stage in self.timed]
         return [self.scored.key, self.keep, settings.model_dump(), length, *self._trial_key, *keys]
 
     def write(self, folder: Path, *, whole: bool) -> None:
@@ -70,15 +67,17 @@ class Planning:
         Args:
             whole: Write the plan as one of the dense model, not of what this round starts from.
         """
-        plan, found = self._plan(self.keep)
-        plan = self.start.whole(plan) if whole else plan
+        allocated = self._allocated(self.keep)
+        plan = self.start.whole(allocated.plan) if whole else allocated.plan
         (folder / PLAN).write_text(json.dumps(plan.to_json(), indent=1) + "\n")
-        (folder / BUDGET).write_text(json.dumps(metrics_to_json(found), indent=1) + "\n")
+        (folder / BUDGET).write_text(
+            json.dumps(metrics_to_json(allocated.metrics), indent=1) + "\n"
+        )
 
     def assistant(self) -> Plan:
         """The plan of a teacher between the dense model and the pruned one: found in the same way, at
         the geometric mean of the budget and the whole, before any rearrangement."""
-        return self._plan(assistant_budget(self.keep, 1.0), final=False)[0]
+        return self._allocated(assistant_budget(self.keep, 1.0), rearrange=False).plan
 
     @cached_property
     def timed(self) -> tuple[Stage, ...]:
@@ -90,12 +89,13 @@ class Planning:
         settings, family = timing_of(self.context.recipe.allocate), self.start.family
         if settings is None:
             return ()
-        if not isinstance(family, BidirectionalEncoder):
+        if family.kind != "encoder":
             raise RecipeError(
                 f"a budget in milliseconds is for encoders, and `{family.model_type}` is none",
                 hint="give one in parameters or MACs: `allocate: {method: curves, cost: macs}`",
             )
-        encoder = family.encoder(self.start.model)
+        encoder = family.network(self.start.model)
+        assert isinstance(encoder, Encoder), family
         return (time_sublayers.timed(self.context, settings, self.start.dense, encoder),)
 
     @property
@@ -104,82 +104,51 @@ class Planning:
         recipe = self.context.recipe
         if not isinstance(recipe.allocate, Curves) or len(recipe.allocate.candidates) == 1:
             return []
-        repair = interim(recipe.compensate).model_dump()
-        return [repair, windows_key(self.subject.calibration), self.subject.calibration_batch]
+        repair = trial_compensation(recipe.compensate).model_dump()
+        return [repair, windows_key(self.texts.trials), self.texts.batch]
 
-    def _plan(self, keep: float, *, final: bool = True) -> tuple[Plan, Metrics]:
-        settings, sites, found = self.context.recipe.allocate, self.start.sites, {}
-        scores = read_scores(self.scored)
-        if isinstance(settings, Allocation):
-            whole = sum(site.parameters for site in self._dense_sites)
-            rest = sum(site.parameters for site in sites)
-            return allocate(sites, scores, min(1.0, keep * whole / rest), settings), {}
+    def _allocated(self, keep: float, *, rearrange: bool = True) -> Allocated:
+        settings, sites = self.context.recipe.allocate, self.start.sites
         if isinstance(settings, Curves):
-            return self._by_curves(settings, keep)
-        if isinstance(settings, LatencyBudget):
-            measured = time_sublayers.read(self.timed[0])
-            limit = latency_budget.budget_ms(settings, measured, keep)
-            fast = latency_budget.search(settings, sites, scores, measured, keep)
-            found = latency_budget.budget_metrics(settings, measured, limit, fast.predicted_ms)
-            plan = fast.plan
-        else:
-            config, length = self.start.model.config, self.subject.mean_length
-            costs = budget_search.unit_costs(settings, sites, config, length)
-            plan = budget_search.plan(settings, sites, scores, costs, keep)
-        gradients = self._gradients(sites)
-        if final and settings.rearrange and gradients:
-            plan = rearranged(plan, gradients, until_stable=settings.until_stable)
-        return plan, found
+            self.context.observer.expect(len(settings.candidates))
+        swaps = rearrange and isinstance(settings, Search | LatencyBudget) and settings.rearrange
+        return allocate(
+            read_site_scores(self.scored, sites),
+            settings,
+            keep,
+            self._cost_basis,
+            gradients=self._gradients(sites) if swaps else None,
+            divergence=self._divergence,
+        )
 
-    def _by_curves(self, settings: Curves, keep: float) -> tuple[Plan, Metrics]:
-        removals = read_removals(self.scored.folder, self.start.sites)
-        if settings.timed is not None:
-            measured = time_sublayers.read(self.timed[0])
-            price, left = latency_budget.curve_budget(settings, self.start.sites, measured, keep)
-        else:
-            price = price_of(settings, self.start.model.config, self.subject.mean_length)
-            whole, rest = (
-                sum(price(site, range(site.units)) for site in sites)
-                for sites in (self._dense_sites, self.start.sites)
-            )
-            left = min(1.0, keep * whole / rest)
-
-        def plan(attention: float) -> Plan:
-            return error_curves.allocate(
-                self.start.sites, removals, left, settings, attention=attention, price=price
-            )
-
-        self.context.observer.expect(len(settings.candidates))
-        found, metrics = tuned(plan, settings.candidates, self._divergence)
-        if settings.timed is not None:
-            limit = latency_budget.budget_ms(settings.timed, measured, keep)
-            fast = latency_budget.predicted_ms(found, measured)
-            metrics |= latency_budget.budget_metrics(settings.timed, measured, limit, fast)
-        return found, metrics
+    @property
+    def _cost_basis(self) -> CostBasis:
+        start = self.start
+        forward = ForwardPass(
+            int(start.model.config.hidden_size), self.kind.mean_length, start.family.causal
+        )
+        measured = time_sublayers.read(self.timed[0]) if self.timed else None
+        return CostBasis(start.family.sites(start.dense.model), forward, measured)
 
     def _divergence(self, plan: Plan) -> Metric:
         """Of the model that a plan leaves, its weights refitted at once, from the dense one."""
-        repair = interim(self.context.recipe.compensate)
+        repair = trial_compensation(self.context.recipe.compensate)
         small = apply.one_shot(
             self.start.model, self.start.family, plan, repair, self.calibrated.read
         )
         self.context.observer.advance(1)
-        return self._answers.divergence(small)
+        return self._dense_logits.divergence(small)
 
     @cached_property
-    def _answers(self) -> DenseAnswers:
-        return self.subject.answers(self.start.dense.model)
-
-    @property
-    def _dense_sites(self) -> tuple[Site, ...]:
-        return self.start.family.sites(self.start.dense.model)
+    def _dense_logits(self) -> DenseLogits:
+        return self.kind.dense_logits(self.start.dense.model, self.texts)
 
     def _gradients(self, sites: tuple[Site, ...]) -> dict[str, Float[Tensor, "rows units"]]:
-        found = {site.name: self.calibrated.unit_gradients(site) for site in sites}
-        return {name: one for name, one in found.items() if one is not None}
+        gradients = {site.name: self.calibrated.unit_gradients(site) for site in sites}
+        return {name: rows for name, rows in gradients.items() if rows is not None}
 
 
-def interim(repair: Repair) -> ClosedForm:
+def trial_compensation(repair: Repair) -> ClosedForm:
     """How weights are refitted where a plan is only tried out, or another round follows."""
     if isinstance(repair, ClosedForm):
         return repair.model_copy(update={"order": "one_shot", "every": 1, "producers": None})

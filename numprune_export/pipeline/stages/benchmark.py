@@ -15,7 +15,7 @@ from numprune_export.measure.gpu.state import GpuState
 from numprune_export.measure.latency.interleave import Samples
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import Exported, runnable
-from numprune_export.pipeline.kinds.kind import Ideal, Subject
+from numprune_export.pipeline.kinds.kind import Ideal, ModelKind
 from numprune_export.pipeline.models import Models
 from numprune_export.pipeline.stages.measurements import keys, write_metrics, write_samples
 
@@ -31,22 +31,22 @@ class Timed:
 
 
 def benchmark(
-    context: Context, subject: Subject, models: Models, exported: Sequence[Exported]
+    context: Context, kind: ModelKind, models: Models, exported: Sequence[Exported]
 ) -> Stage:
     """Time every target that can run here, beside PyTorch, and measure its memory."""
 
     def make(folder: Path) -> None:
-        found = measure(subject, models, exported, context.observer)
+        found = measure(kind, models, exported, context.observer)
         write_metrics(folder, found.metrics, found.warnings)
         write_samples(folder, found.samples)
 
     settings = context.recipe.benchmark.model_dump()
-    inputs = [*keys(models, exported), subject.evaluation_key, settings]
+    inputs = [*keys(models, exported), kind.evaluation_key, settings]
     return context.stage("benchmark", "benchmark", inputs, make)
 
 
 def measure(
-    subject: Subject,
+    kind: ModelKind,
     models: Models,
     exported: Sequence[Exported],
     observer: Observer,
@@ -56,7 +56,7 @@ def measure(
     here = runnable(exported)
     observer.expect(len(here))
     before = _gpu(here)
-    latencies = subject.latency(models, here, observer, ideal)
+    latencies = kind.latency(models, here, observer, ideal)
     metrics = dict(latencies.metrics)
     after = _gpu(here)
     warnings: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ def measure(
         metrics |= gpu_state.metrics(before, after)
         warnings = gpu_state.warnings(before, after)
     for one in here:
-        metrics |= subject.memory(one)
+        metrics |= kind.memory(one)
         observer.advance(1)
     return Timed(metrics, warnings, latencies.samples)
 

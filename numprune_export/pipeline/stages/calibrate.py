@@ -14,8 +14,10 @@ from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.statistics import Statistics, collect
 from numprune_export.calibration.token_stride import spacing
 from numprune_export.core.run_folder import Stage, key_of
+from numprune_export.data.corpus import Windows
 from numprune_export.models.site import Site
-from numprune_export.pipeline.kinds.kind import Subject, windows_key
+from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts, windows_key
+from numprune_export.pipeline.kinds.kind import Gradients
 from numprune_export.pipeline.stages.round_context import RoundContext
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.compensate.bias import Bias
@@ -27,67 +29,79 @@ from numprune_export.pruning.score.random import Random
 from numprune_export.recipe import Recipe
 
 
-def calibrate(here: RoundContext, moments: Subject, gradients: Subject) -> Calibrated:
+def calibrate(here: RoundContext, texts: CalibrationTexts, gradients: Gradients) -> Calibrated:
     """Whatever the recipe needs of the round's starting model.
 
     Args:
         here: The round.
-        moments: Activations are seen on its calibration windows.
-        gradients: Gradients are taken on its calibration windows.
+        texts: Of moments and of gradients.
+        gradients: What the score needs of backward passes.
     """
     statistics = None
     if reads_moments(here.context.recipe):
-        tokens = int(moments.calibration.lengths.sum())
-        stride = _token_stride(here, tokens)
-        statistics = _moments(here, moments, "calibrate", "statistics", stride)
-    key = gradients.gradients_key
+        windows = _Windows(texts.moments, texts.batch, _token_stride(here, texts.moments))
+        statistics = _moments(here, windows, "calibrate", "statistics")
+    key = gradients.key
     if key is None:
         return Calibrated(statistics, None)
 
     def write(folder: Path) -> None:
-        _write_gradients(here, gradients, folder)
+        _write_gradients(here, texts, gradients, folder)
 
-    inputs = [here.start.key, windows_key(gradients.calibration), moments.calibration_batch, key]
+    inputs = [here.start.key, windows_key(texts.gradients), texts.batch, key]
     return Calibrated(statistics, here.learned("gradients", "gradients", inputs, write))
 
 
-def calibrate_repair(here: RoundContext, repair: Subject) -> Calibrated:
-    """Moments of the starting model on other text, for its compensation."""
-    return Calibrated(_moments(here, repair, "calibrate-repair", "repair_statistics", 1), None)
+def calibrate_compensation(here: RoundContext, texts: CalibrationTexts) -> Calibrated:
+    """Moments of the starting model on the text of its compensation."""
+    windows = _Windows(texts.compensation, texts.batch, 1)
+    return Calibrated(_moments(here, windows, "calibrate-repair", "repair_statistics"), None)
 
 
-def _moments(here: RoundContext, subject: Subject, name: str, place: str, stride: int) -> Stage:
+@dataclass(frozen=True)
+class _Windows:
+    """Text that moments are summed over."""
+
+    windows: Windows
+    batch: int
+    stride: int
+    """Every so many tokens one counts."""
+
+
+def _moments(here: RoundContext, text: _Windows, name: str, place: str) -> Stage:
     def write(folder: Path) -> None:
-        _write_statistics(here, subject, stride, folder)
+        _write_statistics(here, text, folder)
 
-    windows, batch = windows_key(subject.calibration), subject.calibration_batch
-    return here.learned(name, place, [here.start.key, windows, batch, stride], write)
+    inputs = [here.start.key, windows_key(text.windows), text.batch, text.stride]
+    return here.learned(name, place, inputs, write)
 
 
-def _token_stride(here: RoundContext, tokens: int) -> int:
+def _token_stride(here: RoundContext, windows: Windows) -> int:
     """Of the moments that the score reads."""
-    score, sites = here.context.recipe.score, here.start.sites
-    widest = max((site.units * site.consumer_width for site in sites), default=1)
+    score, sites, tokens = here.context.recipe.score, here.start.sites, int(windows.lengths.sum())
+    widest = max((site.inputs for site in sites), default=1)
     return spacing(score.every, tokens, widest) if isinstance(score, FisherObs) else 1
 
 
-def _write_statistics(here: RoundContext, subject: Subject, stride: int, folder: Path) -> None:
+def _write_statistics(here: RoundContext, text: _Windows, folder: Path) -> None:
     model, family, observer = here.start.model, here.start.family, here.context.observer
     here.require_space(statistics_store.size_bytes(here.start.sites))
-    windows, batch = subject.calibration, subject.calibration_batch
-    observer.expect(len(family.block_list(model)) * len(windows.tokens))
-    blocks = collect(model, family, windows, batch, observer.advance, stride)
+    observer.expect(len(family.block_list(model)) * len(text.windows.tokens))
+    blocks = collect(model, family, text.windows, text.batch, observer.advance, text.stride)
     for index, statistics in enumerate(blocks):
         statistics_store.write_block(folder, index, statistics)
 
 
-def _write_gradients(here: RoundContext, subject: Subject, folder: Path) -> None:
+def _write_gradients(
+    here: RoundContext, texts: CalibrationTexts, gradients: Gradients, folder: Path
+) -> None:
     model, observer = here.start.model, here.context.observer
     if isinstance(here.context.recipe.score, FisherObs):
         hidden = int(model.config.hidden_size)
         here.require_space(8 * hidden**2 * len(here.start.sites))
-    statistics_store.write_gradients(folder, subject.gradients(model, observer))
-    statistics_store.write_output_fisher(folder, subject.output_fisher(model, observer))
+    statistics_store.write_gradients(folder, gradients.of_units(model, texts, observer))
+    fishers = gradients.of_outputs(model, texts, observer)
+    statistics_store.write_output_fisher(folder, fishers)
 
 
 def reads_moments(recipe: Recipe) -> bool:

@@ -17,11 +17,10 @@ from numprune_export.models.checkpoint.save import save
 from numprune_export.models.family import Family
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.kinds.kind import Subject, windows_key
+from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts, windows_key
+from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.stages.calibrate import (
-    Calibrated,
-)
+from numprune_export.pipeline.stages.calibrate import Calibrated
 from numprune_export.pruning import apply
 from numprune_export.pruning.compensate.distill_layers import tune
 from numprune_export.pruning.compensate.none import Nothing
@@ -37,24 +36,23 @@ class CompensationInput:
     """Of the dense model."""
     plan_key: str
     """Of the stage that made it."""
-    subject: Subject
-    """Its calibration text is that of the compensation."""
+    texts: CalibrationTexts
     calibrated: Calibrated
     """Of the dense model; moments are of the compensation's text where it reads any."""
     assistant: Callable[[], Plan]
     """Plan of a teacher between the dense model and the pruned one."""
 
 
-def prune(context: Context, dense: Dense, given: CompensationInput) -> Stage:
+def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationInput) -> Stage:
     """The smaller checkpoint."""
-    recipe, subject = context.recipe, given.subject
+    recipe, texts = context.recipe, given.texts
 
     def make(folder: Path) -> None:
         with products(recipe.products):
             small = compensated(context, dense, given)
-        record = _record(context, dense, subject.calibration)
+        record = _record(context, dense, texts.compensation)
         save(small, dense.loaded.tokenizer, dense.family, folder, record)
-        proof, observer = subject.proof(), context.observer
+        proof, observer = kind.proof(texts), context.observer
         with shown(observer, "prune.reload"):
             observer.expect(proof_steps(small))
             prove_reload(
@@ -65,27 +63,26 @@ def prune(context: Context, dense: Dense, given: CompensationInput) -> Stage:
     # The plan itself too: its file may have been edited since it was made.
     inputs = [
         given.plan_key,
-        windows_key(subject.calibration),
+        windows_key(texts.compensation),
         given.plan.to_json(),
         recipe.compensate.model_dump(),
         recipe.products,
-        subject.calibration_batch,
+        texts.batch,
     ]
     return context.stage("prune", "model", inputs, make)
 
 
 def compensated(context: Context, dense: Dense, given: CompensationInput) -> Any:
     """The dense model with what the plan keeps, compensated."""
-    model, family, subject = dense.model, dense.family, given.subject
+    model, family, texts = dense.model, dense.family, given.texts
     repair, plan, calibrated = context.recipe.compensate, given.plan, given.calibrated
     if isinstance(repair, ScalarTuning | Refit):
         teacher = dense.model
         if repair.teacher == "assistant":
             teacher = _cut_only(dense, given.assistant(), calibrated)
-        return _tuned(context, subject, _cut_only(dense, plan, calibrated), teacher, family, repair)
+        return _distilled(context, texts, _cut_only(dense, plan, calibrated), teacher, family)
     if repair.order == "sequential":
-        windows = subject.calibration
-        batch, tick = subject.calibration_batch, context.observer.advance
+        windows, batch, tick = texts.compensation, texts.batch, context.observer.advance
         context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
         return apply.sequential(model, family, plan, repair, windows, batch, tick)
 
@@ -97,19 +94,15 @@ def _cut_only(dense: Dense, plan: Plan, calibrated: Calibrated) -> Any:
     return apply.one_shot(dense.model, dense.family, plan, Nothing(), calibrated.read)
 
 
-def _tuned(
-    context: Context,
-    subject: Subject,
-    student: Any,
-    teacher: Any,
-    family: Family,
-    method: ScalarTuning | Refit,
+def _distilled(
+    context: Context, texts: CalibrationTexts, student: Any, teacher: Any, family: Family
 ) -> Any:
-    windows = subject.calibration
+    method, windows = context.recipe.compensate, texts.compensation
+    assert isinstance(method, ScalarTuning | Refit)
     context.observer.expect(len(family.block_list(student)) * len(windows.tokens))
     small, record = tune(
         student, teacher, family, windows, method,
-        batch=subject.calibration_batch, tick=context.observer.advance,
+        batch=texts.batch, tick=context.observer.advance,
     )  # fmt: skip
     for one in record:
         told = f"{one.error_before:.4g} to {one.error_after:.4g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,37 +13,21 @@ from numprune_export.calibration.prompts import text_starts
 from numprune_export.core.run_folder import Stage
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.kinds.causal_lm import DecoderSubject
-from numprune_export.pipeline.kinds.kind import Subject
+from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.models import Dense
 
 
-@dataclass(frozen=True)
-class Extended:
-    """A subject's calibration windows, and what the model wrote among them where that is read."""
-
-    moments: Subject
-    """On these windows activations are seen."""
-    gradients: Subject
-    """On the first of these gradients are taken."""
-    trials: Subject
-    """On the first of these plans are tried out: text that a trial's repair has not read, where there is
-    any."""
-    repair: Subject
-    """On these what stays is repaired."""
-    stages: tuple[Stage, ...]
-    """What wrote."""
-
-
-def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
-    """The subject itself, four times, where the recipe asks for no text of the model's own."""
+def calibration_texts(
+    context: Context, texts: CalibrationTexts, dense: Dense
+) -> tuple[CalibrationTexts, tuple[Stage, ...]]:
+    """The recipe's texts, and among them what the model wrote where that is read; and what wrote it."""
     recipe, settings = context.recipe, context.recipe.self_calibration
     if not settings.sequences:
-        return Extended(subject, subject, subject, subject, ())
+        return texts, ()
     tokenizer = dense.tokenizer
-    assert isinstance(subject, DecoderSubject)  # the others refuse such a recipe
+    assert dense.family.causal  # other kinds refuse such a recipe
     assert tokenizer is not None
-    tokens, seed = subject.calibration.tokens.shape[1], recipe.calibration.seed
+    tokens, seed = texts.moments.tokens.shape[1], recipe.calibration.seed
     length = settings.length(tokens)
     chosen = text_starts(
         tokenizer, settings.starts, settings.requests, settings.asked,
@@ -78,12 +62,11 @@ def extended(context: Context, subject: Subject, dense: Dense) -> Extended:
     inputs += [torch.__version__, starts.tolist()]
     stage = context.stage("write-text", "self_text", inputs, make, shared=True)
     written = statistics_store.read_windows(stage.folder)
-    own, some = subject.calibration, settings.learning
-    learning = generated_text.among(own, written.first(some)) if some else own
-    return Extended(
-        moments=subject,
-        gradients=subject.calibrated_on(learning),
-        trials=subject.calibrated_on(written) if settings.for_trials else subject,
-        repair=subject.calibrated_on(generated_text.among(own, written)),
-        stages=(stage,),
+    own, some = texts.moments, settings.learning
+    generated = replace(
+        texts,
+        gradients=generated_text.among(own, written.first(some)) if some else own,
+        trials=written if settings.for_trials else own,
+        compensation=generated_text.among(own, written),
     )
+    return generated, (stage,)

@@ -22,14 +22,14 @@ from numprune_export.measure.parity import decoder as decoder_parity
 from numprune_export.measure.parity.bisect import cut, first_wrong_layer
 from numprune_export.measure.reference.precision import computing_in
 from numprune_export.pipeline.exported import Exported, facts_of
-from numprune_export.pipeline.kinds.kind import Found, Opener, Subject
+from numprune_export.pipeline.kinds.kind import Comparison, ModelKind, Opener
 from numprune_export.pipeline.models import Models, Variant
 from numprune_export.recipe import Parity as Limits
 
 
 def agree(
     limits: Limits,
-    subject: Subject,
+    kind: ModelKind,
     models: Models,
     exported: Exported,
     variant: Variant,
@@ -42,10 +42,10 @@ def agree(
     """
     found: Metrics = {}
     missing = unchecked(exported)
-    for name, opener in subject.openers(exported).items():
+    for name, opener in kind.openers(exported).items():
         if name not in missing:
             allocator.release()
-            check = _Check(limits, subject, models, exported, variant, name, opener, device)
+            check = _Check(limits, kind, models, exported, variant, name, opener, device)
             found |= check.metrics()
     return found
 
@@ -67,7 +67,7 @@ class _Check:
     """One variant of one target, opened in one way."""
 
     limits: Limits
-    subject: Subject
+    kind: ModelKind
     models: Models
     exported: Exported
     variant: Variant
@@ -100,12 +100,12 @@ class _Check:
     def _tolerance(self, model: PreTrainedModel) -> tuple[float, float]:
         """PyTorch's own error in the artifact's dtype, and the limit that follows from it."""
         with computing_in(model, device=self.device) as here:
-            own = self.subject.own_error(here, self._dtype, self.variant)
+            own = self.kind.rounding_error(here, self._dtype, self.variant)
         return own, max(self.limits.tolerance, self.limits.rounding * own)
 
-    def _compare(self, model: PreTrainedModel, artifact: Artifact) -> Found:
+    def _compare(self, model: PreTrainedModel, artifact: Artifact) -> Comparison:
         with computing_in(model, torch.float64, self.device) as exact:
-            return self.subject.compare(exact, self.opener, artifact, self.variant)
+            return self.kind.compare(exact, self.opener, artifact, self.variant)
 
     def _first_wrong(self, model: PreTrainedModel) -> str:
         """Which layer makes it wrong, as words for the message."""
@@ -126,7 +126,7 @@ class _Check:
             # A folder in it: some targets keep a cache beside their artifact.
             folder = temporary / self.variant
             folder.mkdir()
-            artifact = self.subject.export(target.exporter, part, folder, target.settings)
+            artifact = self.kind.export(target.exporter, part, folder, target.settings)
             _, tolerance = self._tolerance(part)
             found = self._compare(part, artifact)
         return not found.finite or found.max_abs_error > tolerance

@@ -17,7 +17,7 @@ from numprune_export.measure.environment import describe
 from numprune_export.models.checkpoint.tensor_check import leftovers
 from numprune_export.pipeline import notices
 from numprune_export.pipeline.exported import Exported
-from numprune_export.pipeline.kinds.kind import Subject
+from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.stages.compensate import Pruned
 from numprune_export.pipeline.stages.measurements import (
@@ -77,7 +77,7 @@ def report_of(
     name: str,
     folder: RunFolder,
     dense: Dense,
-    subject: Subject,
+    kind: ModelKind,
 ) -> Report:
     """All that there is to tell of a run; `name` is the recipe's."""
     found = measurements(finished.metrics())
@@ -96,7 +96,7 @@ def report_of(
         latency_samples=read_samples(finished.measured),
         recipe=json.loads(recipe.model_dump_json()),
         dense_sha256=dense.fingerprint,
-        evaluation_sha256=subject.evaluation_key[0],
+        evaluation_sha256=kind.evaluation_key[0],
         environment=describe(),
         artifacts={
             f"{one.target.name}.{variant}": ArtifactSummary.of(artifact, folder.path)

@@ -10,7 +10,7 @@ from typing import Any
 from numprune_export.core.run_folder import Stage, require_space
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.context import Context
-from numprune_export.pipeline.models import Start
+from numprune_export.pipeline.models import RoundInput
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class RoundContext:
     """One round of a run."""
 
     context: Context
-    start: Start
+    start: RoundInput
     """The model that the round prunes: the dense one, or what an earlier round has left."""
     number: int
     """From 1."""

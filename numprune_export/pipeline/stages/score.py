@@ -16,7 +16,7 @@ from numprune_export.numerics.removal_order import Removal
 from numprune_export.pipeline.stages.calibrate import Calibrated
 from numprune_export.pipeline.stages.round_context import RoundContext
 from numprune_export.pruning.score.numerical import Numerical
-from numprune_export.pruning.score_sites import score_sites
+from numprune_export.pruning.score_sites import SiteScore, score_sites
 
 SCORES = "scores.safetensors"
 REMOVALS = "removals.safetensors"
@@ -63,10 +63,14 @@ def read_scores(stage: Stage) -> dict[str, Tensor]:
     return load_file(stage.folder / SCORES)
 
 
-def read_removals(folder: Path, sites: Sequence[Site]) -> dict[str, Removal]:
-    """By site name, the order of removal that a score stage wrote."""
-    content = load_file(folder / REMOVALS)
-    return {
-        site.name: Removal(content[f"{site.name}.order"], content[f"{site.name}.error"])
+def read_site_scores(stage: Stage, sites: Sequence[Site]) -> list[SiteScore]:
+    """Every site with its scores and its order of removal."""
+    columns, removals = load_file(stage.folder / SCORES), load_file(stage.folder / REMOVALS)
+    return [
+        SiteScore(
+            site,
+            columns[site.name],
+            Removal(removals[f"{site.name}.order"], removals[f"{site.name}.error"]),
+        )
         for site in sites
-    }
+    ]

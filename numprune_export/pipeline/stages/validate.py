@@ -14,7 +14,7 @@ from numprune_export.export.runner import Device
 from numprune_export.measure.reference.precision import computing_in
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import Exported, facts_of, reference_device, runnable
-from numprune_export.pipeline.kinds.kind import Subject
+from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.pipeline.models import Models
 from numprune_export.pipeline.stages import parity as parity_stage
 from numprune_export.pipeline.stages.measurements import (
@@ -27,7 +27,7 @@ from numprune_export.recipe import Parity
 
 
 def validate(
-    context: Context, subject: Subject, models: Models, exported: Sequence[Exported]
+    context: Context, kind: ModelKind, models: Models, exported: Sequence[Exported]
 ) -> tuple[Stage, Stage]:
     """Everything about quality and exactness that this machine can measure: first what is the same
     for every budget, then the rest.
@@ -36,15 +36,15 @@ def validate(
         ParityError: an artifact differs from PyTorch by more than the recipe's tolerance.
     """
     limits, device, observer = context.recipe.parity, reference_device(exported), context.observer
-    settings = [subject.evaluation_key, limits.model_dump(), device]
-    settings += [] if subject.tasks_key is None else [subject.tasks_key]
+    settings = [kind.evaluation_key, limits.model_dump(), device]
+    settings += [] if kind.tasks_key is None else [kind.tasks_key]
 
     def make_dense(folder: Path) -> None:
-        write_metrics(folder, of_dense(limits, subject, models, exported, device, observer))
+        write_metrics(folder, of_dense(limits, kind, models, exported, device, observer))
 
     def make(folder: Path) -> None:
         metrics = size_metrics(models, exported)
-        metrics |= of_pruned(limits, subject, models, exported, device, observer)
+        metrics |= of_pruned(limits, kind, models, exported, device, observer)
         write_metrics(folder, metrics)
 
     dense = [models.key("dense"), *dense_keys(exported), *settings]
@@ -56,7 +56,7 @@ def validate(
 
 def of_dense(
     limits: Parity,
-    subject: Subject,
+    kind: ModelKind,
     models: Models,
     exported: Sequence[Exported],
     device: Device,
@@ -64,16 +64,16 @@ def of_dense(
 ) -> Metrics:
     """`quality.*.dense`, `parity.*.dense.*`. Raises as `validate` does."""
     observer.expect(len(exported))
-    metrics = quality(subject, models, ["dense"], [], device, observer)
+    metrics = quality(kind, models, ["dense"], [], device, observer)
     for one in exported:
-        metrics |= parity_stage.agree(limits, subject, models, one, "dense", device)
+        metrics |= parity_stage.agree(limits, kind, models, one, "dense", device)
         observer.advance(1)
     return metrics
 
 
 def of_pruned(
     limits: Parity,
-    subject: Subject,
+    kind: ModelKind,
     models: Models,
     exported: Sequence[Exported],
     device: Device,
@@ -83,15 +83,15 @@ def of_pruned(
     """`quality.*` of the masked and the pruned model and of its artifacts, and `parity.*` of these.
     Raises as `validate` does."""
     observer.expect(len(exported))
-    metrics = quality(subject, models, names, exported, device, observer)
+    metrics = quality(kind, models, names, exported, device, observer)
     for one in exported:
-        metrics |= parity_stage.agree(limits, subject, models, one, "pruned", device)
+        metrics |= parity_stage.agree(limits, kind, models, one, "pruned", device)
         observer.advance(1)
     return metrics
 
 
 def quality(
-    subject: Subject,
+    kind: ModelKind,
     models: Models,
     names: Sequence[str],
     exported: Sequence[Exported],
@@ -102,7 +102,7 @@ def quality(
     counts first.
 
     Args:
-        subject: The texts and their measure.
+        kind: The texts and their measure.
         models: Where models come from.
         names: Of them: `dense`, `masked`, `pruned`.
         exported: Targets whose pruned artifact is measured, if it can run here.
@@ -110,16 +110,16 @@ def quality(
         observer: Told of texts done.
     """
     here = runnable(exported)
-    observer.expect((len(names) + len(here)) * subject.evaluated)
+    observer.expect((len(names) + len(here)) * kind.evaluated)
     found: dict[str, Metrics] = {}
     for name in names:
         model = models.masked() if name == "masked" else getattr(models, name)
         under = {"runtime": f"torch {torch.__version__}", "device": device}
-        with computing_in(model, device=device) as placed, subject.reference(placed) as runner:
-            found[name] = subject.scores(runner, under, observer)
+        with computing_in(model, device=device) as placed, kind.reference(placed) as runner:
+            found[name] = kind.scores(runner, under, observer)
     for one in here:
-        with subject.opened(one.target.exporter, one.artifacts["pruned"]) as runner:
-            found[one.target.name] = subject.scores(runner, facts_of(one), observer)
+        with kind.opened(one.target.exporter, one.artifacts["pruned"]) as runner:
+            found[one.target.name] = kind.scores(runner, facts_of(one), observer)
     scores = dict.fromkeys(score for one in found.values() for score in one)
     return {
         f"quality.{score}.{name}": one[score] for score in scores for name, one in found.items()

@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from jaxtyping import Float
 from pydantic import PositiveFloat
@@ -29,8 +29,9 @@ from torch import Tensor
 
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.models.site import Site
-from numprune_export.pruning.allocate import cost as macs
-from numprune_export.pruning.allocate.cost import UnitCosts
+from numprune_export.pruning.allocate import cost
+from numprune_export.pruning.allocate.budget import Budget
+from numprune_export.pruning.allocate.cost import ForwardPass, UnitCosts
 from numprune_export.pruning.allocate.widths import Widths
 from numprune_export.pruning.plan import Plan
 
@@ -69,7 +70,9 @@ def search(
     """
     orders = [ranked(site, importance[site.name]) for site in sites]
     floors = [widths.counts(site)[0] for site in sites]
-    left = math.floor(budget) - _floor_cost(sites, costs, floors, budget, widths)
+    least = smallest_budget(sites, costs, widths)
+    Budget(budget, advice=widths.advice).check(least, cost.whole(sites, costs))
+    left = math.floor(budget) - least
     steps = [
         step
         for index, site in enumerate(sites)
@@ -104,6 +107,16 @@ def ranked(site: Site, importance: Float[Tensor, " units"]) -> list[int]:
     return order
 
 
+def unit_importance(
+    sites: Sequence[Site], scores: Mapping[str, Float[Tensor, " n"]]
+) -> dict[str, Float[Tensor, " units"]]:
+    """By site name, the mean score of a unit's columns, fp64."""
+    return {
+        site.name: scores[site.name].double().reshape(site.units, site.consumer_width).mean(1)
+        for site in sites
+    }
+
+
 def plan_of(sites: Sequence[Site], orders: Sequence[Sequence[int]], counts: Sequence[int]) -> Plan:
     """The plan that keeps this many of each site's first units in its order."""
     kept = {
@@ -111,20 +124,6 @@ def plan_of(sites: Sequence[Site], orders: Sequence[Sequence[int]], counts: Sequ
         for site, order, count in zip(sites, orders, counts, strict=True)
     }
     return Plan(tuple(sites), kept)
-
-
-def _floor_cost(
-    sites: Sequence[Site], costs: UnitCosts, floors: Sequence[int], budget: float, widths: Widths
-) -> int:
-    least = smallest_budget(sites, costs, widths)
-    if least > budget:
-        everything = sum(site.units * costs[site.name] for site in sites)
-        raise RecipeError(
-            f"a budget of {budget / everything:.4g} of the whole cannot be met: the smallest that can"
-            f" is {least / everything:.4g}",
-            hint=f"raise the budget{widths.advice}",
-        )
-    return least
 
 
 def _steps(
@@ -196,12 +195,8 @@ class Search(Widths):
     """Rearrange until a round changes nothing; one round as published."""
 
 
-def unit_costs(settings: Search, sites: Sequence[Site], config: Any, length: float) -> UnitCosts:
-    """The cost of a unit of each site.
-
-    Args:
-        config: The model's; its hidden size and whether attention is causal count.
-        length: Tokens of a text, unless the settings say.
+def unit_costs(settings: Search, sites: Sequence[Site], forward: ForwardPass) -> UnitCosts:
+    """The cost of a unit of each site; multiply-accumulates at the settings' length if they give one.
 
     Raises:
         RecipeError: units share parameters, so that none has a cost of its own.
@@ -213,10 +208,9 @@ def unit_costs(settings: Search, sites: Sequence[Site], config: Any, length: flo
             hint="use `allocate: curves`, or `query_heads: grouped`",
         )
     if settings.cost != "macs":
-        return macs.unit_parameters(sites)
-    return macs.unit_macs(
-        sites, int(config.hidden_size), settings.length or length, causal=macs.is_causal(config)
-    )
+        return cost.unit_parameters(sites)
+    length = settings.length or forward.length
+    return cost.unit_macs(sites, forward.hidden, length, causal=forward.causal)
 
 
 def plan(
@@ -236,8 +230,5 @@ def plan(
         RecipeError: no plan is that small; the message says the smallest.
         NumericalError: a score is not finite.
     """
-    importance = {
-        site.name: scores[site.name].double().reshape(site.units, site.consumer_width).mean(1)
-        for site in sites
-    }
-    return search(sites, importance, costs, keep * macs.whole(sites, costs), settings)
+    importance = unit_importance(sites, scores)
+    return search(sites, importance, costs, keep * cost.whole(sites, costs), settings)

@@ -7,11 +7,23 @@ et al. 2022 (arXiv:2204.09656, §3.2).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from numprune_export.models.site import Site
-from numprune_export.pruning.allocate import cost as macs
 from numprune_export.pruning.allocate.error_curves import Curves, Price
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """One sequence through a model: what multiply-accumulates depend on beside the widths."""
+
+    hidden: int
+    """Size of the residual stream."""
+    length: float
+    """Tokens; a mean need not be a whole number."""
+    causal: bool
+    """A token attends only to itself and to earlier tokens."""
+
 
 UnitCosts = Mapping[str, int]
 """By site name, what one unit of the site costs."""
@@ -52,11 +64,6 @@ def _macs(site: Site, hidden: int, length: float, *, causal: bool) -> tuple[int,
     return round(length * hidden * columns + seen), round(length * hidden * shared)
 
 
-def is_causal(config: Any) -> bool:
-    """Whether a token of this model sees only itself and what is before it."""
-    return config.model_type not in ("bert", "roberta", "distilbert")
-
-
 def unit_parameters(sites: Sequence[Site]) -> dict[str, int]:
     """Parameters that a unit takes with it, biases included."""
     return {site.name: site.unit_cost for site in sites}
@@ -72,18 +79,14 @@ def whole(sites: Sequence[Site], costs: UnitCosts) -> int:
     return sum(site.units * costs[site.name] for site in sites)
 
 
-def price_of(settings: Curves, config: Any, length: float) -> Price:
-    """The cost of a site's kept units, with what they share.
-
-    Args:
-        config: The model's; its hidden size and whether attention is causal count.
-        length: Tokens of a text, unless the settings say.
-    """
+def price_of(settings: Curves, forward: ForwardPass) -> Price:
+    """The cost of a site's kept units, with what they share; multiply-accumulates at the settings'
+    length if they give one."""
     if settings.cost in ("parameters", "bytes"):
         return Site.cost
-    hidden, causal = int(config.hidden_size), macs.is_causal(config)
+    length = settings.length or forward.length
 
     def price(site: Site, kept: Sequence[int]) -> float:
-        return macs.site_macs(site, kept, hidden, settings.length or length, causal=causal)
+        return site_macs(site, kept, forward.hidden, length, causal=forward.causal)
 
     return price

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from numprune_export.core.errors import NumericalError, RecipeError
+from numprune_export.core.errors import NumericalError
 from numprune_export.models.site import Site
 from numprune_export.numerics.convex_hull import lower_hull
 from numprune_export.numerics.removal_order import Removal
+from numprune_export.pruning.allocate.budget import Budget
 from numprune_export.pruning.allocate.latency.settings import Timing
 from numprune_export.pruning.allocate.widths import Widths
 from numprune_export.pruning.plan import Plan
@@ -140,7 +141,7 @@ def allocate(
     ]
     whole = fsum(one.costs[0] for one in curves)
     budget = keep * whole
-    _check_floors(curves, whole, keep, settings)
+    Budget(budget, advice=settings.advice).check(fsum(one.costs[-1] for one in curves), whole)
     choices = _descend(curves, budget, convex=settings.convex)
     _buy_back(curves, choices, budget)
     kept = {
@@ -167,16 +168,6 @@ def _curve(
             counts.append(count)
             costs.append(cost)
     return _Curve(counts, np.asarray(costs, np.float64), errors[site.units - np.asarray(counts)])
-
-
-def _check_floors(curves: Sequence[_Curve], whole: float, keep: float, settings: Curves) -> None:
-    least = fsum(one.costs[-1] for one in curves)
-    if least > keep * whole:
-        raise RecipeError(
-            f"keep {keep:g} cannot be met: the least that every layer must keep is"
-            f" {least / whole:.4f}",
-            hint=f"raise `keep`{settings.advice}",
-        )
 
 
 def _descend(curves: Sequence[_Curve], budget: float, *, convex: bool) -> list[int]:

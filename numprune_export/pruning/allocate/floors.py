@@ -7,8 +7,8 @@ from dataclasses import replace
 from math import fsum
 from typing import Protocol
 
-from numprune_export.core.errors import RecipeError
 from numprune_export.models.site import Site
+from numprune_export.pruning.allocate.budget import Budget
 
 _ROUNDING = 1e-9
 """Of a `keep` that is exactly what the floors cost; the allocator has the last word."""
@@ -57,11 +57,7 @@ def require_reachable(
             for site, units in zip(sites, left, strict=True)
         )
         if least > (keep + _ROUNDING) * whole:
-            raise RecipeError(
-                f"keep {keep:g} cannot be met: the least that every layer must keep is"
-                f" {least / whole:.4f}",
-                hint=f"raise `keep`{floors.advice}",
-            )
+            Budget(keep * whole, advice=floors.advice).check(least, whole)
 
 
 def _least(site: Site, units: int, floors: Floors) -> int:

@@ -23,6 +23,8 @@ from torch import Tensor
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.core.settings import Strict
 from numprune_export.models.site import Site
+from numprune_export.pruning.allocate.budget import Budget
+from numprune_export.pruning.allocate.widths import advice
 from numprune_export.pruning.plan import Plan
 
 
@@ -48,10 +50,7 @@ class Allocation(Strict):
     @property
     def advice(self) -> str:
         """How to make room for a smaller budget, to follow a hint."""
-        return (
-            f", or lower `allocate.min_keep` ({self.min_keep:g})"
-            f" or `allocate.align_to` ({self.align_to})"
-        )
+        return advice(self.min_keep, self.align_to)
 
     def require_even(self, sites: Sequence[Site]) -> None:
         """Refuse blocks of different widths where all are to keep the same.
@@ -109,7 +108,9 @@ def allocate(
     settings.require_even(sites)
     ladders = [_ladder(site, scores[site.name], settings) for site in sites]
     budget = math.floor(keep * sum(site.parameters for site in sites))
-    _check_floors(ladders, budget, keep, settings)
+    whole = _cost(ladders, [len(one.counts) - 1 for one in ladders])
+    limit = Budget(keep * whole, advice=settings.advice)
+    limit.check(_cost(ladders, [0] * len(ladders)), whole)
     match settings.method:
         case "global":
             rungs = _global(ladders, budget)
@@ -142,18 +143,6 @@ def _ladder(site: Site, columns: Float[Tensor, " n"], settings: Allocation) -> _
 
 def _cost(ladders: Sequence[_Ladder], rungs: Sequence[int]) -> int:
     return sum(one.costs[rung] for one, rung in zip(ladders, rungs, strict=True))
-
-
-def _check_floors(
-    ladders: Sequence[_Ladder], budget: int, keep: float, settings: Allocation
-) -> None:
-    least = _cost(ladders, [0] * len(ladders))
-    if least > budget:
-        whole = _cost(ladders, [len(one.counts) - 1 for one in ladders])
-        raise RecipeError(
-            f"keep {keep:g} cannot be met: the floors of every layer alone keep {least / whole:.3f}",
-            hint=f"raise `keep`{settings.advice}",
-        )
 
 
 def _global(ladders: Sequence[_Ladder], budget: int) -> list[int]:

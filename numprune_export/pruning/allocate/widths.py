@@ -34,6 +34,11 @@ class Widths(Strict):
     @property
     def advice(self) -> str:
         """How to make room for a smaller budget, to follow a hint."""
-        if self.min_keep == 0 and self.align_to == 1:
-            return ""
-        return f", or lower `min_keep` ({self.min_keep:g}) or `align_to` ({self.align_to})"
+        return advice(self.min_keep, self.align_to)
+
+
+def advice(min_keep: float, align_to: int) -> str:
+    """Which floors to lower for a smaller budget, to follow a hint; empty: there are none."""
+    if min_keep == 0 and align_to == 1:
+        return ""
+    return f", or lower `min_keep` ({min_keep:g}) or `align_to` ({align_to})"

@@ -19,14 +19,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from numprune_export.core.errors import UnsupportedModelError
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch, Tick
-from numprune_export.models.decoder import RotaryDecoder
-from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.models.family import Family
-from numprune_export.models.site import Kind, Site
+from numprune_export.models.site import Site
 from numprune_export.numerics.regression import Moments, MomentSums
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
@@ -80,7 +77,6 @@ def tune(
 
     Raises:
         NumericalError: an activation is not finite.
-        UnsupportedModelError: no outlet of the family's sublayers is known.
     """
     small = rewrite.twin(student)
     teacher_blocks = family.block_list(teacher)
@@ -92,10 +88,9 @@ def tune(
         here = [site for site in sites if site.block == index]
         wanted = _wanted(family, teacher_blocks[index], index, here, targets)
         for site in here:
-            first = index == len(teacher_blocks) - 1 and _answers_at_first_token(
-                family, small, site
-            )
-            outlet = _outlet(family, site.kind)
+            last_mlp = index == len(teacher_blocks) - 1 and site.kind == "mlp"
+            first = last_mlp and family.reads_first_token_only(small)
+            outlet = family.sublayer_output(site.kind)
             moments = _moments(block, site, outlet, batches, wanted.pop(site.name), first)
             done = _fit(block, site, moments, method, leave=stopped or _skipped(site, method))
             record.append(done)
@@ -143,7 +138,7 @@ def _wanted(
         with ExitStack() as stack:
             seen = {
                 site.name: stack.enter_context(
-                    _input_of(teacher, _outlet(family, site.kind), stop=False)
+                    _input_of(teacher, family.sublayer_output(site.kind), stop=False)
                 )
                 for site in sites
             }
@@ -207,21 +202,3 @@ def _input_of(block: nn.Module, path: str | None, *, stop: bool) -> Iterator[lis
         yield found
     finally:
         handle.remove()
-
-
-def _outlet(family: Family, kind: Kind) -> str | None:
-    """The part of a block that is given sublayer plus residual; None: they are the block's output."""
-    if isinstance(family, BidirectionalEncoder):
-        return family.attention_norm if kind == "attention" else family.mlp_norm
-    if isinstance(family, RotaryDecoder):
-        return "post_attention_layernorm" if kind == "attention" else None
-    raise UnsupportedModelError(
-        f"mask tuning does not know where the sublayers of `{family.model_type}` end",
-        hint="use `compensate: closed_form` instead",
-    )
-
-
-def _answers_at_first_token(family: Family, model: nn.Module, site: Site) -> bool:
-    if not isinstance(family, BidirectionalEncoder) or site.kind != "mlp":
-        return False
-    return family.head_of(model).task == "sequence"

@@ -54,7 +54,7 @@ def examples(block: nn.Module, site: Site, batches: list[Batch], repair: ClosedF
         block, site.block, batches, {site.producers[0].path: look}, no_tick, run_on=False
     )
 
-    gathering = Gathering(site.units * site.consumer_width, inputs[0].device)
+    gathering = Gathering(site.inputs, inputs[0].device)
     producers = [_product(_linear(block, one.path)) for one in site.producers]
     last = _linear(block, site.consumer)
     consumer, targets = _product(last), []

@@ -18,7 +18,6 @@ import torch
 from numprune_export.core import allocator
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.models.checkpoint.source import resolve
-from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.family import Family
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.pipeline.requirements import require_possible
@@ -49,7 +48,7 @@ def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple
     wanted = recipe.model
     source = resolve(wanted.source, revision=wanted.revision, search=search, weights=False)
     family: Family = source.family
-    if recipe.query_heads == "single" and isinstance(family, RotaryDecoder):
+    if recipe.query_heads == "single":
         family = family.with_single_query_heads()
     itemsize = getattr(torch, wanted.dtype).itemsize
     start = clock.now()

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.family import Family, part
 from numprune_export.models.site import Kind, Site
 from numprune_export.pruning.rewrite import parameter_count
@@ -87,7 +86,7 @@ def shapes_of(model: nn.Module, family: Family, itemsize: int) -> Shapes:
         tuple(_sublayer(stack[index], site) for site in sites if site.block == index)
         for index in range(len(stack))
     )
-    decoder = isinstance(family, RotaryDecoder)
+    decoder = family.kind == "decoder"
     hidden = int(config.hidden_size)
     head_dim = getattr(config, "head_dim", None) or hidden // int(config.num_attention_heads)
     return Shapes(
@@ -107,6 +106,6 @@ def _sublayer(block: nn.Module, site: Site) -> Sublayer:
         kind=site.kind,
         inputs=int(part(block, site.consumer).out_features),
         produced=sum(int(one.out_features) for one in producers),
-        width=site.units * site.consumer_width,
+        width=site.inputs,
         unit=site.consumer_width,
     )

@@ -10,8 +10,8 @@ from numprune_export.calibration import generated_text
 from numprune_export.calibration.statistics import STRIPES
 from numprune_export.calibration.token_stride import spacing
 from numprune_export.pipeline.kinds.causal_lm import (
-    DIVERGENCE_EVERY,
     DIVERGENCE_SEQUENCES,
+    DIVERGENCE_STRIDE,
     PROOF_TOKENS,
 )
 from numprune_export.pipeline.kinds.task_encoder import DIVERGENCE_EXAMPLES
@@ -209,7 +209,7 @@ class Job:
         own = self.recipe.self_calibration
         given = not own.sequences or not own.for_trials
         texts = self.texts if given else replace(self.texts, sequences=own.sequences)
-        return texts.first(DIVERGENCE_SEQUENCES), DIVERGENCE_EVERY
+        return texts.first(DIVERGENCE_SEQUENCES), DIVERGENCE_STRIDE
 
     def _one_shot(self, start: Shapes, keep: float) -> Work:
         """Every site refitted from statistics on disk."""

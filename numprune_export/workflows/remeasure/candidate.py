@@ -24,7 +24,6 @@ from numprune_export.measure.reference.encoder import TorchEncoderRunner
 from numprune_export.measure.reference.precision import placed
 from numprune_export.models.checkpoint.load import load_source, load_tokenizer
 from numprune_export.models.checkpoint.source import Source, resolve
-from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.recipe import Benchmark
 from numprune_export.workflows.remeasure.finished_run import SWEEP_MARKER, FinishedRun, opened
 
@@ -86,7 +85,7 @@ class ModelContender:
 
     @property
     def kind(self) -> Network:
-        return "encoder" if isinstance(self.known.family, BidirectionalEncoder) else "decoder"
+        return self.known.family.kind
 
     @property
     def device(self) -> Device:
@@ -117,7 +116,7 @@ class ModelContender:
         model = self._model if device == "cpu" else placed(self._model, device, self.dtype)
         own = threads if device == "cpu" else None
         family = self.known.family
-        if isinstance(family, BidirectionalEncoder):
+        if family.kind == "encoder":
             return TorchEncoderRunner(model, family, threads=own)
         return TorchRunner(model, threads=own)
 

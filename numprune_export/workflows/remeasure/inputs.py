@@ -16,9 +16,9 @@ from numprune_export.core.errors import (
     NumpruneError,
 )
 from numprune_export.models.checkpoint.source import resolve
-from numprune_export.pipeline.kinds.kind import Subject
+from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.pipeline.models import Dense, Models
-from numprune_export.pipeline.opening import dense_of, subject_of
+from numprune_export.pipeline.opening import dense_of, kind_of
 from numprune_export.pruning.score.wanda import Wanda
 from numprune_export.recipe import builtin_dir
 from numprune_export.workflows.remeasure.finished_run import FinishedRun
@@ -30,7 +30,7 @@ _HINT = "go to the folder that the recipe lies in, or name it by `--search`"
 class Again:
     """All that measuring needs."""
 
-    subject: Subject
+    kind: ModelKind
     models: Models
     dense_missing: str | None
     """Why the dense model is not here; None: it is, and is the one that was pruned."""
@@ -64,12 +64,12 @@ def reopen(run: FinishedRun, search: Sequence[Path]) -> Again:
         timed = recipe.benchmark.model_copy(update={"reference": False})
         recipe = recipe.model_copy(update={"benchmark": timed})
     try:
-        subject = subject_of(recipe, known, places)
+        kind = kind_of(recipe, known, places)
     except (InputError, HubError) as error:
         raise type(error)(f"the run's evaluation texts: {error}", hint=_HINT) from None
-    _require_same(run, "evaluation texts", run.report.evaluation_sha256, subject.evaluation_key[0])
-    kind = Models if dense is not None else PrunedOnly
-    return Again(subject, kind(known, run.model, run.report.created.isoformat(), run.plan), missing)
+    _require_same(run, "evaluation texts", run.report.evaluation_sha256, kind.evaluation_key[0])
+    models = Models if dense is not None else PrunedOnly
+    return Again(kind, models(known, run.model, run.report.created.isoformat(), run.plan), missing)
 
 
 def _dtype(run: FinishedRun) -> str:

@@ -17,6 +17,7 @@ from numprune_export.export.runner import Tokens
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.models.vocabulary import require_embeddings
+from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.workflows.remeasure.candidate import Contender, Field, tokenizer_of
 from numprune_export.workflows.remeasure.finished_run import opened
 from numprune_export.workflows.remeasure.inputs import reopen
@@ -40,7 +41,7 @@ def measure_of(
         return None, [f"quality is not measured: `{first.label}` is not of a run that has {what}"]
     try:
         with opened(first.run) as run:
-            return _OfRun(reopen(run, search).subject), []
+            return _OfRun(reopen(run, search).kind), []
     except IncomparableError:
         raise
     except NumpruneError as error:
@@ -51,19 +52,18 @@ def measure_of(
 class _OfRun:
     """What a run was evaluated on."""
 
-    subject: Any
+    kind: ModelKind
 
     @property
     def longest(self) -> int:
-        return int(self.subject.calibration.tokens.shape[1])
+        return int(self.kind.texts.moments.tokens.shape[1])
 
     @property
     def steps(self) -> int:
-        return int(self.subject.evaluated)
+        return self.kind.evaluated
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        found: Metrics = self.subject.scores(runner, under, observer)
-        return found
+        return self.kind.scores(runner, under, observer)
 
 
 def quality_of(field: Field, measure: Measure, observer: Observer) -> tuple[Metrics, list[str]]:

@@ -61,15 +61,15 @@ def validate(run: FinishedRun, search: Sequence[Path], observer: Observer) -> Re
 
 
 def _validated(run: FinishedRun, again: Again, observer: Observer) -> Metrics:
-    exported, limits, subject = run.exported(), run.recipe.parity, again.subject
+    exported, limits, kind = run.exported(), run.recipe.parity, again.kind
     device, models = reference_device(exported), again.models
     if again.dense_missing is not None:
         names = ("pruned",)
-        return validate_stage.of_pruned(limits, subject, models, exported, device, observer, names)
+        return validate_stage.of_pruned(limits, kind, models, exported, device, observer, names)
     return {
         **size_metrics(models, exported),
-        **validate_stage.of_dense(limits, subject, models, exported, device, observer),
-        **validate_stage.of_pruned(limits, subject, models, exported, device, observer),
+        **validate_stage.of_dense(limits, kind, models, exported, device, observer),
+        **validate_stage.of_pruned(limits, kind, models, exported, device, observer),
     }
 
 
@@ -90,7 +90,7 @@ def benchmark(
         _set_threads(run)
         _require_runnable(run, again, exported)
         ideal = None if again.dense_missing is None else _known_ideal(run.report)
-        found = measure(again.subject, again.models, exported, observer, ideal)
+        found = measure(again.kind, again.models, exported, observer, ideal)
     missing = _missing(again, exported)
     for name in run.targets:
         if protocol.targets and name not in protocol.targets:

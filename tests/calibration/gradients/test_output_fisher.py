@@ -143,7 +143,7 @@ def test_the_folder_keeps_it_bit_by_bit(tmp_path):
     family, model, windows = DECODERS["llama"], tiny(), texts()
     fisher = gather_decoder(model, family, windows)
     site = family.sites(model)[3]
-    wide = site.units * site.consumer_width
+    wide = site.inputs
     statistics = Statistics(torch.eye(wide), torch.zeros(wide).double(), 5)
     write_block(tmp_path, site.block, {site.name: statistics})
     assert read_site(tmp_path, site, tmp_path).output_fisher is None

@@ -9,7 +9,7 @@ from tiny_encoder import TASKS, tiny_encoder
 
 from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
-from numprune_export.measure.quality.divergence import DenseAnswers
+from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.models.families import DECODERS
 from numprune_export.numerics.matmul_precision import products
 
@@ -45,7 +45,7 @@ def test_of_next_tokens():
     dense, pruned, texts = tiny(), uneven(), windows()
     with torch.no_grad():
         expected, count = by_hand(tiny(), uneven(), DECODERS["llama"], texts)
-    answers = DenseAnswers.of(dense, DECODERS["llama"], texts, batch=2)
+    answers = DenseLogits.of(dense, DECODERS["llama"], texts, batch=2)
     found = answers.divergence(pruned)
     assert found.value == pytest.approx(expected, rel=1e-4)
     assert found.samples == count == LENGTHS.sum()
@@ -61,7 +61,7 @@ def test_of_one_in_so_many_next_tokens(model_type):
         with torch.no_grad():
             p, q = (one(ids).logits[0, ::3].double().log_softmax(-1) for one in (dense, pruned))
         total, count = total + float((p.exp() * (p - q)).sum()), count + len(p)
-    answers = DenseAnswers.of(dense, DECODERS[model_type], windows(), batch=2, every=3)
+    answers = DenseLogits.of(dense, DECODERS[model_type], windows(), batch=2, stride=3)
     found = answers.divergence(pruned)
     assert (found.value, found.samples) == (pytest.approx(total / count, rel=1e-4), 3 + 2 + 3)
 
@@ -78,7 +78,7 @@ def test_of_an_encoders_answers(model_type, task):
             family,
             windows(),
         )
-    answers = DenseAnswers.of(dense, family, windows(), batch=3)
+    answers = DenseLogits.of(dense, family, windows(), batch=3)
     found = answers.divergence(pruned)
     assert found.value == pytest.approx(expected, rel=1e-3, abs=1e-6)
     assert found.samples == count
@@ -89,7 +89,7 @@ def test_a_model_that_answers_nonsense_is_refused():
     broken = tiny()
     broken.model.norm.weight.data[0] = torch.nan
     with pytest.raises(NumericalError, match="not finite"):
-        DenseAnswers.of(tiny(), DECODERS["llama"], windows(), batch=2).divergence(broken)
+        DenseLogits.of(tiny(), DECODERS["llama"], windows(), batch=2).divergence(broken)
 
 
 def test_products_are_as_before_afterwards():

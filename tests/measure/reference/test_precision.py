@@ -6,7 +6,7 @@ import torch
 from tiny import tiny
 
 from numprune_export.measure.reference.decoder import TorchRunner
-from numprune_export.measure.reference.precision import computing_in, rounding_error
+from numprune_export.measure.reference.precision import computing_in, decoder_rounding_error
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -37,12 +37,12 @@ def test_rounding_error_is_the_largest_difference_of_fp32_from_fp64_whatever_the
     with torch.no_grad():
         exact = wide(torch.from_numpy(tokens)).logits.float()
         single = model(torch.from_numpy(tokens)).logits
-    assert rounding_error(model, tokens) == pytest.approx(
+    assert decoder_rounding_error(model, tokens) == pytest.approx(
         (exact - single).abs().max().item(), rel=0.5
     )
     for parameter in model.parameters():
         parameter.data = parameter.data.bfloat16()
-    assert 0 < rounding_error(model, tokens) < 1e-4
+    assert 0 < decoder_rounding_error(model, tokens) < 1e-4
     assert model.dtype is torch.bfloat16
 
 
@@ -58,7 +58,7 @@ def test_a_narrower_dtype_is_undone_exactly_too_and_is_what_loading_in_it_gives(
     with TorchRunner(narrow, threads=None) as runner:
         assert np.array_equal(runner.prefill(tokens, all_positions=True), got)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    wide, own = rounding_error(model, tokens), rounding_error(model, tokens, dtype)
+    wide, own = decoder_rounding_error(model, tokens), decoder_rounding_error(model, tokens, dtype)
     assert own > 50 * wide
 
 

@@ -14,7 +14,7 @@ from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.prompts import REQUESTS
 from numprune_export.calibration.store import read_output_fisher, read_windows
 from numprune_export.core.errors import RecipeError
-from numprune_export.pipeline.kinds.causal_lm import DIVERGENCE_EVERY, DIVERGENCE_SEQUENCES
+from numprune_export.pipeline.kinds.causal_lm import DIVERGENCE_SEQUENCES, DIVERGENCE_STRIDE
 from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import builtin_dir, load
 
@@ -104,7 +104,7 @@ def test_plans_are_tried_out_on_it(tmp_path):
         found[name] = json.loads((run / "plan" / "budget.json").read_text())
     settings = load(tmp_path / "own" / "small.yaml").calibration
     name = "allocation.divergence.attention_1x"
-    every = -(-settings.tokens_per_sequence // DIVERGENCE_EVERY)
+    every = -(-settings.tokens_per_sequence // DIVERGENCE_STRIDE)
     assert found["given"] == found["none"]
     assert found["given"][name]["samples"] == min(settings.sequences, DIVERGENCE_SEQUENCES) * every
     assert found["own"][name]["samples"] == min(6, DIVERGENCE_SEQUENCES) * every

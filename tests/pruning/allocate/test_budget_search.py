@@ -13,6 +13,7 @@ from numprune_export.models.site import Producer, Site
 from numprune_export.pruning.allocate import budget_search
 from numprune_export.pruning.allocate import cost as macs
 from numprune_export.pruning.allocate.budget_search import search, smallest_budget
+from numprune_export.pruning.allocate.cost import ForwardPass
 from numprune_export.pruning.allocate.widths import Widths
 
 
@@ -196,7 +197,9 @@ def test_a_fraction_of_bytes_is_that_of_parameters_and_is_kept_to():
     plans = []
     for cost in ("parameters", "bytes"):
         wanted = budget_search.Search(cost=cost)
-        costs = budget_search.unit_costs(wanted, found, config=None, length=7.0)
+        costs = budget_search.unit_costs(
+            wanted, found, ForwardPass(hidden=1, length=7.0, causal=False)
+        )
         plans.append(budget_search.plan(wanted, found, scores, costs, keep=0.6))
     assert plans[0] == plans[1]
     kept = sum(len(plans[1].kept[site.name]) * site.unit_cost for site in found)

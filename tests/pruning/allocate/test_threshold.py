@@ -29,9 +29,7 @@ def model(blocks=3, **widths):
 def random_scores(sites, seed=0, spread=1.0):
     generator = torch.Generator().manual_seed(seed)
     return {
-        site.name: torch.rand(site.units * site.consumer_width, generator=generator).double()
-        * spread
-        for site in sites
+        site.name: torch.rand(site.inputs, generator=generator).double() * spread for site in sites
     }
 
 
@@ -149,7 +147,9 @@ def test_a_head_is_ranked_by_the_mean_of_its_columns():
 
 def test_a_budget_below_the_floors_says_the_smallest_reachable():
     sites = model()
-    with pytest.raises(RecipeError, match=r"floors of every layer alone keep 0\.5") as caught:
+    with pytest.raises(
+        RecipeError, match=r"keep 0\.2 cannot be met: the smallest that can is 0\.5"
+    ) as caught:
         allocate(sites, random_scores(sites), 0.2, Allocation(min_keep=0.5))
     assert "min_keep" in caught.value.hint
 

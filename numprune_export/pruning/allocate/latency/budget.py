@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -10,9 +10,11 @@ from torch import Tensor
 
 from numprune_export.core.metric import Metric, Metrics
 from numprune_export.models.site import Site
+from numprune_export.pruning.allocate.budget import Budget
+from numprune_export.pruning.allocate.budget_search import unit_importance
 from numprune_export.pruning.allocate.error_curves import Curves, Price
 from numprune_export.pruning.allocate.latency.curve import fitted, predict
-from numprune_export.pruning.allocate.latency.search import LatencyPlan, check_budget, search_curves
+from numprune_export.pruning.allocate.latency.search import LatencyPlan, search_curves
 from numprune_export.pruning.allocate.latency.settings import LatencyBudget, Timing
 from numprune_export.pruning.allocate.latency.table import LatencyTable
 from numprune_export.pruning.plan import Plan
@@ -29,8 +31,8 @@ class Measured:
 
 def search(
     settings: LatencyBudget,
-    sites: tuple[Site, ...],
-    scores: dict[str, Float[Tensor, " n"]],
+    sites: Sequence[Site],
+    scores: Mapping[str, Float[Tensor, " n"]],
     measured: Measured,
     keep: float,
 ) -> LatencyPlan:
@@ -39,10 +41,7 @@ def search(
     Raises:
         RecipeError: no plan is that fast; the message says the fastest.
     """
-    importance = {
-        site.name: scores[site.name].double().reshape(site.units, site.consumer_width).mean(1)
-        for site in sites
-    }
+    importance = unit_importance(sites, scores)
     budget, table = budget_ms(settings, measured, keep), measured.table
     curves = fitted(sites, table)
     return search_curves(
@@ -51,7 +50,7 @@ def search(
 
 
 def curve_budget(
-    settings: Curves, sites: tuple[Site, ...], measured: Measured, keep: float
+    settings: Curves, sites: Sequence[Site], measured: Measured, keep: float
 ) -> tuple[Price, float]:
     """What units take on the target, and the fraction of it that sublayers may take.
 
@@ -61,7 +60,7 @@ def curve_budget(
     table, times = measured.table, fitted(sites, measured.table)
     limit = budget_ms(settings.timing, measured, keep)
     least = predict(sites, [settings.counts(site)[0] for site in sites], times)
-    check_budget(least + table.empty_ms, limit, settings)
+    Budget(limit, "ms", settings.advice).check(least + table.empty_ms, table.dense_ms)
     left = (limit - table.empty_ms) / (table.dense_ms - table.empty_ms)
 
     def price(site: Site, kept: Sequence[int]) -> float:

@@ -21,8 +21,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from numprune_export.core.errors import RecipeError
 from numprune_export.models.site import Site
+from numprune_export.pruning.allocate.budget import Budget
 from numprune_export.pruning.allocate.budget_search import plan_of, ranked
 from numprune_export.pruning.allocate.latency.curve import Curves, predict
 from numprune_export.pruning.allocate.widths import Widths
@@ -76,22 +76,13 @@ def search_curves(
         NumericalError: an importance is not finite.
     """
     ladders = [_ladder(site, importance[site.name], curves, widths) for site in sites]
-    check_budget(sum(one.times[0] for one in ladders) + fixed_ms, budget_ms, widths)
+    least, whole = (sum(one.times[end] for one in ladders) + fixed_ms for end in (0, -1))
+    Budget(budget_ms, "ms", widths.advice).check(least, whole)
     capacity = budget_ms - fixed_ms
     rungs = _fill(ladders, _knapsack(ladders, capacity), capacity)
     counts = [one.counts[rung] for one, rung in zip(ladders, rungs, strict=True)]
     plan = plan_of(sites, [one.order for one in ladders], counts)
     return LatencyPlan(plan, predict(sites, counts, curves) + fixed_ms)
-
-
-def check_budget(least_ms: float, budget_ms: float, widths: Widths) -> None:
-    """Raise RecipeError if even the fastest plan takes longer than the budget."""
-    if least_ms > budget_ms:
-        raise RecipeError(
-            f"a latency of {budget_ms:.4g} ms cannot be met: the smallest that can is"
-            f" {least_ms:.4g} ms",
-            hint=f"raise the budget{widths.advice}",
-        )
 
 
 def _ladder(site: Site, importance: Tensor, curves: Curves, widths: Widths) -> _Ladder:

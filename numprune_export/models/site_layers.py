@@ -1,0 +1,48 @@
+"""The layers of one site, in one block of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from numprune_export.models.site import Site
+from numprune_export.numerics.indexing import positions
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SiteLayers:
+    """Linear layers that share a prunable width; looked up anew each time, as pruning replaces them."""
+
+    block: nn.Module
+    site: Site
+    """Its numbers are those of the model that is pruned, whatever the block has lost since."""
+
+    @property
+    def producers(self) -> list[nn.Linear]:
+        """In the order of `site.producers`."""
+        return [self._linear(producer.path) for producer in self.site.producers]
+
+    @property
+    def consumer(self) -> nn.Linear:
+        return self._linear(self.site.consumer)
+
+    @property
+    def width(self) -> int:
+        """Input columns that the consumer has now."""
+        return self.consumer.in_features
+
+    def columns(self, kept: Sequence[int]) -> Int64[Tensor, " k"]:
+        """The consumer's input columns of these units, in the order that the smaller model has them in."""
+        return positions(self.site.layout(kept), self.site.consumer_width)
+
+    def _linear(self, path: str) -> nn.Linear:
+        layer = self.block.get_submodule(path)
+        assert isinstance(layer, nn.Linear), path
+        return layer

@@ -1,0 +1,56 @@
+"""The most that a plan may cost, and the refusal of one that no plan can meet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from numprune_export.core.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit on the cost of what a plan keeps."""
+
+    limit: float
+    """In the unit that costs are counted in."""
+    unit: Literal["", "ms"] = ""
+    """Empty: parameters, multiply-accumulates or bytes, which messages give as fractions of the whole."""
+    advice: str = ""
+    """How to make the smallest plan smaller, to follow a hint."""
+
+    def check(self, least: float, whole: float) -> None:
+        """Refuse a budget that no plan can meet.
+
+        Args:
+            least: What the smallest plan costs.
+            whole: What all units cost.
+
+        Raises:
+            RecipeError: `least` is more than the limit; the message gives the smallest budget that works.
+        """
+        if least <= self.limit:
+            return
+        if self.unit:
+            budget, smallest = (
+                f"a budget of {self.limit:.4g} {self.unit}",
+                f"{rounded_up(least)} {self.unit}",
+            )
+        else:
+            budget, smallest = f"keep {self.limit / whole:.4g}", rounded_up(least / whole)
+        raise RecipeError(
+            f"{budget} cannot be met: the smallest that can is {smallest}",
+            hint=f"raise {'the budget' if self.unit else '`keep`'}{self.advice}",
+        )
+
+
+def rounded_up(value: float) -> str:
+    """A positive number in four digits, never less than it is: a budget that is copied must work.
+
+    >>> rounded_up(0.123412), rounded_up(0.5), rounded_up(1 / 3)
+    ('0.1235', '0.5', '0.3334')
+    """
+    digits = 3 - math.floor(math.log10(value))
+    nearest = round(value, digits)
+    return f"{nearest if nearest >= value else nearest + 10.0**-digits:.4g}"
