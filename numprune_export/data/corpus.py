@@ -14,8 +14,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from numprune_export.core.errors import HubError, InputError
 from numprune_export.core.optional import require
+from numprune_export.core.paths import find
 from numprune_export.core.settings import Strict
-from numprune_export.data.paths import find
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

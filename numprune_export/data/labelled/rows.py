@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.paths import find
 from numprune_export.data import corpus
 from numprune_export.data.labelled.settings import LabelledData
-from numprune_export.data.paths import find
 
 
 @dataclass(frozen=True)
