@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+HANGS_S = 3600
+"""A process that has not ended by then never will, however busy the machine."""
 QUIET = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "100"}
 
 
@@ -36,5 +38,5 @@ def _interruptible() -> None:
 
 def command(*arguments: str, cwd: Path | None = None, **environment: str) -> Result:
     process = start(*arguments, cwd=cwd, **environment)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=HANGS_S)
     return Result(process.returncode, out, err)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from numprune_export.core.errors import NumericalError
@@ -15,19 +15,27 @@ from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch, Tick
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
+from numprune_export.numerics.gram import (
+    add_upper_gram,
+    mirrored,
+    rounding,
+    scatter,
+    shift_of,
+    shifted,
+)
 
-STRIPES = 4
-"""A Gram matrix is symmetric; it is accumulated in this many row stripes, upper part only."""
+ACTIVATION_ROUNDING = 8 * torch.finfo(torch.float32).eps
+"""Standard deviation, relative to the mean, that rounding gives an activation which is constant."""
 
 
 @dataclass(frozen=True)
 class Statistics:
     """Sums over the real calibration tokens x (n,) at the input of a site's consumer."""
 
-    gram: Float[Tensor, "n n"]
-    """Σ x xᵀ: the paper's XᵀX, accumulated in fp32."""
-    total: Float[Tensor, " n"]
-    """Σ x, fp64 from fp32 sums of a batch."""
+    shifted_gram: Float[Tensor, "n n"]
+    """Σ (x − s)(x − s)ᵀ, accumulated in fp32."""
+    shifted_total: Float[Tensor, " n"]
+    """Σ (x − s), fp64 from fp32 sums of a batch."""
     tokens: int
     unit_width: int = 1
     """Inputs that belong to one unit, side by side."""
@@ -36,6 +44,8 @@ class Statistics:
     output_fisher: Float[Tensor, "out out"] | None = None
     """(1 / tokens)·Σ g gᵀ, fp64, over tokens, g the gradient of the summed loss with respect to the
     consumer's output, where a method asked for it."""
+    shift: Float[Tensor, " n"] | None = None
+    """s, fp32, near the mean of x, so that a covariance is no small difference of large sums; None: 0."""
 
     @classmethod
     def of_nothing(cls, site: Site) -> Statistics:
@@ -46,25 +56,69 @@ class Statistics:
 
     @property
     def mean(self) -> Float[Tensor, " n"]:
-        return self.total / self.tokens
+        """Per input, fp64."""
+        mean = self.shifted_total / self.tokens
+        return mean if self.shift is None else mean + self.shift
+
+    @property
+    def gram(self) -> Float[Tensor, "n n"]:
+        """Σ x xᵀ, the paper's XᵀX: fp64, computed at each call."""
+        if self.shift is None or not self.tokens:
+            return self.shifted_gram.double()
+        mean = self.mean
+        centred = scatter(self.shifted_gram, self.shifted_total, self.tokens)
+        return centred.addr_(mean, mean, alpha=self.tokens)
+
+    @property
+    def covariance(self) -> Float[Tensor, "n n"]:
+        """Per token, fp64, computed at each call; nothing in rows and columns of inputs that do not `vary`."""
+        found = scatter(self.shifted_gram, self.shifted_total, self.tokens) / self.tokens
+        constant = ~self.vary
+        found[constant] = 0
+        found[:, constant] = 0
+        return found
+
+    @property
+    def vary(self) -> Bool[Tensor, " n"]:
+        """Whether an input's variance is more than rounding makes: of these sums, or of fp32 activations."""
+        second = self.shifted_gram.diagonal().double() / self.tokens
+        own = (ACTIVATION_ROUNDING * self.mean).square()
+        return self.variance > (self.rounding * second).maximum(own)
+
+    @property
+    def squares(self) -> Float[Tensor, " n"]:
+        """Σ x² per input, fp64: the diagonal of `gram`."""
+        if self.shift is None:
+            return self.shifted_gram.diagonal().double()
+        return self.tokens * (self.variance + self.mean.square())
 
     @property
     def variance(self) -> Float[Tensor, " n"]:
         """Population variance per input, fp64, never negative."""
-        second = self.gram.diagonal().double() / self.tokens
-        return (second - self.mean.square()).clamp_min(0)
+        second = self.shifted_gram.diagonal().double() / self.tokens
+        return (second - (self.shifted_total / self.tokens).square()).clamp_min(0)
+
+    @property
+    def rounding(self) -> float:
+        """Error of entry ij of `shifted_gram` relative to the root of entries ii and jj."""
+        return rounding(self.tokens, self.shifted_gram.dtype)
 
 
 class Gathering:
-    """Statistics under way; the sums are additive over batches (and over ranks)."""
+    """Statistics under way; the shift is the mean of the first batch."""
 
     def __init__(self, width: int, device: torch.device) -> None:
         self._gram = torch.zeros(width, width, dtype=torch.float32, device=device)
         self._total = torch.zeros(width, dtype=torch.float64, device=device)
+        self._shift: Tensor | None = None
         self._tokens = 0
 
     def add(self, rows: Float[Tensor, "tokens n"]) -> None:
-        rows = rows.float()
+        if not len(rows):
+            return
+        if self._shift is None:
+            self._shift = shift_of(rows)
+        rows = shifted(rows, self._shift)
         add_upper_gram(self._gram, rows)
         self._total += rows.sum(0)
         self._tokens += rows.shape[0]
@@ -81,20 +135,7 @@ class Gathering:
                 f"activations at `{site.name}` are not finite",
                 hint="check the checkpoint, or calibrate in `dtype: float32`",
             )
-        return Statistics(gram, self._total, self._tokens, site.consumer_width)
-
-
-def add_upper_gram(gram: Float[Tensor, "n n"], rows: Float[Tensor, "tokens n"]) -> None:
-    """Add Σ x xᵀ on and above the diagonal, with five eighths of the multiplications of all of it."""
-    step = -(-rows.shape[1] // STRIPES) or 1
-    for start in range(0, rows.shape[1], step):
-        stripe = rows[:, start : start + step]
-        gram[start : start + step, start:].addmm_(stripe.T, rows[:, start:])
-
-
-def mirrored(upper: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """The symmetric matrix of which this is the upper triangle; what is below it is not read."""
-    return upper.triu() + upper.triu(1).T
+        return Statistics(gram, self._total, self._tokens, site.consumer_width, shift=self._shift)
 
 
 def collect(

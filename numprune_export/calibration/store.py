@@ -23,8 +23,10 @@ def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) 
     """Write the statistics of one block's sites, by site name."""
     tensors = {}
     for name, one in statistics.items():
-        tensors[f"{name}.gram"] = one.gram.cpu()
-        tensors[f"{name}.total"] = one.total.cpu()
+        tensors[f"{name}.gram"] = one.shifted_gram.cpu()
+        tensors[f"{name}.total"] = one.shifted_total.cpu()
+        if one.shift is not None:
+            tensors[f"{name}.shift"] = one.shift.cpu()
         tensors[f"{name}.tokens"] = torch.tensor(one.tokens)
     save_file(tensors, _file(folder, block))
 
@@ -69,6 +71,7 @@ def read_site(folder: Path, site: Site, gradients: Path | None = None) -> Statis
         gradients: Holds the files of `write_gradients` and `write_output_fisher`.
     """
     with safe_open(_file(folder, site.block), framework="pt") as file:
+        shift = f"{site.name}.shift"
         return Statistics(
             file.get_tensor(f"{site.name}.gram"),
             file.get_tensor(f"{site.name}.total"),
@@ -76,6 +79,7 @@ def read_site(folder: Path, site: Site, gradients: Path | None = None) -> Statis
             site.consumer_width,
             None if gradients is None else read_gradients(gradients, site),
             None if gradients is None else read_output_fisher(gradients, site),
+            file.get_tensor(shift) if shift in file.keys() else None,  # noqa: SIM118
         )
 
 

@@ -1,1 +1,1 @@
-"""Tensors in, tensors out: the linear algebra that the methods share. Knows no model and no file."""
+"""Linear algebra on tensors: Gram matrices, and solvers that rounding does not stop."""

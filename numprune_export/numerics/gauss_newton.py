@@ -23,9 +23,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from numprune_export.calibration.statistics import add_upper_gram, mirrored
 from numprune_export.core.settings import Strict
 from numprune_export.models.substitution import Activation
+from numprune_export.numerics.gram import add_upper_gram, mirrored, rounding
+from numprune_export.numerics.least_squares import inverse, mean_ridge, ridge
 from numprune_export.numerics.matmul_precision import multiplied
 
 CHUNK = 1024
@@ -214,10 +215,10 @@ def _step(
         before.append(_squares(error))
     model = _Linearised(tuple(inputs), tuple(slopes), consumer)
     curvature = _independent(model)
-    inverse = torch.linalg.inv(curvature.inputs.double()).float()
+    inverted = inverse(curvature.inputs.double()).float()
 
     change, left = torch.zeros_like(weights), model.transposed(errors, weights)
-    ahead = direction = left @ inverse / curvature.units
+    ahead = direction = left @ inverted / curvature.units
     size = first = float((left * ahead).double().sum())
     for _ in range(settings.iterations):
         if not size > ROUNDING * first:
@@ -227,7 +228,7 @@ def _step(
         length = size / float((direction * bent).double().sum())
         change = change + length * direction
         left = left - length * bent
-        ahead = left @ inverse / curvature.units
+        ahead = left @ inverted / curvature.units
         size, last = float((left * ahead).double().sum()), size
         direction = ahead + (size / last) * direction
     return change, before
@@ -288,10 +289,10 @@ def _consumer(
         cross.addmm_(fitted.T, wanted)
         values.append(value)
     system = mirrored(gram).double()
-    ridge = damping * (float(system.diagonal().mean()) or 1.0)
-    system.diagonal().add_(ridge)
-    right = cross.double() + ridge * dense.T.double()
-    found = torch.cholesky_solve(right, torch.linalg.cholesky(system)).T.float()
+    tokens = sum(len(wanted) for wanted in targets)
+    found = ridge(
+        system, cross.T, dense, mean_ridge(system, damping), rounding=rounding(tokens)
+    ).float()
     values.reverse()
     last = found.to(inputs[0].dtype)
     return found, [linear(values.pop(), last).float() for _ in inputs]

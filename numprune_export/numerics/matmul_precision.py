@@ -57,6 +57,13 @@ def multiplies(precision: Precision) -> torch.dtype:
     return torch.bfloat16 if chosen == "bfloat16" else torch.float32
 
 
+def shortened(device: torch.device) -> bool:
+    """Whether products of fp32 matrices round them to bfloat16 here."""
+    if torch.get_float32_matmul_precision() != "medium":
+        return False  # On CPUs `high` is fp32; on GPUs it keeps ten bits.
+    return multiplied() == torch.bfloat16 or device.type != "cpu" or native() == "bfloat16"
+
+
 def native() -> Precision:
     """What this processor is fastest at: without instructions for it bfloat16 is emulated, slowly."""
     # Older releases of PyTorch cannot tell.

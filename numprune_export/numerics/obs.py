@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from numprune_export.numerics import least_squares
 from numprune_export.numerics.removal_order import Removal
 
 PANEL = 128
@@ -36,17 +37,17 @@ def remove(
 
     Args:
         weight: W, fp64.
-        curvature: A, fp64, symmetric and positive definite.
+        curvature: A, fp64, symmetric and positive definite up to rounding.
         metric: F, fp64, symmetric and positive semi-definite; None: the identity.
         width: Inputs that belong to one unit, side by side.
         step: Units removed at once: those of the lowest single costs, in that order. The step costs
             what its units cost together; within it the cost is a straight line.
 
     Raises:
-        torch.linalg.LinAlgError: the curvature is not positive definite, or not finite.
+        NumericalError: the curvature or the metric is not finite.
     """
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
-    rows = weight.T.clone() if metric is None else weight.T @ _root(metric)
+    inverse = least_squares.inverse(curvature)
+    rows = weight.T.clone() if metric is None else weight.T @ least_squares.square_root(metric)
     left = torch.arange(len(inverse) // width, device=inverse.device)
     order, costs = [], [inverse.new_zeros(1)]
     while len(left):
@@ -58,17 +59,6 @@ def remove(
         panel, rows = panel[:, inputs], rows[inputs]
         inverse = inverse[inputs][:, inputs].addmm_(panel.T, panel, alpha=-1)
     return Removal(torch.cat(order), torch.cat(costs).cumsum(0))
-
-
-def _root(metric: Float[Tensor, "out out"]) -> Float[Tensor, "out out"]:
-    """R with R·Rᵀ = F: its Cholesky factor; by eigenvalues where it has none, as a mean of few outer products,
-    or what rounding has left of one."""
-    root: Tensor
-    root, failed = torch.linalg.cholesky_ex(metric)
-    if int(failed):
-        values, vectors = torch.linalg.eigh(metric)
-        root = vectors * values.clamp_min(0).sqrt()
-    return root
 
 
 def _eliminate_panel(
@@ -90,7 +80,7 @@ def _eliminate_panel(
         chosen = single.sort(stable=True).indices[: min(step, units - done)]
         inputs = (chosen[:, None] * width + torch.arange(width).to(chosen)).reshape(-1)
         across = inverse[inputs].addmm_(panel[:, inputs].T, panel, alpha=-1)
-        factor = torch.linalg.cholesky(across[:, inputs])
+        factor = least_squares.cholesky(across[:, inputs])
         across = torch.linalg.solve_triangular(factor, across, upper=False)
         outputs = torch.linalg.solve_triangular(factor, rows[inputs], upper=False)
         rows.addmm_(across.T, outputs, alpha=-1)
@@ -127,6 +117,6 @@ def _single_costs(
         alone: Tensor = torch.linalg.vector_norm(rows, dim=1).square() / blocks[:, 0, 0]
         return alone
     parts: Tensor = torch.linalg.solve_triangular(
-        torch.linalg.cholesky(blocks), rows.reshape(units, width, -1), upper=False
+        least_squares.cholesky(blocks), rows.reshape(units, width, -1), upper=False
     )
     return parts.square().sum((1, 2))

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from numprune_export.calibration.statistics import add_upper_gram, mirrored
 from numprune_export.core.errors import NumericalError
+from numprune_export.numerics.gram import add_upper_gram, mirrored, shift_of, shifted
 
 CHUNK = 4096
 """Tokens multiplied at once: adding a product to the fp64 sums takes as long for few as for many."""
@@ -62,7 +62,10 @@ class Moments:
 
 
 class MomentSums:
-    """Moments under way: products of about `CHUNK` tokens in fp32, their sums in fp64."""
+    """Moments under way: products of about `CHUNK` tokens in fp32, their sums in fp64.
+
+    Sums are of h − s and b − s', shifted by the means of the first chunk, until they are finished.
+    """
 
     def __init__(self, out: int, width: int, device: torch.device) -> None:
         def zeros(*shape: int) -> Tensor:
@@ -71,6 +74,7 @@ class MomentSums:
         self._gram, self._cross = zeros(width, width), zeros(out, width)
         self._inputs, self._targets = zeros(width), zeros(out)
         self._energy, self._tokens = 0.0, 0
+        self._shifts: tuple[Tensor, Tensor] = zeros(width).float(), zeros(out).float()
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, inputs: Float[Tensor, "tokens n"], targets: Float[Tensor, "tokens out"]) -> None:
@@ -83,6 +87,9 @@ class MomentSums:
             return
         h, b = (torch.cat(each) for each in zip(*self._waiting, strict=True))
         self._waiting = []
+        if not self._tokens and len(h):
+            self._shifts = shift_of(h), shift_of(b)
+        h, b = (shifted(rows, by) for rows, by in zip((h, b), self._shifts, strict=True))
         product = h.new_zeros(len(self._gram), len(self._gram))
         add_upper_gram(product, h)
         self._gram += product
@@ -104,11 +111,9 @@ class MomentSums:
                 f"activations at `{site}` are not finite",
                 hint="check the checkpoint, or prune it in `dtype: float32`",
             )
-        return Moments(
-            mirrored(self._gram),
-            self._cross,
-            self._inputs,
-            self._targets,
-            self._energy,
-            self._tokens,
-        )
+        h, b = (one.double() for one in self._shifts)
+        inputs, targets = self._inputs + self._tokens * h, self._targets + self._tokens * b
+        gram = mirrored(self._gram).addr_(self._inputs, h).addr_(h, inputs)
+        cross = self._cross.addr(self._targets, h).addr_(b, inputs)
+        energy = self._energy + float(b @ (self._targets + targets))
+        return Moments(gram, cross, inputs, targets, energy, self._tokens)

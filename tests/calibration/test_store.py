@@ -22,7 +22,8 @@ def site(block, units=4):
 
 def statistics(units=4, tokens=3):
     gram = torch.arange(units * units, dtype=torch.float32).reshape(units, units)
-    return Statistics(gram, torch.arange(units, dtype=torch.float64), tokens)
+    total = torch.arange(units, dtype=torch.float64)
+    return Statistics(gram, total, tokens, shift=torch.linspace(-1, 1, units))
 
 
 def resident(path):
@@ -53,8 +54,9 @@ def test_what_is_written_is_read_back(tmp_path):
     statistics_store.write_block(tmp_path, 3, {site(3).name: one})
     statistics_store.write_output_fisher(tmp_path, {site(3).name: fisher})
     found = statistics_store.read_site(tmp_path, site(3), tmp_path)
-    assert torch.equal(found.gram, one.gram)
-    assert torch.equal(found.total, one.total)
+    assert torch.equal(found.shifted_gram, one.shifted_gram)
+    assert torch.equal(found.shifted_total, one.shifted_total)
+    assert torch.equal(found.shift, one.shift)
     assert (found.tokens, found.unit_width) == (3, 1)
     assert torch.equal(found.output_fisher, fisher)
     assert found.unit_gradients is None

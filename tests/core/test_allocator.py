@@ -31,21 +31,28 @@ def resident():
     return int(pages) * resource.getpagesize()
 
 
-@glibc
-def test_freed_memory_is_used_again():
-    with allocator.kept():
-        faults(2)  # room for the first time
-        assert faults() < 2 * 40 * 20_000_000 // resource.getpagesize() // 10
-
-
-@glibc
-def test_freed_memory_goes_back_at_the_end_of_a_stage():
+def given_back():
+    """Bytes that are no longer resident after `release`, of 200 MB that were freed while kept."""
     with allocator.kept():
         many = [torch.ones(1_000_000) for _ in range(50)]
         full = resident()
         del many
     allocator.release()
-    assert resident() < full - 150_000_000
+    return full - resident()
+
+
+# Other processes can cost this one pages, and never save it any: the best of some tries is its own.
+@glibc
+def test_freed_memory_is_used_again():
+    with allocator.kept():
+        faults(2)  # room for the first time
+        few = 2 * 40 * 20_000_000 // resource.getpagesize() // 10
+        assert min(faults() for _ in range(3)) < few
+
+
+@glibc
+def test_freed_memory_goes_back_at_the_end_of_a_stage():
+    assert max(given_back() for _ in range(3)) > 150_000_000
 
 
 def test_where_nothing_can_be_told_nothing_happens(monkeypatch):

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from numprune_export.core.errors import NumericalError
 from numprune_export.numerics import obs
 
 
@@ -149,10 +150,26 @@ def test_the_callers_tensors_are_not_changed():
     assert all(torch.equal(one, other) for one, other in zip(given_, before, strict=True))
 
 
-def test_a_curvature_that_is_not_positive_definite_is_refused():
+@pytest.mark.parametrize("wrong", ["curvature", "metric"])
+def test_what_is_not_finite_is_refused(wrong):
     weight, curvature, root = problem(3, 4, seed=7)
-    with pytest.raises(torch.linalg.LinAlgError):
-        obs.remove(weight, curvature - 100 * torch.eye(4), root @ root.T)
+    given_ = {"curvature": curvature, "metric": root @ root.T}
+    given_[wrong][1, 1] = torch.nan
+    with pytest.raises(NumericalError, match="NaN or infinite"):
+        obs.remove(weight, **given_)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_inputs_that_repeat_each_other_have_an_order(width):
+    """The curvature is singular, and rounding takes its least eigenvalues below nothing."""
+    weight, curvature, root = problem(3, 8, seed=7)
+    twice = torch.cat([curvature[:4, :4]] * 2).repeat(1, 2).float().double()
+    shaken = twice - 1e-7 * torch.eye(8) * twice.diagonal()
+    found = obs.remove(weight, shaken, root @ root.T, width=width)
+    half = 4 // width
+    assert torch.isfinite(found.error).all()
+    assert found.error[half] < 1e-3 * found.error[half + 1]
+    assert len({unit % half for unit in found.order[:half].tolist()}) == half
 
 
 @pytest.mark.gpu

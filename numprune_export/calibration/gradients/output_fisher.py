@@ -24,13 +24,13 @@ from numprune_export.calibration.gradients.losses import (
     positions_at_once,
 )
 from numprune_export.calibration.gradients.mask_gradients import Loss
-from numprune_export.calibration.statistics import STRIPES
 from numprune_export.core.errors import InputError
 from numprune_export.core.progress import Observer
 from numprune_export.data.corpus import Windows
 from numprune_export.models.block_runner import Tick
 from numprune_export.models.family import Family, part
 from numprune_export.models.site import Site
+from numprune_export.numerics.gram import STRIPES
 
 
 def output_fisher(

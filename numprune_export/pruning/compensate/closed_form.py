@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float, Int64
 from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
@@ -24,6 +23,7 @@ from numprune_export.core.settings import Strict
 from numprune_export.models.site import Kind
 from numprune_export.numerics.gauss_newton import ProducerRefit
 from numprune_export.numerics.indexing import complement
+from numprune_export.numerics.least_squares import mean_ridge, ridge_solve
 
 
 class ClosedForm(Strict):
@@ -93,16 +93,15 @@ class ClosedForm(Strict):
             statistics: Its input.
             kept: Indices of the inputs that stay, in the order of the result's columns.
         """
-        gram, wide = statistics.gram.double(), weight.double()
-        if self.affine:
-            gram = gram / statistics.tokens - torch.outer(statistics.mean, statistics.mean)
+        wide = weight.double()
+        gram = statistics.covariance if self.affine else statistics.gram
         gone = complement(weight.shape[1], kept)
-        system = gram[kept][:, kept]
-        # A site without any activation has no mean; the change is zero under any ridge then.
-        ridge = self.damping * (float(gram.diagonal().mean()) or 1.0)
-        system.diagonal().add_(ridge)
-        factor = torch.linalg.cholesky(system)
-        transfer = torch.cholesky_solve(gram[kept][:, gone], factor)  # (k, p)
+        transfer = ridge_solve(
+            gram[kept][:, kept],
+            gram[kept][:, gone],
+            mean_ridge(gram, self.damping),
+            rounding=statistics.rounding,
+        )  # (k, p)
         refitted = wide[:, kept] + wide[:, gone] @ transfer.T
         if self.affine:
             shift = wide @ statistics.mean - refitted @ statistics.mean[kept]

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from numprune_export.core.settings import Strict
 from numprune_export.models.site import Kind
+from numprune_export.numerics.gram import rounding
+from numprune_export.numerics.least_squares import mean_ridge, ridge
 from numprune_export.numerics.lsmr import lsmr
 from numprune_export.numerics.regression import Moments
 
@@ -102,11 +104,8 @@ class Refit(Strict):
         if affine:
             gram = gram - torch.outer(moments.inputs, moments.inputs) / moments.tokens
             cross = cross - torch.outer(moments.targets, moments.inputs) / moments.tokens
-        # Inputs that are always 0 have no mean square; any ridge then leaves the weight as it is.
-        ridge = self.damping * (float(moments.gram.diagonal().mean()) or 1.0)
-        system = gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        change = torch.cholesky_solve((cross - wide @ gram).T, torch.linalg.cholesky(system)).T
-        fitted = wide + change
+        damping = mean_ridge(moments.gram, self.damping)
+        fitted = ridge(gram, cross, wide, damping, rounding=rounding(moments.tokens))
         mean = (moments.targets - fitted @ moments.inputs) / moments.tokens
         return fitted, mean if affine else 0.0
 

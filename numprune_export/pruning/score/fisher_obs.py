@@ -15,22 +15,17 @@ from __future__ import annotations
 
 from typing import Literal, TypeGuard
 
-import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
-from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.errors import NumericalError
 from numprune_export.core.settings import Strict
 from numprune_export.models.site import Site
 from numprune_export.numerics import obs
+from numprune_export.numerics.least_squares import damped
 from numprune_export.numerics.removal_order import Removal
-
-ROUNDING = torch.finfo(torch.float32).eps
-"""Gram matrices are sums in fp32: a variance below this part of the second moment is not one."""
-
 
 WINDOWS = 12
 """Windows of plain text that gradients are taken on, where a recipe does not say: of 512 tokens, more
@@ -75,12 +70,14 @@ class FisherObs(Strict):
             covariance: with `metric: fisher` nats per token. Between steps it is a straight line.
 
         Raises:
-            NumericalError: the covariance is not positive definite, or F is not finite.
+            NumericalError: the moments or F are not finite.
         """
-        inputs = _moments(statistics, centred=self.centred).to(weight.device)
+        moments = statistics.covariance if self.centred else statistics.gram / statistics.tokens
+        inputs = moments.to(weight.device)
+        diagonal = inputs.diagonal()
         # What does not move costs nothing, whatever the damping says of its weight.
-        weight = weight.double() * (inputs.diagonal() > 0)
-        inputs.diagonal().add_(self.damping * _typical(inputs.diagonal()))
+        weight = weight.double() * (diagonal > 0)
+        inputs = damped(inputs, self.damping * _typical(diagonal), statistics.rounding)
         try:
             found = obs.remove(
                 weight,
@@ -89,11 +86,8 @@ class FisherObs(Strict):
                 width=site.consumer_width,
                 step=self.step if site.kind == "mlp" else 1,
             )
-        except LinAlgError as error:
-            raise NumericalError(
-                f"the curvature at `{site.name}` is not finite and positive definite",
-                hint=f"raise `score.damping` ({self.damping:g}), or use more calibration text",
-            ) from error
+        except NumericalError as error:
+            raise NumericalError(f"`{site.name}`: {error}", hint=error.hint) from error
         return Removal(found.order, found.error / 2)
 
     def _metric(
@@ -114,15 +108,3 @@ def _typical(diagonal: Float[Tensor, " n"]) -> float:
     """The median of those that are not zero; 1 if all are."""
     found = diagonal[diagonal > 0]
     return float(found.median()) if len(found) else 1.0
-
-
-def _moments(statistics: Statistics, *, centred: bool) -> Float[Tensor, "n n"]:
-    """Second moments per token, fp64, with nothing in rows and columns of inputs that do not vary."""
-    moments = statistics.gram.double() / statistics.tokens
-    floor = ROUNDING * moments.diagonal()
-    if centred:
-        moments = moments - torch.outer(statistics.mean, statistics.mean)
-    silent = moments.diagonal() <= floor
-    moments[silent] = 0
-    moments[:, silent] = 0
-    return moments

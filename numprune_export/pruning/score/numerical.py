@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
+from numprune_export.numerics.least_squares import cholesky, damped, mean_ridge, spectral_norm
 
 
 class Numerical(Strict):
@@ -63,7 +64,7 @@ class Numerical(Strict):
         Returns:
             The minimum, fp64; outside [0, 1] here and there unless `clip`.
         """
-        curvature = self._curvature(weight.double(), statistics.gram.double())
+        curvature = self._curvature(weight.double(), statistics.gram)
         score = self._newton(curvature, keep) if self.iterations else self._closed(curvature, keep)
         return score.clamp(0, 1) if self.clip else score
 
@@ -72,15 +73,13 @@ class Numerical(Strict):
     ) -> Float[Tensor, "n n"]:
         """A of Eq. 7, damped; X scaled to spectral norm 1 where its scale matters."""
         if self.penalty is not None:
-            gram = gram / torch.linalg.matrix_norm(gram, ord=2).clamp_min(1e-300)
+            gram = gram / max(spectral_norm(gram), 1e-300)
         curvature = (weight.T @ weight) * gram
-        mean = float(curvature.diagonal().mean()) or 1.0
-        curvature.diagonal().add_(self.damping * mean)
-        return curvature
+        return damped(curvature, mean_ridge(curvature, self.damping))
 
     def _closed(self, curvature: Float[Tensor, "n n"], keep: float) -> Float[Tensor, " n"]:
         size = curvature.shape[0]
-        a = _solve(curvature, curvature.new_ones(size))
+        a = _solve(cholesky(curvature), curvature.new_ones(size))
         total = a.sum()
         softness = (
             1.0 if self.penalty is None else self.penalty * total / (1 + self.penalty * total)
@@ -92,14 +91,14 @@ class Numerical(Strict):
         assert self.penalty is not None
         assert self.iterations is not None
         size = curvature.shape[0]
-        hessian = curvature + self.penalty
+        factor = cholesky(curvature + self.penalty)
         z = curvature.new_zeros(size)
         for _ in range(self.iterations):
             gradient = curvature @ (z - 1) + self.penalty * (z.sum() - keep * size)
-            z = z - _solve(hessian, gradient)
+            z = z - _solve(factor, gradient)
         return z
 
 
-def _solve(matrix: Float[Tensor, "n n"], right: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    solution: Tensor = torch.linalg.solve(matrix, right)
+def _solve(factor: Float[Tensor, "n n"], right: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    solution: Tensor = torch.cholesky_solve(right[:, None], factor)[:, 0]
     return solution

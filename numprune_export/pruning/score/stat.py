@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
 from numprune_export.numerics.indexing import positions
+from numprune_export.numerics.least_squares import eigen
 
 PANEL = 64
 """Columns picked between two updates of the rest: one matrix product instead of 64 outer products."""
@@ -42,7 +43,7 @@ class Stat(Strict):
     ) -> Float[Tensor, " n"]:
         """|R_kk| / |R_11| of the step that picked each input (of its unit), fp64; falls along the
         pivots, 0 for what is a combination of earlier ones. The other arguments are not used."""
-        order, norms = pivots(statistics.gram.double(), statistics.unit_width)
+        order, norms = pivots(statistics.gram, statistics.unit_width)
         # Exactly equal pivots, or none left: earlier ones stay ahead by the order of picking.
         scores = torch.zeros_like(norms)
         scores[order] = norms / norms[:1].clamp_min(1e-300)
@@ -105,7 +106,7 @@ def _panel(
 
 def _inverse_root(block: Float[Tensor, "w w"], noise: float) -> Float[Tensor, "w r"]:
     """B with B·Bᵀ the pseudo-inverse of a unit's own remainder: dependent columns span nothing."""
-    values, vectors = torch.linalg.eigh((block + block.T) / 2)
+    values, vectors = eigen((block + block.T) / 2)
     real = values > noise
     found: Tensor = vectors[:, real] / values[real].sqrt()
     return found

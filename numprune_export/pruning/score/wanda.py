@@ -27,5 +27,5 @@ class Wanda(Strict):
         generator: Generator,
     ) -> Float[Tensor, " n"]:
         """Column sums of |W|·‖X_j‖, fp64; `keep` and `generator` are not used."""
-        norms = statistics.gram.diagonal().double().sqrt()
+        norms = statistics.squares.sqrt()
         return weight.double().abs().sum(0) * norms

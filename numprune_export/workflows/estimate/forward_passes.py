@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from numprune_export.calibration.statistics import STRIPES
+from numprune_export.numerics.gram import STRIPES
 from numprune_export.workflows.estimate.shapes import Shapes, Sublayer
 from numprune_export.workflows.estimate.texts import Texts
 from numprune_export.workflows.estimate.work import Work, total

@@ -61,7 +61,7 @@ def score(sublayer: Sublayer, settings: Score, gradients: float) -> Work:
         work += Work(
             {
                 "products64": 2.0 * n * n * out,
-                "cholesky": times * 2 / 3 * n**3,
+                "cholesky": cholesky_operations(n, times),
                 "memory64": 8.0 * COPIES * n * n,
             }
         )

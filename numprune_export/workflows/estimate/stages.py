@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from numprune_export.calibration import generated_text
-from numprune_export.calibration.statistics import STRIPES
 from numprune_export.calibration.token_stride import spacing
+from numprune_export.numerics.gram import STRIPES
 from numprune_export.pipeline.kinds.causal_lm import (
     DIVERGENCE_SEQUENCES,
     DIVERGENCE_STRIDE,

@@ -30,6 +30,8 @@ _LOCAL_STORE_BYTES = 100 * 1024 * 1024
 _PATIENCE_S = 300.0
 """A node may have to start a process and import PyTorch while it does other work."""
 _KNOCK_S = 5.0
+_STARTS = 5
+_GAVE_UP = "timed out during startup"
 _LEARNT = {"model", "query_heads", "calibration", "score", "seed", "products", "self_calibration"}
 
 
@@ -246,6 +248,25 @@ def _unreachable(address: str, why: str) -> RecipeError:
     )
 
 
+def _start(ray: Any, options: dict[str, Any]) -> None:
+    """Connect; on a busy machine start Ray again where it gave itself up.
+
+    Raises:
+        RuntimeError: it never came up.
+    """
+    for _ in range(_STARTS):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            # Ray waits 30 s for its own processes, which no setting changes, and then raises no class of its own.
+            if _GAVE_UP not in str(error):
+                raise
+            last = str(error)
+            ray.shutdown()
+    raise RuntimeError(last)
+
+
 @contextmanager
 def connected(ray: Any, address: str, *, quiet: bool) -> Iterator[None]:
     """
@@ -258,7 +279,7 @@ def connected(ray: Any, address: str, *, quiet: bool) -> Iterator[None]:
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_STORE_BYTES}
     try:
         with empty_working_folder():  # Ray puts the driver's on its workers' import path
-            ray.init(**options)
+            _start(ray, options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise _unreachable(address, first) from None

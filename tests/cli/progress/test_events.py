@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command import QUIET, command, start
+from command import HANGS_S, QUIET, command, start
 from small import small_recipe
 
 from numprune_export.cli.progress import interrupts
@@ -103,7 +103,7 @@ def interrupted_in(stage, folder, *options, again_s=0.0):
             if not again_s:
                 break
             time.sleep(again_s)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGS_S)
     return process.returncode, out, err
 
 
@@ -175,7 +175,7 @@ def test_ctrl_c_while_pytorch_is_imported(after_s, tmp_path):
             time.sleep(0.01)
         time.sleep(after_s)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130, err
     assert "goes on" in err
     assert "Traceback" not in err

@@ -120,7 +120,8 @@ def test_rounding_of_large_constants_is_not_taken_for_variance():
     found = FisherObs(damping=2e-3, step=1).removal(weight, seen, mlp(12))
     assert sorted(found.order[:4].tolist()) == [0, 1, 10, 11]
     assert not found.error[:5].any()
-    rest = Statistics(seen.gram[2:10, 2:10], seen.total[2:10], seen.tokens, output_fisher=fisher)
+    gram, total = seen.shifted_gram[2:10, 2:10], seen.shifted_total[2:10]
+    rest = Statistics(gram, total, seen.tokens, output_fisher=fisher)
     alone = FisherObs(damping=2e-3, step=1).removal(weight[:, 2:10], rest, mlp(8))
     assert torch.equal(found.order[4:], alone.order + 2)
     torch.testing.assert_close(found.error[4:], alone.error, rtol=1e-9, atol=0)
@@ -200,7 +201,7 @@ def test_weights_and_statistics_of_any_float_dtype_give_fp64():
     found = FisherObs().removal(weight.bfloat16(), seen, mlp(8))
     assert found.error.dtype == torch.float64
     assert found.order.dtype == torch.int64
-    assert seen.gram.dtype == torch.float32
+    assert seen.shifted_gram.dtype == torch.float32
 
 
 def test_a_silent_site_costs_nothing():
@@ -211,7 +212,12 @@ def test_a_silent_site_costs_nothing():
 
 
 def test_moments_that_cannot_be_are_refused_by_name():
-    gram = torch.tensor([[1.0, 2.0], [2.0, 1.0]])
-    seen = Statistics(gram, torch.zeros(2).double(), 1, output_fisher=torch.eye(3).double())
-    with pytest.raises(NumericalError, match=r"layers\.0\.mlp"):
-        FisherObs().removal(normal(3, 3, 2), seen, mlp(2))
+    fisher = torch.eye(3).double()
+    for wrong in (torch.nan, torch.inf):
+        gram = torch.tensor([[1.0, 0.5], [0.5, wrong]])
+        seen = Statistics(gram, torch.zeros(2).double(), 1, output_fisher=fisher)
+        with pytest.raises(NumericalError, match=r"layers\.0\.mlp"):
+            FisherObs(centred=False).removal(normal(3, 3, 2), seen, mlp(2))
+        seen = Statistics(torch.eye(2), torch.zeros(2).double(), 1, output_fisher=wrong * fisher)
+        with pytest.raises(NumericalError, match=r"layers\.0\.mlp"):
+            FisherObs().removal(normal(3, 3, 2), seen, mlp(2))

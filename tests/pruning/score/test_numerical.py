@@ -71,7 +71,7 @@ def test_penalty_and_keep_never_change_the_order_within_a_site():
 
 def test_scaling_the_input_changes_nothing():
     weight, statistics, _ = problem(9, seed=2)
-    scaled = Statistics(statistics.gram * 1e6, statistics.total * 1e3, statistics.tokens)
+    scaled = Statistics(statistics.gram * 1e6, statistics.shifted_total * 1e3, statistics.tokens)
     for scorer in (Numerical(), Numerical(penalty=0.3)):
         torch.testing.assert_close(
             score(scorer, weight, scaled, 0.5), score(scorer, weight, statistics, 0.5)

@@ -6,7 +6,7 @@ import signal
 
 import psutil
 import pytest
-from command import command, start
+from command import HANGS_S, command, start
 from small import small_recipe
 
 from numprune_export.report import store
@@ -34,7 +34,7 @@ def stopped(folder, number, point, stage):
                 process.send_signal(number)
                 break
         # Before the pipe is closed: it would end a point that went on.
-        _, left = psutil.wait_procs(children, timeout=10)
+        _, left = psutil.wait_procs(children, timeout=HANGS_S)
         err = process.stderr.read() if number == signal.SIGINT else ""
     return process.returncode, err, left
 

@@ -5,7 +5,7 @@ import shlex
 import signal
 
 import pytest
-from command import command, start
+from command import HANGS_S, command, start
 from small import small_recipe
 
 from numprune_export.cli.progress.events import ANY
@@ -87,7 +87,7 @@ def test_ctrl_c_is_an_event_with_the_command(tmp_path):
             if '"begin","stage":"calibrate"' in line:
                 process.send_signal(signal.SIGINT)
                 break
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130, err
     last = events(out)[-1]
     assert (last.event, last.kind, last.exit_code) == ("error", "Interrupted", 130)
@@ -104,7 +104,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_sweep(tmp_path):
         process.stdout.readline()
         process.stdout.close()
         err = process.stderr.read()
-        process.wait(timeout=60)
+        process.wait(timeout=HANGS_S)
     assert process.returncode == 0, err
     found = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert [one["status"] for one in found["points"]] == ["done"]

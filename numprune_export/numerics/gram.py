@@ -1,0 +1,66 @@
+"""Gram matrices that stay positive semi-definite when the mean is taken off.
+
+A covariance is a small difference of large sums where inputs hardly vary, so its rounding errors are relative to the
+mean, not to the variance (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
+Sums over x − s with a constant s have the same covariance. With s the mean of the first batch the second moment
+of x − s is at most as many times the variance as there are batches of that size.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from numprune_export.numerics.matmul_precision import shortened
+
+STRIPES = 4
+"""A Gram matrix is symmetric; it is accumulated in this many row stripes, upper part only."""
+
+
+def rounding(tokens: int, dtype: torch.dtype = torch.float32) -> float:
+    """Relative error of a sum over tokens in this dtype: a random walk of that many roundings."""
+    return float(torch.finfo(dtype).eps * max(tokens, 1) ** 0.5)
+
+
+def shift_of(rows: Float[Tensor, "tokens n"]) -> Float[Tensor, " n"]:
+    """The mean, fp32, rounded to the dtype of x: differences of neighbours are exact."""
+    return rows.mean(0, dtype=torch.float32).to(rows.dtype).float()
+
+
+def shifted(
+    rows: Float[Tensor, "tokens n"], shift: Float[Tensor, " n"]
+) -> Float[Tensor, "tokens n"]:
+    """x − s in fp32, rounded once to what a matrix product multiplies.
+
+    Products and plain sums of the result belong to the same numbers, whatever the processor multiplies fp32 as.
+
+    Args:
+        rows: x.
+        shift: s, of `shift_of` rows of the same dtype.
+    """
+    if shortened(rows.device):
+        return (rows - shift.to(rows.dtype)).bfloat16().float()
+    return rows.float() - shift
+
+
+def add_upper_gram(gram: Float[Tensor, "n n"], rows: Float[Tensor, "tokens n"]) -> None:
+    """Add Σ x xᵀ on and above the diagonal, with five eighths of the multiplications of all of it."""
+    step = -(-rows.shape[1] // STRIPES) or 1
+    for start in range(0, rows.shape[1], step):
+        stripe = rows[:, start : start + step]
+        gram[start : start + step, start:].addmm_(stripe.T, rows[:, start:])
+
+
+def mirrored(upper: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """The symmetric matrix of which this is the upper triangle; what is below it is not read."""
+    return upper.triu() + upper.triu(1).T
+
+
+def scatter(
+    gram: Float[Tensor, "n n"], total: Float[Tensor, " n"], tokens: int
+) -> Float[Tensor, "n n"]:
+    """Σ (x − μ)(x − μ)ᵀ, fp64, of Σ y yᵀ and Σ y with y = x − s for any s."""
+    wide = gram.double() if gram.dtype != torch.float64 else gram.clone()
+    total = total.double()
+    return wide.addr_(total, total, alpha=-1 / tokens) if tokens else wide
