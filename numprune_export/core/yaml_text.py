@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from numprune_export.core import text_file
 from numprune_export.core.errors import InputError, RecipeError
-from numprune_export.data import text_file
-from numprune_export.data.paths import shortened
+from numprune_export.core.paths import shortened
 
 
 class YamlError(ValueError):

@@ -13,7 +13,7 @@ from typing import Any
 
 from numprune_export.core.errors import InputError
 from numprune_export.core.json_text import loads
-from numprune_export.data.text_file import read_filled
+from numprune_export.core.text_file import read_filled
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.errors import InputError, RecipeError
-from numprune_export.data.paths import exists, shortened
+from numprune_export.core.paths import exists, shortened
 from numprune_export.data.tasks import glue
 from numprune_export.recipe.reading import apply, load, parse
 from numprune_export.recipe.schema import Recipe

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from numprune_export.core.errors import RecipeError
+from numprune_export.core.paths import shortened
 from numprune_export.core.setting_errors import key_of, problem_of
 from numprune_export.core.yaml_text import assignment, read_recipe
-from numprune_export.data.paths import shortened
 from numprune_export.recipe.presets import FILLED
 from numprune_export.recipe.schema import UNIONS, Recipe
 

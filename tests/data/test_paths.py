@@ -2,8 +2,8 @@
 
 import pytest
 
+from numprune_export.core import paths
 from numprune_export.core.errors import InputError, RecipeError
-from numprune_export.data import paths
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.recipe import named
 

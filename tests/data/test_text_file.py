@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from numprune_export.core import text_file
 from numprune_export.core.errors import InputError
-from numprune_export.data import text_file
 
 TEXT = "Déjà vu,\n42 €\n"
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.paths import shortened
 from numprune_export.data.labelled.rows import NamedClass
-from numprune_export.data.paths import shortened
 from numprune_export.data.row_file import Row
 
 _UNNAMED = re.compile(r"LABEL_\d+")

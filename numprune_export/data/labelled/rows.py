@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from numprune_export.core import paths
 from numprune_export.core.errors import InputError
-from numprune_export.data import corpus, paths, row_file
+from numprune_export.data import corpus, row_file
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.data.row_file import Row
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from numprune_export.core.errors import InputError, MissingExtraError
-from numprune_export.data.paths import find
+from numprune_export.core.paths import find
 
 _PACKAGE = "package:"
 

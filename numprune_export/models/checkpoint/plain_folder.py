@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from numprune_export.data.text_file import decoded, encoding_of, read_bytes
+from numprune_export.core.text_file import decoded, encoding_of, read_bytes
 
 _TEXTS = (".json", ".txt", ".jinja")
 

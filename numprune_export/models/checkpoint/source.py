@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from numprune_export.core.errors import InputError, RecipeError, UnsupportedModelError
-from numprune_export.data.file_kind import stand_in_at
-from numprune_export.data.paths import shortened
+from numprune_export.core.file_kind import stand_in_at
+from numprune_export.core.paths import shortened
 from numprune_export.export.artifact import sha256_of
 from numprune_export.models.checkpoint import hub
 from numprune_export.models.checkpoint.gguf_header import GgufHeader, read_header

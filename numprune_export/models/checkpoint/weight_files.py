@@ -7,10 +7,10 @@ from zipfile import BadZipFile, ZipFile
 from safetensors import SafetensorError, safe_open
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.file_kind import stand_in, stand_in_at
 from numprune_export.core.json_text import loads
-from numprune_export.data.file_kind import stand_in, stand_in_at
-from numprune_export.data.paths import exists
-from numprune_export.data.text_file import read
+from numprune_export.core.paths import exists
+from numprune_export.core.text_file import read
 from numprune_export.models.checkpoint.unusable_folder import no_config, no_weights
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")

@@ -10,7 +10,7 @@ from typing import Any
 from numprune_export.core.errors import IncomparableError, NumpruneError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.data.text_file import read_filled
+from numprune_export.core.text_file import read_filled
 from numprune_export.workflows.remeasure.field import Field
 from numprune_export.workflows.remeasure.finished_run import opened
 from numprune_export.workflows.remeasure.inputs import reopen

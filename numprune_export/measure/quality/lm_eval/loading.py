@@ -13,8 +13,8 @@ from typing import Any
 
 from numprune_export.core.errors import HubError, InputError, RecipeError
 from numprune_export.core.optional import require
+from numprune_export.core.paths import find
 from numprune_export.data.hub_access import reachable_or_offline
-from numprune_export.data.paths import find
 from numprune_export.export.artifact import sha256_of
 from numprune_export.measure.quality.lm_eval.settings import Tasks
 from numprune_export.measure.quality.lm_eval.silence import silence

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from numprune_export.core.errors import InputError
-from numprune_export.data.file_kind import no_text
+from numprune_export.core.file_kind import no_text
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
