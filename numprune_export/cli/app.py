@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -20,7 +21,8 @@ from numprune_export.cli import (
     validate,
     verify,
 )
-from numprune_export.core.errors import NumpruneError
+from numprune_export.core.errors import InputError, NumpruneError
+from numprune_export.core.paths import shortened
 from numprune_export.core.version import __version__
 
 EXIT_CODES = (
@@ -79,8 +81,18 @@ def main() -> None:
     try:
         app()
     except NumpruneError as error:
-        _say(error)
-        sys.exit(error.exit_code)
+        _refuse(error)
+    except OSError as error:
+        # Only a name on the command line is of such a length; those in recipes are checked by `place`.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = shortened(str(error.filename))
+        _refuse(InputError(f"`{name}` is too long to be a path", hint="check the path"))
+
+
+def _refuse(error: NumpruneError) -> NoReturn:
+    _say(error)
+    sys.exit(error.exit_code)
 
 
 def _say(error: NumpruneError) -> None:

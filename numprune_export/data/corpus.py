@@ -206,13 +206,16 @@ def fetch(dataset: Dataset) -> Any:
         MissingExtraError: `datasets` is not installed.
     """
     datasets = require("datasets", extra="datasets")
+    silent = None
     try:
-        with reachable_or_offline(dataset.id, dataset.revision):
+        with reachable_or_offline(dataset.id, dataset.revision) as silent:
             return datasets.load_dataset(
                 dataset.id, dataset.name, split=dataset.split, revision=dataset.revision
             )
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if silent is not None:
+            reason = f"the hub cannot be reached and it is not in its cache: {silent}"
         raise HubError(
             f"cannot load data set `{dataset.id}`: {reason}",
             hint="check its name, split and the network, or give local files",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from numprune_export.core.optional import require
+from numprune_export.core.paths import exists
 
 PATIENCE_S = 5.0
 
@@ -38,18 +39,21 @@ def obstacle(
 
 
 @contextmanager
-def reachable_or_offline(name: str, revision: str | None) -> Iterator[None]:
+def reachable_or_offline(name: str, revision: str | None) -> Iterator[str | None]:
     """For the time of a `with`, `datasets` looks only in its cache if the hub does not answer.
+
+    Yields:
+        Why it does not answer, or None.
 
     Raises:
         HfHubHTTPError: the hub answers, and refuses: an OSError.
     """
     config: Any = require("datasets.config", extra="datasets")
     before = config.HF_HUB_OFFLINE
-    if not Path(name).exists() and not before:
-        config.HF_HUB_OFFLINE = obstacle(name, revision, "dataset") is not None
+    silent = None if exists(Path(name)) else obstacle(name, revision, "dataset")
+    config.HF_HUB_OFFLINE = before or silent is not None
     try:
-        yield
+        yield silent
     finally:
         config.HF_HUB_OFFLINE = before
 

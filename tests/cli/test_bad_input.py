@@ -222,3 +222,12 @@ def test_options_that_belong_to_the_other_kind_of_inspect_are_refused(cli, argum
     code, out, err = cli("inspect", str(TINY), *arguments)
     assert (code, out) == (2, "")
     assert arguments[-2] in err
+
+
+@pytest.mark.parametrize("command", ["run", "inspect", "compare", "check", "verify", "bench"])
+def test_a_name_that_no_file_can_have_is_refused_by_every_command(cli, command):
+    names = ["x" * 300] * (2 if command == "compare" else 1)
+    code, _, err = cli(command, *names)
+    assert code == (2 if command == "run" else 4), err
+    assert len(err.strip().splitlines()) == 2
+    assert "x" * 81 not in err

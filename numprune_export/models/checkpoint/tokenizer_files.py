@@ -16,6 +16,7 @@ from numprune_export.models.checkpoint.plain_folder import plain_folder
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 _FILES = ("tokenizer.json", "vocab.json", "vocab.txt", *_SENTENCEPIECE)
 _ALSO = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
+_EXTRA = "numprune-export[sentencepiece]"
 _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\s")
 
 
@@ -36,9 +37,14 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
                 readable, trust_remote_code=False, local_files_only=True
             )
     except Exception as error:  # the tokenizers library raises bare Exceptions
+        reason, hint = first_line(error), _hint(str(error))
+        alone = _alone(folder)
+        if alone is not None and "tiktoken" in reason and not _is_tiktoken(alone):
+            # transformers tries tiktoken where SentencePiece fails, and tells of the last alone.
+            reason = f"`{alone.name}` is damaged, or `sentencepiece` and `protobuf` do not fit"
+            hint = f"pip install '{_EXTRA}', or put a `tokenizer.json` beside it"
         raise InputError(
-            f"the tokenizer of `{folder}` cannot be read: {first_line(error)}",
-            hint=_hint(str(error)),
+            f"the tokenizer of `{folder}` cannot be read: {reason}", hint=hint
         ) from error
 
 
@@ -56,21 +62,32 @@ def _require_libraries(folder: Path) -> None:
     Raises:
         MissingExtraError: with what to install.
     """
-    alone = next((folder / name for name in _SENTENCEPIECE if (folder / name).is_file()), None)
-    if alone is None or (folder / "tokenizer.json").is_file():
+    alone = _alone(folder)
+    if alone is None:
         return
-    with alone.open("rb") as file:
-        tiktoken = _TIKTOKEN.match(file.read(256)) is not None
+    tiktoken = _is_tiktoken(alone)
     needed = ("tiktoken",) if tiktoken else ("sentencepiece", "google.protobuf")
     missing = [name for name in needed if not _installed(name)]
     if missing:
         names = " ".join("protobuf" if name == "google.protobuf" else name for name in missing)
-        extra = "tiktoken" if tiktoken else "numprune-export[sentencepiece]"
+        extra = "tiktoken" if tiktoken else _EXTRA
         raise MissingExtraError(
             f"the tokenizer of `{folder}` is {'a tiktoken' if tiktoken else 'a SentencePiece'} file,"
             f" `{alone.name}`, and `{names}` is not installed",
             hint=f"pip install '{extra}', or put a `tokenizer.json` beside it",
         )
+
+
+def _alone(folder: Path) -> Path | None:
+    """A file of SentencePiece or tiktoken without a tokenizer.json beside it."""
+    if (folder / "tokenizer.json").is_file():
+        return None
+    return next((folder / name for name in _SENTENCEPIECE if (folder / name).is_file()), None)
+
+
+def _is_tiktoken(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _TIKTOKEN.match(file.read(256)) is not None
 
 
 def _installed(name: str) -> bool:

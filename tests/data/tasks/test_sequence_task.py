@@ -6,7 +6,7 @@ import torch
 from hugging_face_runner import HuggingFaceRunner
 from pydantic import ValidationError
 from subword_tokenizer import subword_tokenizer
-from tiny_encoder import tiny_encoder
+from tiny_encoder import VOCABULARY, tiny_encoder
 from transformers import PythonBackend
 
 from numprune_export.core.errors import (
@@ -55,6 +55,28 @@ def test_examples_are_tokenised_whole_with_special_tokens_and_padded_on_the_righ
     assert encoded.windows.types is None
     assert encoded.labels.tolist() == [row["label"] for row in rows]
     assert encoded.cut == 0
+
+
+def test_a_token_without_an_embedding_is_named_with_its_row(jsonl, load):
+    model, tokenizer = tiny_encoder("bert", "sequence"), subword_tokenizer()
+    tokenizer.add_tokens([f"word{index}" for index in range(VOCABULARY)])
+    first = next(
+        index for index in range(VOCABULARY) if tokenizer.vocab[f"word{index}"] >= VOCABULARY
+    )
+    rows = [{"text": "the people", "label": 0}, {"text": f"the word{first}", "label": 1}]
+    with pytest.raises(InputError, match=rf"line 2 of .*token `word{first}` with id {VOCABULARY}"):
+        load(model, jsonl(rows), "sequence", tokenizer=tokenizer)
+
+
+def test_a_pad_token_without_an_embedding_is_not_looked_up(jsonl, load):
+    model, tokenizer = tiny_encoder("bert", "sequence"), subword_tokenizer()
+    tokenizer.add_tokens([f"word{index}" for index in range(VOCABULARY)])
+    tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+    assert tokenizer.pad_token_id >= VOCABULARY
+    rows = [{"text": "the people of the city", "label": 0}, {"text": "the", "label": 1}]
+    _, encoded = load(model, jsonl(rows), "sequence", tokenizer=tokenizer)
+    assert encoded.windows.lengths[0] > encoded.windows.lengths[1]
+    assert encoded.windows.tokens.max() < VOCABULARY
 
 
 def test_a_pair_has_token_types_where_the_model_has_them(jsonl, load):

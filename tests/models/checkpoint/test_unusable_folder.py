@@ -149,5 +149,14 @@ def test_a_tokenizer_of_a_newer_library_is_not_said_to_be_damaged(tmp_path):
     assert "pip install -U tokenizers" in error.value.hint
 
 
+def test_a_sentencepiece_file_that_fails_does_not_send_to_tiktoken(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenizer_files, "_installed", lambda module: True)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>")
+    with pytest.raises(InputError, match=r"`tokenizer.model` is damaged, or `sentencepiece`") as no:
+        read_tokenizer(tmp_path)
+    assert "tiktoken" not in str(no.value) + no.value.hint
+
+
 def test_a_folder_without_tokenizer_files_has_no_tokenizer(tmp_path):
     assert read_tokenizer(tmp_path) is None
