@@ -6,14 +6,15 @@ Importing this package costs no torch; `load` brings it in when it is called.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from numprune_export.core.errors import NumpruneError
-from numprune_export.core.version import __version__
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from numprune_export.core.version import __version__
 
 __all__ = ["NumpruneError", "__version__", "load"]
 
@@ -25,3 +26,12 @@ def load(
     from numprune_export.models.checkpoint.load import load as load_checkpoint
 
     return load_checkpoint(path, dtype=dtype, verify_hashes=verify_hashes)
+
+
+def __getattr__(name: str) -> Any:
+    """`__version__`, which reading the metadata of installed packages takes a while to find out."""
+    if name != "__version__":
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    from numprune_export.core.version import __version__
+
+    return __version__

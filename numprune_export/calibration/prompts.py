@@ -9,14 +9,15 @@ LLM-QAT, §2.1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Int64
-from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from numprune_export.core.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
+    from transformers import PreTrainedTokenizerBase
 
 Kind = Literal["auto", "chat", "vocabulary"]
 """`auto`: chats where the tokenizer has a template that leaves most of a text to be written."""
@@ -109,6 +110,8 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def _templated(tokenizer: PreTrainedTokenizerBase, words: str, **options: Any) -> str:
+    from jinja2 import TemplateError
+
     if not tokenizer.chat_template:
         raise InputError("the tokenizer has no chat template to start a text with", hint=_WAY_OUT)
     said = [{"role": "user", "content": words}]

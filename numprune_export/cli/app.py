@@ -21,7 +21,6 @@ from numprune_export.cli import (
     verify,
 )
 from numprune_export.core.errors import NumpruneError
-from numprune_export.core.version import __version__
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 an exported model disagrees with PyTorch, or a file with its manifest; 2 a"
@@ -44,6 +43,8 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from numprune_export.core.version import __version__
+
         typer.echo(__version__)
         raise typer.Exit
 
@@ -79,7 +80,8 @@ def main() -> None:
     try:
         app()
     except NumpruneError as error:
-        _say(error)
+        for mistake in (error, *error.further):
+            _say(mistake)
         sys.exit(error.exit_code)
 
 

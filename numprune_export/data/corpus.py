@@ -14,8 +14,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from numprune_export.core.errors import HubError, InputError
 from numprune_export.core.optional import require
+from numprune_export.core.paths import existing
 from numprune_export.core.settings import Strict
-from numprune_export.data.paths import find
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -156,12 +156,7 @@ def _documents(corpus: Corpus, search: Sequence[Path]) -> Iterator[str]:
         yield from _dataset_rows(corpus.dataset, corpus.field)
         return
     for name in corpus.texts or ():
-        path = find(name, search)
-        if path is None:
-            places = " or ".join(f"`{folder}`" for folder in search)
-            raise InputError(
-                f"text file `{name}` does not exist in {places}", hint="check the path"
-            )
+        path = existing(name, search, kind="text file")
         yield from _jsonl_rows(path, corpus.field) if path.suffix == ".jsonl" else [read_text(path)]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from numprune_export.core.errors import MissingExtraError, RecipeError
+from numprune_export.core.errors import MissingExtraError, RecipeError, together
 from numprune_export.core.plugins import make, registered
 from numprune_export.export.artifact import Availability, Exporter
 
@@ -32,16 +32,23 @@ def settings_for(exporter: Exporter, content: Mapping[str, Any]) -> BaseModel:
     """A recipe's settings for a target, checked by the target's own schema.
 
     Raises:
-        RecipeError: the target has no such setting, or not with that value.
+        RecipeError: every setting that the target does not have, or not with that value.
     """
     try:
         return exporter.settings.model_validate(dict(content))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(("targets", exporter.name, *(str(part) for part in first["loc"])))
-        message = first["msg"][0].lower() + first["msg"][1:]
-        known = ", ".join(exporter.settings.model_fields)
-        raise RecipeError(f"`{key}`: {message}", hint=f"settings of this target: {known}") from None
+        hint = f"settings of this target: {', '.join(exporter.settings.model_fields)}"
+        problems: dict[str, list[str]] = {}
+        for detail in error.errors():
+            # A union adds the type that it tried, such as `literal['gqa']`, as if it were a key.
+            path = [str(part) for part in detail["loc"] if "[" not in str(part)]
+            key = ".".join(("targets", exporter.name, *path))
+            problems.setdefault(key, []).append(detail["msg"][0].lower() + detail["msg"][1:])
+        mistakes = [
+            RecipeError(f"`{key}`: {', or '.join(messages)}", hint=hint)
+            for key, messages in problems.items()
+        ]
+        raise together(mistakes) from None
 
 
 def require_ready(exporter: Exporter) -> Availability:

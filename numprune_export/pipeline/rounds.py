@@ -21,13 +21,21 @@ from numprune_export.numerics.matmul_precision import products
 from numprune_export.numerics.removal_order import Removal, additive
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.kind import Subject, windows_key
-from numprune_export.pipeline.stages.allocate import REMOVALS, SCORES, Planning, interim, read_plan
+from numprune_export.pipeline.stages.allocate import (
+    REMOVALS,
+    SCORES,
+    Planning,
+    interim,
+    read_plan,
+    was_edited,
+)
 from numprune_export.pipeline.stages.calibrated import Calibrated, reads_moments
 from numprune_export.pipeline.start import Start
 from numprune_export.pruning import apply
 from numprune_export.pruning.plan import Plan, Site
 from numprune_export.pruning.score.fisher_obs import FisherObs
 from numprune_export.pruning.score.numerical import Numerical
+from numprune_export.pruning.score.random import Random
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,9 @@ class Round:
         """`scores.safetensors`, per input of a consumer; `removals.safetensors`, per site."""
         recipe = self.context.recipe
         units = [(site.name, site.units) for site in self.start.sites]
-        inputs = [
-            self.start.key, self.calibrated.key, units, recipe.score.model_dump(), recipe.seed
+        inputs: list[Any] = [
+            self.start.key, self.calibrated.key, units, recipe.score.model_dump(),
+            recipe.seed if isinstance(recipe.score, Random) else None,
         ]  # fmt: skip
         if isinstance(recipe.score, Numerical):  # the only one that asks how much will stay
             inputs.append(recipe.keep)
@@ -97,8 +106,16 @@ class Round:
     @cached_property
     def plan(self) -> Plan:
         """Of the dense model."""
-        found = read_plan(self.allocated.folder)
-        return found if self.last else self.start.whole(found)
+        return self._own_plan if self.last else self.start.whole(self._own_plan)
+
+    @property
+    def edited(self) -> bool:
+        """Whether somebody changed the plan since it was made."""
+        return was_edited(self.allocated.folder, self._own_plan)
+
+    @cached_property
+    def _own_plan(self) -> Plan:
+        return read_plan(self.allocated.folder)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -109,10 +126,9 @@ class Round:
         assert not self.last
 
         def make() -> Any:
-            inner = read_plan(self.allocated.folder)
             repair = interim(self.context.recipe.compensate)
             return apply.one_shot(
-                self.start.model, self.start.family, inner, repair, self.calibrated.read
+                self.start.model, self.start.family, self._own_plan, repair, self.calibrated.read
             )
 
         repair = interim(self.context.recipe.compensate).model_dump()
@@ -177,7 +193,7 @@ class Round:
     def _write_scores(self, folder: Path) -> None:
         model, family = self.start.model, self.start.family
         blocks, observer = family.block_list(model), self.context.observer
-        observer.expect(len(self.start.sites))
+        observer.expect(sum(map(_scoring_work, self.start.sites)))
         scores: dict[str, Tensor] = {}
         removals: dict[str, Tensor] = {}
         for index, (site, statistics) in enumerate(self.calibrated.in_turn(self.start.sites)):
@@ -188,7 +204,7 @@ class Round:
                 found.order,
                 found.error,
             )
-            observer.advance(1)
+            observer.advance(_scoring_work(site))
         save_file(scores, folder / SCORES)
         save_file(removals, folder / REMOVALS)
 
@@ -203,3 +219,8 @@ class Round:
         generator = torch.Generator().manual_seed(1_000_003 * recipe.seed + index)
         columns = recipe.score(weight, statistics, keep=recipe.keep, generator=generator)
         return columns, additive(columns.double().reshape(site.units, -1).mean(1))
+
+
+def _scoring_work(site: Site) -> int:
+    """Steps of progress: operations of an elimination of the consumer's inputs, in units of 2²⁰."""
+    return max(1, (site.units * site.consumer_width) ** 3 >> 20)

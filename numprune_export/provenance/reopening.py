@@ -10,8 +10,6 @@ from numprune_export.core.errors import IntegrityError
 from numprune_export.export import targets
 from numprune_export.export.artifact import Artifact, Exporter, GraphBacked
 from numprune_export.export.encoder import EncoderTarget
-from numprune_export.models.checkpoint.folder import read_tokenizer
-from numprune_export.models.checkpoint.load import load
 from numprune_export.report.tables.format import count
 
 _TOKENS = 4
@@ -26,6 +24,9 @@ def reload_model(folder: Path) -> str:
     Raises:
         InputError: it does not load.
     """
+    from numprune_export.models.checkpoint.folder import read_tokenizer
+    from numprune_export.models.checkpoint.load import load
+
     model = load(folder)
     read_tokenizer(folder)
     return f"loaded, {count(model.num_parameters())} parameters"

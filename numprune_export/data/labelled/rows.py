@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.paths import existing
 from numprune_export.data import corpus
 from numprune_export.data.labelled.settings import LabelledData
-from numprune_export.data.paths import find
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,7 @@ def _name(value: Any, names: Sequence[str]) -> Any:
 
 
 def _file(name: str, search: Sequence[Path]) -> Iterator[Row]:
-    path = find(name, search)
-    if path is None:
-        places = " or ".join(f"`{folder}`" for folder in search)
-        raise InputError(f"data file `{name}` does not exist in {places}", hint="check the path")
+    path = existing(name, search, kind="data file")
     readers = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv, ".json": _squad}
     if path.suffix not in readers:
         raise InputError(

@@ -29,6 +29,10 @@ class Bucket:
     def name(self) -> str:
         return f"b{self.batch}.l{self.length}"
 
+    @property
+    def tokens(self) -> int:
+        return self.batch * self.length
+
 
 BUCKETS = tuple(Bucket(batch, length) for batch in (1, 8, 32) for length in (16, 64, 128))
 
@@ -51,6 +55,11 @@ class EncoderWorkload(Repeated):
                 f"benchmark text of shape `{self.tokens.shape}` is not rows of tokens",
                 hint="give token ids of shape (rows, tokens)",
             )
+
+    @property
+    def work(self) -> int:
+        """Steps of progress of all rounds: tokens that each model is run on."""
+        return self.rounds * sum(bucket.tokens for bucket in self.buckets)
 
     def inputs(self, bucket: Bucket) -> Tokens:
         """Token ids of the bucket's shape."""
@@ -114,8 +123,9 @@ def timings(runners: Mapping[str, EncoderRunner], workload: EncoderWorkload) -> 
     return {
         _name(bucket): Timing(
             {name: contender(one, workload.inputs(bucket)) for name, one in runners.items()},
-            bucket.batch * bucket.length,
+            bucket.tokens,
             {"batch": bucket.batch, "length": bucket.length},
+            work=bucket.tokens,
         )
         for bucket in workload.buckets
     }

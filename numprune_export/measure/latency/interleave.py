@@ -63,6 +63,7 @@ def in_sessions(
     clock: Callable[[], int] = perf_counter_ns,
     cpu_clock: Callable[[], int] = process_time_ns,
     progress: Callable[[int], None] | None = None,
+    work: Mapping[Key, int] | None = None,
 ) -> dict[Key, dict[str, Samples]]:
     """Time several fields of contenders, each by `rounds_of(samples, sessions)` rounds a session.
 
@@ -74,6 +75,8 @@ def in_sessions(
         warmup: Untimed rounds, per session.
         samples: At least as many rounds in all.
         reopen: What loads models anew; called between sessions.
+        progress: Called after every round, with its work.
+        work: Of a round of each thing that is timed; None: 1.
 
     Returns:
         Rounds in order, session after session.
@@ -88,9 +91,14 @@ def in_sessions(
         for open_anew in reopen if session else ():
             open_anew()
         for key, contenders in fields.items():
-            rounds = _rounds(contenders, warmup, each, session * each, clock, cpu_clock, progress)
+            tick = _weighted(progress, 1 if work is None else work[key])
+            rounds = _rounds(contenders, warmup, each, session * each, clock, cpu_clock, tick)
             found[key].append(rounds)
     return {key: _joined(parts) for key, parts in found.items()}
+
+
+def _weighted(progress: Callable[[int], None] | None, work: int) -> Callable[[int], None] | None:
+    return None if progress is None else lambda rounds: progress(rounds * work)
 
 
 def _joined(parts: Sequence[Mapping[str, Samples]]) -> dict[str, Samples]:

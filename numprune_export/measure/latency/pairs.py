@@ -51,7 +51,7 @@ def measure_pairs(
         rebuilds: Per target, further builds of its pruned model, timed in the same rounds.
         reopen: Per target that can be, what opens its pair anew; the others stay as they are.
         seed: Of the bootstrap.
-        progress: Called with 1 after every round; there are timings * `workload.rounds`.
+        progress: Called after every round with its work; there are `workload.rounds` of each timing.
         keep: Told the samples of every target's dense and pruned model, as they are reported.
 
     Returns:
@@ -76,6 +76,7 @@ def measure_pairs(
         clock=clock,
         cpu_clock=cpu_clock,
         progress=progress,
+        work={key: timing.work for key, timing in timings.items()},
     )
     found: Metrics = {}
     for key, timing in timings.items():

@@ -34,7 +34,7 @@ def measure(
         reopen: What opens models anew between sessions; None: nothing does.
         reopened: The models that it opens.
         seed: Of the bootstrap.
-        progress: Called with 1 after every round.
+        progress: Called after every round with its work.
 
     Returns:
         `latency.<model>.<timing>.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}`, and of all but the first
@@ -51,6 +51,7 @@ def measure(
         samples=samples,
         reopen=() if reopen is None else (reopen,),
         progress=progress,
+        work={key: timing.work for key, timing in timings.items()},
     )
     found: Metrics = {}
     for key, timing in timings.items():

@@ -36,6 +36,8 @@ class Timing:
     conditions: Mapping[str, Any]
     scaled: Callable[[Samples], Samples] = _as_taken
     """Samples as they are reported, such as times per token."""
+    work: int = 1
+    """Steps of progress that a round counts, beside those of other timings."""
 
 
 def discard(_: object) -> None:

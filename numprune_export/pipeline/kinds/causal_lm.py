@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from numprune_export.calibration.gradients.output_fisher import next_token_fisher
-from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
@@ -38,8 +39,10 @@ from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
 from numprune_export.pipeline.models import Dense, Models, Variant
 from numprune_export.pipeline.stages.export import Exported
 from numprune_export.pipeline.stages.output_gradients import by_site
+from numprune_export.pipeline.stages.paired_change import Scores
 from numprune_export.pruning.score.fisher_obs import WINDOWS, reads_output_fisher
 from numprune_export.recipe import Recipe
+from numprune_export.recipe.model_fit import require_fit
 
 PROOF_TOKENS = 64
 
@@ -50,6 +53,10 @@ DIVERGENCE_SEQUENCES = 4
 """Calibration sequences that a plan is tried out on."""
 DIVERGENCE_EVERY = 4
 """Of their tokens one in so many is answered: neighbours tell much the same."""
+
+COMPARED_RUNS = 4
+"""Times that a comparison runs its rows: PyTorch in fp64, which counts twice, in the artifact's dtype, and
+the artifact."""
 
 DENSE_STEPS = 8
 """Decode steps in the parity check of the dense artifact: it comes from the same code."""
@@ -64,21 +71,14 @@ class DecoderSubject:
         """Draw both texts.
 
         Raises:
-            RecipeError: the recipe gives labelled data, or a score that needs it.
+            RecipeError: the recipe is for another kind of model.
             InputError: no tokenizer, or too little text.
         """
         self._recipe, self._family = recipe, family
         calibration, evaluation = recipe.calibration, recipe.evaluation
-        if not isinstance(calibration, Corpus) or not isinstance(evaluation, Corpus):
-            raise RecipeError(
-                f"`{family.model_type}` is a language model, which labelled data cannot measure",
-                hint="give plain text under `calibration.texts` and `evaluation.texts`",
-            )
-        if recipe.score.method == "fisher":
-            raise RecipeError(
-                "`score: fisher` needs a model with a task head and labelled data",
-                hint="use `wanda`, `numerical`, `flap` or `stat` for a language model",
-            )
+        require_fit(recipe, family)
+        assert isinstance(calibration, Corpus)
+        assert isinstance(evaluation, Corpus)
         tokenizer = dense.require_tokenizer()
         self.calibration = corpus.draw(calibration, tokenizer, search)
         self.calibration_batch = calibration.batch
@@ -111,6 +111,12 @@ class DecoderSubject:
         return key_of(self._evaluation.tokens.tolist()), self._batch
 
     @property
+    def benchmark_key(self) -> Any:
+        """See Subject.benchmark_key."""
+        unused = {"batches", "lengths"}
+        return self.evaluation_key[0], self._recipe.benchmark.model_dump(exclude=unused)
+
+    @property
     def tasks_key(self) -> Any:
         """See Subject.tasks_key."""
         return None if self._tasks is None else self._tasks.key
@@ -118,7 +124,7 @@ class DecoderSubject:
     @property
     def mean_length(self) -> float:
         """See Subject.mean_length."""
-        return float(self._evaluation.tokens.shape[1])
+        return float(self.calibration.lengths.mean())
 
     def calibrated_on(self, windows: Windows) -> DecoderSubject:
         """The same with other calibration windows."""
@@ -165,13 +171,21 @@ class DecoderSubject:
         """See Subject.evaluated."""
         return len(self._evaluation.tokens)
 
-    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
+    @property
+    def compared(self) -> int:
+        """See Subject.compared."""
+        return ceil(COMPARED_RUNS * self._rows.size / self._evaluation.tokens.shape[1])
+
+    def work(self, models: Models) -> Metrics:
+        """See Subject.work."""
+        return {}
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
         """See Subject.scores: `perplexity`, and `lm_eval.*` where the recipe names tasks."""
         windows, tick = self._evaluation.tokens, observer.advance
         found = perplexity(runner, windows, batch=self._batch, conditions=under, progress=tick)
-        if self._tasks is None:
-            return {"perplexity": found}
-        return {"perplexity": found} | self._tasks.scores(runner, under, observer)
+        tasks = {} if self._tasks is None else self._tasks.scores(runner, under, observer)
+        return Scores({"perplexity": found} | tasks)
 
     def reference(
         self, model: PreTrainedModel, threads: int | None = None

@@ -50,7 +50,8 @@ class EncoderGradients:
         labels, score = self.examples.labels, self.recipe.score
         wanted: Any = None
         if isinstance(score, Fisher):
-            wanted = score.model_dump()
+            # Own labels are drawn.
+            wanted = score.model_dump(), self.recipe.seed if score.labels == "own" else None
         elif reads_output_fisher(score):
             wanted = "output fisher", score.sequences
         if wanted is None:

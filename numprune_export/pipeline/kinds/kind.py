@@ -21,6 +21,7 @@ from numprune_export.measure.latency.interleave import Keep
 from numprune_export.measure.quality.divergence import DenseAnswers
 from numprune_export.pipeline.models import Models, Variant
 from numprune_export.pipeline.stages.export import Exported
+from numprune_export.pipeline.stages.paired_change import Scores
 
 Ideal = Callable[[str], float]
 """The speed-up that the removed work allows, by phase or shape: `decode`, `b8.l64`."""
@@ -75,7 +76,12 @@ class Subject(Protocol):
 
     @property
     def evaluation_key(self) -> Any:
-        """What validation and benchmark depend on, JSON-able."""
+        """What validation depends on, JSON-able; the first part is a hash of tokens and labels."""
+        ...
+
+    @property
+    def benchmark_key(self) -> Any:
+        """What the benchmark depends on beside models and artifacts, JSON-able."""
         ...
 
     @property
@@ -85,7 +91,7 @@ class Subject(Protocol):
 
     @property
     def mean_length(self) -> float:
-        """Tokens of an evaluation text, padding left out: what a budget of MACs is counted at."""
+        """Tokens of a calibration text, padding left out: what a budget of MACs is counted at."""
         ...
 
     def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
@@ -99,6 +105,11 @@ class Subject(Protocol):
 
     def answers(self, dense: PreTrainedModel) -> DenseAnswers:
         """The dense model's on some calibration texts, which tell how far a pruned model is from it."""
+        ...
+
+    def work(self, models: Models) -> Metrics:
+        """`size.macs.*`: multiply-accumulates of one evaluation text, dense and pruned, where a text is
+        one forward pass."""
         ...
 
     def proof(self) -> Proof: ...
@@ -118,8 +129,13 @@ class Subject(Protocol):
         """How many texts `scores` runs: its steps of progress."""
         ...
 
-    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        """How good an open model is on the evaluation texts, by score, the one that counts first.
+    @property
+    def compared(self) -> int:
+        """Steps of progress that a comparison of one artifact with PyTorch counts, in evaluation texts."""
+        ...
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
+        """How good an open model is on the evaluation texts.
 
         Args:
             runner: Of a model of this subject's kind.

@@ -19,6 +19,7 @@ from numprune_export.data.tasks.evaluate import Run
 from numprune_export.data.tasks.task import headline
 from numprune_export.export.artifact import Artifact, Exporter, Logits
 from numprune_export.export.encoder import EncoderRunner
+from numprune_export.measure.cost.encoder import encoder_cost
 from numprune_export.measure.latency.interleave import Keep
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.measure.parity import encoder as encoder_parity
@@ -32,8 +33,10 @@ from numprune_export.pipeline.kinds.encoder_target import encoder_target
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
 from numprune_export.pipeline.kinds.task_encoder_data import EncoderTexts
 from numprune_export.pipeline.kinds.task_encoder_latency import measure_latency
-from numprune_export.pipeline.models import Dense, Models, Variant
+from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
 from numprune_export.pipeline.stages.export import Exported
+from numprune_export.pipeline.stages.paired_change import Scores
+from numprune_export.pipeline.stages.sizes import dense_and_pruned
 from numprune_export.recipe import Recipe
 
 DIVERGENCE_EXAMPLES = 512
@@ -73,7 +76,14 @@ class EncoderSubject:
         return (
             key_of(evaluation.windows.tokens.tolist(), evaluation.labels.tolist()),
             evaluation.data.model_dump(mode="json"),
+            self._recipe.benchmark.seed,
         )
+
+    @property
+    def benchmark_key(self) -> Any:
+        """See Subject.benchmark_key."""
+        unused = {"prefill", "past", "decode_steps", "batch"}
+        return self.evaluation_key[0], self._recipe.benchmark.model_dump(exclude=unused)
 
     @property
     def tasks_key(self) -> Any:
@@ -83,7 +93,7 @@ class EncoderSubject:
     @property
     def mean_length(self) -> float:
         """See Subject.mean_length."""
-        return float(self._texts.evaluation.windows.lengths.mean())
+        return float(self.calibration.lengths.mean())
 
     def gradients(self, model: PreTrainedModel, observer: Observer) -> Mapping[str, Tensor]:
         """See Subject.gradients.
@@ -123,12 +133,31 @@ class EncoderSubject:
         """See Subject.evaluated."""
         return len(self._texts.evaluation)
 
-    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
+    @property
+    def compared(self) -> int:
+        """See Subject.compared: PyTorch in fp64, which counts twice, in the artifact's dtype, and the
+        artifact."""
+        return 4 * task_encoder_data.PARITY_ROWS
+
+    def work(self, models: Models) -> Metrics:
+        """See Subject.work: of a text of mean length, none of it padding."""
+        length = max(1, round(float(self._texts.evaluation.windows.lengths.mean())))
+        dense, pruned = (
+            encoder_cost(
+                self._family.encoder(models.get(variant)), batch=1, length=length, itemsize=1
+            ).macs
+            for variant in VARIANTS
+        )
+        return dense_and_pruned("size.macs", "MACs", dense, pruned, conditions={"length": length})
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
         """See Subject.scores: of the task."""
         run = Run(conditions=under, progress=observer.advance)
         found = self._texts.task.evaluate(runner, self._texts.evaluation, run)
-        metrics = found.metrics(seed=self._recipe.benchmark.seed)
-        return dict(sorted(metrics.items(), key=lambda one: one[0] != self._headline))
+        seed = self._recipe.benchmark.seed
+        metrics = found.metrics(seed=seed)
+        ordered = dict(sorted(metrics.items(), key=lambda one: one[0] != self._headline))
+        return Scores(ordered, found.resamples(seed=seed))
 
     def reference(
         self, model: PreTrainedModel, threads: int | None = None

@@ -24,7 +24,7 @@ from numprune_export.pipeline.kinds.latency_rows import LatencyRow
 from numprune_export.pipeline.models import VARIANTS, Models
 from numprune_export.pipeline.stages.export import Exported
 from numprune_export.recipe import Benchmark, Recipe
-from numprune_export.recipe.schema import timing_of
+from numprune_export.recipe.conflicts import timing_of
 
 
 def measure_latency(
@@ -43,7 +43,7 @@ def measure_latency(
     workload = EncoderWorkload(
         tokens, buckets, settings.warmup, settings.samples, settings.sessions
     )
-    observer.expect(len(buckets) * workload.rounds)
+    observer.expect(workload.work)
     with ExitStack() as stack:
         rows = _rows(settings, family, models, exported, stack)
         return measure_encoders(

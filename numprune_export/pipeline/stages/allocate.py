@@ -13,9 +13,9 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
-from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metric, Metrics, metrics_from_json, metrics_to_json
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.run_folder import Stage, key_of
 from numprune_export.measure.quality.divergence import DenseAnswers
 from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.numerics.removal_order import Removal
@@ -36,11 +36,14 @@ from numprune_export.pruning.allocate.threshold import Allocation, allocate
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.distill_layers import assistant_budget
 from numprune_export.pruning.plan import Plan, Site
-from numprune_export.recipe.schema import Repair, timing_of
+from numprune_export.recipe.conflicts import timing_of
+from numprune_export.recipe.schema import Repair
 
 SCORES = "scores.safetensors"
 REMOVALS = "removals.safetensors"
 PLAN = "plan.json"
+PLAN_KEY = "plan.sha256"
+"""Hash of the plan as it was made: of one edited since, another."""
 BUDGET = "budget.json"
 
 
@@ -61,8 +64,9 @@ class Planning:
     def inputs(self) -> list[Any]:
         """All that the plan depends on, JSON-able."""
         settings = self.context.recipe.allocate
-        priced = isinstance(settings, Search | Curves) and settings.cost == "macs"
-        length = self.subject.mean_length if priced else None
+        length = None
+        if isinstance(settings, Search | Curves) and settings.cost == "macs":
+            length = self.subject.mean_length if settings.length is None else None
         keys = [one.key for one in self.timed]
         return [self.scored.key, self.keep, settings.model_dump(), length, *self._trial_key, *keys]
 
@@ -75,6 +79,7 @@ class Planning:
         plan, found = self._plan(self.keep)
         plan = self.start.whole(plan) if whole else plan
         (folder / PLAN).write_text(json.dumps(plan.to_json(), indent=1) + "\n")
+        (folder / PLAN_KEY).write_text(key_of(plan.to_json()) + "\n")
         (folder / BUDGET).write_text(json.dumps(metrics_to_json(found), indent=1) + "\n")
 
     def assistant(self) -> Plan:
@@ -84,19 +89,11 @@ class Planning:
 
     @cached_property
     def timed(self) -> tuple[Stage, ...]:
-        """The table that a budget in milliseconds needs.
-
-        Raises:
-            RecipeError: such a budget is for encoders.
-        """
+        """The table that a budget in milliseconds needs."""
         settings, family = timing_of(self.context.recipe.allocate), self.start.family
         if settings is None:
             return ()
-        if not isinstance(family, BidirectionalEncoder):
-            raise RecipeError(
-                f"a budget in milliseconds is for encoders, and `{family.model_type}` is none",
-                hint="give one in parameters or MACs: `allocate: {method: curves, cost: macs}`",
-            )
+        assert isinstance(family, BidirectionalEncoder), family
         encoder = family.encoder(self.start.model)
         return (time_sublayers.timed(self.context, settings, self.start.dense, encoder),)
 
@@ -151,8 +148,8 @@ class Planning:
                 self.start.sites, removals, left, settings, attention=attention, price=price
             )
 
-        self.context.observer.expect(len(settings.candidates))
-        found, metrics = tuned(plan, settings.candidates, self._divergence)
+        expect = self.context.observer.expect
+        found, metrics = tuned(plan, settings.candidates, self._divergence, expect)
         if settings.timed is not None:
             limit = time_sublayers.budget_ms(settings.timed, measured, keep)
             fast = time_sublayers.predicted_ms(found, measured)
@@ -217,3 +214,10 @@ def read_plan(folder: Path) -> Plan:
             hint=f"delete the folder `{folder}` to have the plan made anew",
         ) from None
     return Plan.from_json(content)
+
+
+def was_edited(folder: Path, plan: Plan) -> bool:
+    """Whether a plan is not the one that the allocate stage made; False where an earlier version made
+    it, which did not say."""
+    path = folder / PLAN_KEY
+    return path.is_file() and path.read_text().strip() != key_of(plan.to_json())

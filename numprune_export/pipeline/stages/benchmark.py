@@ -45,8 +45,7 @@ def benchmark(
         write_metrics(folder, found.metrics, found.warnings)
         write_samples(folder, found.samples)
 
-    settings = context.recipe.benchmark.model_dump()
-    inputs = [*keys(models, exported), subject.evaluation_key, settings]
+    inputs = [*keys(models, exported), subject.benchmark_key]
     return context.stage("benchmark", "benchmark", inputs, make)
 
 

@@ -11,7 +11,6 @@ from numprune_export.core.metric import Metrics
 from numprune_export.core.plugins import installed_version
 from numprune_export.core.progress import shown
 from numprune_export.core.run_folder import Stage
-from numprune_export.data.corpus import Windows
 from numprune_export.models.checkpoint.reload_proof import proof_steps, prove_reload
 from numprune_export.models.checkpoint.save import save
 from numprune_export.models.family import Family
@@ -23,6 +22,7 @@ from numprune_export.pipeline.rounds import Round
 from numprune_export.pipeline.stages.allocate import read_budget
 from numprune_export.pipeline.stages.calibrated import Calibrated, repairs_at_once
 from numprune_export.pipeline.stages.generate_text import Extended, extended
+from numprune_export.pipeline.stages.plan_warnings import plan_warnings
 from numprune_export.pipeline.start import Start
 from numprune_export.pruning import apply
 from numprune_export.pruning.compensate.distill_layers import tune
@@ -43,6 +43,8 @@ class Pruned:
     budget: Metrics
     """What was found on the way to the plan: `budget.*` of one in milliseconds, `allocation.*` of plans
     that were tried out."""
+    warnings: tuple[str, ...]
+    """What a reader should know of the plan."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,22 @@ class Planned:
     def plan(self) -> Plan:
         return self.rounds[-1].plan
 
+    @property
+    def edited(self) -> bool:
+        """Whether somebody changed a round's plan since it was made."""
+        return any(one.edited for one in self.rounds)
+
 
 def pruned_checkpoint(context: Context, subject: Subject, dense: Dense) -> Pruned:
     """Calibrate, score and allocate, round by round; then compensate and rewrite."""
     found = planned(context, subject, dense)
+    warnings = tuple(plan_warnings(context.recipe, found.plan, edited=found.edited))
+    for warning in warnings:
+        context.folder.log(f"warning: {warning}")
     checkpoint = _prune(context, dense, found)
     last, scored = found.rounds[-1], found.rounds[0].scored
     budget = read_budget(last.allocated.folder)
-    return Pruned(checkpoint, found.plan, (*found.stages, checkpoint), scored, budget)
+    return Pruned(checkpoint, found.plan, (*found.stages, checkpoint), scored, budget, warnings)
 
 
 def planned(context: Context, subject: Subject, dense: Dense) -> Planned:
@@ -108,7 +118,7 @@ def _prune(context: Context, dense: Dense, found: Planned) -> Stage:
             dense.loaded.tokenizer,
             dense.family,
             folder,
-            _record(context, dense, subject.calibration),
+            _record(context, dense, found),
         )
         proof, watching = subject.proof(), context.observer
         with shown(watching, "prune.reload"):
@@ -173,7 +183,7 @@ def _tuned(
     return small
 
 
-def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, Any]:
+def _record(context: Context, dense: Dense, found: Planned) -> Mapping[str, Any]:
     """What a pruned checkpoint says of its own making."""
     recipe = context.recipe
     return {
@@ -186,7 +196,8 @@ def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, An
             "allocate": recipe.allocate.model_dump(),
             "compensate": recipe.compensate.model_dump(),
         },
-        "calibration_sha256": windows_key(windows),
+        "plan": {"keep": found.plan.keep, "edited": found.edited},
+        "calibration_sha256": windows_key(found.subject.calibration),
         "parent": {
             "reference": dense.source.reference,
             "revision": dense.source.revision,

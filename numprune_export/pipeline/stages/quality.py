@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -14,6 +14,7 @@ from numprune_export.pipeline.kinds.kind import Subject
 from numprune_export.pipeline.models import Models
 from numprune_export.pipeline.stages.export import Exported
 from numprune_export.pipeline.stages.measurements import facts_of, runnable
+from numprune_export.pipeline.stages.paired_change import Scores, changes
 
 
 def quality(
@@ -23,9 +24,8 @@ def quality(
     exported: Sequence[Exported],
     device: Device,
     observer: Observer,
-) -> Metrics:
-    """`quality.<score>.<name>` of models in PyTorch and of pruned artifacts, by score, the one that
-    counts first.
+) -> dict[str, Scores]:
+    """Scores of models in PyTorch and of pruned artifacts, by name.
 
     Args:
         subject: The texts and their measure.
@@ -37,7 +37,7 @@ def quality(
     """
     here = runnable(exported)
     observer.expect((len(names) + len(here)) * subject.evaluated)
-    found: dict[str, Metrics] = {}
+    found: dict[str, Scores] = {}
     for name in names:
         model = models.masked() if name == "masked" else getattr(models, name)
         under = {"runtime": f"torch {torch.__version__}", "device": device}
@@ -46,7 +46,23 @@ def quality(
     for one in here:
         with subject.opened(one.target.exporter, one.artifacts["pruned"]) as runner:
             found[one.target.name] = subject.scores(runner, facts_of(one), observer)
-    scores = dict.fromkeys(score for one in found.values() for score in one)
+    return found
+
+
+def quality_metrics(found: Mapping[str, Scores]) -> Metrics:
+    """`quality.<score>.<name>`, by score, the one that counts first."""
+    scores = dict.fromkeys(score for model in found.values() for score in model.metrics)
     return {
-        f"quality.{score}.{name}": one[score] for score in scores for name, one in found.items()
+        f"quality.{score}.{name}": model.metrics[score]
+        for score in scores
+        for name, model in found.items()
+    }
+
+
+def change_metrics(found: Mapping[str, Scores], dense: Scores) -> Metrics:
+    """`change.<score>.<name>`: minus the dense model's, where both were scored on the same examples."""
+    return {
+        f"change.{score}.{name}": change
+        for name, model in found.items()
+        for score, change in changes(model, dense).items()
     }

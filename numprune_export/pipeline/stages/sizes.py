@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -15,15 +16,17 @@ from numprune_export.pruning.rewrite import parameter_count
 
 def size_metrics(models: Models, exported: Sequence[Exported]) -> Metrics:
     """Parameters and bytes, dense and pruned; `ratio` is the fraction that stays."""
-    found = _both("size.parameters", "parameters", *map(parameter_count, _models(models)))
+    found = dense_and_pruned(
+        "size.parameters", "parameters", *map(parameter_count, _models(models))
+    )
     plan = models.plan
-    found |= _both(
+    found |= dense_and_pruned(
         "size.prunable_parameters", "parameters", plan.prunable_parameters, plan.kept_parameters
     )
-    found |= _both("size.bytes", "bytes", *map(_weight_bytes, _models(models)))
+    found |= dense_and_pruned("size.bytes", "bytes", *map(_weight_bytes, _models(models)))
     for one in exported:
         dense, pruned = (one.artifacts[variant].size_bytes for variant in VARIANTS)
-        found |= _both(f"size.{one.target.name}.bytes", "bytes", dense, pruned)
+        found |= dense_and_pruned(f"size.{one.target.name}.bytes", "bytes", dense, pruned)
     return found
 
 
@@ -38,11 +41,20 @@ def _models(models: Models) -> tuple[nn.Module, nn.Module]:
     return models.dense, models.pruned
 
 
-def _both(name: str, unit: str, dense: float, pruned: float) -> Metrics:
+def dense_and_pruned(
+    name: str,
+    unit: str,
+    dense: float,
+    pruned: float,
+    *,
+    conditions: Mapping[str, Any] | None = None,
+) -> Metrics:
+    """`<name>.dense`, `.pruned` and their `.ratio`, the fraction that stays."""
+    under = dict(conditions or {})
     return {
-        f"{name}.dense": Metric(dense, unit, 1),
-        f"{name}.pruned": Metric(pruned, unit, 1),
-        f"{name}.ratio": Metric(pruned / dense, "ratio", 1),
+        f"{name}.dense": Metric(dense, unit, 1, conditions=under),
+        f"{name}.pruned": Metric(pruned, unit, 1, conditions=under),
+        f"{name}.ratio": Metric(pruned / dense, "ratio", 1, conditions=under),
     }
 
 

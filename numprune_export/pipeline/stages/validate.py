@@ -17,10 +17,12 @@ from numprune_export.pipeline.stages.export import Exported
 from numprune_export.pipeline.stages.measurements import (
     dense_keys,
     keys,
+    read_metrics,
     reference_device,
     write_metrics,
 )
-from numprune_export.pipeline.stages.quality import quality
+from numprune_export.pipeline.stages.paired_change import Scores, read_resamples, write_resamples
+from numprune_export.pipeline.stages.quality import change_metrics, quality, quality_metrics
 from numprune_export.pipeline.stages.sizes import size_metrics
 from numprune_export.recipe import Parity
 
@@ -39,18 +41,26 @@ def validate(
     settings += [] if subject.tasks_key is None else [subject.tasks_key]
 
     def make_dense(folder: Path) -> None:
-        write_metrics(folder, of_dense(limits, subject, models, exported, device, observer))
+        metrics, scores = of_dense(limits, subject, models, exported, device, observer)
+        write_metrics(folder, metrics)
+        write_resamples(folder, scores)
+
+    inputs = [models.key("dense"), *dense_keys(exported), *settings]
+    dense = context.stage("validate.dense", "validate-dense", inputs, make_dense, shared=True)
 
     def make(folder: Path) -> None:
-        metrics = size_metrics(models, exported)
-        metrics |= of_pruned(limits, subject, models, exported, device, observer)
+        metrics = size_metrics(models, exported) | subject.work(models)
+        metrics |= of_pruned(limits, subject, models, exported, device, observer, _scores(dense))
         write_metrics(folder, metrics)
 
-    dense = [models.key("dense"), *dense_keys(exported), *settings]
-    return (
-        context.stage("validate.dense", "validate-dense", dense, make_dense, shared=True),
-        context.stage("validate", "validate", [*keys(models, exported), *settings], make),
-    )
+    inputs = [*keys(models, exported), *settings]
+    return dense, context.stage("validate", "validate", inputs, make)
+
+
+def _scores(dense: Stage) -> Scores:
+    """Of the dense model, as its stage wrote them."""
+    resamples, metrics = read_resamples(dense.folder), read_metrics(dense)
+    return Scores({score: metrics[f"quality.{score}.dense"] for score in resamples}, resamples)
 
 
 def of_dense(
@@ -60,14 +70,16 @@ def of_dense(
     exported: Sequence[Exported],
     device: Device,
     observer: Observer,
-) -> Metrics:
-    """`quality.*.dense`, `parity.*.dense.*`. Raises as `validate` does."""
-    observer.expect(len(exported))
-    metrics = quality(subject, models, ["dense"], [], device, observer)
+) -> tuple[Metrics, Scores]:
+    """`quality.*.dense`, `parity.*.dense.*`, and what changes are counted from. Raises as `validate`
+    does."""
+    observer.expect(len(exported) * subject.compared)
+    found = quality(subject, models, ["dense"], [], device, observer)
+    metrics = quality_metrics(found)
     for one in exported:
         metrics |= parity_stage.agree(limits, subject, models, one, "dense", device)
-        observer.advance(1)
-    return metrics
+        observer.advance(subject.compared)
+    return metrics, found["dense"]
 
 
 def of_pruned(
@@ -77,13 +89,15 @@ def of_pruned(
     exported: Sequence[Exported],
     device: Device,
     observer: Observer,
-    names: Sequence[str] = ("masked", "pruned"),
+    dense: Scores | None,
 ) -> Metrics:
-    """`quality.*` of the masked and the pruned model and of its artifacts, and `parity.*` of these.
-    Raises as `validate` does."""
-    observer.expect(len(exported))
-    metrics = quality(subject, models, names, exported, device, observer)
+    """`quality.*` of the pruned model and of its artifacts, and `parity.*` of these; where the dense
+    model's scores are given, of the masked model too, and `change.*`. Raises as `validate` does."""
+    observer.expect(len(exported) * subject.compared)
+    names = ["pruned"] if dense is None else ["masked", "pruned"]
+    found = quality(subject, models, names, exported, device, observer)
+    metrics = quality_metrics(found) | ({} if dense is None else change_metrics(found, dense))
     for one in exported:
         metrics |= parity_stage.agree(limits, subject, models, one, "pruned", device)
-        observer.advance(1)
+        observer.advance(subject.compared)
     return metrics

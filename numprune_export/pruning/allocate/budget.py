@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from jaxtyping import Float
 from pydantic import PositiveFloat
-from torch import Tensor
 
-from numprune_export.core.errors import RecipeError
 from numprune_export.pruning.allocate import cost as macs
 from numprune_export.pruning.allocate.budget_search import search
 from numprune_export.pruning.allocate.cost import UnitCosts
 from numprune_export.pruning.allocate.widths import Widths
 from numprune_export.pruning.plan import Plan, Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class Search(Widths):
@@ -25,8 +26,8 @@ class Search(Widths):
     cost: Literal["macs", "parameters", "bytes"] = "macs"
     """What `keep` is a fraction of. A fraction in bytes is that in parameters."""
     length: PositiveFloat | None = None
-    """Tokens of a text that multiply-accumulates are counted at; null: the mean of the evaluation
-    data, as published."""
+    """Tokens of a text that multiply-accumulates are counted at; null: the mean of the calibration
+    data. Published: that of the evaluation data."""
     rearrange: bool = True
     """With `score: fisher`: swap units within a layer by its whole Fisher information, §4.2. Other
     scores have none, and it does nothing."""
@@ -40,16 +41,8 @@ def unit_costs(settings: Search, sites: Sequence[Site], config: Any, length: flo
     Args:
         config: The model's; its hidden size and whether attention is causal count.
         length: Tokens of a text, unless the settings say.
-
-    Raises:
-        RecipeError: units share parameters, so that none has a cost of its own.
     """
-    if any(site.groups for site in sites):
-        raise RecipeError(
-            "`allocate: search` needs units that cost the same whatever else goes, and single query"
-            " heads share their KV head",
-            hint="use `allocate: curves`, or `query_heads: grouped`",
-        )
+    assert not any(site.groups for site in sites), "units share parameters: none has its own cost"
     if settings.cost != "macs":
         return macs.unit_parameters(sites)
     return macs.unit_macs(

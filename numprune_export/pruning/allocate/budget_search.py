@@ -21,14 +21,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.pruning.allocate.cost import UnitCosts
 from numprune_export.pruning.allocate.widths import Widths
 from numprune_export.pruning.plan import Plan, Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

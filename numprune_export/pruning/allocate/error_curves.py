@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import fsum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,12 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.numerics.convex_hull import lower_hull
-from numprune_export.numerics.removal_order import Removal
 from numprune_export.pruning.allocate.latency.settings import Timing
 from numprune_export.pruning.allocate.widths import Widths
 from numprune_export.pruning.plan import Plan, Site
+
+if TYPE_CHECKING:
+    from numprune_export.numerics.removal_order import Removal
 
 Price = Callable[[Site, Sequence[int]], float]
 """What a site costs with these units kept, in any order: never negative. Parameters, multiply-
@@ -42,7 +44,8 @@ class Curves(Widths):
     timing: Timing = Timing()
     """With `cost: milliseconds`: where, at which shape, and the budget itself."""
     length: PositiveFloat | None = None
-    """Tokens of a text that multiply-accumulates are counted at; null: as many as are evaluated."""
+    """Tokens of a text that multiply-accumulates are counted at; null: the mean of the calibration
+    data."""
     attention: PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
         1.0,
         1.5,

@@ -13,16 +13,17 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from jaxtyping import Float
 from pydantic import Field, PositiveInt
-from torch import Tensor
 
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.core.settings import Strict
 from numprune_export.pruning.plan import Plan, Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class Allocation(Strict):
@@ -95,7 +96,7 @@ def allocate(
 
 
 def _ladder(site: Site, columns: Float[Tensor, " n"], settings: Allocation) -> _Ladder:
-    if not bool(torch.isfinite(columns).all()):
+    if not bool(columns.isfinite().all()):
         raise NumericalError(
             f"scores of `{site.name}` are not finite",
             hint="check the calibration text, or raise the score's damping",
@@ -104,7 +105,7 @@ def _ladder(site: Site, columns: Float[Tensor, " n"], settings: Allocation) -> _
     if settings.standardise and settings.method != "literal":
         columns = (columns - columns.mean()) / columns.std(correction=0).clamp_min(1e-12)
     units = columns.reshape(site.units, site.consumer_width).mean(1)
-    order = torch.sort(units, descending=True, stable=True).indices.tolist()
+    order = units.sort(descending=True, stable=True).indices.tolist()
     step = settings.align_to if site.kind == "mlp" else 1
     least = max(1, math.ceil(settings.min_keep * site.units))
     counts = [n for n in range(step, site.units, step) if n >= least] + [site.units]

@@ -13,23 +13,23 @@ Martens & Grosse 2015, arXiv:1503.05671 (input covariance ⊗ output Fisher).
 
 from __future__ import annotations
 
-from typing import Literal, TypeGuard
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeGuard
 
-import torch
-from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor
-from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.errors import NumericalError
 from numprune_export.core.settings import Strict
-from numprune_export.numerics import obs
-from numprune_export.numerics.removal_order import Removal
-from numprune_export.pruning.plan import Site
 
-ROUNDING = torch.finfo(torch.float32).eps
-"""Gram matrices are sums in fp32: a variance below this part of the second moment is not one."""
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from numprune_export.calibration.statistics import Statistics
+    from numprune_export.numerics.removal_order import Removal
+    from numprune_export.pruning.plan import Site
+
+ROUNDING = 2.0**-23
+"""Machine epsilon of fp32. Gram matrices are sums in fp32: a variance below this part of the second moment is not one."""
 
 
 WINDOWS = 12
@@ -41,6 +41,7 @@ class FisherObs(Strict):
     """Structured optimal brain surgeon in the Fisher metric of a sublayer's output."""
 
     method: Literal["fisher_obs"] = "fisher_obs"
+    estimates_loss: ClassVar[bool] = True
     metric: Literal["fisher", "identity"] = "fisher"
     """What an error of the output counts: by the loss's curvature, or `identity`: its square, which
     is plain OBS and needs no gradients; sites are then hardly comparable."""
@@ -77,6 +78,11 @@ class FisherObs(Strict):
         Raises:
             NumericalError: the covariance is not positive definite, or F is not finite.
         """
+        from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+        from numprune_export.numerics import obs
+        from numprune_export.numerics.removal_order import Removal
+
         inputs = _moments(statistics, centred=self.centred).to(weight.device)
         # What does not move costs nothing, whatever the damping says of its weight.
         weight = weight.double() * (inputs.diagonal() > 0)
@@ -121,7 +127,7 @@ def _moments(statistics: Statistics, *, centred: bool) -> Float[Tensor, "n n"]:
     moments = statistics.gram.double() / statistics.tokens
     floor = ROUNDING * moments.diagonal()
     if centred:
-        moments = moments - torch.outer(statistics.mean, statistics.mean)
+        moments = moments - statistics.mean.outer(statistics.mean)
     silent = moments.diagonal() <= floor
     moments[silent] = 0
     moments[:, silent] = 0

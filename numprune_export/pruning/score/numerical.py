@@ -11,21 +11,24 @@ compared, through the scalar φ. See docs/methods.md for what the paper leaves o
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
-from torch import Generator, Tensor
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Generator, Tensor
+
+    from numprune_export.calibration.statistics import Statistics
 
 
 class Numerical(Strict):
     """Newton's score of arXiv:2412.12441."""
 
     method: Literal["numerical"] = "numerical"
+    estimates_loss: ClassVar[bool] = False
     penalty: PositiveFloat | None = None
     """λ of Eq. 3, with X scaled to spectral norm 1 as the paper asks. Null: the hard constraint
     ⟨1,z⟩ = r, which is λ → ∞ and needs no scale."""
@@ -71,6 +74,8 @@ class Numerical(Strict):
         self, weight: Float[Tensor, "out n"], gram: Float[Tensor, "n n"]
     ) -> Float[Tensor, "n n"]:
         """A of Eq. 7, damped; X scaled to spectral norm 1 where its scale matters."""
+        import torch
+
         if self.penalty is not None:
             gram = gram / torch.linalg.matrix_norm(gram, ord=2).clamp_min(1e-300)
         curvature = (weight.T @ weight) * gram
@@ -101,5 +106,7 @@ class Numerical(Strict):
 
 
 def _solve(matrix: Float[Tensor, "n n"], right: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    import torch
+
     solution: Tensor = torch.linalg.solve(matrix, right)
     return solution

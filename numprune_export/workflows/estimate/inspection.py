@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.models.checkpoint.source import Source, resolve
 from numprune_export.models.families import DECODERS, architecture_of
 from numprune_export.pruning.plan import Kind, Site
-from numprune_export.pruning.rewrite import parameter_count
 
 KINDS: tuple[Kind, ...] = ("attention", "mlp")
 DECODER_UNITS = {"attention": "KV head with its query heads", "mlp": "channel"}
@@ -70,6 +68,10 @@ def look(reference: str, *, revision: str | None, search: Sequence[Path]) -> Ins
         NumpruneError: as `checkpoint.source.resolve` and `checkpoint.load.skeleton`.
     """
     source = resolve(reference, revision=revision, search=search)
+    # Not above: PyTorch comes with them, and a wrong reference is answered without it.
+    from numprune_export.models.checkpoint.load import skeleton
+    from numprune_export.pruning.rewrite import parameter_count
+
     model = skeleton(source)
     family = source.family
     blocks = len(family.block_list(model))

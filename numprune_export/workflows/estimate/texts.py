@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.errors import RecipeError
+from numprune_export.core.paths import find
 from numprune_export.data.corpus import Corpus
 from numprune_export.data.labelled import rows
 from numprune_export.data.labelled.settings import LabelledData
-from numprune_export.data.paths import find
 
 TOKENS_PER_WORD = 1.3
 """Of English text, and of the vocabularies of encoders."""

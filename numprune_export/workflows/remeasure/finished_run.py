@@ -7,18 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.core.run_folder import ARTIFACTS, MODEL, REPORT, finished
 from numprune_export.export import targets
 from numprune_export.export.artifact import Artifact
-from numprune_export.pipeline.models import VARIANTS, Variant
-from numprune_export.pipeline.stages.allocate import read_plan
-from numprune_export.pipeline.stages.export import Exported, Target
-from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe, parse
 from numprune_export.report import store
 from numprune_export.report.schema import Report
+
+if TYPE_CHECKING:  # PyTorch comes with them, and a wrong folder is answered without it
+    from numprune_export.pipeline.models import Variant
+    from numprune_export.pipeline.stages.export import Exported
+    from numprune_export.pruning.plan import Plan
 
 SWEEP_MARKER = ".numprune-sweep"
 
@@ -39,6 +41,8 @@ class FinishedRun:
 
     @cached_property
     def plan(self) -> Plan:
+        from numprune_export.pipeline.stages.allocate import read_plan
+
         return read_plan(self.folder / "plan")
 
     @property
@@ -64,6 +68,9 @@ class FinishedRun:
         return tuple(self._exported(name) for name in self.targets if not only or name in only)
 
     def _exported(self, name: str) -> Exported:
+        from numprune_export.pipeline.models import VARIANTS
+        from numprune_export.pipeline.stages.export import Exported, Target
+
         exporter = targets.find(name)
         settings = targets.settings_for(exporter, self.recipe.targets.get(name, {}))
         here = exporter.availability()

@@ -38,11 +38,11 @@ def latency_of(field: Field, measure: Measure | None, observer: Observer) -> Met
             )
             for key, one in field.models.items()
         }
-        timings, rounds = _timings(field, runners, tokens)
+        timings, steps = _timings(field, runners, tokens)
         again: dict[str, Reopened[Any]] = {
             key: one for key, one in runners.items() if isinstance(one, Reopened)
         }
-        observer.expect(rounds)
+        observer.expect(steps)
         return side_by_side.measure(
             timings,
             warmup=settings.warmup,
@@ -71,7 +71,7 @@ def _timings(
         shapes = EncoderWorkload(
             tokens, buckets, settings.warmup, settings.samples, settings.sessions
         )
-        return encoder_latency.timings(runners, shapes), len(buckets) * shapes.rounds
+        return encoder_latency.timings(runners, shapes), shapes.work
     prompt = np.resize(tokens, (settings.batch, max(settings.prefill, settings.past)))
     work = Workload(
         prompt, settings.prefill, settings.past, settings.decode_steps, settings.warmup,

@@ -62,7 +62,7 @@ class _OfRun:
         return int(self.subject.evaluated)
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        found: Metrics = self.subject.scores(runner, under, observer)
+        found: Metrics = self.subject.scores(runner, under, observer).metrics
         return found
 
 

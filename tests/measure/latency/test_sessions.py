@@ -43,6 +43,16 @@ def test_every_session_times_every_field_and_opens_anew_in_between():
     assert all(len(one.wall_ms) == 6 for phase in found.values() for one in phase.values())
 
 
+def test_progress_counts_the_work_of_a_round_and_not_rounds():
+    told = []
+    fields = {phase: {"a": Contender(list)} for phase in ("small", "large")}
+    in_sessions(
+        fields, sessions=2, warmup=1, samples=6, progress=told.append,
+        work={"small": 16, "large": 4096},
+    )  # fmt: skip
+    assert told == ([16] * 4 + [4096] * 4) * 2
+
+
 def test_too_few_samples_are_refused():
     with pytest.raises(RecipeError):
         in_sessions({"x": {"a": Contender(list)}}, sessions=6, warmup=0, samples=4)

@@ -23,6 +23,19 @@ def find(name: str, search: Sequence[Path]) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
+def existing(name: str, search: Sequence[Path], *, kind: str) -> Path:
+    """As `find`, of something that must be there; `kind` names it in messages: `text file`.
+
+    Raises:
+        InputError: it does not exist, or a relative path leaves its folder.
+    """
+    path = find(name, search)
+    if path is None:
+        places = " or ".join(f"`{folder}`" for folder in search)
+        raise InputError(f"{kind} `{name}` does not exist in {places}", hint="check the path")
+    return path
+
+
 def _inside(folder: Path, relative: str) -> Path:
     # Lexical on purpose: `..` is the recipe's doing and refused, a symbolic link is the user's.
     joined = Path(os.path.normpath(folder.absolute() / relative))
