@@ -12,7 +12,7 @@ from encoder_draws import Draw, drawn
 from numprune_export.data.labelled.encoded import Encoded
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.data.labelled.tokenize import Reading
-from numprune_export.data.tasks import task_of
+from numprune_export.data.tasks.choice import task_of
 from numprune_export.data.tasks.evaluation import Evaluation
 from numprune_export.data.tasks.task import Task, headline
 from numprune_export.measure.reference.encoder import TorchEncoderRunner

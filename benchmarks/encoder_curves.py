@@ -107,7 +107,7 @@ class CurvePlans:
         def divergence(plan: Plan) -> Any:
             return dense_logits.divergence(self._cut(model, plan, statistics))
 
-        return tuned(planned, candidates, divergence)[0]
+        return tuned(planned, candidates, divergence, self.observer.expect)[0]
 
     def _removals(
         self, model: Any, score: str, statistics: Mapping[str, Statistics]

@@ -30,7 +30,7 @@ from numprune_export.core.run_folder import open_folder
 from numprune_export.data.labelled.encoded import Batch, Encoded
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.data.labelled.tokenize import Reading
-from numprune_export.data.tasks import task_of
+from numprune_export.data.tasks.choice import task_of
 from numprune_export.models import block_runner
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder

@@ -7,15 +7,16 @@ reporting of the libraries underneath, see `telemetry`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from numprune_export.core.errors import NumpruneError
 from numprune_export.core.telemetry import switch_off
-from numprune_export.core.version import __version__
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from numprune_export.core.version import __version__
 
 switch_off()
 
@@ -29,3 +30,11 @@ def load(
     from numprune_export.models.checkpoint.load import load as load_checkpoint
 
     return load_checkpoint(path, dtype=dtype, verify_hashes=verify_hashes)
+
+
+def __getattr__(name: str) -> Any:
+    """`__version__`, which reading the metadata of installed packages takes a while to find out."""
+    if name != "__version__":
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+
+    return __version__

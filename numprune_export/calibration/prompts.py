@@ -135,6 +135,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def _templated(tokenizer: PreTrainedTokenizerBase, words: str, **options: Any) -> str:
+
     if not tokenizer.chat_template:
         raise InputError("the tokenizer has no chat template to start a text with", hint=_WAY_OUT)
     conversation = [{"role": "user", "content": words}]

@@ -23,7 +23,6 @@ from numprune_export.cli import (
 )
 from numprune_export.core.errors import InputError, NumpruneError
 from numprune_export.core.paths import shortened
-from numprune_export.core.version import __version__
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 an exported model disagrees with PyTorch, or a file with its manifest; 2 a"
@@ -46,6 +45,8 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from numprune_export.core.version import __version__
+
         typer.echo(__version__)
         raise typer.Exit
 

@@ -38,12 +38,16 @@ def bench(
     """
     from numprune_export.core.errors import RecipeError
     from numprune_export.core.run_folder import MARKER
-    from numprune_export.workflows.remeasure.rerun import Protocol
+    from numprune_export.workflows.remeasure.known import require_known
 
     if out is not None and len(what) > 1:
         raise RecipeError(
             f"`--out` is one file, and there are {len(what)} reports", hint="leave it out"
         )
+    require_known(what)
+    # Not above: PyTorch comes with it, and wrong names are answered without it.
+    from numprune_export.workflows.remeasure.rerun import Protocol
+
     protocol = Protocol(samples, threads, tuple(target or ()))
     for one in what:
         if (Path(one) / MARKER).is_file():

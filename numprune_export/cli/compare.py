@@ -44,14 +44,18 @@ def compare(
     """
     from numprune_export.cli.progress.console import observer
     from numprune_export.core.errors import RecipeError
-    from numprune_export.workflows.remeasure import compare, compare_output, new_report
-    from numprune_export.workflows.remeasure.rerun import Protocol
+    from numprune_export.workflows.remeasure.known import require_known
 
     if len(what) < 2:
         raise RecipeError(
             f"`{what[0]}` alone cannot be compared",
             hint="name at least two; `bench` measures one by itself",
         )
+    require_known(what)
+    # Not above: PyTorch comes with it, and wrong names are answered without it.
+    from numprune_export.workflows.remeasure import compare, compare_output, new_report
+    from numprune_export.workflows.remeasure.rerun import Protocol
+
     protocol = Protocol(samples, threads, tuple(target or ()))
     with observer(quiet=quiet) as watching:
         found = compare.compare(what, protocol, text=text, search=search or (), observer=watching)

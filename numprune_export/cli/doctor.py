@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from numprune_export.cli import describe
-from numprune_export.core.plugins import installed_version
 
 if TYPE_CHECKING:
     from numprune_export.measure.gpu.state import GpuState
@@ -106,6 +105,8 @@ def _machine() -> Iterator[str]:
     import psutil
     import torch
 
+    from numprune_export.core.plugins import installed_version
+
     memory = psutil.virtual_memory()
     yield f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield (
@@ -134,6 +135,8 @@ def _gpu(state: GpuState | None) -> Iterator[str]:
 
 
 def _parts() -> Iterator[str]:
+    from numprune_export.core.plugins import installed_version
+
     for part in PARTS:
         found = [
             f"{name} {version}"
@@ -148,6 +151,8 @@ def _parts() -> Iterator[str]:
 
 def _conflicts(state: GpuState | None, torch_cuda: str | None) -> Iterator[str]:
     """What is installed and cannot work together."""
+    from numprune_export.core.plugins import installed_version
+
     if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):
         yield (
             "onnxruntime and onnxruntime-gpu overwrite each other's files: pip uninstall --yes"

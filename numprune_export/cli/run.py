@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
-from numprune_export.cli.progress.interrupts import held_back, stopping_once, told_how_to_go_on
+from numprune_export.cli.progress.interrupts import stopping_once, told_how_to_go_on
 
 
 def run(
@@ -30,9 +30,7 @@ def run(
     A run that was stopped goes on from its last whole stage with the same command.
     """
     with told_how_to_go_on(), stopping_once():
-        # Here and not above, so that Ctrl-C while PyTorch is imported is answered too.
-        with held_back():
-            from numprune_export.cli.progress import run as run_progress
+        from numprune_export.cli.progress import run as run_progress
 
         given = run_progress.Given(recipe, tuple(target or ()), out, tuple(set_ or ()))
         tell = run_progress.with_events if json else run_progress.with_console

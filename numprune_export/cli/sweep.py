@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
-from numprune_export.cli.progress.interrupts import held_back, stopping_once, told_how_to_go_on
+from numprune_export.cli.progress.interrupts import stopping_once, told_how_to_go_on
 
 
 def sweep(
@@ -55,9 +55,7 @@ def sweep(
     goes on with the same command. Exit code 1 if a point failed; the others are done all the same.
     """
     with told_how_to_go_on(), stopping_once():
-        # Here and not above, so that Ctrl-C while PyTorch is imported is answered too.
-        with held_back():
-            from numprune_export.cli.progress import sweep as sweep_progress
+        from numprune_export.cli.progress import sweep as sweep_progress
 
         given = sweep_progress.Given(
             recipe, keep, score, method, query_heads, tuple(target or ()), tuple(set_ or ()), out

@@ -20,10 +20,12 @@ def validate(
     from numprune_export.cli.progress.closing import told_where
     from numprune_export.cli.progress.console import observer
     from numprune_export.report import sections
-    from numprune_export.workflows.remeasure import new_report, rerun
     from numprune_export.workflows.remeasure.finished_run import opened
 
     with observer(quiet=quiet) as watching, opened(run) as found:
+        # Not above: PyTorch comes with it, and a wrong folder is answered without it.
+        from numprune_export.workflows.remeasure import new_report, rerun
+
         report = rerun.validate(found, search or (), watching)
         place = new_report.place_of(run, out, report)
         new_report.write(place, report)

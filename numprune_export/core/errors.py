@@ -19,11 +19,19 @@ Exit 130 is an interrupt (Ctrl-C). A bug in this package is never a NumpruneErro
 ordinary exception with a traceback.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
 
 class NumpruneError(Exception):
     """What went wrong in one line; `hint` says how to fix it in one more."""
 
     exit_code = 1
+
+    further: tuple[NumpruneError, ...] = ()
+    """Other mistakes of the same input; none of them has further ones."""
 
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)
@@ -76,3 +84,47 @@ class RegressionError(NumpruneError):
 
 class IncomparableError(NumpruneError):
     exit_code = 10
+
+
+def together(errors: Sequence[NumpruneError]) -> NumpruneError:
+    """One error for all: the first mistake of the recipe, or else the first; the rest are `further`,
+    each message once.
+
+    Args:
+        errors: At least one; each stands for itself and for its own further ones.
+    """
+    singles: dict[str, NumpruneError] = {}
+    for error in errors:
+        for single in (error, *error.further):
+            singles.setdefault(str(single), single)
+    first, *rest = sorted(singles.values(), key=lambda error: not isinstance(error, RecipeError))
+    for error in rest:
+        error.further = ()
+    first.further = tuple(rest)
+    return first
+
+
+class Mistakes:
+    """Gathers errors of checks that do not depend on each other."""
+
+    def __init__(self) -> None:
+        self._errors: list[NumpruneError] = []
+
+    def extend(self, errors: Iterable[NumpruneError]) -> None:
+        self._errors.extend(errors)
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep what the body raises, and go on after it."""
+        try:
+            yield
+        except NumpruneError as error:
+            self._errors.append(error)
+
+    def raise_all(self) -> None:
+        """
+        Raises:
+            NumpruneError: `together` of all, if there is any.
+        """
+        if self._errors:
+            raise together(self._errors)

@@ -35,6 +35,23 @@ Metrics = dict[str, Metric]
 """Dotted name, for example `latency.onnx.decode.pruned.p50_ms`, to its measurement."""
 
 
+def dense_and_pruned(
+    name: str,
+    unit: str,
+    dense: float,
+    pruned: float,
+    *,
+    conditions: Mapping[str, Any] | None = None,
+) -> Metrics:
+    """`<name>.dense`, `.pruned` and their `.ratio`, the fraction that stays."""
+    under = dict(conditions or {})
+    return {
+        f"{name}.dense": Metric(dense, unit, 1, conditions=under),
+        f"{name}.pruned": Metric(pruned, unit, 1, conditions=under),
+        f"{name}.ratio": Metric(pruned / dense, "ratio", 1, conditions=under),
+    }
+
+
 def metrics_to_json(metrics: Metrics) -> dict[str, Any]:
     return {name: one.to_json() for name, one in metrics.items()}
 

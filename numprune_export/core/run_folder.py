@@ -222,13 +222,7 @@ def open_folder(path: Path, marker: str = MARKER) -> Iterator[RunFolder]:
         OutputError: it holds something that is not a run, another process works in it, or it
             cannot be written.
     """
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"`{path}` is not a folder", hint="choose another `--out`")
-    if path.is_dir() and not (path / marker).exists() and any(path.iterdir()):
-        raise OutputError(
-            f"`{path}` is not empty and not a run of this tool",
-            hint="choose another `--out`, or empty the folder yourself",
-        )
+    require_own(path, marker)
     created = [one for one in (path, *path.parents) if not one.exists()]
     fresh = not (path / marker).exists()
     try:
@@ -247,6 +241,21 @@ def open_folder(path: Path, marker: str = MARKER) -> Iterator[RunFolder]:
         finally:
             if fresh and not any(one.is_dir() for one in path.iterdir()):
                 _remove(path, created, marker)
+
+
+def require_own(path: Path, marker: str = MARKER) -> None:
+    """Refuse to write where there is something else.
+
+    Raises:
+        OutputError: it is no folder, or holds something that is not a run.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"`{path}` is not a folder", hint="choose another `--out`")
+    if path.is_dir() and not (path / marker).exists() and any(path.iterdir()):
+        raise OutputError(
+            f"`{path}` is not empty and not a run of this tool",
+            hint="choose another `--out`, or empty the folder yourself",
+        )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from numprune_export.core.errors import MissingExtraError, RecipeError
+from numprune_export.core.errors import MissingExtraError, RecipeError, together
 from numprune_export.core.plugins import make, registered
 from numprune_export.core.setting_errors import key_of, problem_of
 from numprune_export.export.exporter import Availability, Exporter
@@ -33,17 +33,23 @@ def settings_for(exporter: Exporter, content: Mapping[str, Any]) -> BaseModel:
     """A recipe's settings for a target, checked by the target's own schema.
 
     Raises:
-        RecipeError: the target has no such setting, or not with that value.
+        RecipeError: every setting that the target does not have, or not with that value.
     """
     try:
         return exporter.settings.model_validate(dict(content))
     except ValidationError as error:
-        first = error.errors()[0]
-        known = ", ".join(exporter.settings.model_fields)
-        raise RecipeError(
-            f"`targets.{exporter.name}.{key_of(first)}`: {problem_of(first)}",
-            hint=f"settings of this target: {known}",
-        ) from None
+        hint = f"settings of this target: {', '.join(exporter.settings.model_fields)}"
+        problems: dict[str, list[str]] = {}
+        for detail in error.errors():
+            # A union adds the type that it tried, such as `literal['gqa']`, as if it were a key.
+            path = [part for part in detail["loc"] if "[" not in str(part)]
+            key = f"targets.{exporter.name}.{key_of({'loc': path})}"
+            problems.setdefault(key, []).append(problem_of(detail))
+        mistakes = [
+            RecipeError(f"`{key}`: {', or '.join(dict.fromkeys(messages))}", hint=hint)
+            for key, messages in problems.items()
+        ]
+        raise together(mistakes) from None
 
 
 def require_ready(exporter: Exporter) -> Availability:

@@ -15,15 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from numprune_export.core.settings import Strict
 from numprune_export.models.substitution import Activation
 from numprune_export.numerics.gram import add_upper_gram, mirrored, rounding
 from numprune_export.numerics.least_squares import inverse, mean_ridge, ridge
@@ -43,21 +41,23 @@ RIDGE = 0.01
 """On E[x xᵀ] in P, relative to the mean of its diagonal."""
 
 
-class ProducerRefit(Strict):
-    """How the layers before the activation are refitted."""
+class StepSettings(Protocol):
+    """How the step is found."""
 
-    iterations: PositiveInt = 2
-    """Of conjugate gradients."""
-    every: PositiveInt = 6
-    """They are fitted to one token of the calibration texts in so many."""
-    damping: PositiveFloat = 0.01
-    """Ridge on the change, relative to what it makes of the output."""
-    least: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Where fewer of an MLP's channels go than this fraction, only its consumer is refitted: there is little
-    error, and the widest layers."""
-    spared_every: PositiveInt = 2
-    """Such a consumer is fitted to one token in so many, or in fewer where less than ten for each of its
-    inputs would be left."""
+    @property
+    def iterations(self) -> int:
+        """Of conjugate gradients."""
+        ...
+
+    @property
+    def every(self) -> int:
+        """Producers are fitted to every n-th token."""
+        ...
+
+    @property
+    def damping(self) -> float:
+        """Ridge on the change, relative to what it makes of the output."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def refit(
     dense: Float[Tensor, "out k"],
     inputs: Sequence[Float[Tensor, "tokens in"]],
     targets: Sequence[Float[Tensor, "tokens out"]],
-    settings: ProducerRefit,
+    settings: StepSettings,
     *,
     every: int,
     damping: float,
@@ -201,7 +201,7 @@ def _step(
     v: Float[Tensor, "out k"],
     inputs: Sequence[Float[Tensor, "tokens in"]],
     targets: Sequence[Float[Tensor, "tokens out"]],
-    settings: ProducerRefit,
+    settings: StepSettings,
 ) -> tuple[Float[Tensor, "p k in"], list[float]]:
     """δ, and each chunk's squared error before it."""
     dtype = inputs[0].dtype

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,11 +14,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from numprune_export.core import allocator
-
-Precision = Literal["highest", "high", "medium", "bfloat16", "auto"]
-"""`highest`, `high`, `medium` as `torch.set_float32_matmul_precision`: fp32, or sums of products of
-shorter numbers. `bfloat16`: layers multiply numbers of 8 bits and sum in fp32; every other product is as in
-`medium`. `auto`: `bfloat16` where the processor has instructions for it, else `medium`."""
+from numprune_export.numerics.precision import Precision
 
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 """That multiply bfloat16, as `torch.cpu.get_capabilities` names them."""

@@ -58,6 +58,7 @@ class Context:
             stage = self.folder.stage(name, place, key, make, editable=editable)
         done = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
         self.folder.log(f"{name}: {done}, key {stage.key[:12]}")
-        allocator.release()
+        if not stage.resumed:
+            allocator.release()
         self.observer.end(name, stage.seconds, resumed=stage.resumed)
         return stage

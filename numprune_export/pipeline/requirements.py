@@ -19,7 +19,7 @@ from numprune_export.pruning.allocate.floors import require_reachable
 from numprune_export.pruning.allocate.latency.settings import LatencyBudget
 from numprune_export.pruning.allocate.threshold import Allocation
 from numprune_export.recipe import Recipe
-from numprune_export.recipe.schema import timing_of
+from numprune_export.recipe.conflicts import timing_of
 
 
 def require_possible(recipe: Recipe, family: Family, model: PreTrainedModel) -> None:

@@ -18,6 +18,7 @@ from numprune_export.pipeline.stages.allocate import (
     read_budget,
     read_plan,
     trial_compensation,
+    was_edited,
 )
 from numprune_export.pipeline.stages.calibrate import (
     Calibrated,
@@ -27,6 +28,7 @@ from numprune_export.pipeline.stages.calibrate import (
 )
 from numprune_export.pipeline.stages.compensate import CompensationInput, Pruned, prune
 from numprune_export.pipeline.stages.generate_text import calibration_texts
+from numprune_export.pipeline.stages.plan_warnings import plan_warnings
 from numprune_export.pipeline.stages.round_context import RoundContext
 from numprune_export.pipeline.stages.score import score
 from numprune_export.pruning import apply
@@ -80,8 +82,16 @@ class Round:
     @cached_property
     def plan(self) -> Plan:
         """Of the dense model."""
-        plan = read_plan(self.allocated.folder)
-        return plan if self.last else self.here.start.whole(plan)
+        return self._own_plan if self.last else self.here.start.whole(self._own_plan)
+
+    @property
+    def edited(self) -> bool:
+        """Whether somebody changed the plan since it was made."""
+        return was_edited(self.allocated.folder, self._own_plan)
+
+    @cached_property
+    def _own_plan(self) -> Plan:
+        return read_plan(self.allocated.folder)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -93,8 +103,9 @@ class Round:
         start, repair = self.here.start, trial_compensation(self.here.context.recipe.compensate)
 
         def make() -> Any:
-            inner = read_plan(self.allocated.folder)
-            return apply.one_shot(start.model, start.family, inner, repair, self.calibrated.read)
+            return apply.one_shot(
+                start.model, start.family, self._own_plan, repair, self.calibrated.read
+            )
 
         key = key_of(self.allocated.key, self.plan.to_json(), repair.model_dump())
         return RoundInput(start.dense, key, self.plan, make)
@@ -116,10 +127,14 @@ class Planned:
 def pruned_checkpoint(context: Context, kind: ModelKind, dense: Dense) -> Pruned:
     """Calibrate, score and allocate, round by round; then compensate and rewrite."""
     plans = planned(context, kind, dense)
+    edited = plans.compensation.edited
+    warnings = tuple(plan_warnings(context.recipe, plans.plan, edited=edited))
+    for warning in warnings:
+        context.folder.log(f"warning: {warning}")
     checkpoint = prune(context, kind, dense, plans.compensation)
     budget = read_budget(plans.rounds[-1].allocated.folder)
     scored = plans.rounds[0].scored
-    return Pruned(checkpoint, plans.plan, (*plans.stages, checkpoint), scored, budget)
+    return Pruned(checkpoint, plans.plan, (*plans.stages, checkpoint), scored, budget, warnings)
 
 
 def planned(context: Context, kind: ModelKind, dense: Dense) -> Planned:
@@ -132,8 +147,9 @@ def planned(context: Context, kind: ModelKind, dense: Dense) -> Planned:
     if texts.compensation is not texts.moments and repairs_at_once(context.recipe):
         calibrated = calibrate_compensation(first.here, texts)
         stages += calibrated.stages
+    edited = any(each.edited for each in rounds)
     compensation = CompensationInput(
-        last.plan, last.allocated.key, texts, calibrated, first.planning.assistant
+        last.plan, last.allocated.key, texts, calibrated, first.planning.assistant, edited
     )
     return Planned(rounds, compensation, stages)
 

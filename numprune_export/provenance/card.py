@@ -137,7 +137,7 @@ def _making(report: Report, config: Mapping[str, Any]) -> str:
     method = section["method"]
     versions = ", ".join(f"{name} {one}" for name, one in section["versions"].items() if one)
     told = {
-        "kept": f"{method['keep']:g} of the budget that the recipe names",
+        "kept": _kept(section),
         "score": _settings(method["score"]),
         "allocation": _settings(method["allocate"]),
         "compensation": _settings(method["compensate"]),
@@ -149,6 +149,17 @@ def _making(report: Report, config: Mapping[str, Any]) -> str:
     return (
         f"{lines}\n\n`manifest.json` holds the whole recipe, the code, the machine and the sha256 of"
         " every file; `numprune-export verify .` checks them."
+    )
+
+
+def _kept(section: Mapping[str, Any]) -> str:
+    asked = f"{section['method']['keep']:g} of the budget that the recipe names"
+    plan = section.get("plan", {})  # absent from models that earlier versions saved
+    if not plan.get("edited", False):
+        return asked
+    return (
+        f"{plan['keep']:.4g} of the prunable parameters, by a plan that was edited by hand (not"
+        f" {asked})"
     )
 
 

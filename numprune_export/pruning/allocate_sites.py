@@ -53,6 +53,7 @@ def allocate(
     *,
     gradients: UnitGradients | None = None,
     divergence: Divergence | None = None,
+    expect: Callable[[int], None] | None = None,
 ) -> Allocated:
     """Choose the units that stay.
 
@@ -65,6 +66,7 @@ def allocate(
             says so. None or empty: it does not.
         divergence: From the dense model, of the model that a plan leaves; needed to choose between
             several weights of attention, see `Curves.attention`.
+        expect: Told how many plans are about to be tried out.
 
     Raises:
         RecipeError: no plan costs that little; the message gives the smallest budget that works.
@@ -76,7 +78,7 @@ def allocate(
         left = _left(Site.cost, basis.dense, sites, keep)
         return Allocated(threshold.allocate(sites, columns, left, method), {})
     if isinstance(method, Curves):
-        return _by_curves(scored, method, keep, basis, divergence)
+        return _by_curves(scored, method, keep, basis, divergence, expect)
     if isinstance(method, LatencyBudget):
         measured = _measured(basis)
         limit = latency_budget.budget_ms(method, measured, keep)
@@ -97,11 +99,15 @@ def _by_curves(
     keep: float,
     basis: CostBasis,
     divergence: Divergence | None,
+    expect: Callable[[int], None] | None,
 ) -> Allocated:
     sites = [site_score.site for site_score in scored]
     price, left = _price(method, sites, keep, basis)
     plan, metrics = tuned(
-        _planner(scored, method, price, left), method.candidates, divergence or _no_divergence
+        _planner(scored, method, price, left),
+        method.candidates,
+        divergence or _no_divergence,
+        expect or _no_plans,
     )
     if method.timed is not None:
         measured = _measured(basis)
@@ -144,6 +150,10 @@ def _left(price: Price, dense: Sequence[Site], sites: Sequence[Site], keep: floa
 def _measured(basis: CostBasis) -> Measured:
     assert basis.measured is not None, "a budget in milliseconds needs measured latencies"
     return basis.measured
+
+
+def _no_plans(_: int) -> None:
+    return
 
 
 def _no_divergence(plan: Plan) -> Metric:

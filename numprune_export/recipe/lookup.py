@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numprune_export.core.errors import InputError, RecipeError
-from numprune_export.core.paths import exists, shortened
+from numprune_export.core.errors import InputError, Mistakes, RecipeError
+from numprune_export.core.paths import exists
+from numprune_export.core.yaml_text import read_recipe
 from numprune_export.data.tasks import glue
-from numprune_export.recipe.reading import apply, load, parse
+from numprune_export.recipe.files import local_model, missing_data, unknown_targets
+from numprune_export.recipe.model_fit import misfits
+from numprune_export.recipe.reading import apply, parse
 from numprune_export.recipe.schema import Recipe
 
 
@@ -41,12 +44,71 @@ def named(name: str, changes: Sequence[str] = ()) -> Named:
     Raises:
         RecipeError: there is none, or something in it is not allowed.
     """
+    draft = _draft(name)
+    apply(draft.content, changes)
+    return draft.checked()
+
+
+def runnable(name: str, changes: Sequence[str] = (), targets: Sequence[str] = ()) -> Named:
+    """As `named`, of a recipe that is about to be run: its targets are known, its model and its files
+    are there, and they are what it takes them for. No weights are read, and the hub is not asked.
+
+    Args:
+        name: A recipe file, or the name of a recipe.
+        changes: `key=value`, made before anything is checked.
+        targets: Instead of the recipe's own; empty: its own.
+
+    Raises:
+        NumpruneError: every mistake that is known at once; the first one is of the recipe if any is.
+    """
+    draft, mistakes = _draft(name), Mistakes()
+    with mistakes.collected():
+        apply(draft.content, changes)
+    if targets:
+        draft.choose(targets)
+    recipe, source = None, None
+    with mistakes.collected():
+        recipe = draft.checked()
+    mistakes.extend(unknown_targets(draft.content))
+    with mistakes.collected():
+        source = local_model(draft.content, draft.search)
+    mistakes.extend(missing_data(draft.content, draft.search))
+    if recipe is not None and source is not None:
+        mistakes.extend(misfits(recipe.recipe, source.family))
+    mistakes.raise_all()
+    assert recipe is not None
+    return recipe
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A recipe's content, not checked."""
+
+    content: dict[str, Any]
+    file: str
+    """What messages call it."""
+    name: str
+    folder: Path
+
+    @property
+    def search(self) -> tuple[Path, Path]:
+        return self.folder, Path.cwd()
+
+    def choose(self, targets: Sequence[str]) -> None:
+        """Export to these targets alone, with the settings that the content has for them."""
+        own = self.content.get("targets")
+        known = own if isinstance(own, dict) else {}
+        self.content["targets"] = {target: known.get(target, {}) for target in targets}
+
+    def checked(self) -> Named:
+        return Named(parse(self.content, self.file), self.name, self.folder)
+
+
+def _draft(name: str) -> _Draft:
     if not _is_file(name) and name in glue.table():
-        content = _from_table(glue.entry(name))
-        apply(content, changes)
-        return Named(parse(content, name), name, Path.cwd())
+        return _Draft(_from_table(glue.entry(name)), name, name, Path.cwd())
     path = locate(name)
-    return Named(load(path, changes), path.stem, path.parent)
+    return _Draft(read_recipe(path), path.name, path.stem, path.parent)
 
 
 def _is_file(name: str) -> bool:
@@ -78,12 +140,12 @@ def locate(name: str) -> Path:
         RecipeError: there is neither.
     """
     path = Path(name)
-    if _is_file(name):
+    if path.is_file():
         return path
     if name in builtin_names():
         return builtin_dir() / f"{name}.yaml"
     close = difflib.get_close_matches(path.stem, [*builtin_names(), *glue.table()], n=1)
     raise RecipeError(
-        f"no recipe `{shortened(name)}`: neither a file nor a shipped recipe",
+        f"no recipe `{name}`: neither a file nor a shipped recipe",
         hint=f"did you mean `{close[0]}`?" if close else f"shipped: {', '.join(builtin_names())}",
     )

@@ -18,24 +18,24 @@ from pydantic import (
     model_validator,
 )
 
-from numprune_export.calibration.generated_text import SelfCalibration
+from numprune_export.calibration.generated_text_settings import SelfCalibration
 from numprune_export.core.settings import Strict
 from numprune_export.data.corpus import Corpus
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.gate.limits import Gate
 from numprune_export.measure.quality.lm_eval.settings import Tasks
-from numprune_export.numerics.matmul_precision import Precision
+from numprune_export.numerics.precision import Precision
 from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.error_curves import Curves
-from numprune_export.pruning.allocate.latency.settings import LatencyBudget, Timing
+from numprune_export.pruning.allocate.latency.settings import LatencyBudget
 from numprune_export.pruning.allocate.threshold import Allocation
 from numprune_export.pruning.compensate.bias import Bias
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
 from numprune_export.pruning.score import Score
-from numprune_export.pruning.score.fisher_obs import FisherObs
 from numprune_export.pruning.score.wanda import Wanda
+from numprune_export.recipe.conflicts import ConflictingSettings, conflicts
 from numprune_export.recipe.presets import Preset, merged
 
 DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
@@ -129,13 +129,6 @@ Allocate = Annotated[
 milliseconds."""
 
 
-def timing_of(settings: Allocate) -> Timing | None:
-    """How sublayers are timed, where the budget is in milliseconds."""
-    if isinstance(settings, LatencyBudget):
-        return settings
-    return settings.timed if isinstance(settings, Curves) else None
-
-
 Repair = Annotated[
     ClosedForm | Bias | Nothing | ScalarTuning | Refit, Field(discriminator="method")
 ]
@@ -225,23 +218,10 @@ class Recipe(Strict):
         return merged(content, labelled=_kind_of_texts(content.get("calibration")) == "labelled")
 
     @model_validator(mode="after")
-    def _measurable(self) -> Recipe:
-        if isinstance(self.allocate, Search | LatencyBudget) and self.rounds > 1:
-            raise ValueError("`rounds` above 1 need `allocate: curves` or one of the thresholds")
-        if timing_of(self.allocate) is not None and self.rounds > 1:
-            raise ValueError("a budget in milliseconds is met in one round: give `rounds: 1`")
-        if isinstance(self.score, FisherObs) and isinstance(self.allocate, Search | LatencyBudget):
-            raise ValueError(
-                "`score: fisher_obs` needs `allocate: curves` or one of the thresholds"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _full_windows(self) -> Recipe:
-        if isinstance(self.evaluation, Corpus) and self.evaluation.windows != "packed":
-            raise ValueError(
-                "`evaluation.windows` must be `packed`: perplexity is over full windows"
-            )
+    def _consistent(self) -> Recipe:
+        found = list(conflicts(self))
+        if found:
+            raise ConflictingSettings(found)
         return self
 
 

@@ -18,7 +18,7 @@ def render(report: Report) -> str:
     """A report as Markdown; sections without measurements are left out."""
     metrics = report.metrics
     parts = {
-        "Warnings": "\n".join(f"- {one}" for one in report.warnings),
+        "Warnings": "\n".join(f"- {one}" for one in report.all_warnings),
         "Quality": sections.quality(metrics),
         "Size": sections.sides(metrics, "size"),
         "Not run here": _not_run(report),

@@ -104,6 +104,8 @@ class Report(Strict):
     summary: str
     """The verdict, one sentence."""
     metrics: dict[str, Measurement]
+    plan_warnings: tuple[str, ...] = ()
+    """What a reader should know of the plan: that it was edited by hand, for example."""
     warnings: tuple[str, ...] = ()
     """What a reader of the numbers should know: clocks held down by heat, for example."""
     not_run: dict[str, str] = Field(default_factory=dict)
@@ -124,6 +126,11 @@ class Report(Strict):
     environment: Environment
     artifacts: dict[str, ArtifactSummary]
     """By `<target>.<variant>`."""
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """Of the plan, and of the numbers."""
+        return self.plan_warnings + self.warnings
 
 
 def measurements(metrics: Mapping[str, Metric]) -> dict[str, Measurement]:

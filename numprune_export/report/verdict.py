@@ -12,10 +12,14 @@ MOST_PHASES = 2
 """More timed shapes than this are told as a range."""
 
 
-def summarize(metrics: Mapping[str, Measurement], not_run: Mapping[str, str]) -> str:
-    """Size, speed and quality; what was not measured is said so."""
+def summarize(
+    metrics: Mapping[str, Measurement],
+    not_run: Mapping[str, str],
+    plan_warnings: Sequence[str] = (),
+) -> str:
+    """Size, speed and quality; what was not measured is said so, and what is odd about the plan."""
     missing = [f"{name} was built but not run here: {why}" for name, why in not_run.items()]
-    parts = [_size(metrics), *_speeds(metrics), *missing, _quality(metrics)]
+    parts = [_size(metrics), *_speeds(metrics), *missing, _quality(metrics), *plan_warnings]
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 

@@ -6,7 +6,7 @@ import torch
 from tiny import MODEL_TYPES, tiny
 
 from numprune_export.calibration import generated_text
-from numprune_export.calibration.generated_text import SelfCalibration
+from numprune_export.calibration.generated_text_settings import SelfCalibration
 from numprune_export.calibration.prompts import OPEN
 from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows

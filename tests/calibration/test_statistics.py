@@ -12,11 +12,10 @@ from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.families import FAMILIES
-from numprune_export.numerics.gauss_newton import ProducerRefit
 from numprune_export.numerics.indexing import positions
 from numprune_export.pruning import apply
 from numprune_export.pruning.allocate.threshold import Allocation, allocate
-from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerRefit
 from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.pruning.plan import Plan
 from numprune_export.pruning.score.magnitude import Magnitude

@@ -3,8 +3,7 @@
 import pytest
 
 from numprune_export.calibration.token_stride import spacing
-from numprune_export.numerics.gauss_newton import ProducerRefit
-from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerRefit
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from subword_tokenizer import subword_tokenizer
 
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.data.labelled.tokenize import Reading
-from numprune_export.data.tasks import task_of
+from numprune_export.data.tasks.choice import task_of
 
 
 @pytest.fixture

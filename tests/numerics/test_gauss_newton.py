@@ -14,11 +14,11 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.families import FAMILIES
 from numprune_export.numerics import gauss_newton
-from numprune_export.numerics.gauss_newton import ProducerRefit, refit
+from numprune_export.numerics.gauss_newton import refit
 from numprune_export.numerics.matmul_precision import products
 from numprune_export.pruning import apply
 from numprune_export.pruning.compensate import producers as mlp_refit
-from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerRefit
 from numprune_export.pruning.plan import Plan
 
 ENCODERS = sorted(set(FAMILIES) - set(MODEL_TYPES))

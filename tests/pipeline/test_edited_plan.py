@@ -41,6 +41,8 @@ def again(tmp_path_factory):
 
 def test_a_layer_emptied_by_hand_is_pruned_exported_and_reported_empty(again):
     out, run = again
+    for told in ("log", "report.md", "report.html", "report.json", "model/README.md"):
+        assert "edited by hand" not in (out / told).read_text(), told
     assert not any(layer["emptied"] for layer in load(out / "model").config.numprune["layers"])
     content = json.loads((out / "plan" / "plan.json").read_text())
     for site in content["sites"]:
@@ -62,6 +64,17 @@ def test_a_layer_emptied_by_hand_is_pruned_exported_and_reported_empty(again):
     parameters = sum(one.numel() for one in model.parameters())
     assert metrics["size.parameters.pruned"]["value"] == parameters
     assert "0 of 256" in (out / "report.md").read_text()
+
+    report = json.loads((out / "report.json").read_text())
+    warning = "the plan was edited by hand: it keeps"
+    assert warning in report["plan_warnings"][0]
+    assert warning in report["summary"]
+    for told in (out / "log", out / "report.md", out / "report.html"):
+        assert warning in told.read_text(), told
+    kept = model.config.numprune["plan"]["keep"]
+    assert kept < 0.6
+    card = (out / "model" / "README.md").read_text()
+    assert f"kept: {kept:.4g} of the prunable parameters, by a plan that was edited by hand" in card
 
 
 def test_a_spoilt_plan_is_one_clear_error(again):

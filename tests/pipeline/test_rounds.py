@@ -126,6 +126,9 @@ def test_another_repair_redoes_no_calibration(run):
     [
         ({"allocate": "search", "rounds": 2}, "`rounds` above 1 need"),
         ({"allocate": "search", "score": "fisher_obs"}, "`score: fisher_obs` needs"),
+        ({"allocate": "search", "score": "magnitude"}, "would empty whole layers"),
+        ({"allocate": "latency", "score": "wanda"}, "would empty whole layers"),
+        ({"allocate": {"method": "latency", "target": "trt"}, "score": "fisher"}, "not one of the"),
         (
             {"allocate": {"method": "curves", "cost": "milliseconds"}, "rounds": 2},
             "is met in one round",
@@ -152,7 +155,8 @@ def test_milliseconds_of_a_language_model_are_refused(tmp_path):
 
 
 def test_the_exact_search_refuses_single_query_heads(tmp_path):
-    recipe = small_recipe(tmp_path, query_heads="single", allocate="search", score="wanda")
+    search = {"method": "search", "min_keep": 0.1}
+    recipe = small_recipe(tmp_path, query_heads="single", allocate=search, score="wanda")
     done = command("run", recipe, "--out", tmp_path / "run")
     assert done.code == 2, done.err
     assert "query_heads: grouped" in done.err

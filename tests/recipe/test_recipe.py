@@ -97,7 +97,11 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
         ),
         ({"calibration": {}}, "`calibration`", "schema"),
         ({"calibration": {"texts": ["a"], "sequences": 0}}, "`calibration.sequences`", "schema"),
-        ({"evaluation": {"texts": ["a"], "windows": "documents"}}, "packed", "schema"),
+        (
+            {"evaluation": {"texts": ["a"], "windows": "documents"}},
+            "packed",
+            "leave `evaluation.windows` out",
+        ),
     ],
 )
 def test_mistakes_name_the_key_and_the_value(tmp_path, changes, message, hint):
@@ -107,6 +111,35 @@ def test_mistakes_name_the_key_and_the_value(tmp_path, changes, message, hint):
     assert hint in caught.value.hint
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_all_mistakes_are_said_at_once_each_with_its_fix(tmp_path):
+    wrong = {"kep": 0.5, "keep": 2, "score": "newton", "rounds": 2, "allocate": "search"}
+    with pytest.raises(RecipeError) as caught:
+        recipes.load(write(tmp_path, **wrong), ["keep"])
+    assert "`--set keep` is not" in str(caught.value)
+
+    with pytest.raises(RecipeError) as caught:
+        recipes.load(write(tmp_path, **wrong))
+    every = [caught.value, *caught.value.further]
+    said = [str(error).removeprefix("r.yaml: ") for error in every]
+    assert [message[:22] for message in said] == [
+        "`keep`: input should b", "`score`: unknown metho", "unknown key `kep`", "`rounds` above 1 need ",
+    ]  # fmt: skip
+    assert all(error.hint for error in every)
+
+
+def test_a_conflict_with_a_section_that_is_wrong_itself_is_not_guessed(tmp_path):
+    with pytest.raises(RecipeError, match="unknown method") as caught:
+        recipes.load(write(tmp_path, score="fishr", allocate="search"))
+    assert caught.value.further == ()
+
+
+def test_scores_that_do_not_add_up_may_be_searched_with_a_floor(tmp_path):
+    floor = {"method": "search", "min_keep": 0.1}
+    assert recipes.load(write(tmp_path, score="magnitude", allocate=floor)).score.method
+    with pytest.raises(RecipeError, match="would empty whole layers"):
+        recipes.load(write(tmp_path, score="magnitude", allocate=floor | {"min_keep": 0}))
 
 
 @pytest.mark.parametrize("key", ["version", "model", "calibration", "evaluation"])

@@ -90,7 +90,7 @@ class Reported(_Event):
 
 
 class Reason(Strict):
-    """Why a point of a sweep failed."""
+    """One mistake: why a point of a sweep failed, or what else is wrong with a recipe."""
 
     message: str
     hint: str
@@ -134,6 +134,8 @@ class Failed(_Event):
     exit_code: int
     resume: str | None
     """The command that goes on from the last whole stage."""
+    further: tuple[Reason, ...] = ()
+    """Other mistakes of the same recipe and options."""
 
 
 Event = Annotated[

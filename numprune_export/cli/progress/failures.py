@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from numprune_export.cli.progress.events import Events, Failed
+from numprune_export.cli.progress.events import Events, Failed, Reason
 from numprune_export.cli.progress.interrupts import INTERRUPTED, command_line
 from numprune_export.core.errors import NumpruneError
 
@@ -19,12 +19,16 @@ def failures_told(events: Events) -> Iterator[None]:
         events.write(_failed("Interrupted", "interrupted", INTERRUPTED, command_line()))
         raise
     except NumpruneError as error:
-        kind = type(error).__name__
-        events.write(_failed(kind, str(error), error.exit_code, None, error.hint))
+        event = _failed(type(error).__name__, str(error), error.exit_code, None, error.hint)
+        events.write(event.model_copy(update={"further": tuple(map(_reason, error.further))}))
         raise
     except Exception as error:
         events.write(_failed(type(error).__name__, str(error), 1, None))
         raise  # a bug: the traceback goes to stderr
+
+
+def _reason(error: NumpruneError) -> Reason:
+    return Reason(message=str(error), hint=error.hint, exit_code=error.exit_code)
 
 
 def _failed(

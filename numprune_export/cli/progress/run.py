@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
-from numprune_export import pipeline
 from numprune_export import recipe as recipes
 from numprune_export.cli.progress.closing import told_where
 from numprune_export.cli.progress.console import observer
 from numprune_export.cli.progress.events import Events, Reported, Start, Warned, events_only
 from numprune_export.cli.progress.failures import failures_told
 from numprune_export.cli.progress.heartbeat import heartbeat
+from numprune_export.cli.progress.interrupts import held_back
+from numprune_export.core.errors import Mistakes
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import REPORT
+from numprune_export.core.run_folder import REPORT, require_own
 from numprune_export.core.version import __version__
 from numprune_export.recipe.lookup import Named
 from numprune_export.report.pages import html_of, markdown_of
@@ -31,25 +32,31 @@ class Given:
     out: Path | None
     assignments: tuple[str, ...]
 
-    def named(self) -> Named:
-        """The recipe, changed as asked for."""
-        found = recipes.named(self.recipe, self.assignments)
-        if not self.targets:
-            return found
-        content = {name: found.recipe.targets.get(name, {}) for name in self.targets}
-        return replace(found, recipe=found.recipe.model_copy(update={"targets": content}))
+    def checked(self) -> tuple[Named, Path]:
+        """The recipe, changed as asked for, and the run folder.
 
-    def folder(self, name: str) -> Path:
-        return self.out or Path("runs") / name
+        Raises:
+            NumpruneError: every mistake that is known before PyTorch is imported.
+        """
+        mistakes, named = Mistakes(), None
+        with mistakes.collected():
+            named = recipes.runnable(self.recipe, self.assignments, self.targets)
+        folder = Path("runs") / named.name if named and not self.out else self.out
+        if folder is not None:
+            with mistakes.collected():
+                require_own(folder)
+        mistakes.raise_all()
+        assert named is not None
+        assert folder is not None
+        return named, folder
 
 
 def with_console(given: Given, *, quiet: bool) -> None:
     """Progress on stderr, the verdict on stdout."""
-    named = given.named()
-    folder = given.folder(named.name)
+    named, folder = given.checked()
     with observer(quiet=quiet) as watching:
         report = _run(named, folder, watching)
-    for warning in report.warnings:
+    for warning in report.all_warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(report.summary)
     told_where(folder / REPORT)
@@ -64,12 +71,11 @@ def with_events(given: Given, *, quiet: bool) -> None:
 
 
 def _told(given: Given, events: Events) -> None:
-    named = given.named()
-    folder = given.folder(named.name)
+    named, folder = given.checked()
     events.write(Start(version=__version__, recipe=named.name, folder=str(folder)))
     with heartbeat(events.beat):
         report = _run(named, folder, events)
-    for warning in report.warnings:
+    for warning in report.all_warnings:
         events.write(Warned(message=warning))
     path = folder / REPORT
     events.write(
@@ -83,6 +89,10 @@ def _told(given: Given, events: Events) -> None:
 
 
 def _run(named: Named, folder: Path, watching: Observer) -> Report:
+    # Here and not above: PyTorch takes seconds to import, and mistakes are answered without it.
+    with held_back():
+        from numprune_export import pipeline
+
     search = (named.folder, Path.cwd())
     return pipeline.run(
         named.recipe, name=named.name, folder=folder, search=search, observer=watching

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ import typer
 from numprune_export.cli.progress.console import observer
 from numprune_export.cli.progress.events import Events, Start, Swept, events_only
 from numprune_export.cli.progress.failures import failures_told
+from numprune_export.cli.progress.interrupts import held_back
 from numprune_export.cli.progress.sweep_events import PointTeller, PointWatch
 from numprune_export.core.errors import RecipeError
 from numprune_export.core.progress import Observer
@@ -20,9 +21,7 @@ from numprune_export.core.run_folder import REPORT
 from numprune_export.core.version import __version__
 from numprune_export.report.pages import html_of, markdown_of
 from numprune_export.report.schema import Report
-from numprune_export.workflows import sweep as sweeps
 from numprune_export.workflows.sweep import page, points, record
-from numprune_export.workflows.sweep.cluster import Cluster
 from numprune_export.workflows.sweep.local import Local
 from numprune_export.workflows.sweep.record import Sweep
 from numprune_export.workflows.sweep.summary import POINTS
@@ -65,6 +64,9 @@ class Place:
 
     def executor(self, *, quiet: bool) -> Executor:
         if self.ray is not None:
+            with held_back():
+                from numprune_export.workflows.sweep.cluster import Cluster
+
             return Cluster(self.ray, partial(_drawn, quiet=quiet), most=self.jobs, quiet=quiet)
         if self.jobs is not None and self.jobs > 1:
             raise RecipeError(
@@ -79,7 +81,7 @@ def with_console(given: Given, place: Place, *, quiet: bool) -> bool:
     executor = place.executor(quiet=quiet)
     name, found = given.points()
     folder = given.folder(name)
-    made = sweeps.sweep(
+    made = _sweep()(
         name,
         found,
         folder=folder,
@@ -102,7 +104,7 @@ def with_events(given: Given, place: Place, *, quiet: bool) -> bool:
             names = tuple(one.name for one in found)
             start = Start(version=__version__, recipe=name, folder=str(folder), points=names)
             events.write(start)
-            made = sweeps.sweep(
+            made = _sweep()(
                 name,
                 found,
                 folder=folder,
@@ -112,6 +114,13 @@ def with_events(given: Given, place: Place, *, quiet: bool) -> bool:
             )
             events.write(_swept(made, folder))
     return bool(_failed(made))
+
+
+def _sweep() -> Callable[..., Sweep]:
+    """PyTorch takes seconds to import, and mistakes are answered without it."""
+    with held_back():
+        from numprune_export.workflows.sweep.run import sweep
+    return sweep
 
 
 def _swept(made: Sweep, folder: Path) -> Swept:

@@ -55,7 +55,7 @@ class PointTeller:
             reason = Reason(message=outcome.message, hint=outcome.hint, exit_code=outcome.exit_code)
             self._events.write(PointEnded(point=point, ended=self._ended, error=reason))
             return
-        for warning in outcome.warnings:
+        for warning in outcome.all_warnings:
             self._events.write(Warned(message=warning, point=point))
         path = self._folder / POINTS / point / REPORT
         self._events.write(

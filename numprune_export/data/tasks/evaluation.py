@@ -48,6 +48,13 @@ class Evaluation:
             for name, one in self.measures.items()
         }  # fmt: skip
 
+    def resamples(self, *, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+        """Every score on the same resamples of the examples, (resamples,)."""
+        return {
+            name: bootstrap.resampled(measure.resampled, measure.examples, seed=seed)
+            for name, measure in self.measures.items()
+        }
+
     def change_from(self, before: Evaluation, *, seed: int = 0) -> Metrics:
         """Every score minus what it was, with a 95 % interval over pairs of the same example."""
         return {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from numprune_export.core.errors import InputError, MissingExtraError
 from numprune_export.core.paths import find
+from numprune_export.models.checkpoint.hub import is_hub_id
 
 _PACKAGE = "package:"
 
@@ -20,6 +21,23 @@ def locate(reference: str, search: Sequence[Path]) -> Path | None:
     if reference.startswith(_PACKAGE):
         return _in_package(reference)
     return find(reference, search)
+
+
+def require(reference: str, search: Sequence[Path]) -> Path | None:
+    """As `locate`; None is left for what has the form of a hub id.
+
+    Raises:
+        InputError: nothing by this name can be a model.
+        MissingExtraError: as `locate`.
+    """
+    path = locate(reference, search)
+    if path is None and not is_hub_id(reference):
+        raise InputError(
+            f"there is no model at `{reference}`",
+            hint="give a Hugging Face folder, a `.gguf` file, `package:NAME/file.gguf`,"
+            " or a hub id such as `organisation/name`",
+        )
+    return path
 
 
 def _in_package(reference: str) -> Path:

@@ -17,11 +17,10 @@ from typing import Any, Literal
 
 from numprune_export.core.errors import InputError, RecipeError, UnsupportedModelError
 from numprune_export.core.file_kind import stand_in_at
-from numprune_export.core.paths import shortened
 from numprune_export.export.artifact import sha256_of
 from numprune_export.models.checkpoint import hub
 from numprune_export.models.checkpoint.gguf_header import GgufHeader, read_header
-from numprune_export.models.checkpoint.location import locate
+from numprune_export.models.checkpoint.location import require
 from numprune_export.models.checkpoint.weight_files import read_json, weight_files
 from numprune_export.models.families import DECODERS, family_of
 from numprune_export.models.family import Family
@@ -84,15 +83,9 @@ def resolve(
         MissingExtraError: the package of a `package:` reference is not installed.
         RecipeError: a revision for something that is not on the hub.
     """
-    path = locate(reference, search)
-    if path is None and hub.is_hub_id(reference):
-        return _from_hub(reference, revision, weights=weights)
+    path = require(reference, search)
     if path is None:
-        raise InputError(
-            f"there is no model at `{shortened(reference)}`",
-            hint="give a Hugging Face folder, a `.gguf` file, `package:NAME/file.gguf`,"
-            " or a hub id such as `organisation/name`",
-        )
+        return _from_hub(reference, revision, weights=weights)
     if revision is not None:
         raise RecipeError(
             f"`{reference}` is a local model and has no revision `{revision}`",

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from numprune_export.calibration.gradients.output_fisher import by_site, next_token_fisher
-from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
@@ -31,6 +31,7 @@ from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.measure.parity import decoder as decoder_parity
 from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.measure.quality.lm_eval.suite import TaskSuite
+from numprune_export.measure.quality.paired_change import Scores
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.measure.reference.precision import decoder_rounding_error
@@ -43,6 +44,7 @@ from numprune_export.pipeline.models import Dense, Models, Variant
 from numprune_export.pruning.score import Score
 from numprune_export.pruning.score.fisher_obs import WINDOWS, reads_output_fisher
 from numprune_export.recipe import Recipe
+from numprune_export.recipe.model_fit import require_fit
 
 PROOF_TOKENS = 64
 
@@ -53,6 +55,10 @@ DIVERGENCE_SEQUENCES = 4
 """Calibration sequences that a plan is tried out on."""
 DIVERGENCE_STRIDE = 4
 """Of their tokens every fourth is compared: neighbouring tokens are correlated."""
+
+COMPARED_RUNS = 4
+"""Times that a comparison runs its rows: PyTorch in fp64, which counts twice, in the artifact's dtype, and
+the artifact."""
 
 DENSE_STEPS = 8
 """Decode steps in the parity check of the dense artifact: it comes from the same code."""
@@ -67,21 +73,14 @@ class CausalLm:
         """Draw both texts.
 
         Raises:
-            RecipeError: the recipe gives labelled data, or a score that needs it.
+            RecipeError: the recipe is for another kind of model.
             InputError: no tokenizer, or too little text.
         """
         self._recipe, self._family = recipe, family
         calibration, evaluation = recipe.calibration, recipe.evaluation
-        if not isinstance(calibration, Corpus) or not isinstance(evaluation, Corpus):
-            raise RecipeError(
-                f"`{family.model_type}` is a language model, which labelled data cannot measure",
-                hint="give plain text under `calibration.texts` and `evaluation.texts`",
-            )
-        if recipe.score.method == "fisher":
-            raise RecipeError(
-                "`score: fisher` needs a model with a task head and labelled data",
-                hint="use `wanda`, `numerical`, `flap` or `stat` for a language model",
-            )
+        require_fit(recipe, family)
+        assert isinstance(calibration, Corpus)
+        assert isinstance(evaluation, Corpus)
         tokenizer = dense.require_tokenizer()
         windows = corpus.draw(calibration, tokenizer, search, embeddings=dense.embeddings)
         self.texts = CalibrationTexts.of(windows, calibration.batch)
@@ -108,6 +107,12 @@ class CausalLm:
         return key_of(self._evaluation.tokens.tolist()), self._batch
 
     @property
+    def benchmark_key(self) -> Any:
+        """See Subject.benchmark_key."""
+        unused = {"batches", "lengths"}
+        return self.evaluation_key[0], self._recipe.benchmark.model_dump(exclude=unused)
+
+    @property
     def tasks_key(self) -> Any:
         """See ModelKind.tasks_key."""
         return None if self._tasks is None else self._tasks.key
@@ -115,7 +120,7 @@ class CausalLm:
     @property
     def mean_length(self) -> float:
         """See ModelKind.mean_length."""
-        return float(self._evaluation.tokens.shape[1])
+        return float(self.texts.moments.lengths.mean())
 
     def dense_logits(self, dense: PreTrainedModel, texts: CalibrationTexts) -> DenseLogits:
         """See ModelKind.dense_logits: of next tokens."""
@@ -139,13 +144,21 @@ class CausalLm:
         """See ModelKind.evaluated."""
         return len(self._evaluation.tokens)
 
-    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
+    @property
+    def compared(self) -> int:
+        """See ModelKind.compared."""
+        return -(-COMPARED_RUNS * int(self._rows.size) // int(self._evaluation.tokens.shape[1]))
+
+    def work(self, models: Models) -> Metrics:
+        """See ModelKind.work."""
+        return {}
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
         """See ModelKind.scores: `perplexity`, and `lm_eval.*` where the recipe names tasks."""
         windows, tick = self._evaluation.tokens, observer.advance
-        found = perplexity(runner, windows, batch=self._batch, conditions=under, progress=tick)
-        if self._tasks is None:
-            return {"perplexity": found}
-        return {"perplexity": found} | self._tasks.scores(runner, under, observer)
+        measured = perplexity(runner, windows, batch=self._batch, conditions=under, progress=tick)
+        tasks = {} if self._tasks is None else self._tasks.scores(runner, under, observer)
+        return Scores({"perplexity": measured} | tasks)
 
     def reference(
         self, model: PreTrainedModel, threads: int | None = None

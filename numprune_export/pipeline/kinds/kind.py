@@ -18,6 +18,7 @@ from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter
 from numprune_export.measure.latency.pairs import Latencies
 from numprune_export.measure.quality.divergence import DenseLogits
+from numprune_export.measure.quality.paired_change import Scores
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.models import Models, Variant
@@ -86,7 +87,12 @@ class ModelKind(Protocol):
 
     @property
     def evaluation_key(self) -> Any:
-        """What validation and benchmark depend on, JSON-able."""
+        """What validation depends on, JSON-able; the first part is a hash of tokens and labels."""
+        ...
+
+    @property
+    def benchmark_key(self) -> Any:
+        """What the benchmark depends on beside models and artifacts, JSON-able."""
         ...
 
     @property
@@ -96,7 +102,7 @@ class ModelKind(Protocol):
 
     @property
     def mean_length(self) -> float:
-        """Tokens of an evaluation text, padding left out: what a budget of MACs is counted at."""
+        """Tokens of a calibration text, padding left out: what a budget of MACs is counted at."""
         ...
 
     def dense_logits(self, dense: PreTrainedModel, texts: CalibrationTexts) -> DenseLogits:
@@ -117,13 +123,23 @@ class ModelKind(Protocol):
         """
         ...
 
+    def work(self, models: Models) -> Metrics:
+        """`size.macs.*`: multiply-accumulates of one evaluation text, dense and pruned, where a text is
+        one forward pass."""
+        ...
+
     @property
     def evaluated(self) -> int:
         """How many texts `scores` runs: its steps of progress."""
         ...
 
-    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        """How good an open model is on the evaluation texts, by score, the one that counts first.
+    @property
+    def compared(self) -> int:
+        """Steps of progress that a comparison of one artifact with PyTorch counts, in evaluation texts."""
+        ...
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
+        """How good an open model is on the evaluation texts.
 
         Args:
             runner: Of a model of this kind.

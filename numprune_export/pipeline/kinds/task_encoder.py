@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel
 from transformers import PreTrainedModel
 
-from numprune_export.core.metric import Metrics
+from numprune_export.core.metric import Metrics, dense_and_pruned
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
 from numprune_export.data.tasks.evaluate import Run
@@ -20,10 +20,12 @@ from numprune_export.data.tasks.task import headline
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter
 from numprune_export.export.runner import Logits
+from numprune_export.measure.cost.encoder import encoder_cost
 from numprune_export.measure.latency.pairs import Latencies
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.measure.parity import encoder as encoder_parity
 from numprune_export.measure.quality.divergence import DenseLogits
+from numprune_export.measure.quality.paired_change import Scores
 from numprune_export.measure.reference.encoder import TorchEncoderRunner
 from numprune_export.measure.reference.precision import rounding_error
 from numprune_export.models.encoder import BidirectionalEncoder
@@ -33,7 +35,7 @@ from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
 from numprune_export.pipeline.kinds.task_encoder_data import EncoderExamples, EncoderGradients
 from numprune_export.pipeline.kinds.task_encoder_latency import measure_latency
-from numprune_export.pipeline.models import Dense, Models, Variant
+from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
 from numprune_export.recipe import Recipe
 
 DIVERGENCE_EXAMPLES = 512
@@ -68,7 +70,14 @@ class TaskEncoder:
         return (
             key_of(evaluation.windows.tokens.tolist(), evaluation.labels.tolist()),
             evaluation.data.model_dump(mode="json"),
+            self._recipe.benchmark.seed,
         )
+
+    @property
+    def benchmark_key(self) -> Any:
+        """See Subject.benchmark_key."""
+        unused = {"prefill", "past", "decode_steps", "batch"}
+        return self.evaluation_key[0], self._recipe.benchmark.model_dump(exclude=unused)
 
     @property
     def tasks_key(self) -> Any:
@@ -78,7 +87,7 @@ class TaskEncoder:
     @property
     def mean_length(self) -> float:
         """See ModelKind.mean_length."""
-        return float(self._examples.evaluation.windows.lengths.mean())
+        return float(self.texts.moments.lengths.mean())
 
     def dense_logits(self, dense: PreTrainedModel, texts: CalibrationTexts) -> DenseLogits:
         """See ModelKind.dense_logits: of the task's head."""
@@ -100,12 +109,31 @@ class TaskEncoder:
         """See ModelKind.evaluated."""
         return len(self._examples.evaluation)
 
-    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
+    @property
+    def compared(self) -> int:
+        """See ModelKind.compared: PyTorch in fp64, which counts twice, in the artifact's dtype, and the
+        artifact."""
+        return 4 * task_encoder_data.PARITY_ROWS
+
+    def work(self, models: Models) -> Metrics:
+        """See ModelKind.work: of a text of mean length, none of it padding."""
+        length = max(1, round(float(self._examples.evaluation.windows.lengths.mean())))
+        dense, pruned = (
+            encoder_cost(
+                self._family.encoder(models.get(variant)), batch=1, length=length, itemsize=1
+            ).macs
+            for variant in VARIANTS
+        )
+        return dense_and_pruned("size.macs", "MACs", dense, pruned, conditions={"length": length})
+
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
         """See ModelKind.scores: of the task."""
         run = Run(conditions=under, progress=observer.advance)
-        found = self._examples.task.evaluate(runner, self._examples.evaluation, run)
-        metrics = found.metrics(seed=self._recipe.benchmark.seed)
-        return dict(sorted(metrics.items(), key=lambda one: one[0] != self._headline))
+        evaluation = self._examples.task.evaluate(runner, self._examples.evaluation, run)
+        seed = self._recipe.benchmark.seed
+        metrics = evaluation.metrics(seed=seed)
+        ordered = dict(sorted(metrics.items(), key=lambda item: item[0] != self._headline))
+        return Scores(ordered, evaluation.resamples(seed=seed))
 
     def reference(
         self, model: PreTrainedModel, threads: int | None = None

@@ -16,14 +16,13 @@ from transformers import PreTrainedModel
 from numprune_export.calibration.gradients.losses import OwnPredictions
 from numprune_export.calibration.gradients.mask_gradients import Loss, unit_gradients
 from numprune_export.calibration.gradients.output_fisher import by_site, output_fisher
-from numprune_export.core.errors import RecipeError
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
 from numprune_export.data.corpus import Windows
 from numprune_export.data.labelled.encoded import Encoded, Labels
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.data.labelled.tokenize import Reading
-from numprune_export.data.tasks import task_of
+from numprune_export.data.tasks.choice import task_of
 from numprune_export.data.tasks.task import Task
 from numprune_export.export.runner import Tokens
 from numprune_export.models.encoder import BidirectionalEncoder
@@ -34,6 +33,7 @@ from numprune_export.pruning.score import Score
 from numprune_export.pruning.score.fisher import Fisher
 from numprune_export.pruning.score.fisher_obs import reads_output_fisher
 from numprune_export.recipe import Recipe
+from numprune_export.recipe.model_fit import require_fit
 
 PROOF_ROWS = 2
 PARITY_ROWS = 3
@@ -54,10 +54,13 @@ class EncoderExamples:
         """Draw and tokenise.
 
         Raises:
-            RecipeError: the recipe gives plain text, or a setting that this model's head has not.
+            RecipeError: the recipe is for another kind of model, or has a setting that this model's head has not.
             InputError: no tokenizer, or unusable examples.
         """
-        calibration, evaluation = _labelled(recipe, family.model_type)
+        require_fit(recipe, family)
+        calibration, evaluation = recipe.calibration, recipe.evaluation
+        assert isinstance(calibration, LabelledData)
+        assert isinstance(evaluation, LabelledData)
         tokenizer, skeleton = dense.require_tokenizer(), dense.skeleton
         task = task_of(family.head_of(skeleton).task, skeleton.config)
         reading = Reading.of(tokenizer, skeleton.config, family.encoder(skeleton).max_positions)
@@ -66,27 +69,6 @@ class EncoderExamples:
         held_out = task.load(evaluation, reading, search)
         task.require_varied(held_out)
         return cls(task, drawn, held_out)
-
-
-def _labelled(recipe: Recipe, model_type: str) -> tuple[LabelledData, LabelledData]:
-    """The recipe's calibration and evaluation data, once nothing in it is for language models."""
-    calibration, evaluation = recipe.calibration, recipe.evaluation
-    if not isinstance(calibration, LabelledData) or not isinstance(evaluation, LabelledData):
-        raise RecipeError(
-            f"`{model_type}` has a task head, which plain text cannot measure",
-            hint="give labelled examples under `calibration.files` and `evaluation.files`",
-        )
-    if recipe.self_calibration.sequences:
-        raise RecipeError(
-            f"`self_calibration` is for language models, and `{model_type}` is none",
-            hint="leave it out",
-        )
-    if recipe.tasks is not None:
-        raise RecipeError(
-            "`tasks` are asked of language models, this model has a task head of its own",
-            hint="remove `tasks`: `evaluation` measures it",
-        )
-    return calibration, evaluation
 
 
 def proof(windows: Windows) -> Proof:

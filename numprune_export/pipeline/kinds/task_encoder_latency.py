@@ -19,7 +19,7 @@ from numprune_export.pipeline.kinds.kind import Ideal
 from numprune_export.pipeline.kinds.latency_rows import of_torch, protocol_of, target_row
 from numprune_export.pipeline.models import VARIANTS, Models
 from numprune_export.recipe import Benchmark, Recipe
-from numprune_export.recipe.schema import timing_of
+from numprune_export.recipe.conflicts import timing_of
 
 
 def measure_latency(

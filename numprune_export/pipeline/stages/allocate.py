@@ -11,9 +11,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metric, Metrics, metrics_from_json, metrics_to_json
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.run_folder import Stage, key_of
 from numprune_export.export.encoder import Encoder
 from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.models.site import Site
@@ -33,9 +33,12 @@ from numprune_export.pruning.allocate_sites import Allocated, CostBasis, allocat
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.distill_layers import assistant_budget
 from numprune_export.pruning.plan import Plan
-from numprune_export.recipe.schema import Repair, timing_of
+from numprune_export.recipe.conflicts import timing_of
+from numprune_export.recipe.schema import Repair
 
 PLAN = "plan.json"
+PLAN_KEY = "plan.sha256"
+"""Hash of the plan as it was made: of one edited since, another."""
 BUDGET = "budget.json"
 
 
@@ -56,8 +59,9 @@ class Planning:
     def inputs(self) -> list[Any]:
         """All that the plan depends on, JSON-able."""
         settings = self.context.recipe.allocate
-        priced = isinstance(settings, Search | Curves) and settings.cost == "macs"
-        length = self.kind.mean_length if priced else None
+        length = None
+        if isinstance(settings, Search | Curves) and settings.cost == "macs":
+            length = self.kind.mean_length if settings.length is None else None
         keys = [stage.key for stage in self.timed]
         return [self.scored.key, self.keep, settings.model_dump(), length, *self._trial_key, *keys]
 
@@ -73,6 +77,7 @@ class Planning:
         (folder / BUDGET).write_text(
             json.dumps(metrics_to_json(allocated.metrics), indent=1) + "\n"
         )
+        (folder / PLAN_KEY).write_text(key_of(plan.to_json()) + "\n")
 
     def assistant(self) -> Plan:
         """The plan of a teacher between the dense model and the pruned one: found in the same way, at
@@ -81,19 +86,10 @@ class Planning:
 
     @cached_property
     def timed(self) -> tuple[Stage, ...]:
-        """The table that a budget in milliseconds needs.
-
-        Raises:
-            RecipeError: such a budget is for encoders.
-        """
+        """The table that a budget in milliseconds needs."""
         settings, family = timing_of(self.context.recipe.allocate), self.start.family
         if settings is None:
             return ()
-        if family.kind != "encoder":
-            raise RecipeError(
-                f"a budget in milliseconds is for encoders, and `{family.model_type}` is none",
-                hint="give one in parameters or MACs: `allocate: {method: curves, cost: macs}`",
-            )
         encoder = family.network(self.start.model)
         assert isinstance(encoder, Encoder), family
         return (time_sublayers.timed(self.context, settings, self.start.dense, encoder),)
@@ -109,8 +105,6 @@ class Planning:
 
     def _allocated(self, keep: float, *, rearrange: bool = True) -> Allocated:
         settings, sites = self.context.recipe.allocate, self.start.sites
-        if isinstance(settings, Curves):
-            self.context.observer.expect(len(settings.candidates))
         swaps = rearrange and isinstance(settings, Search | LatencyBudget) and settings.rearrange
         return allocate(
             read_site_scores(self.scored, sites),
@@ -119,6 +113,7 @@ class Planning:
             self._cost_basis,
             gradients=self._gradients(sites) if swaps else None,
             divergence=self._divergence,
+            expect=self.context.observer.expect,
         )
 
     @property
@@ -175,3 +170,10 @@ def read_plan(folder: Path) -> Plan:
             hint=f"delete the folder `{folder}` to have the plan made anew",
         ) from None
     return Plan.from_json(content)
+
+
+def was_edited(folder: Path, plan: Plan) -> bool:
+    """Whether a plan is not the one that the allocate stage made; False where an earlier version made
+    it, which did not say."""
+    path = folder / PLAN_KEY
+    return path.is_file() and path.read_text().strip() != key_of(plan.to_json())

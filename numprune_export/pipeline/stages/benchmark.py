@@ -40,8 +40,7 @@ def benchmark(
         write_metrics(folder, found.metrics, found.warnings)
         write_samples(folder, found.samples)
 
-    settings = context.recipe.benchmark.model_dump()
-    inputs = [*keys(models, exported), kind.evaluation_key, settings]
+    inputs = [*keys(models, exported), kind.benchmark_key]
     return context.stage("benchmark", "benchmark", inputs, make)
 
 

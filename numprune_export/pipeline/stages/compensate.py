@@ -11,7 +11,6 @@ from numprune_export.core.metric import Metrics
 from numprune_export.core.plugins import installed_version
 from numprune_export.core.progress import shown
 from numprune_export.core.run_folder import Stage
-from numprune_export.data.corpus import Windows
 from numprune_export.models.checkpoint.reload_proof import proof_steps, prove_reload
 from numprune_export.models.checkpoint.save import save
 from numprune_export.models.family import Family
@@ -41,6 +40,8 @@ class CompensationInput:
     """Of the dense model; moments are of the compensation's text where it reads any."""
     assistant: Callable[[], Plan]
     """Plan of a teacher between the dense model and the pruned one."""
+    edited: bool
+    """Whether somebody changed a plan since it was made."""
 
 
 def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationInput) -> Stage:
@@ -50,7 +51,7 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
     def make(folder: Path) -> None:
         with products(recipe.products):
             small = compensated(context, dense, given)
-        record = _record(context, dense, texts.compensation)
+        record = _record(context, dense, given)
         save(small, dense.loaded.tokenizer, dense.family, folder, record)
         proof, observer = kind.proof(texts), context.observer
         with shown(observer, "prune.reload"):
@@ -110,7 +111,7 @@ def _distilled(
     return small
 
 
-def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, Any]:
+def _record(context: Context, dense: Dense, given: CompensationInput) -> Mapping[str, Any]:
     """What a pruned checkpoint says of its own making."""
     recipe = context.recipe
     return {
@@ -123,7 +124,8 @@ def _record(context: Context, dense: Dense, windows: Windows) -> Mapping[str, An
             "allocate": recipe.allocate.model_dump(),
             "compensate": recipe.compensate.model_dump(),
         },
-        "calibration_sha256": windows_key(windows),
+        "plan": {"keep": given.plan.keep, "edited": given.edited},
+        "calibration_sha256": windows_key(given.texts.compensation),
         "parent": {
             "reference": dense.source.reference,
             "revision": dense.source.revision,
@@ -147,3 +149,5 @@ class Pruned:
     budget: Metrics
     """What was found on the way to the plan: `budget.*` of one in milliseconds, `allocation.*` of plans
     that were tried out."""
+    warnings: tuple[str, ...]
+    """What a reader should know of the plan."""

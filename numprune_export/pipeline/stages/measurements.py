@@ -9,7 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from numprune_export.core.metric import Metric, Metrics, metrics_from_json, metrics_to_json
+from numprune_export.core.metric import (
+    Metric,
+    Metrics,
+    dense_and_pruned,
+    metrics_from_json,
+    metrics_to_json,
+)
 from numprune_export.core.run_folder import Stage
 from numprune_export.measure.latency.interleave import Samples
 from numprune_export.pipeline.exported import Exported
@@ -64,15 +70,17 @@ def keys(models: Models, exported: Sequence[Exported]) -> list[Any]:
 
 def size_metrics(models: Models, exported: Sequence[Exported]) -> Metrics:
     """Parameters and bytes, dense and pruned; `ratio` is the fraction that stays."""
-    found = _both("size.parameters", "parameters", *map(parameter_count, _models(models)))
+    found = dense_and_pruned(
+        "size.parameters", "parameters", *map(parameter_count, _models(models))
+    )
     plan = models.plan
-    found |= _both(
+    found |= dense_and_pruned(
         "size.prunable_parameters", "parameters", plan.prunable_parameters, plan.kept_parameters
     )
-    found |= _both("size.bytes", "bytes", *map(_weight_bytes, _models(models)))
+    found |= dense_and_pruned("size.bytes", "bytes", *map(_weight_bytes, _models(models)))
     for one in exported:
         dense, pruned = (one.artifacts[variant].size_bytes for variant in VARIANTS)
-        found |= _both(f"size.{one.target.name}.bytes", "bytes", dense, pruned)
+        found |= dense_and_pruned(f"size.{one.target.name}.bytes", "bytes", dense, pruned)
     return found
 
 
@@ -85,14 +93,6 @@ def time_metrics(stages: Sequence[Stage]) -> Metrics:
 
 def _models(models: Models) -> tuple[nn.Module, nn.Module]:
     return models.dense, models.pruned
-
-
-def _both(name: str, unit: str, dense: float, pruned: float) -> Metrics:
-    return {
-        f"{name}.dense": Metric(dense, unit, 1),
-        f"{name}.pruned": Metric(pruned, unit, 1),
-        f"{name}.ratio": Metric(pruned / dense, "ratio", 1),
-    }
 
 
 def _weight_bytes(model: nn.Module) -> int:

@@ -87,8 +87,9 @@ def report_of(
     return Report(
         created=datetime.now(timezone.utc),
         recipe_name=name,
-        summary=summarize(found, missing),
+        summary=summarize(found, missing, finished.pruned.warnings),
         metrics=found,
+        plan_warnings=finished.pruned.warnings,
         warnings=(*told, *dense.warnings, *_left_out(dense), *read_warnings(finished.measured)),
         not_run=missing,
         plan=widths(plan),

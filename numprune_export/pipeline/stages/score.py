@@ -16,6 +16,7 @@ from numprune_export.numerics.removal_order import Removal
 from numprune_export.pipeline.stages.calibrate import Calibrated
 from numprune_export.pipeline.stages.round_context import RoundContext
 from numprune_export.pruning.score.numerical import Numerical
+from numprune_export.pruning.score.random import Random
 from numprune_export.pruning.score_sites import SiteScore, score_sites
 
 SCORES = "scores.safetensors"
@@ -26,7 +27,8 @@ def score(here: RoundContext, calibrated: Calibrated) -> Stage:
     """`scores.safetensors`, per input of a consumer; `removals.safetensors`, per site."""
     recipe, start = here.context.recipe, here.start
     units = [(site.name, site.units) for site in start.sites]
-    inputs = [start.key, calibrated.key, units, recipe.score.model_dump(), recipe.seed]
+    seed = recipe.seed if isinstance(recipe.score, Random) else None
+    inputs: list[Any] = [start.key, calibrated.key, units, recipe.score.model_dump(), seed]
     if isinstance(recipe.score, Numerical):  # the only one that asks how much will stay
         inputs.append(recipe.keep)
 
@@ -39,7 +41,7 @@ def score(here: RoundContext, calibrated: Calibrated) -> Stage:
 def _write(here: RoundContext, calibrated: Calibrated, folder: Path) -> None:
     recipe, start, observer = here.context.recipe, here.start, here.context.observer
     blocks = start.family.block_list(start.model)
-    observer.expect(len(start.sites))
+    observer.expect(sum(map(_work, start.sites)))
 
     def with_weights() -> Iterator[tuple[Site, Tensor, Statistics]]:
         for site, statistics in calibrated.in_turn(start.sites):
@@ -53,9 +55,14 @@ def _write(here: RoundContext, calibrated: Calibrated, folder: Path) -> None:
         scores[name] = scored.columns
         removals[f"{name}.order"] = scored.removal.order
         removals[f"{name}.error"] = scored.removal.error
-        observer.advance(1)
+        observer.advance(_work(scored.site))
     save_file(scores, folder / SCORES)
     save_file(removals, folder / REMOVALS)
+
+
+def _work(site: Site) -> int:
+    """Steps of progress: operations of an elimination of the consumer's inputs, in units of 2²⁰."""
+    return max(1, site.inputs**3 >> 20)
 
 
 def read_scores(stage: Stage) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,12 @@ from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import Stage
 from numprune_export.export.runner import Device
+from numprune_export.measure.quality.paired_change import (
+    Scores,
+    changes,
+    read_resamples,
+    write_resamples,
+)
 from numprune_export.measure.reference.precision import computing_in
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import Exported, facts_of, reference_device, runnable
@@ -20,6 +26,7 @@ from numprune_export.pipeline.stages import parity as parity_stage
 from numprune_export.pipeline.stages.measurements import (
     dense_keys,
     keys,
+    read_metrics,
     size_metrics,
     write_metrics,
 )
@@ -40,18 +47,26 @@ def validate(
     settings += [] if kind.tasks_key is None else [kind.tasks_key]
 
     def make_dense(folder: Path) -> None:
-        write_metrics(folder, of_dense(limits, kind, models, exported, device, observer))
+        metrics, scores = of_dense(limits, kind, models, exported, device, observer)
+        write_metrics(folder, metrics)
+        write_resamples(folder, scores)
+
+    inputs = [models.key("dense"), *dense_keys(exported), *settings]
+    dense = context.stage("validate.dense", "validate-dense", inputs, make_dense, shared=True)
 
     def make(folder: Path) -> None:
-        metrics = size_metrics(models, exported)
-        metrics |= of_pruned(limits, kind, models, exported, device, observer)
+        metrics = size_metrics(models, exported) | kind.work(models)
+        metrics |= of_pruned(limits, kind, models, exported, device, observer, _scores(dense))
         write_metrics(folder, metrics)
 
-    dense = [models.key("dense"), *dense_keys(exported), *settings]
-    return (
-        context.stage("validate.dense", "validate-dense", dense, make_dense, shared=True),
-        context.stage("validate", "validate", [*keys(models, exported), *settings], make),
-    )
+    inputs = [*keys(models, exported), *settings]
+    return dense, context.stage("validate", "validate", inputs, make)
+
+
+def _scores(dense: Stage) -> Scores:
+    """Of the dense model, as its stage wrote them."""
+    resamples, metrics = read_resamples(dense.folder), read_metrics(dense)
+    return Scores({score: metrics[f"quality.{score}.dense"] for score in resamples}, resamples)
 
 
 def of_dense(
@@ -61,14 +76,16 @@ def of_dense(
     exported: Sequence[Exported],
     device: Device,
     observer: Observer,
-) -> Metrics:
-    """`quality.*.dense`, `parity.*.dense.*`. Raises as `validate` does."""
-    observer.expect(len(exported))
-    metrics = quality(kind, models, ["dense"], [], device, observer)
-    for one in exported:
-        metrics |= parity_stage.agree(limits, kind, models, one, "dense", device)
-        observer.advance(1)
-    return metrics
+) -> tuple[Metrics, Scores]:
+    """`quality.*.dense`, `parity.*.dense.*`, and the scores that changes are counted from. Raises as
+    `validate` does."""
+    observer.expect(len(exported) * kind.compared)
+    scores = quality(kind, models, ["dense"], [], device, observer)
+    metrics = quality_metrics(scores)
+    for export in exported:
+        metrics |= parity_stage.agree(limits, kind, models, export, "dense", device)
+        observer.advance(kind.compared)
+    return metrics, scores["dense"]
 
 
 def of_pruned(
@@ -78,15 +95,17 @@ def of_pruned(
     exported: Sequence[Exported],
     device: Device,
     observer: Observer,
-    names: Sequence[str] = ("masked", "pruned"),
+    dense: Scores | None,
 ) -> Metrics:
-    """`quality.*` of the masked and the pruned model and of its artifacts, and `parity.*` of these.
-    Raises as `validate` does."""
-    observer.expect(len(exported))
-    metrics = quality(kind, models, names, exported, device, observer)
-    for one in exported:
-        metrics |= parity_stage.agree(limits, kind, models, one, "pruned", device)
-        observer.advance(1)
+    """`quality.*` of the pruned model and of its artifacts, and `parity.*` of these; where the dense
+    model's scores are given, of the masked model too, and `change.*`. Raises as `validate` does."""
+    observer.expect(len(exported) * kind.compared)
+    names = ["pruned"] if dense is None else ["masked", "pruned"]
+    scores = quality(kind, models, names, exported, device, observer)
+    metrics = quality_metrics(scores) | ({} if dense is None else change_metrics(scores, dense))
+    for export in exported:
+        metrics |= parity_stage.agree(limits, kind, models, export, "pruned", device)
+        observer.advance(kind.compared)
     return metrics
 
 
@@ -97,9 +116,8 @@ def quality(
     exported: Sequence[Exported],
     device: Device,
     observer: Observer,
-) -> Metrics:
-    """`quality.<score>.<name>` of models in PyTorch and of pruned artifacts, by score, the one that
-    counts first.
+) -> dict[str, Scores]:
+    """Scores of models in PyTorch and of pruned artifacts, by name.
 
     Args:
         kind: The texts and their measure.
@@ -111,16 +129,33 @@ def quality(
     """
     here = runnable(exported)
     observer.expect((len(names) + len(here)) * kind.evaluated)
-    found: dict[str, Metrics] = {}
+    scores: dict[str, Scores] = {}
     for name in names:
         model = models.masked() if name == "masked" else getattr(models, name)
         under = {"runtime": f"torch {torch.__version__}", "device": device}
         with computing_in(model, device=device) as placed, kind.reference(placed) as runner:
-            found[name] = kind.scores(runner, under, observer)
-    for one in here:
-        with kind.opened(one.target.exporter, one.artifacts["pruned"]) as runner:
-            found[one.target.name] = kind.scores(runner, facts_of(one), observer)
-    scores = dict.fromkeys(score for one in found.values() for score in one)
+            scores[name] = kind.scores(runner, under, observer)
+    for export in here:
+        with kind.opened(export.target.exporter, export.artifacts["pruned"]) as runner:
+            scores[export.target.name] = kind.scores(runner, facts_of(export), observer)
+    return scores
+
+
+def quality_metrics(scores: Mapping[str, Scores]) -> Metrics:
+    """`quality.<score>.<name>`, by score, the one that counts first."""
+    names = dict.fromkeys(score for model in scores.values() for score in model.metrics)
     return {
-        f"quality.{score}.{name}": one[score] for score in scores for name, one in found.items()
+        f"quality.{score}.{name}": model.metrics[score]
+        for score in names
+        for name, model in scores.items()
+        if score in model.metrics
+    }
+
+
+def change_metrics(scores: Mapping[str, Scores], dense: Scores) -> Metrics:
+    """`change.<score>.<name>`: minus the dense model's, where both were scored on the same examples."""
+    return {
+        f"change.{score}.{name}": change
+        for name, model in scores.items()
+        for score, change in changes(model, dense).items()
     }

@@ -12,7 +12,10 @@ Divergence = Callable[[Plan], Metric]
 
 
 def tuned(
-    plan: Callable[[float], Plan], candidates: Sequence[float], divergence: Divergence
+    plan: Callable[[float], Plan],
+    candidates: Sequence[float],
+    divergence: Divergence,
+    expect: Callable[[int], None],
 ) -> tuple[Plan, Metrics]:
     """The plan whose model is nearest to the dense one, of one plan per candidate.
 
@@ -20,6 +23,7 @@ def tuned(
         plan: Makes the plan for a weight of attention.
         candidates: Rising; a single one is taken as it is.
         divergence: Measured once for every plan that differs from those before.
+        expect: Told how many will be measured.
 
     Returns:
         The plan, and `allocation.*`: the weight, and the divergence of every candidate.
@@ -27,6 +31,7 @@ def tuned(
     if len(candidates) == 1:
         return plan(candidates[0]), {}
     plans = {weight: plan(weight) for weight in candidates}
+    expect(len({tuple(sorted(one.kept.items())) for one in plans.values()}))
     found: dict[float, Metric] = {}
     for weight, one in plans.items():
         same = [earlier for earlier in found if plans[earlier].kept == one.kept]

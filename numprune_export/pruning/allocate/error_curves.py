@@ -44,7 +44,8 @@ class Curves(Widths):
     timing: Timing = Timing()
     """With `cost: milliseconds`: where, at which shape, and the budget itself."""
     length: PositiveFloat | None = None
-    """Tokens of a text that multiply-accumulates are counted at; null: as many as are evaluated."""
+    """Tokens of a text that multiply-accumulates are counted at; null: the mean of the calibration
+    data."""
     attention: PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
         1.0,
         1.5,

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-import torch
 from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor
@@ -126,7 +125,7 @@ def allocate(
 
 
 def _ladder(site: Site, columns: Float[Tensor, " n"], settings: Allocation) -> _Ladder:
-    if not bool(torch.isfinite(columns).all()):
+    if not bool(columns.isfinite().all()):
         raise NumericalError(
             f"scores of `{site.name}` are not finite",
             hint="check the calibration text, or raise the score's damping",
@@ -135,7 +134,7 @@ def _ladder(site: Site, columns: Float[Tensor, " n"], settings: Allocation) -> _
     if settings.standardise and settings.method != "literal":
         columns = (columns - columns.mean()) / columns.std(correction=0).clamp_min(1e-12)
     units = columns.reshape(site.units, site.consumer_width).mean(1)
-    order = torch.sort(units, descending=True, stable=True).indices.tolist()
+    order = units.sort(descending=True, stable=True).indices.tolist()
     counts = settings.counts(site)
     costs = [site.cost(order[:count]) for count in counts]
     return _Ladder(site, order, [float(units[unit]) for unit in order], counts, costs)

@@ -1,13 +1,16 @@
 """FLAP's repair: the removed inputs' mean becomes a bias (An et al. 2023, arXiv:2312.11983, Eq. 7)."""
 
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float, Int64
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
-from numprune_export.numerics.indexing import complement
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+    from numprune_export.calibration.statistics import Statistics
 
 
 class Bias(Strict):
@@ -25,6 +28,8 @@ class Bias(Strict):
         kept: Int64[Tensor, " k"],
     ) -> tuple[Float[Tensor, "out k"], Float[Tensor, " out"]]:
         """The kept columns, and the bias that the removed ones leave behind."""
+        from numprune_export.numerics.indexing import complement
+
         gone = complement(weight.shape[1], kept)
         shift = weight[:, gone].double() @ statistics.mean[gone]
         if bias is not None:

@@ -11,19 +11,36 @@ the covariance and the bias takes up what is left of the mean.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from jaxtyping import Float, Int64
-from pydantic import PositiveFloat, PositiveInt, model_validator
-from torch import Tensor
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.calibration.token_stride import spacing
 from numprune_export.core.settings import Strict
-from numprune_export.models.site import Kind
-from numprune_export.numerics.gauss_newton import ProducerRefit
-from numprune_export.numerics.indexing import complement
-from numprune_export.numerics.least_squares import mean_ridge, ridge_solve
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+    from numprune_export.calibration.statistics import Statistics
+    from numprune_export.models.site import Kind
+
+
+class ProducerRefit(Strict):
+    """How the layers before the activation are refitted."""
+
+    iterations: PositiveInt = 2
+    """Of conjugate gradients."""
+    every: PositiveInt = 6
+    """They are fitted to one token of the calibration texts in so many."""
+    damping: PositiveFloat = 0.01
+    """Ridge on the change, relative to what it makes of the output."""
+    least: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Where fewer of an MLP's channels go than this fraction, only its consumer is refitted: there is little
+    error, and the widest layers."""
+    spared_every: PositiveInt = 2
+    """Such a consumer is fitted to one token in so many, or in fewer where less than ten for each of its
+    inputs would be left."""
 
 
 class ClosedForm(Strict):
@@ -93,6 +110,9 @@ class ClosedForm(Strict):
             statistics: Its input.
             kept: Indices of the inputs that stay, in the order of the result's columns.
         """
+        from numprune_export.numerics.indexing import complement
+        from numprune_export.numerics.least_squares import mean_ridge, ridge_solve
+
         wide = weight.double()
         gram = statistics.covariance if self.affine else statistics.gram
         gone = complement(weight.shape[1], kept)

@@ -1,12 +1,16 @@
 """No repair: the removed columns are cut and that is all."""
 
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float, Int64
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+    from numprune_export.calibration.statistics import Statistics
 
 
 class Nothing(Strict):

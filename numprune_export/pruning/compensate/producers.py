@@ -15,11 +15,11 @@ from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch
 from numprune_export.models.site import Site
 from numprune_export.models.substitution import between
-from numprune_export.numerics.gauss_newton import ProducerRefit, refit
+from numprune_export.numerics.gauss_newton import refit
 from numprune_export.numerics.indexing import positions
 from numprune_export.numerics.matmul_precision import multiplied
 from numprune_export.pruning import rewrite
-from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerRefit
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,21 @@ those columns on the same sums contains it and is never further from the target,
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from jaxtyping import Float
 from pydantic import PositiveFloat
-from torch import Tensor
 
 from numprune_export.core.settings import Strict
-from numprune_export.models.site import Kind
-from numprune_export.numerics.gram import rounding
-from numprune_export.numerics.least_squares import mean_ridge, ridge
-from numprune_export.numerics.lsmr import lsmr
-from numprune_export.numerics.regression import Moments
 
-Change = tuple[Float[Tensor, "out n"], Float[Tensor, " out"] | float]
-"""A consumer's new weight, fp64, and what is added to its bias."""
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from numprune_export.models.site import Kind
+    from numprune_export.numerics.regression import Moments
+
+    Change = tuple[Float[Tensor, "out n"], Float[Tensor, " out"] | float]
+    """A consumer's new weight, fp64, and what is added to its bias."""
 
 
 Teacher = Literal["assistant", "dense"]
@@ -71,6 +70,8 @@ class ScalarTuning(Strict):
             width: Columns of a unit.
             kind: Heads are fitted beside one constant for all outputs, which is then dropped.
         """
+        from numprune_export.numerics.lsmr import lsmr
+
         matrix, right = normal_equations(weight, moments, width, intercept=kind == "attention")
         found = lsmr(matrix, right - matrix.sum(1), self.damping)
         scales = 1 + found.x[: weight.shape[1] // width]
@@ -99,6 +100,11 @@ class Refit(Strict):
         has_bias: bool,
     ) -> Change:
         """argmin over V (and c) of Σ ‖V·h + c − b‖² + ridge·‖V − W‖²."""
+        import torch
+
+        from numprune_export.numerics.gram import rounding
+        from numprune_export.numerics.least_squares import mean_ridge, ridge
+
         wide, gram, cross = weight.double(), moments.gram, moments.cross
         affine = self.bias and has_bias
         if affine:
@@ -118,6 +124,8 @@ def normal_equations(
     G_uv = Σ over columns i of u and j of v of (WᵀW)_ij·Gram_ij, so contributions are never made.
     With `intercept` the last column is a constant 1 at every token and output.
     """
+    import torch
+
     wide, units = weight.double(), weight.shape[1] // width
     products = (wide.T @ wide) * moments.gram
     matrix = products.view(units, width, units, width).sum((1, 3))

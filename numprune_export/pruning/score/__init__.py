@@ -2,6 +2,8 @@
 
 A method scores single inputs (columns of `o_proj` or `down_proj`); `allocate` averages them over
 the columns of a unit, as the papers do for heads. `fisher_obs` gives an order of removal instead.
+`estimates_loss` of a method: its values are changes of the loss, which compare and add up over heads and
+neurons of all layers. Settings are read without torch: a method imports it where it computes.
 """
 
 from typing import Annotated

@@ -6,20 +6,24 @@ respect to the unit's mask. It needs a backward pass: `calibrate.Statistics` alo
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from jaxtyping import Float
 from pydantic import PositiveFloat
-from torch import Generator, Tensor
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Generator, Tensor
+
+    from numprune_export.calibration.statistics import Statistics
 
 
 class Fisher(Strict):
     """Squared mask gradients of arXiv:2204.09656."""
 
     method: Literal["fisher"] = "fisher"
+    estimates_loss: ClassVar[bool] = True
     per: Literal["batch", "example"] = "batch"
     """One gradient per mini-batch's mean loss, as published (the batch size is then part of the
     method: 32 there), or one per example."""

@@ -13,19 +13,20 @@ Martens & Grosse 2015, arXiv:1503.05671 (input covariance ⊗ output Fisher).
 
 from __future__ import annotations
 
-from typing import Literal, TypeGuard
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeGuard
 
-from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.errors import NumericalError
 from numprune_export.core.settings import Strict
-from numprune_export.models.site import Site
-from numprune_export.numerics import obs
-from numprune_export.numerics.least_squares import damped
-from numprune_export.numerics.removal_order import Removal
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from numprune_export.calibration.statistics import Statistics
+    from numprune_export.models.site import Site
+    from numprune_export.numerics.removal_order import Removal
 
 WINDOWS = 12
 """Windows of plain text that gradients are taken on, where a recipe does not say: of 512 tokens, more
@@ -36,6 +37,7 @@ class FisherObs(Strict):
     """Structured optimal brain surgeon in the Fisher metric of a sublayer's output."""
 
     method: Literal["fisher_obs"] = "fisher_obs"
+    estimates_loss: ClassVar[bool] = True
     metric: Literal["fisher", "identity"] = "fisher"
     """What an error of the output counts: by the loss's curvature, or `identity`: its square, which
     is plain OBS and needs no gradients; sites are then hardly comparable."""
@@ -72,6 +74,10 @@ class FisherObs(Strict):
         Raises:
             NumericalError: the moments or F are not finite.
         """
+        from numprune_export.numerics import obs
+        from numprune_export.numerics.least_squares import damped
+        from numprune_export.numerics.removal_order import Removal
+
         moments = statistics.covariance if self.centred else statistics.gram / statistics.tokens
         inputs = moments.to(weight.device)
         diagonal = inputs.diagonal()

@@ -4,19 +4,24 @@ Inputs that hardly move around their mean can be replaced by that mean (a bias),
 the variance, weighted by the column: Var(X_j)·‖W_:,j‖².
 """
 
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Generator, Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Generator, Tensor
+
+    from numprune_export.calibration.statistics import Statistics
 
 
 class Flap(Strict):
     """Weighted input feature variance. Its own compensation is `bias`."""
 
     method: Literal["flap"] = "flap"
+    estimates_loss: ClassVar[bool] = False
 
     def __call__(
         self,

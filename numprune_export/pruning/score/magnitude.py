@@ -1,18 +1,23 @@
 """Weight magnitude: ‖W_:,j‖ of the consumer's column. Sees no data; the baseline to beat."""
 
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Generator, Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Generator, Tensor
+
+    from numprune_export.calibration.statistics import Statistics
 
 
 class Magnitude(Strict):
     """Column norms of the consumer's weight."""
 
     method: Literal["magnitude"] = "magnitude"
+    estimates_loss: ClassVar[bool] = False
 
     def __call__(
         self,

@@ -11,22 +11,24 @@ compared, through the scalar φ. See docs/methods.md for what the paper leaves o
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
-from torch import Generator, Tensor
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
-from numprune_export.numerics.least_squares import cholesky, damped, mean_ridge, spectral_norm
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Generator, Tensor
+
+    from numprune_export.calibration.statistics import Statistics
 
 
 class Numerical(Strict):
     """Newton's score of arXiv:2412.12441."""
 
     method: Literal["numerical"] = "numerical"
+    estimates_loss: ClassVar[bool] = False
     penalty: PositiveFloat | None = None
     """λ of Eq. 3, with X scaled to spectral norm 1 as the paper asks. Null: the hard constraint
     ⟨1,z⟩ = r, which is λ → ∞ and needs no scale."""
@@ -72,12 +74,18 @@ class Numerical(Strict):
         self, weight: Float[Tensor, "out n"], gram: Float[Tensor, "n n"]
     ) -> Float[Tensor, "n n"]:
         """A of Eq. 7, damped; X scaled to spectral norm 1 where its scale matters."""
+
+        from numprune_export.numerics.least_squares import damped, mean_ridge, spectral_norm
+
         if self.penalty is not None:
             gram = gram / max(spectral_norm(gram), 1e-300)
         curvature = (weight.T @ weight) * gram
         return damped(curvature, mean_ridge(curvature, self.damping))
 
     def _closed(self, curvature: Float[Tensor, "n n"], keep: float) -> Float[Tensor, " n"]:
+
+        from numprune_export.numerics.least_squares import cholesky
+
         size = curvature.shape[0]
         a = _solve(cholesky(curvature), curvature.new_ones(size))
         total = a.sum()
@@ -90,6 +98,9 @@ class Numerical(Strict):
         """Algorithm 1 as printed, from z = 0."""
         assert self.penalty is not None
         assert self.iterations is not None
+
+        from numprune_export.numerics.least_squares import cholesky
+
         size = curvature.shape[0]
         factor = cholesky(curvature + self.penalty)
         z = curvature.new_zeros(size)
@@ -100,5 +111,7 @@ class Numerical(Strict):
 
 
 def _solve(factor: Float[Tensor, "n n"], right: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    import torch
+
     solution: Tensor = torch.cholesky_solve(right[:, None], factor)[:, 0]
     return solution

@@ -1,19 +1,23 @@
 """Random scores: the floor under every method."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from jaxtyping import Float
-from torch import Generator, Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Generator, Tensor
+
+    from numprune_export.calibration.statistics import Statistics
 
 
 class Random(Strict):
     """Uniform noise from the caller's generator (the recipe's `seed`)."""
 
     method: Literal["random"] = "random"
+    estimates_loss: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -24,4 +28,6 @@ class Random(Strict):
         generator: Generator,
     ) -> Float[Tensor, " n"]:
         """Uniform in [0, 1), fp64."""
+        import torch
+
         return torch.rand(weight.shape[1], generator=generator, dtype=torch.float64)

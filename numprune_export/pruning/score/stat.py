@@ -12,16 +12,17 @@ norm, outside the span of the heads picked before.
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+import sys
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from jaxtyping import Float
-from torch import Generator, Tensor
-
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
-from numprune_export.numerics.indexing import positions
-from numprune_export.numerics.least_squares import eigen
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Generator, Tensor
+
+    from numprune_export.calibration.statistics import Statistics
 
 PANEL = 64
 """Columns picked between two updates of the rest: one matrix product instead of 64 outer products."""
@@ -32,6 +33,7 @@ class Stat(Strict):
     (`allocate.standardise: false`): one tolerance for all."""
 
     method: Literal["stat"] = "stat"
+    estimates_loss: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -45,7 +47,7 @@ class Stat(Strict):
         pivots, 0 for what is a combination of earlier ones. The other arguments are not used."""
         order, norms = pivots(statistics.gram, statistics.unit_width)
         # Exactly equal pivots, or none left: earlier ones stay ahead by the order of picking.
-        scores = torch.zeros_like(norms)
+        scores = norms.new_zeros(len(norms))
         scores[order] = norms / norms[:1].clamp_min(1e-300)
         return scores.repeat_interleave(statistics.unit_width)
 
@@ -60,8 +62,10 @@ def pivots(gram: Float[Tensor, "n n"], width: int) -> tuple[list[int], Float[Ten
     Returns:
         All units; from where the remainder is rounding, by index and with norm 0.
     """
+    from numprune_export.numerics.indexing import positions
+
     units = list(range(len(gram) // width))
-    noise = len(gram) * torch.finfo(gram.dtype).eps * float(gram.diagonal().max())
+    noise = len(gram) * sys.float_info.epsilon * float(gram.diagonal().max())
     order: list[int] = []
     norms = gram.new_zeros(len(units))
     while units:
@@ -83,13 +87,15 @@ def _panel(
     rest: Float[Tensor, "n n"], width: int, noise: float
 ) -> tuple[list[int], Float[Tensor, " picked"], Float[Tensor, "n r"]]:
     """The next pivots, up to PANEL columns of them: units, norms, and their rows of R, transposed."""
+    import torch
+
     residual = rest.diagonal().clone()
     panel, rank = rest.new_zeros(len(rest), max(PANEL, width)), 0
     picked: list[int] = []
     norms: list[Tensor] = []
     for _ in range(min(max(1, PANEL // width), len(rest) // width)):
         energy = residual.view(-1, width).sum(1)
-        energy[picked] = -torch.inf
+        energy[picked] = -math.inf
         unit = int(energy.argmax())
         if float(energy[unit]) <= width * noise:
             break
@@ -106,6 +112,8 @@ def _panel(
 
 def _inverse_root(block: Float[Tensor, "w w"], noise: float) -> Float[Tensor, "w r"]:
     """B with B·Bᵀ the pseudo-inverse of a unit's own remainder: dependent columns span nothing."""
+    from numprune_export.numerics.least_squares import eigen
+
     values, vectors = eigen((block + block.T) / 2)
     real = values > noise
     found: Tensor = vectors[:, real] / values[real].sqrt()

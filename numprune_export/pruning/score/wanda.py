@@ -4,19 +4,24 @@ The paper ranks single weights; summing over a column is the structured form tha
 compare with as Wanda-sp.
 """
 
-from typing import Literal
+from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Generator, Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.settings import Strict
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Generator, Tensor
+
+    from numprune_export.calibration.statistics import Statistics
 
 
 class Wanda(Strict):
     """Weight magnitude times input norm."""
 
     method: Literal["wanda"] = "wanda"
+    estimates_loss: ClassVar[bool] = False
 
     def __call__(
         self,

@@ -53,7 +53,7 @@ def measured(value: float, unit: str) -> str:
     """A value in its unit, scaled where the unit allows it."""
     if unit == "bytes":
         return size(value)
-    if unit == "parameters":
+    if unit in ("parameters", "MACs"):
         return count(value)
     if unit == "ratio":
         return f"{value:.2f}x"

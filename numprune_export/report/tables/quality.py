@@ -24,10 +24,10 @@ NOTE = (
 
 def quality(metrics: Measurements) -> dict[str, Tabular]:
     """By score, the one that counts first."""
-    return {score: _score(score, by) for score, by in scores(metrics).items()}
+    return {score: _score(score, by, metrics) for score, by in scores(metrics).items()}
 
 
-def _score(score: str, by: Mapping[str, Measurement]) -> Tabular:
+def _score(score: str, by: Mapping[str, Measurement], metrics: Measurements) -> Tabular:
     dense, rows = by.get("dense"), []
     relative = score == "perplexity"
     for stage, one in by.items():
@@ -36,11 +36,29 @@ def _score(score: str, by: Mapping[str, Measurement]) -> Tabular:
             change = (
                 f"{number(ratio(one.value, dense.value))}x"
                 if relative
-                else f"{one.value - dense.value:+.4f}"
+                else _change(one.value - dense.value, metrics.get(f"change.{score}.{stage}"))
             )
         rows.append((stage, number(one.value), interval(one, number), change, str(one.samples)))
     told = ("of dense", "tokens scored") if relative else ("from dense", "examples")
-    return Tabular(("model", score_name(score), "95 % interval", *told), tuple(rows))
+    header = ("model", score_name(score), "95 % interval", *told)
+    return Tabular(header, tuple(rows), note=_cut(next(iter(by.values()))))
+
+
+def _change(value: float, paired: Measurement | None) -> str:
+    if paired is None or paired.low is None or paired.high is None:
+        return f"{value:+.4f}"
+    return f"{value:+.4f} ({paired.low:+.4f} to {paired.high:+.4f})"
+
+
+def _cut(measurement: Measurement) -> str:
+    """How many examples lost their end, which changes are not made up for."""
+    cut, longest = (measurement.conditions.get(key) for key in ("cut", "max_length"))
+    if not isinstance(cut, int):
+        return ""
+    return (
+        f"In brackets: 95 % interval of the change, paired by example. Truncated to {longest} tokens: {cut} of"
+        f" {measurement.samples} texts."
+    )
 
 
 def parity(metrics: Measurements) -> Tabular | None:

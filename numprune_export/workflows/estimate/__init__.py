@@ -28,7 +28,7 @@ from numprune_export.pipeline.stages.calibrate import (
 )
 from numprune_export.pruning.score.fisher_obs import reads_output_fisher
 from numprune_export.recipe import Recipe
-from numprune_export.recipe.schema import timing_of
+from numprune_export.recipe.conflicts import timing_of
 from numprune_export.workflows.estimate.clock import WALL, Clock
 from numprune_export.workflows.estimate.forecast import Estimate, StageEstimate
 from numprune_export.workflows.estimate.machine_speed import measure

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import ceil
 
-from numprune_export.numerics.gauss_newton import CHUNK, TRIED, ProducerRefit
-from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.numerics.gauss_newton import CHUNK, TRIED
+from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerRefit
 from numprune_export.workflows.estimate import forward_passes
 from numprune_export.workflows.estimate.linear_algebra import cholesky_operations
 from numprune_export.workflows.estimate.shapes import Shapes, Sublayer

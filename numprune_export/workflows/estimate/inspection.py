@@ -70,6 +70,8 @@ def look(reference: str, *, revision: str | None, search: Sequence[Path]) -> Ins
         NumpruneError: as `checkpoint.source.resolve` and `checkpoint.load.skeleton`.
     """
     source = resolve(reference, revision=revision, search=search)
+    # Not above: PyTorch comes with them, and a wrong reference is answered without it.
+
     model = skeleton(source)
     family = source.family
     blocks = len(family.block_list(model))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from numprune_export.calibration.gradients.losses import LOGITS_AT_ONCE
 from numprune_export.measure.quality.divergence import ROWS_AT_ONCE
-from numprune_export.numerics.matmul_precision import Precision, multiplies
+from numprune_export.numerics.matmul_precision import multiplies
+from numprune_export.numerics.precision import Precision
 from numprune_export.numerics.regression import CHUNK
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.workflows.estimate.gauss_newton import settings_for

@@ -12,7 +12,7 @@ from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.core.run_folder import ARTIFACTS, MODEL, REPORT, finished
 from numprune_export.export import targets
 from numprune_export.export.artifact import Artifact
-from numprune_export.pipeline.exported import Exported, Target
+from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.models import VARIANTS, Variant
 from numprune_export.pipeline.stages.allocate import read_plan
 from numprune_export.pruning.plan import Plan
@@ -39,6 +39,7 @@ class FinishedRun:
 
     @cached_property
     def plan(self) -> Plan:
+
         return read_plan(self.folder / "plan")
 
     @property
@@ -64,6 +65,8 @@ class FinishedRun:
         return tuple(self._exported(name) for name in self.targets if not only or name in only)
 
     def _exported(self, name: str) -> Exported:
+        from numprune_export.pipeline.exported import Exported, Target
+
         exporter = targets.find(name)
         settings = targets.settings_for(exporter, self.recipe.targets.get(name, {}))
         here = exporter.availability()

@@ -62,7 +62,7 @@ def renewed(
         update={
             "created": datetime.now(timezone.utc),
             "metrics": found,
-            "summary": summarize(found, missing),
+            "summary": summarize(found, missing, old.plan_warnings),
             "warnings": (note, *warnings),
             "not_run": missing,
             "recipe": json.loads(recipe.model_dump_json()),

@@ -63,7 +63,7 @@ class _OfRun:
         return self.kind.evaluated
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        return self.kind.scores(runner, under, observer)
+        return self.kind.scores(runner, under, observer).metrics
 
 
 def quality_of(field: Field, measure: Measure, observer: Observer) -> tuple[Metrics, list[str]]:

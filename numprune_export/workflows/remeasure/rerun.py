@@ -56,7 +56,7 @@ def validate(run: FinishedRun, search: Sequence[Path], observer: Observer) -> Re
         _set_threads(run)
         metrics, exported = _validated(run, again, observer), run.exported()
     missing = _missing(again, exported)
-    kept = ["quality", "parity"] + (["size"] if again.dense_missing is None else [])
+    kept = ["quality", "change", "parity"] + (["size"] if again.dense_missing is None else [])
     return renewed(run.report, run.recipe, metrics, kept, not_run=missing)
 
 
@@ -64,12 +64,13 @@ def _validated(run: FinishedRun, again: Again, observer: Observer) -> Metrics:
     exported, limits, kind = run.exported(), run.recipe.parity, again.kind
     device, models = reference_device(exported), again.models
     if again.dense_missing is not None:
-        names = ("pruned",)
-        return validate_stage.of_pruned(limits, kind, models, exported, device, observer, names)
+        return validate_stage.of_pruned(limits, kind, models, exported, device, observer, None)
+    metrics, dense = validate_stage.of_dense(limits, kind, models, exported, device, observer)
     return {
         **size_metrics(models, exported),
-        **validate_stage.of_dense(limits, kind, models, exported, device, observer),
-        **validate_stage.of_pruned(limits, kind, models, exported, device, observer),
+        **kind.work(models),
+        **metrics,
+        **validate_stage.of_pruned(limits, kind, models, exported, device, observer, dense),
     }
 
 

@@ -9,9 +9,9 @@ from itertools import product
 from pathlib import Path
 
 from numprune_export import recipe as recipes
-from numprune_export.core.errors import RecipeError
+from numprune_export.core.errors import Mistakes, RecipeError
 from numprune_export.recipe import Recipe
-from numprune_export.recipe.schema import timing_of
+from numprune_export.recipe.conflicts import timing_of
 
 
 @dataclass(frozen=True)
@@ -85,25 +85,24 @@ def points(
         targets: Instead of the recipe's own; may be empty.
 
     Raises:
-        RecipeError: a point's recipe is not allowed, or what is swept does not change it.
+        NumpruneError: mistakes in the points' recipes, see `recipe.runnable`; or what is swept does not
+            change one.
     """
     found: list[Point] = []
-    name = ""
+    name, mistakes = "", Mistakes()
     chosen_heads: tuple[str | None, ...] = axes.query_heads or (None,)
     for method, score, heads, keep in product(
         axes.methods or [None], axes.scores or [None], chosen_heads, axes.keeps
     ):
         swept = {"method": method, "score": score, "query_heads": heads, "keep": keep}
         own = [f"{key}={value}" for key, value in swept.items() if value is not None]
-        named = recipes.named(recipe, [*changes, *own])
-        name, chosen = named.name, named.recipe
-        _refuse_fixed_budget(chosen)
-        if targets:
-            content = {one: chosen.targets.get(one, {}) for one in targets}
-            chosen = chosen.model_copy(update={"targets": content})
         told = "-".join(one for one in (method, score, heads, f"keep{keep:g}") if one is not None)
-        search = (named.folder.resolve(), Path.cwd())
-        found.append(Point(told, chosen, search))
+        with mistakes.collected():
+            named = recipes.runnable(recipe, [*changes, *own], targets)
+            _refuse_fixed_budget(named.recipe)
+            name, search = named.name, (named.folder.resolve(), Path.cwd())
+            found.append(Point(told, named.recipe, search))
+    mistakes.raise_all()
     return name, tuple(found)
 
 

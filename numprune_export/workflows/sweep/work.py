@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from numprune_export import pipeline
 from numprune_export.core.errors import NumpruneError
 from numprune_export.core.progress import Observer
-from numprune_export.pipeline import opening
 from numprune_export.recipe import Recipe
 
 Watch = Callable[[str], AbstractContextManager[Observer]]
@@ -72,6 +70,8 @@ def learn(job: Job) -> Failure | None:
 
 
 def _run(job: Job, watching: Observer) -> None:
+    from numprune_export import pipeline  # PyTorch comes with it: read where the work is done
+
     pipeline.run(
         job.recipe,
         name=job.name,
@@ -83,6 +83,8 @@ def _run(job: Job, watching: Observer) -> None:
 
 
 def _learn(job: Job, watching: Observer) -> None:
+    from numprune_export.pipeline import opening
+
     opening.learn(
         job.recipe, folder=job.folder, search=job.search, observer=watching, shared=job.shared
     )

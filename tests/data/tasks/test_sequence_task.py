@@ -17,7 +17,7 @@ from numprune_export.core.errors import (
 )
 from numprune_export.data.corpus import Windows
 from numprune_export.data.labelled.tokenize import Reading
-from numprune_export.data.tasks import task_of
+from numprune_export.data.tasks.choice import task_of
 from numprune_export.data.tasks.evaluate import Run
 from numprune_export.data.tasks.task import headline
 

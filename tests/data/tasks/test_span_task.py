@@ -11,7 +11,7 @@ from subword_tokenizer import subword_tokenizer
 from tiny_encoder import tiny_encoder
 
 from numprune_export.core.errors import InputError
-from numprune_export.data.tasks import task_of
+from numprune_export.data.tasks.choice import task_of
 from numprune_export.data.tasks.evaluate import Run
 from numprune_export.data.tasks.span_decoding import Candidate, best_answer, candidates
 

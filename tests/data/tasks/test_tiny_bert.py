@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.data.labelled.tokenize import Reading
-from numprune_export.data.tasks import task_of
+from numprune_export.data.tasks.choice import task_of
 from numprune_export.recipe import builtin_dir
 
 

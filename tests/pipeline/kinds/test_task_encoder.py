@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import onnxruntime
@@ -33,6 +34,9 @@ NAMES = [
     "memory.onnx.dense.peak_bytes",
     "memory.onnx.pruned.peak_bytes",
     "size.parameters.ratio",
+    "size.macs.ratio",
+    "change.accuracy.pruned",
+    "change.loss.onnx",
     "time.gradients_s",
     "time.export.onnx.pruned_s",
 ]
@@ -94,7 +98,7 @@ def kept_macs(finished):
     )
     dense = AutoModelForSequenceClassification.from_pretrained(builtin_dir() / "tiny-bert")
     family = FAMILIES["bert"]
-    length = float(np.mean([len(one) for one in examples()[0]]))
+    length = float(np.mean([len(one) for one in examples("train", 128)[0]]))
     whole, kept = (
         macs.whole(sites, macs.unit_macs(sites, dense.config.hidden_size, length))
         for sites in (family.sites(dense), family.sites(model))
@@ -123,14 +127,54 @@ def test_the_best_preset_takes_the_place_of_a_recipes_sections_and_may_empty_sub
     assert accuracy[0] == accuracy[1] > 0.6
 
 
-def examples():
-    """The drawn evaluation examples: token ids as the tokenizer gives them, and labels."""
-    rows = [json.loads(line) for line in (DATA / "presidents_dev.jsonl").read_text().splitlines()]
-    drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:EXAMPLES])
+def examples(part="dev", count=EXAMPLES):
+    """The drawn evaluation (or calibration) examples: token ids as the tokenizer gives them, and labels."""
+    text = (DATA / f"presidents_{part}.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:count])
     tokenizer = AutoTokenizer.from_pretrained(builtin_dir() / "tiny-bert")
     texts = [rows[index]["text"] for index in drawn]
     ids = tokenizer(texts, truncation=True, max_length=64)["input_ids"]
     return ids, [rows[index]["label"] for index in drawn]
+
+
+def test_the_ratio_of_macs_is_that_of_the_shapes(finished, report):
+    ratio, under = (report["metrics"]["size.macs.ratio"][key] for key in ("value", "conditions"))
+    assert 0 < ratio < 0.6
+    length = round(float(np.mean([len(one) for one in examples()[0]])))
+    assert under == {"length": length}
+    # The head, which no plan makes smaller, is a small part of this model too.
+    assert abs(ratio - kept_macs(finished)) < 0.03
+    assert re.search(r"\| macs +\|", (finished / "report.md").read_text())
+
+
+def test_a_change_is_paired_by_example(finished, report):
+    """Counted anew: the dense and the pruned model on the same resamples of the examples."""
+    metrics = report["metrics"]
+    change = metrics["change.accuracy.pruned"]
+    dense, pruned = (metrics[f"quality.accuracy.{name}"] for name in ("dense", "pruned"))
+    assert change["value"] == pytest.approx(pruned["value"] - dense["value"])
+    right = {
+        name: correct(folder)
+        for name, folder in (("dense", builtin_dir() / "tiny-bert"), ("pruned", finished / "model"))
+    }
+    drawn = np.random.default_rng(0).integers(0, EXAMPLES, (1000, EXAMPLES))
+    changes = right["pruned"][drawn].mean(1) - right["dense"][drawn].mean(1)
+    low, high = np.percentile(changes, [2.5, 97.5])
+    assert (change["low"], change["high"]) == pytest.approx((low, high))
+    assert change["conditions"]["cut"] == dense["conditions"]["cut"]
+    page = (finished / "report.md").read_text()
+    assert f"({change['low']:+.4f} to {change['high']:+.4f})" in page
+    assert f"Truncated to 64 tokens: {change['conditions']['cut']} of {EXAMPLES} texts" in page
+
+
+def correct(folder):
+    """Whether a model in PyTorch answers each example rightly, (examples,)."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    ids, labels = examples()
+    with torch.no_grad():
+        answers = [int(model(torch.tensor([one])).logits.argmax()) for one in ids]
+    return np.asarray(answers) == np.asarray(labels)
 
 
 def test_the_artifact_alone_gives_the_reported_accuracy(finished, report):

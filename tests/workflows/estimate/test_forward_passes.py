@@ -12,9 +12,8 @@ from numprune_export.calibration.gradients.output_fisher import next_token_fishe
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.families import DECODERS
-from numprune_export.numerics.gauss_newton import ProducerRefit
 from numprune_export.pruning import apply
-from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerRefit
 from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.pruning.plan import Plan
 from numprune_export.workflows.estimate import forward_passes, stages

@@ -55,6 +55,6 @@ def test_an_unknown_score_is_refused_by_the_recipe(small):
 
 
 def test_a_fixed_budget_cannot_be_swept(small):
-    fixed = ["allocate.method=latency", "allocate.milliseconds=5", "score=wanda"]
+    fixed = ["allocate.method=latency", "allocate.milliseconds=5"]
     with pytest.raises(RecipeError, match="`5` milliseconds, which `--keep` does not change"):
-        points(small, Axes((0.9,)), fixed, [])
+        points("smoke-bert", Axes((0.9,)), fixed, [])

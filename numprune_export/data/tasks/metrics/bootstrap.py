@@ -17,7 +17,13 @@ _AT_ONCE = 1 << 20  # drawn examples held at a time
 
 def interval(score: Resampled, examples: int, *, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval (Efron 1979) of a score over `examples` examples."""
-    return _bounds(np.concatenate([score(rows) for rows in _draws(examples, seed)]))
+    return bounds(resampled(score, examples, seed=seed))
+
+
+def resampled(score: Resampled, examples: int, *, seed: int = 0) -> NDArray[np.float64]:
+    """A score on `RESAMPLES` resamples of `examples` examples, (resamples,); the same resamples for
+    equal seeds."""
+    return np.concatenate([score(rows) for rows in _draws(examples, seed)])
 
 
 def change_interval(
@@ -28,7 +34,7 @@ def change_interval(
     What makes some examples hard for both cancels, so a small change is told from none.
     """
     drawn = (after(rows) - before(rows) for rows in _draws(examples, seed))
-    return _bounds(np.concatenate(list(drawn)))
+    return bounds(np.concatenate(list(drawn)))
 
 
 def _draws(examples: int, seed: int) -> Iterator[Rows]:
@@ -38,6 +44,7 @@ def _draws(examples: int, seed: int) -> Iterator[Rows]:
         yield generator.integers(0, examples, (min(step, RESAMPLES - start), examples))
 
 
-def _bounds(scores: NDArray[np.float64]) -> tuple[float, float]:
+def bounds(scores: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % percentile interval of resampled values, (resamples,)."""
     low, high = np.percentile(scores, [2.5, 97.5])
     return float(low), float(high)

@@ -13,7 +13,7 @@ from typing import Any
 
 from numprune_export.core.errors import HubError, InputError, RecipeError
 from numprune_export.core.optional import require
-from numprune_export.core.paths import find
+from numprune_export.core.paths import require as require_path
 from numprune_export.data.hub_access import reachable_or_offline
 from numprune_export.export.artifact import sha256_of
 from numprune_export.measure.quality.lm_eval.settings import Tasks
@@ -57,10 +57,10 @@ def load(settings: Tasks, search: Sequence[Path]) -> LoadedTasks:
 
 def _folder(settings: Tasks, search: Sequence[Path]) -> Path:
     assert settings.include is not None
-    folder = find(settings.include, search)
-    if folder is None or not folder.is_dir():
+    folder = require_path(settings.include, search, what="folder of tasks")
+    if not folder.is_dir():
         raise InputError(
-            f"`tasks.include`: there is no folder `{settings.include}`",
+            f"`tasks.include`: `{settings.include}` is not a folder",
             hint="give a folder with task files (YAML), beside the recipe or absolute",
         )
     with_code = [

@@ -1,0 +1,104 @@
+"""Settings of a recipe that are right each by itself and cannot be had together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from numprune_export.data.corpus import Corpus
+from numprune_export.pruning.allocate.budget_search import Search
+from numprune_export.pruning.allocate.error_curves import Curves
+from numprune_export.pruning.allocate.latency.settings import LatencyBudget, Timing
+from numprune_export.pruning.score.fisher_obs import FisherObs
+
+if TYPE_CHECKING:
+    from numprune_export.recipe.schema import Allocate, Recipe
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One contradiction."""
+
+    keys: frozenset[str]
+    """Top-level keys of the recipe that contradict each other."""
+    message: str
+    hint: str
+
+
+class ConflictingSettings(ValueError):
+    """What the schema raises: every conflict of a recipe whose sections are right."""
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        super().__init__("; ".join(conflict.message for conflict in conflicts))
+        self.conflicts = tuple(conflicts)
+
+    def apart_from(self, keys: Set[str]) -> list[Conflict]:
+        """Those that none of these top-level keys takes part in."""
+        return [conflict for conflict in self.conflicts if not conflict.keys & keys]
+
+
+def timing_of(settings: Allocate) -> Timing | None:
+    """How sublayers are timed, where the budget is in milliseconds."""
+    if isinstance(settings, LatencyBudget):
+        return settings
+    return settings.timed if isinstance(settings, Curves) else None
+
+
+def conflicts(recipe: Recipe) -> Iterator[Conflict]:
+    """Every contradiction between sections."""
+    yield from _rounds(recipe)
+    yield from _summed_scores(recipe)
+    yield from _timed_target(recipe)
+    if isinstance(recipe.evaluation, Corpus) and recipe.evaluation.windows != "packed":
+        yield Conflict(
+            frozenset({"evaluation"}),
+            "`evaluation.windows` must be `packed`: perplexity is over full windows",
+            "leave `evaluation.windows` out",
+        )
+
+
+def _rounds(recipe: Recipe) -> Iterator[Conflict]:
+    keys = frozenset({"allocate", "rounds"})
+    if recipe.rounds == 1:
+        return
+    if isinstance(recipe.allocate, Search | LatencyBudget):
+        yield Conflict(
+            keys,
+            "`rounds` above 1 need `allocate: curves` or one of the thresholds",
+            "give `rounds: 1`, or `allocate: curves`",
+        )
+    elif timing_of(recipe.allocate) is not None:
+        yield Conflict(keys, "a budget in milliseconds is met in one round", "give `rounds: 1`")
+
+
+def _summed_scores(recipe: Recipe) -> Iterator[Conflict]:
+    """A search adds scores of heads and neurons up, which only an estimate of the loss allows."""
+    score, settings = recipe.score, recipe.allocate
+    if not isinstance(settings, Search | LatencyBudget):
+        return
+    keys, named = frozenset({"score", "allocate"}), f"`score: {score.method}`"
+    if isinstance(score, FisherObs):
+        yield Conflict(
+            keys,
+            f"{named} needs `allocate: curves` or one of the thresholds",
+            "give `allocate: curves`, or `score: fisher`",
+        )
+    elif not score.estimates_loss and settings.min_keep == 0:
+        yield Conflict(
+            keys,
+            f"{named} does not compare between heads and neurons, and `allocate: {settings.method}`"
+            " would empty whole layers by it",
+            "give `score: fisher`, or `allocate: global`, or a floor as `allocate.min_keep: 0.1`",
+        )
+
+
+def _timed_target(recipe: Recipe) -> Iterator[Conflict]:
+    timing = timing_of(recipe.allocate)
+    if timing is not None and timing.target not in recipe.targets:
+        targets = ", ".join(f"`{name}`" for name in recipe.targets)
+        yield Conflict(
+            frozenset({"allocate", "targets"}),
+            f"`allocate.target`: `{timing.target}` is not one of the recipe's targets",
+            f"the recipe has {targets}" if targets else "add it under `targets`",
+        )
