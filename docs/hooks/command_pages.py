@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any
 
 import typer
+
 from schema_tables import cell
 
 HEADER = "| argument or option | default | meaning |\n|---|---|---|\n"

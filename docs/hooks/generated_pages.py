@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from command_pages import commands_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from schema_tables import recipe_page, report_page
 
+from command_pages import commands_page
 from numprune_export.cli.app import app
 from numprune_export.report.schema import Report
+from schema_tables import recipe_page, report_page
 
 ROOT = Path(__file__).parents[2]
 RESULTS = "results/tables"
