@@ -69,6 +69,32 @@ def test_every_key_of_the_report_is_listed():
     assert first_cells(top) == list(Report.model_fields)
 
 
+def metric_patterns():
+    """First cells of the metrics page; a name without dots replaces the last part of the first."""
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    for cell in re.findall(r"^\| (`.*?) \| ", page, re.MULTILINE):
+        first, *others = re.findall(r"`([^`]+)`", cell)
+        stem = first.rpartition(".")[0]
+        for name in (first, *(other if "." in other else f"{stem}.{other}" for other in others)):
+            parts = re.split(r"(<[^>]+>|\*)", name)
+            yield "".join(
+                ".+" if part == "*" else "[^.]+" if part.startswith("<") else re.escape(part)
+                for part in parts
+            )
+
+
+@pytest.mark.parametrize("report", ["smollm2-keep80", "minilm-trec-macs50"])
+def test_every_metric_of_a_report_is_documented(report):
+    content = json.loads((ROOT / "benchmarks" / "results" / f"{report}.json").read_text())
+    patterns = [re.compile(pattern) for pattern in metric_patterns()]
+    undocumented = [
+        name
+        for name in content["metrics"]
+        if not any(pattern.fullmatch(name) for pattern in patterns)
+    ]
+    assert undocumented == []
+
+
 def test_every_error_is_listed_with_its_exit_code():
     page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| \d+ \| `(\w+)` ()", page, re.MULTILINE))
