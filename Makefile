@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 TRITON_VENV = .venv-triton
 OUT ?= runs/gpu-check
 
-.PHONY: demo test test-fast check dist release-check format clean gpu-check
+.PHONY: demo test test-fast check docs dist release-check format clean gpu-check
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,7 +33,11 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check $(TRITON_VENV)/installed
+# A page outside the navigation, a broken link or a broken anchor is an error.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+test: check docs $(TRITON_VENV)/installed
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2
 
 # The wheel and the sdist, built without an environment of their own: hatchling is among the dev packages.

@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from transformers import PreTrainedTokenizerBase
 
 from numprune_export.core.errors import InputError
-from numprune_export.models.vocabulary import require_embeddings
+from numprune_export.data.vocabulary import require_embeddings
 
 Kind = Literal["auto", "chat", "vocabulary"]
 """`auto`: chats where the tokenizer has a template that works and leaves most of a text to be written."""

@@ -19,7 +19,7 @@ from numprune_export.core.text_file import read_filled
 from numprune_export.data import row_file
 from numprune_export.data.hub_access import reachable_or_offline
 from numprune_export.data.row_file import Row
-from numprune_export.models.vocabulary import require_embeddings
+from numprune_export.data.vocabulary import require_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from numprune_export.models.site import Site
+from numprune_export.numerics.gauss_newton import Activation
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,6 @@ def answered(block: nn.Module, answers: Sequence[Known]) -> Iterator[None]:
     finally:
         for path, module in whole.items():
             block.set_submodule(path, module)
-
-
-Activation = Callable[[Sequence[Tensor]], Tensor]
-"""Outputs of the producers, (tokens, k) each, to the consumer's input, (tokens, k)."""
 
 
 class _Given(nn.Module):

@@ -13,7 +13,7 @@ ridge of its own. After the step V is refitted in closed form.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +22,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from numprune_export.models.substitution import Activation
 from numprune_export.numerics.gram import add_upper_gram, mirrored, rounding
 from numprune_export.numerics.least_squares import inverse, mean_ridge, ridge
 from numprune_export.numerics.matmul_precision import multiplied
@@ -296,3 +295,7 @@ def _consumer(
     values.reverse()
     last = found.to(inputs[0].dtype)
     return found, [linear(values.pop(), last).float() for _ in inputs]
+
+
+Activation = Callable[[Sequence[Tensor]], Tensor]
+"""Outputs of the producers, (tokens, k) each, to the consumer's input, (tokens, k)."""

@@ -1,6 +1,6 @@
 """Named compositions of score, allocation, compensation and rounds: a recipe can name an intent.
 
-What each part brought when it was measured is in docs/methods.md.
+Measured effect of each part: docs/results/ablations.md.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class Recipe(Strict):
     is its `sequences`. Other kinds of text are served much better then, and the calibration's own
     kind a little worse."""
     score: Annotated[Score, _named("method")] = Wanda()
-    """What is worth keeping. The default is the one that measured best; see docs/methods.md."""
+    """Which units are worth keeping. The default measured best; see docs/results/scores.md."""
     allocate: Annotated[Allocate, _named("method")] = Allocation()
     """How the budget is shared among layers."""
     compensate: Annotated[Repair, _named("method")] = ClosedForm()

@@ -1,4 +1,4 @@
-"""What `run --json` and `sweep --json` write to stdout: one JSON object a line; see docs/events.md."""
+"""What `run --json` and `sweep --json` write to stdout: one JSON object a line; see docs/reference/events.md."""
 
 from __future__ import annotations
 

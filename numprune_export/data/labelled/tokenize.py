@@ -12,7 +12,7 @@ from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.data.corpus import Windows
 from numprune_export.data.labelled.encoded import padded
 from numprune_export.data.labelled.settings import LabelledData
-from numprune_export.models.vocabulary import require_embeddings
+from numprune_export.data.vocabulary import require_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

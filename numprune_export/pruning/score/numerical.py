@@ -6,7 +6,7 @@ one Newton step from anywhere lands on the minimum; with A = (WWᵀ)∘(XᵀX), 
     z = 1 − ρ·φ·D·a / ⟨1,a⟩,   a = A⁻¹1,   φ = λ⟨1,a⟩ / (1 + λ⟨1,a⟩)
 
 The order within a site is that of −a: neither λ nor ρ changes it. They matter only where sites are
-compared, through the scalar φ. See docs/methods.md for what the paper leaves open.
+compared, through the scalar φ. See docs/methods/numerical.md for the points that the paper leaves open.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ from numprune_export.core.errors import IncomparableError, InputError, NumpruneE
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.core.text_file import read_filled
+from numprune_export.data.vocabulary import require_embeddings
 from numprune_export.export.runner import Tokens
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.models.checkpoint.load import skeleton
-from numprune_export.models.vocabulary import require_embeddings
 from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.workflows.remeasure.candidate import Contender, Field, tokenizer_of
 from numprune_export.workflows.remeasure.finished_run import opened

@@ -235,7 +235,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_run():
 
 
 def test_every_key_of_every_event_is_documented():
-    text = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "reference" / "events.md").read_text()
     for kind in (getattr(events, name) for name in dir(events)):
         if isinstance(kind, type) and issubclass(kind, events._Event) and kind is not events._Event:
             (row,) = re.findall(rf"^\| `{kind.model_fields['event'].default}` (.*)$", text, re.M)

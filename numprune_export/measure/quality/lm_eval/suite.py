@@ -9,11 +9,11 @@ from typing import Any
 
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
+from numprune_export.data.vocabulary import require_embeddings
 from numprune_export.export.runner import DecoderRunner
 from numprune_export.measure.quality.lm_eval.evaluation import evaluate, max_length
 from numprune_export.measure.quality.lm_eval.loading import LoadedTasks, load
 from numprune_export.measure.quality.lm_eval.settings import Tasks
-from numprune_export.models.vocabulary import require_embeddings
 
 
 @dataclass(frozen=True)
