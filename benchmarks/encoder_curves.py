@@ -11,7 +11,7 @@ from numprune_export.calibration import statistics as calibration_statistics
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.progress import Observer
 from numprune_export.models.encoder import BidirectionalEncoder
-from numprune_export.numerics.removal_order import Removal
+from numprune_export.numerics.removal_order import RemovalOrder
 from numprune_export.pipeline.kinds.task_encoder import TaskEncoder
 from numprune_export.pipeline.models import Dense
 from numprune_export.pruning import apply
@@ -53,7 +53,7 @@ class CurvePlans:
     statistics: Mapping[str, Statistics]
     """Of the dense model, by site name."""
     observer: Observer
-    _found: dict[str, dict[str, Removal]] = field(default_factory=dict)
+    _found: dict[str, dict[str, RemovalOrder]] = field(default_factory=dict)
 
     def plan(self, score: str, allocation: str, keep: float) -> Plan:
         """The units that stay of the dense model, at a cost of at most `keep` of its."""
@@ -84,7 +84,7 @@ class CurvePlans:
         self,
         model: Any,
         statistics: Mapping[str, Statistics],
-        removals: Mapping[str, Removal],
+        removals: Mapping[str, RemovalOrder],
         candidates: tuple[float, ...],
         keep: float,
     ) -> Plan:
@@ -111,7 +111,7 @@ class CurvePlans:
 
     def _removals(
         self, model: Any, score: str, statistics: Mapping[str, Statistics]
-    ) -> dict[str, Removal]:
+    ) -> dict[str, RemovalOrder]:
         settings, examples = SCORES[score]
         kind = self.kind(score, examples)
         fishers = kind.gradients.of_outputs(model, kind.texts, self.observer)

@@ -25,7 +25,7 @@ from encoder_quality_page import Page
 
 from numprune_export import recipe
 from numprune_export.core import allocator
-from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pruning.score.fisher import Fisher
 from numprune_export.recipe import Recipe
 
@@ -43,7 +43,7 @@ def chosen_recipe(path: Path, change: list[str], sequences: int | None, rows: in
     )
 
 
-@products("auto")  # as recipes do while they prune
+@matmul_precision("auto")  # as recipes do while they prune
 def main(
     name: Annotated[str, typer.Argument(help="A recipe of an encoder with a task head.")],
     out: Annotated[Path, typer.Option(help="Markdown file to write; its .json goes beside it.")],

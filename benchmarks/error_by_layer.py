@@ -27,7 +27,7 @@ from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.site import Site
-from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.causal_lm import CausalLm
 from numprune_export.pipeline.models import Dense
@@ -88,7 +88,7 @@ class Whole:
             ]
             alone = self.divergence(self.cut_at([site]))
             # A repair at once does not read what was cut elsewhere: all but this block are there.
-            without = rewrite.twin(every)
+            without = rewrite.clone_sharing_parameters(every)
             path = f"{self.dense.family.blocks}.{site.block}"
             without.set_submodule(path, self.cut_at(beside).get_submodule(path))
             rest = self.divergence(without)
@@ -111,7 +111,7 @@ def planned_model(bench: Bench, recipe: Recipe, sequences: int) -> tuple[Whole, 
     with open_folder(bench.folder / "run") as run_folder:
         context = Context(recipe, run_folder, Silent())
         found = planned(context, kind, dense)
-        with products(recipe.products):
+        with matmul_precision(recipe.matmul_precision):
             small = compensated(context, dense, found.compensation)
     whole = Whole(recipe, dense, found.plan, found.rounds[0].calibrated, answers)
     return whole, whole.divergence(small)

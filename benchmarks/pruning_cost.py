@@ -152,7 +152,7 @@ def of_decoder(chosen: Recipe, dense: Dense, search: list[Path]) -> tuple[ModelK
 
     def forward_pass() -> None:
         """All windows through all blocks, without the vocabulary projection."""
-        batches = block_runner.embed(dense.model, family, windows, batch)
+        batches = block_runner.prepare_batches(dense.model, family, windows, batch)
         for index, block in enumerate(family.block_list(dense.model)):
             block_runner.advance(block, index, batches, lambda _: None)
 

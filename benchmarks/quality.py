@@ -38,7 +38,7 @@ from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
-from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.causal_lm import CausalLm
 from numprune_export.pipeline.models import Dense
@@ -123,7 +123,7 @@ class Bench:
         with open_folder(self.folder / f"seed{seed}") as run_folder, peak_memory() as peak:
             context = Context(recipe, run_folder, Silent())
             plans = planned(context, kind, dense)
-            with products(recipe.products):
+            with matmul_precision(recipe.matmul_precision):
                 small = compensated(context, dense, plans.compensation)
             seconds = time.perf_counter() - wall, time.process_time() - used
             found = any(stage.resumed for stage in plans.stages)

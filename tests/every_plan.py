@@ -7,7 +7,7 @@ import torch
 
 from numprune_export.models.site import Producer, Site
 from numprune_export.numerics.convex_hull import lower_hull
-from numprune_export.numerics.removal_order import Removal, additive
+from numprune_export.numerics.removal_order import RemovalOrder, additive
 from numprune_export.pruning.allocate.error_curves import Curves
 
 PLAIN = Curves(align_to=1)
@@ -36,7 +36,7 @@ def curve(site, seed, *, convex=True):
     rises = torch.rand(site.units, generator=generator, dtype=torch.float64)
     rises = rises.sort().values if convex else rises.square()
     order = torch.randperm(site.units, generator=generator)
-    return Removal(order, torch.cat([torch.zeros(1).double(), rises.cumsum(0)]))
+    return RemovalOrder(order, torch.cat([torch.zeros(1).double(), rises.cumsum(0)]))
 
 
 def curves_of(found, seed, *, convex=True):

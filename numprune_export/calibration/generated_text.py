@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Cache
 
-from numprune_export.calibration.generated_text_settings import SelfCalibration
+from numprune_export.calibration.generated_text_settings import GeneratedText
 from numprune_export.calibration.prompts import OPEN
 from numprune_export.core import allocator
 from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
-from numprune_export.models.block_runner import Tick
-from numprune_export.models.kv_cache import HeldLayer, cache_argument
+from numprune_export.models.block_runner import Progress
+from numprune_export.models.kv_cache import PreallocatedLayer, cache_argument
 
 WINDOWS = 32
 """Of them the texts are written at once: more cost more memory, and hardly less time."""
@@ -37,11 +37,11 @@ what the ones before left (once 4 GiB of it on a model of 135 M)."""
 def write(
     model: Any,
     starts: Int64[np.ndarray, "starts tokens"],
-    settings: SelfCalibration,
+    settings: GeneratedText,
     *,
     tokens: int,
     seed: int,
-    tick: Tick,
+    tick: Progress,
 ) -> Windows:
     """Full sampled windows; the same for equal seeds on one machine.
 
@@ -81,11 +81,11 @@ def _continued(
     rows: Tensor,
     given: int,
     tokens: int,
-    settings: SelfCalibration,
+    settings: GeneratedText,
     generator: torch.Generator,
-    tick: Tick,
+    tick: Progress,
 ) -> Tensor:
-    layers = [HeldLayer(tokens) for _ in range(model.config.num_hidden_layers)]
+    layers = [PreallocatedLayer(tokens) for _ in range(model.config.num_hidden_layers)]
     past = {cache_argument(model): Cache(layers=layers)}
     written = [rows[:, :given]]
     for position in range(given, tokens):
@@ -102,7 +102,7 @@ def _continued(
 
 
 def _drawn(
-    logits: Float[Tensor, "rows words"], settings: SelfCalibration, generator: torch.Generator
+    logits: Float[Tensor, "rows words"], settings: GeneratedText, generator: torch.Generator
 ) -> Int64[Tensor, "rows 1"]:
     """One word for every row, by the inverse of its distribution over words that are likely enough.
 
@@ -116,7 +116,7 @@ def _drawn(
     if not bool(torch.isfinite(largest).all()):
         raise NumericalError(
             "the model's logits are not finite where it writes its own calibration text",
-            hint="check the checkpoint, or give `self_calibration: 0`",
+            hint="check the checkpoint, or give `generated_text: 0`",
         )
     least = largest + (log(settings.min_p) if settings.min_p else -torch.inf)
     rows, words = torch.where(logits >= least - ROUNDING * least.abs())

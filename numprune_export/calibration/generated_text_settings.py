@@ -10,7 +10,7 @@ from numprune_export.calibration.prompts import REQUESTS, Kind
 from numprune_export.core.settings import Strict
 
 
-class SelfCalibration(Strict):
+class GeneratedText(Strict):
     """How much text, how bold, and what it is for."""
 
     sequences: NonNegativeInt = 0
@@ -18,7 +18,7 @@ class SelfCalibration(Strict):
     per_window: PositiveInt = 1
     """Texts that fill a window, one after the other. All texts of some windows are written side by side:
     shorter ones take fewer steps, and there are more of them."""
-    starts: Kind = "auto"
+    prompts: Kind = "auto"
     """What a text starts with: the chat template before a user's words or with one of the `requests` in
     it (`chat`), a word of the vocabulary, or a chat where the tokenizer has a template that leaves most
     of a text (`auto`)."""

@@ -38,7 +38,7 @@ OPEN = -1
 LEFT = 0.75
 """Fraction of a text that a template leaves, at least."""
 _WORDS = "what a user says"
-_WAY_OUT = "give `self_calibration: {starts: vocabulary}`"
+_WAY_OUT = "give `generated_text: {starts: vocabulary}`"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Starts:
     """Why `auto` does not use the chat template that the tokenizer has."""
 
 
-def text_starts(
+def prompts(
     tokenizer: PreTrainedTokenizerBase,
     kind: Kind,
     requests: Sequence[str],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
-from numprune_export.models.block_runner import Batch, Tick
+from numprune_export.models.block_runner import Batch, Progress
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 from numprune_export.numerics.gram import (
@@ -104,7 +104,7 @@ class Statistics:
         return rounding(self.tokens, self.shifted_gram.dtype)
 
 
-class Gathering:
+class StatisticsAccumulator:
     """Statistics under way; the shift is the mean of the first batch."""
 
     def __init__(self, width: int, device: torch.device) -> None:
@@ -123,7 +123,7 @@ class Gathering:
         self._total += rows.sum(0)
         self._tokens += rows.shape[0]
 
-    def finish(self, site: Site) -> Statistics:
+    def result(self, site: Site) -> Statistics:
         """The sums so far.
 
         Raises:
@@ -139,7 +139,7 @@ class Gathering:
 
 
 def collect(
-    model: nn.Module, family: Family, windows: Windows, batch: int, tick: Tick, every: int = 1
+    model: nn.Module, family: Family, windows: Windows, batch: int, tick: Progress, every: int = 1
 ) -> Iterator[dict[str, Statistics]]:
     """Statistics of each block in turn, by site name, from one pass of the dense model; of one token in
     so many.
@@ -148,7 +148,7 @@ def collect(
     sequences through one block; there are `blocks × sequences` of them.
     """
     sites = family.sites(model)
-    batches = block_runner.embed(model, family, windows, batch)
+    batches = block_runner.prepare_batches(model, family, windows, batch)
     for index, block in enumerate(family.block_list(model)):
         here = [site for site in sites if site.block == index]
         if here:
@@ -159,13 +159,15 @@ def collect(
 
 
 def _gather(
-    block: nn.Module, sites: list[Site], batches: list[Batch], tick: Tick, every: int
+    block: nn.Module, sites: list[Site], batches: list[Batch], tick: Progress, every: int
 ) -> dict[str, Statistics]:
-    under_way = {site.name: Gathering(site.inputs, batches[0].hidden.device) for site in sites}
+    under_way = {
+        site.name: StatisticsAccumulator(site.inputs, batches[0].hidden.device) for site in sites
+    }
 
     def looking(site: Site) -> Callable[[Tensor], None]:
         return lambda rows: under_way[site.name].add(rows[::every])
 
     layers = {site.consumer: looking(site) for site in sites}
-    block_runner.watch(block, sites[0].block, batches, layers, tick, run_on=True)
-    return {site.name: under_way[site.name].finish(site) for site in sites}
+    block_runner.capture_inputs(block, sites[0].block, batches, layers, tick, run_on=True)
+    return {site.name: under_way[site.name].result(site) for site in sites}

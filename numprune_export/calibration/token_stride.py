@@ -5,7 +5,7 @@ PER_INPUT = 10
 be, and there is less to save."""
 
 
-def spacing(every: int, tokens: int, inputs: int) -> int:
+def bounded_stride(every: int, tokens: int, inputs: int) -> int:
     """One token in `every`, or in fewer where that would leave less than PER_INPUT an input.
 
     Args:

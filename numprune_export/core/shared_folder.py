@@ -23,7 +23,7 @@ class SharedFolder:
     path: Path
 
     def stage(
-        self, name: str, where: str, key: str, make: Callable[[Path], None], *, apart: str = ""
+        self, name: str, where: str, key: str, make: Callable[[Path], None], *, variant: str = ""
     ) -> Stage:
         """As `RunFolder.stage`.
 
@@ -32,9 +32,9 @@ class SharedFolder:
             where: Its place in a run.
             key: Over all inputs.
             make: Fills an empty folder.
-            apart: What else tells equal keys apart, such as the GPU that an engine is built for.
+            variant: What else tells equal keys variant, such as the GPU that an engine is built for.
         """
-        place = f"{where}-{key_of(key, apart)[:16]}"
+        place = f"{where}-{key_of(key, variant)[:16]}"
         guard = self.path / f".{place.replace('/', '.')}.lock"
         guard.parent.mkdir(parents=True, exist_ok=True)
         with _turn(guard):

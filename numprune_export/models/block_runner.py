@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from numprune_export.data.corpus import Windows
 from numprune_export.models.family import Family
 
-Tick = Callable[[int], None]
+Progress = Callable[[int], None]
 """Called with the number of sequences just finished."""
 
 
@@ -57,7 +57,7 @@ class Batch:
         flat = activations.reshape(-1, activations.shape[-1])
         return flat if self.real is None else flat[self.real.reshape(-1)]
 
-    def spread(self, rows: Tensor) -> Tensor:
+    def scatter_tokens(self, rows: Tensor) -> Tensor:
         """The inverse of `rows`: (batch, length, n), zero where padded."""
         shape = (*self.hidden.shape[:2], rows.shape[-1])
         if self.real is None:
@@ -94,7 +94,7 @@ class _Reached(Exception):
     """Raised at a layer's input to leave a block early; never leaves this module."""
 
 
-def embed(model: nn.Module, family: Family, windows: Windows, batch: int) -> list[Batch]:
+def prepare_batches(model: nn.Module, family: Family, windows: Windows, batch: int) -> list[Batch]:
     """Token windows to the input of the first block, with every block's arguments.
 
     Batches are those of `Windows.by_length`, each as wide as its longest window.
@@ -123,7 +123,7 @@ def after(model: nn.Module, family: Family, windows: Windows, hidden: Tensor) ->
         return model(**family.inputs(ids, real, types))
 
 
-def advance(block: nn.Module, index: int, batches: list[Batch], tick: Tick) -> None:
+def advance(block: nn.Module, index: int, batches: list[Batch], tick: Progress) -> None:
     """Replace every batch's hidden states by the block's output."""
     with torch.no_grad():
         for batch in batches:
@@ -131,12 +131,12 @@ def advance(block: nn.Module, index: int, batches: list[Batch], tick: Tick) -> N
             tick(batch.hidden.shape[0])
 
 
-def watch(
+def capture_inputs(
     block: nn.Module,
     index: int,
     batches: list[Batch],
     layers: Mapping[str, Callable[[Tensor], None]],
-    tick: Tick,
+    tick: Progress,
     *,
     run_on: bool,
 ) -> None:

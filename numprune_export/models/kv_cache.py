@@ -27,7 +27,7 @@ def cache_argument(model: PreTrainedModel) -> str:
     raise ValueError(f"`{type(model).__name__}.forward` takes no KV cache")
 
 
-class HeldLayer(DynamicLayer):  # type: ignore[misc] # transformers has no types here
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc] # transformers has no types here
     """`DynamicLayer` copies all that came before at every token; `StaticLayer` attends to room that is still
     empty, behind a mask, with every key repeated for each of its query heads. This does neither.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from numprune_export.models.site import Site
-from numprune_export.numerics.indexing import positions
+from numprune_export.numerics.indexing import columns_of_units
 
 if TYPE_CHECKING:
     from jaxtyping import Int64
@@ -40,7 +40,7 @@ class SiteLayers:
 
     def columns(self, kept: Sequence[int]) -> Int64[Tensor, " k"]:
         """The consumer's input columns of these units, in the order that the smaller model has them in."""
-        return positions(self.site.layout(kept), self.site.consumer_width)
+        return columns_of_units(self.site.layout(kept), self.site.consumer_width)
 
     def _linear(self, path: str) -> nn.Linear:
         layer = self.block.get_submodule(path)

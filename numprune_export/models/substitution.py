@@ -15,7 +15,7 @@ from numprune_export.numerics.gauss_newton import Activation
 
 
 @dataclass(frozen=True)
-class Known:
+class SublayerOutput:
     """What one sublayer puts out for every batch, before the residual is added."""
 
     site: Site
@@ -26,7 +26,7 @@ class Known:
 class _Answer(nn.Module):
     """Stands in for what computes a sublayer: gives the next batch's output, whatever comes in."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: SublayerOutput) -> None:
         super().__init__()
         self.kind = known.site.kind
         self.outputs = cycle(known.outputs)
@@ -38,7 +38,7 @@ class _Answer(nn.Module):
 
 
 @contextmanager
-def answered(block: nn.Module, answers: Sequence[Known]) -> Iterator[None]:
+def replayed_outputs(block: nn.Module, answers: Sequence[SublayerOutput]) -> Iterator[None]:
     """For the time of a `with`, these sublayers are not computed; the batches run in their order."""
     whole: dict[str, nn.Module] = {}
 
@@ -68,7 +68,7 @@ class _Given(nn.Module):
 
 
 @contextmanager
-def between(block: nn.Module, site: Site) -> Iterator[Activation]:
+def mlp_activation(block: nn.Module, site: Site) -> Iterator[Activation]:
     """For the time of a `with`, a site's producers and consumer are out, and what is between them can
     be called. For an MLP: attention mixes tokens, and needs to know their places."""
     assert site.kind == "mlp", site.name

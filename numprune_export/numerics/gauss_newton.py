@@ -49,7 +49,7 @@ class StepSettings(Protocol):
         ...
 
     @property
-    def every(self) -> int:
+    def token_stride(self) -> int:
         """Producers are fitted to every n-th token."""
         ...
 
@@ -106,7 +106,7 @@ def refit(
         xs = [one.to(multiplied()) for one in xs]
         ts = [(one if bias is None else one - bias).float() for one in targets]
 
-        some = _chunks(xs, settings.every), _chunks(ts, settings.every // every)
+        some = _chunks(xs, settings.token_stride), _chunks(ts, settings.token_stride // every)
         step, errors = _step(activation, start, v, *some, settings)
         tried, before = [one[::TRIED] for one in some], sum(errors[::TRIED])
         shorter = (start + part * step for part in PARTS)
@@ -114,7 +114,7 @@ def refit(
             (one for one in shorter if _error(activation, one, v, *tried) < before), start
         )
         found, outputs = _consumer(activation, weights, dense.float(), xs, ts, every, damping)
-        made = _chunks(outputs, settings.every)
+        made = _chunks(outputs, settings.token_stride)
         after = sum(_squares(wanted - one) for one, wanted in zip(made, some[1], strict=True))
     if bias is not None:
         outputs = [one + bias.float() for one in outputs]

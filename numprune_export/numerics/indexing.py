@@ -7,7 +7,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 
-def positions(units: Sequence[int], width: int) -> Int64[Tensor, " k"]:
+def columns_of_units(units: Sequence[int], width: int) -> Int64[Tensor, " k"]:
     """Rows or columns that belong to these units, `width` to a unit.
 
     >>> positions((0, 2), 3).tolist()

@@ -33,7 +33,7 @@ def multiplied() -> torch.dtype:
 
 
 @contextmanager
-def products(precision: Precision) -> Iterator[None]:
+def matmul_precision(precision: Precision) -> Iterator[None]:
     """For the time of a `with`; results that are compared bit for bit belong outside."""
     chosen = native() if precision == "auto" else precision
     before = torch.get_float32_matmul_precision()

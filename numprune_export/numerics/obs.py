@@ -19,20 +19,20 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from numprune_export.numerics import least_squares
-from numprune_export.numerics.removal_order import Removal
+from numprune_export.numerics.removal_order import RemovalOrder
 
 PANEL = 128
 """Inputs eliminated between two updates of the inverse: one matrix product instead of many thin ones."""
 
 
-def remove(
+def prune_order(
     weight: Float[Tensor, "out n"],
     curvature: Float[Tensor, "n n"],
     metric: Float[Tensor, "out out"] | None,
     *,
     width: int = 1,
     step: int = 1,
-) -> Removal:
+) -> RemovalOrder:
     """The greedy order of all units, each step those that cost least, with the cumulative cost.
 
     Args:
@@ -58,7 +58,7 @@ def remove(
         left, inputs = left[stay], stay.repeat_interleave(width).nonzero()[:, 0]
         panel, rows = panel[:, inputs], rows[inputs]
         inverse = inverse[inputs][:, inputs].addmm_(panel.T, panel, alpha=-1)
-    return Removal(torch.cat(order), torch.cat(costs).cumsum(0))
+    return RemovalOrder(torch.cat(order), torch.cat(costs).cumsum(0))
 
 
 def _eliminate_panel(

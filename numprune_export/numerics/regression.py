@@ -99,7 +99,7 @@ class MomentSums:
         self._energy += float(b.double().square().sum())
         self._tokens += len(h)
 
-    def finish(self, site: str) -> Moments:
+    def result(self, site: str) -> Moments:
         """The sums so far.
 
         Raises:

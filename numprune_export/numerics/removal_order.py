@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Removal:
+class RemovalOrder:
     """A nested order: what is removed with k units is a part of what is removed with k + 1."""
 
     order: Int64[Tensor, " units"]
@@ -36,9 +36,9 @@ class Removal:
         return tuple(sorted(self.order[len(self.order) - count :].tolist()))
 
 
-def additive(scores: Float[Tensor, " units"]) -> Removal:
+def additive(scores: Float[Tensor, " units"]) -> RemovalOrder:
     """Units by rising score, as if what they cost added up: all that a plain score can say. Where
     scores are negative, all are raised until the lowest is 0."""
     rising = torch.sort(scores.double(), stable=True)
     costs = rising.values - rising.values[:1].clamp_max(0)
-    return Removal(rising.indices, torch.cat([costs.new_zeros(1), costs.cumsum(0)]))
+    return RemovalOrder(rising.indices, torch.cat([costs.new_zeros(1), costs.cumsum(0)]))

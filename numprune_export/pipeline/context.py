@@ -33,7 +33,7 @@ class Context:
         make: Callable[[Path], None],
         *,
         shared: bool = False,
-        apart: str = "",
+        variant: str = "",
         editable: Collection[str] = (),
     ) -> Stage:
         """Make or find a stage, and show it.
@@ -44,7 +44,7 @@ class Context:
             inputs: All it depends on, JSON-able; the version of stages is added.
             make: Fills an empty folder.
             shared: Make it in the folder that runs share, if there is one, and link it into this one.
-            apart: See SharedFolder.stage.
+            variant: See SharedFolder.stage.
             editable: See RunFolder.stage; not of one that is shared.
         """
         self.observer.begin(name)
@@ -52,7 +52,7 @@ class Context:
         if shared and self.shared is not None:
             found = self.folder.find(name, place, key)
             stage = found or self.folder.adopt(
-                place, self.shared.stage(name, place, key, make, apart=apart)
+                place, self.shared.stage(name, place, key, make, variant=variant)
             )
         else:
             stage = self.folder.stage(name, place, key, make, editable=editable)

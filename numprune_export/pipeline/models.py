@@ -111,7 +111,7 @@ class Models:
 
     def masked(self) -> Any:
         """The dense model with the removed units' columns zeroed: pruned, not compensated."""
-        model = rewrite.twin(self.dense)
+        model = rewrite.clone_sharing_parameters(self.dense)
         rewrite.masked(model, self.family.block_list(model), self.plan)
         return model
 

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from numprune_export.calibration.statistics import Gathering, Statistics
+from numprune_export.calibration.statistics import Statistics, StatisticsAccumulator
 from numprune_export.core.errors import InputError
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
-from numprune_export.models.block_runner import Batch, Tick
+from numprune_export.models.block_runner import Batch, Progress
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 from numprune_export.models.site_layers import SiteLayers
-from numprune_export.models.substitution import Known, answered
+from numprune_export.models.substitution import SublayerOutput, replayed_outputs
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.compensate import Compensation
 from numprune_export.pruning.compensate.closed_form import ClosedForm
-from numprune_export.pruning.compensate.producers import examples, refit_mlp
+from numprune_export.pruning.compensate.producers import collect_mlp_inputs, refit_mlp
 from numprune_export.pruning.plan import Plan
 
 Lookup = Callable[[Site], Statistics]
@@ -46,7 +46,7 @@ def one_shot(
         InputError: the plan was made for another model.
     """
     _require_own_sites(model, family, plan)
-    small = rewrite.twin(model)
+    small = rewrite.clone_sharing_parameters(model)
     change, blocks = _Change(family, plan, repair), family.block_list(small)
     for site in plan.sites:
         if plan.removed(site):
@@ -61,7 +61,7 @@ def sequential(
     repair: Compensation,
     windows: Windows,
     batch: int,
-    tick: Tick,
+    tick: Progress,
 ) -> Any:
     """Every site repaired with statistics of the already pruned prefix, front to back.
 
@@ -73,11 +73,11 @@ def sequential(
         InputError: the plan was made for another model.
     """
     _require_own_sites(model, family, plan)
-    small, change = rewrite.twin(model), _Change(family, plan, repair)
-    batches = block_runner.embed(small, family, windows, batch)
+    small, change = rewrite.clone_sharing_parameters(model), _Change(family, plan, repair)
+    batches = block_runner.prepare_batches(small, family, windows, batch)
     for index, block in enumerate(family.block_list(small)):
         here = [SiteLayers(block, site) for site in plan.sites if site.block == index]
-        done: list[Known] = []
+        done: list[SublayerOutput] = []
         for number, layers in enumerate(here):
             if change.reaches(layers):
                 rows = change.compensated(layers, batches, done)
@@ -85,9 +85,9 @@ def sequential(
                 rows = _intact(layers, batches, done)
             else:
                 break
-            outputs = [each.spread(part) for each, part in zip(batches, rows, strict=True)]
-            done.append(Known(layers.site, outputs))
-        with answered(block, done):
+            outputs = [each.scatter_tokens(part) for each, part in zip(batches, rows, strict=True)]
+            done.append(SublayerOutput(layers.site, outputs))
+        with replayed_outputs(block, done):
             block_runner.advance(block, index, batches, tick)
     return small
 
@@ -105,18 +105,18 @@ class _Change:
         return bool(self.plan.removed(layers.site))
 
     def compensated(
-        self, layers: SiteLayers, batches: list[Batch], done: Sequence[Known]
+        self, layers: SiteLayers, batches: list[Batch], done: Sequence[SublayerOutput]
     ) -> list[Tensor]:
         """Cut and compensate a site behind what is `done` in its block; the sublayer's output for each
         batch, (real tokens, out)."""
         block, site = layers.block, layers.site
         if isinstance(self.repair, ClosedForm) and self._refits_producers(self.repair, site):
-            with answered(block, done):
-                known = examples(block, site, batches, self.repair)
+            with replayed_outputs(block, done):
+                known = collect_mlp_inputs(block, site, batches, self.repair)
             self.cut(layers, known.statistics)
             return refit_mlp(block, site, self.plan.kept[site.name], known, self.repair)
         stride = self._stride(site, sum(batch.tokens for batch in batches))
-        with answered(block, done):
+        with replayed_outputs(block, done):
             statistics, inputs = _seen(layers, batches, self.plan.kept[site.name], stride)
         self.cut(layers, statistics)
         return _outputs(layers, inputs)
@@ -144,7 +144,7 @@ class _Change:
         """Of the tokens that the consumer's statistics are of."""
         if not isinstance(self.repair, ClosedForm):
             return 1
-        return self.repair.every_alone(site.kind, site.inputs, tokens)
+        return self.repair.stride_alone(site.kind, site.inputs, tokens)
 
 
 def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:
@@ -155,10 +155,12 @@ def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:
         )
 
 
-def _intact(layers: SiteLayers, batches: list[Batch], done: Sequence[Known]) -> list[Tensor]:
+def _intact(
+    layers: SiteLayers, batches: list[Batch], done: Sequence[SublayerOutput]
+) -> list[Tensor]:
     """The output of a sublayer that loses nothing, for each batch, (real tokens, out)."""
     inputs: list[Tensor] = []
-    with answered(layers.block, done):
+    with replayed_outputs(layers.block, done):
         _watch(layers, batches, inputs.append)
     return _outputs(layers, inputs)
 
@@ -169,7 +171,7 @@ def _seen(
     """Statistics of the whole site behind the pruned prefix, of every `stride`-th token, and the inputs
     that stay: (tokens, k) of each batch."""
     columns = layers.columns(kept)
-    gathering = Gathering(layers.site.inputs, batches[0].hidden.device)
+    gathering = StatisticsAccumulator(layers.site.inputs, batches[0].hidden.device)
     inputs: list[Tensor] = []
 
     def look(rows: Tensor) -> None:
@@ -177,7 +179,7 @@ def _seen(
         inputs.append(rows[:, columns])
 
     _watch(layers, batches, look)
-    return gathering.finish(layers.site), inputs
+    return gathering.result(layers.site), inputs
 
 
 def _watch(layers: SiteLayers, batches: list[Batch], look: Callable[[Tensor], None]) -> None:
@@ -188,7 +190,7 @@ def _watch(layers: SiteLayers, batches: list[Batch], look: Callable[[Tensor], No
 
     site = layers.site
     looks = {site.consumer: look}
-    block_runner.watch(layers.block, site.block, batches, looks, no_tick, run_on=False)
+    block_runner.capture_inputs(layers.block, site.block, batches, looks, no_tick, run_on=False)
 
 
 def _outputs(layers: SiteLayers, inputs: list[Tensor]) -> list[Tensor]:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from numprune_export.models.checkpoint import modeling_numprune
 from numprune_export.models.site import Site
 from numprune_export.models.site_layers import SiteLayers
-from numprune_export.numerics.indexing import complement, positions
+from numprune_export.numerics.indexing import columns_of_units, complement
 from numprune_export.pruning.plan import Plan
 
 
-def twin(model: nn.Module) -> Any:
+def clone_sharing_parameters(model: nn.Module) -> Any:
     """A copy with modules of its own and the same parameters: what is replaced in it is new memory,
     what is not is shared with the original."""
     shared = {id(parameter): parameter for parameter in model.parameters()}
@@ -28,7 +28,7 @@ def shrink_producers(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
     producers = SiteLayers(block, site).producers
     for producer, linear in zip(site.producers, producers, strict=True):
         owners = [group for group, _ in members] if producer.shared else site.layout(kept)
-        rows = positions(owners, producer.width)
+        rows = columns_of_units(owners, producer.width)
         bias = None if linear.bias is None else linear.bias[rows]
         block.set_submodule(producer.path, linear_of(linear.weight[rows], bias))
     if members:

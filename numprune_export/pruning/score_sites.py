@@ -11,7 +11,7 @@ from torch import Tensor
 
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.models.site import Site
-from numprune_export.numerics.removal_order import Removal, additive
+from numprune_export.numerics.removal_order import RemovalOrder, additive
 from numprune_export.pruning.score import Score
 from numprune_export.pruning.score.fisher_obs import FisherObs
 
@@ -23,7 +23,7 @@ class SiteScore:
     site: Site
     columns: Float[Tensor, " n"]
     """A score per input of the consumer; higher is more worth keeping."""
-    removal: Removal
+    removal: RemovalOrder
     """The order in which the site's units go, and what each further one costs."""
 
 

@@ -12,6 +12,7 @@ from numprune_export.core.errors import InputError, Mistakes, RecipeError
 from numprune_export.core.paths import exists
 from numprune_export.core.yaml_text import read_recipe
 from numprune_export.data.tasks import glue
+from numprune_export.recipe.aliases import notices
 from numprune_export.recipe.files import local_model, missing_data, unknown_targets
 from numprune_export.recipe.model_fit import misfits
 from numprune_export.recipe.reading import apply, parse
@@ -36,6 +37,8 @@ class Named:
     recipe: Recipe
     name: str
     folder: Path
+    notices: tuple[str, ...] = ()
+    """One line for each key that the recipe gives under an old name."""
 
 
 def named(name: str, changes: Sequence[str] = ()) -> Named:
@@ -101,7 +104,8 @@ class _Draft:
         self.content["targets"] = {target: known.get(target, {}) for target in targets}
 
     def checked(self) -> Named:
-        return Named(parse(self.content, self.file), self.name, self.folder)
+        old_keys = tuple(f"{self.file}: {notice}" for notice in notices(self.content))
+        return Named(parse(self.content, self.file), self.name, self.folder, old_keys)
 
 
 def _draft(name: str) -> _Draft:

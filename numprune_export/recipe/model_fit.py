@@ -38,9 +38,9 @@ def _misfits_of_encoder(recipe: Recipe, model_type: str) -> Iterator[RecipeError
             f"`{model_type}` has a task head, which plain text cannot measure",
             hint="give labelled examples under `calibration.files` and `evaluation.files`",
         )
-    if recipe.self_calibration.sequences:
+    if recipe.generated_text.sequences:
         yield RecipeError(
-            f"`self_calibration` is for language models, and `{model_type}` is none",
+            f"`generated_text` is for language models, and `{model_type}` is none",
             hint="leave it out",
         )
     if recipe.tasks is not None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 Preset = Literal["best", "fast", "paper-numerical", "paper-fisher"]
 
-FILLED = ("query_heads", "self_calibration", "score", "allocate", "compensate", "rounds")
+FILLED = ("query_heads", "generated_text", "score", "allocate", "compensate", "rounds")
 """Keys of a recipe that a preset can fill in."""
 
 
@@ -44,10 +44,10 @@ def _best() -> dict[str, Any]:
     """A bias brought nothing, and layers that had none would have one; nor did a second round."""
     return {
         "query_heads": "single",
-        "score": {"method": "fisher_obs", "centred": False, "every": 2},
+        "score": {"method": "fisher_obs", "centred": False, "token_stride": 2},
         "allocate": {"method": "curves", "attention": (0.75, 1.0, 1.5)},
         "compensate": {"method": "closed_form", "producers": {}},
-        "self_calibration": {"sequences": 32, "per_window": 2, "for_gradients": 0.25},
+        "generated_text": {"sequences": 32, "per_window": 2, "for_gradients": 0.25},
     }
 
 

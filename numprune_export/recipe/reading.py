@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from numprune_export.core.errors import RecipeError, together
 from numprune_export.core.yaml_text import assignment, read_recipe
+from numprune_export.recipe.aliases import present_names
 from numprune_export.recipe.conflicts import ConflictingSettings
 from numprune_export.recipe.explanation import mistakes_of, mistakes_of_conflicts
 from numprune_export.recipe.presets import FILLED
@@ -41,6 +42,7 @@ def parse(content: dict[str, Any], name: str) -> Recipe:
     Raises:
         RecipeError: everything in it that is not allowed, by dotted keys.
     """
+    content = present_names(content)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:

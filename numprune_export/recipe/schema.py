@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from numprune_export.calibration.generated_text_settings import SelfCalibration
+from numprune_export.calibration.generated_text_settings import GeneratedText
 from numprune_export.core.settings import Strict
 from numprune_export.data.corpus import Corpus
 from numprune_export.data.labelled.settings import LabelledData
@@ -35,6 +35,7 @@ from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
 from numprune_export.pruning.score import Score
 from numprune_export.pruning.score.wanda import Wanda
+from numprune_export.recipe.aliases import present_names
 from numprune_export.recipe.conflicts import ConflictingSettings, conflicts
 from numprune_export.recipe.presets import Preset, merged
 
@@ -47,7 +48,7 @@ def _named(key: str) -> BeforeValidator:
 
 
 def _counted(key: str) -> BeforeValidator:
-    """Let a lone number stand for a section: `self_calibration: 32`."""
+    """Let a lone number stand for a section: `generated_text: 32`."""
     return BeforeValidator(
         lambda value: (
             {key: value} if isinstance(value, int) and not isinstance(value, bool) else value
@@ -174,7 +175,7 @@ class Recipe(Strict):
     calibration: Texts
     """What scores and compensation are computed on: plain text for a language model, labelled
     examples (`files`) for a model with a task head."""
-    self_calibration: Annotated[SelfCalibration, _counted("sequences")] = SelfCalibration()
+    generated_text: Annotated[GeneratedText, _counted("sequences")] = GeneratedText()
     """Of a language model: further calibration text that the dense model writes itself; a lone number
     is its `sequences`. Other kinds of text are served much better then, and the calibration's own
     kind a little worse."""
@@ -203,7 +204,7 @@ class Recipe(Strict):
     """For the `random` score; text windows have seeds of their own."""
     threads: PositiveInt | None = None
     """CPU threads of everything but the benchmark; null: all cores."""
-    products: Precision = "auto"
+    matmul_precision: Precision = "auto"
     """fp32 matrix products while pruning: calibration, gradients, refits. `auto`: `bfloat16` where the
     processor has instructions for it, else `medium`. `bfloat16` is twice as fast in layers of a block, which
     then multiply numbers of eight bits; residual stream, norms, moments and solves stay fp32 and fp64.
@@ -215,6 +216,7 @@ class Recipe(Strict):
     def _composed(cls, content: Any) -> Any:
         if not isinstance(content, dict):
             return content
+        content = present_names(content)
         return merged(content, labelled=_kind_of_texts(content.get("calibration")) == "labelled")
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import torch
 from tiny import MODEL_TYPES, tiny
 
 from numprune_export.calibration import generated_text
-from numprune_export.calibration.generated_text_settings import SelfCalibration
+from numprune_export.calibration.generated_text_settings import GeneratedText
 from numprune_export.calibration.prompts import OPEN
 from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
@@ -15,7 +15,7 @@ STARTS = np.arange(3, 20, dtype=np.int64)[:, None]
 
 
 def written(model, starts=STARTS, *, tokens=12, seed=3, tick=lambda _: None, **changes):
-    settings = SelfCalibration(**{"sequences": 5, "temperature": 1, "min_p": 0} | changes)
+    settings = GeneratedText(**{"sequences": 5, "temperature": 1, "min_p": 0} | changes)
     return generated_text.write(model, starts, settings, tokens=tokens, seed=seed, tick=tick)
 
 
@@ -142,7 +142,7 @@ def drawn(logits, share, monkeypatch, **changes):
     """What is drawn from each row with this number between 0 and 1."""
     shares = torch.full((len(logits),), share, dtype=torch.float64)
     monkeypatch.setattr(generated_text.torch, "rand", lambda *_, **__: shares)
-    settings = SelfCalibration(**{"temperature": 1, "min_p": 0} | changes)
+    settings = GeneratedText(**{"temperature": 1, "min_p": 0} | changes)
     return generated_text._drawn(torch.tensor(logits), settings, torch.Generator())[:, 0].tolist()
 
 

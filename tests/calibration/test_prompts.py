@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from words import WORDS, word_tokenizer
 
-from numprune_export.calibration.prompts import OPEN, REQUESTS, Starts, text_starts
+from numprune_export.calibration.prompts import OPEN, REQUESTS, Starts, prompts
 from numprune_export.core.errors import InputError
 
 CHAT = (
@@ -24,7 +24,7 @@ def starts(kind="auto", template=None, requests=REQUESTS, asked=0.0, *, vocabula
 def chosen(
     tokenizer, kind="auto", requests=REQUESTS, asked=0.0, *, vocabulary=100, tokens=32
 ) -> Starts:
-    return text_starts(tokenizer, kind, requests, asked, vocabulary=vocabulary, tokens=tokens)
+    return prompts(tokenizer, kind, requests, asked, vocabulary=vocabulary, tokens=tokens)
 
 
 def spelled(text):

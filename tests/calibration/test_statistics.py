@@ -12,7 +12,7 @@ from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.families import FAMILIES
-from numprune_export.numerics.indexing import positions
+from numprune_export.numerics.indexing import columns_of_units
 from numprune_export.pruning import apply
 from numprune_export.pruning.allocate.threshold import Allocation, allocate
 from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerRefit
@@ -103,13 +103,13 @@ def test_the_model_is_whole_again_after_calibration():
 
 def test_the_model_is_whole_again_after_a_failure_inside_a_block(monkeypatch):
     model, family = tiny(), FAMILIES["llama"]
-    batches = block_runner.embed(model, family, windows(), 2)
+    batches = block_runner.prepare_batches(model, family, windows(), 2)
 
     def fail(_rows):
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
-        block_runner.watch(
+        block_runner.capture_inputs(
             family.block_list(model)[0],
             0,
             batches,
@@ -162,7 +162,7 @@ def test_sequential_compensation_refits_on_the_pruned_prefix(model_type, lengths
         block.set_submodule(site.consumer, original.get_submodule(site.consumer))
         apply.rewrite.set_attributes(block, family.attributes(block))
         x = direct(dense_inside, site, text)
-        columns = positions(plan.kept[site.name], site.consumer_width)
+        columns = columns_of_units(plan.kept[site.name], site.consumer_width)
         statistics = calibration_statistics.Statistics(x.T @ x, x.sum(0), len(x))
         expected, _ = repair(
             original.get_submodule(site.consumer).weight, None, statistics, columns
@@ -171,15 +171,15 @@ def test_sequential_compensation_refits_on_the_pruned_prefix(model_type, lengths
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
-ALONE = ClosedForm(producers=ProducerRefit(least=1, spared_every=3))
+ALONE = ClosedForm(producers=ProducerRefit(least=1, spared_token_stride=3))
 """No producers are refitted where not all units go."""
 
 
 @pytest.mark.parametrize(
     ("kind", "repair", "every"),
     [
-        ("attention", ClosedForm(every=3), 3),
-        ("mlp", ClosedForm(every=3), 3),
+        ("attention", ClosedForm(token_stride=3), 3),
+        ("mlp", ClosedForm(token_stride=3), 3),
         ("attention", ALONE, 1),
         ("mlp", ALONE, 3),
     ],
@@ -194,7 +194,7 @@ def test_a_consumer_may_be_fitted_to_one_token_in_so_many(kind, repair, every, m
     small = apply.sequential(model, family, Plan(sites, kept), repair, text, 2, lambda _: None)
     x = direct(model, site, text)[::every]
     statistics = calibration_statistics.Statistics((x.T @ x).float(), x.sum(0), len(x))
-    columns = positions(site.layout(kept[site.name]), site.consumer_width)
+    columns = columns_of_units(site.layout(kept[site.name]), site.consumer_width)
     whole = family.block_list(model)[0].get_submodule(site.consumer).weight
     expected, _ = ClosedForm()(whole, None, statistics, columns)
     got = family.block_list(small)[0].get_submodule(site.consumer).weight
@@ -211,7 +211,9 @@ class Attended(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("producers", [None, ProducerRefit(every=1)], ids=["consumer", "all"])
+@pytest.mark.parametrize(
+    "producers", [None, ProducerRefit(token_stride=1)], ids=["consumer", "all"]
+)
 def test_attention_that_loses_nothing_is_computed_once(producers):
     model, family, text = tiny(), FAMILIES["llama"], windows(sequences=4)
     model.set_attn_implementation("sdpa")

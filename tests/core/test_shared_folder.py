@@ -34,9 +34,9 @@ def test_two_processes_make_a_stage_once(tmp_path):
 def test_what_is_told_apart_is_made_apart(tmp_path):
     shared = SharedFolder(tmp_path / "shared")
     write = lambda folder: (folder / "out").write_text("x")  # noqa: E731
-    one = shared.stage("work", "place", key_of(1), write, apart="this GPU")
-    other = shared.stage("work", "place", key_of(1), write, apart="that GPU")
-    again = shared.stage("work", "place", key_of(1), write, apart="this GPU")
+    one = shared.stage("work", "place", key_of(1), write, variant="this GPU")
+    other = shared.stage("work", "place", key_of(1), write, variant="that GPU")
+    again = shared.stage("work", "place", key_of(1), write, variant="this GPU")
     assert one.folder != other.folder
     assert (one.resumed, other.resumed, again.resumed) == (False, False, True)
 

@@ -13,7 +13,7 @@ from tiny_encoder import FAMILIES, TASKS, tiny_encoder
 from numprune_export.calibration import statistics as calibration_statistics
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.data.corpus import Windows
-from numprune_export.numerics.indexing import positions
+from numprune_export.numerics.indexing import columns_of_units
 from numprune_export.pruning import apply, rewrite
 from numprune_export.pruning.compensate.bias import Bias
 from numprune_export.pruning.compensate.closed_form import ClosedForm
@@ -66,9 +66,9 @@ def dense_statistics(model_type, task):
 
 def masked(family, model, plan, repair, statistics):
     """The dense model at its full size, whose consumers have the repaired columns and zeros."""
-    full = rewrite.twin(model)
+    full = rewrite.clone_sharing_parameters(model)
     for site in plan.sites:
-        columns = positions(plan.kept[site.name], site.consumer_width)
+        columns = columns_of_units(plan.kept[site.name], site.consumer_width)
         consumer = family.block_list(full)[site.block].get_submodule(site.consumer)
         weight, bias = repair(consumer.weight, consumer.bias, statistics[site.name], columns)
         wide = torch.zeros_like(consumer.weight)
@@ -93,7 +93,7 @@ def plans(family, model):
 def test_any_plan_shrinks_to_the_masked_model(model_type, data):
     family, model = FAMILIES[model_type], dense(model_type, data.draw(st.sampled_from(TASKS)))
     plan = data.draw(plans(family, model))
-    full = rewrite.twin(model)
+    full = rewrite.clone_sharing_parameters(model)
     rewrite.masked(full, family.block_list(full), plan)
     small = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
 
@@ -211,7 +211,7 @@ def test_an_emptied_model_is_pruned_again(model_type):
     family, small = FAMILIES[model_type], emptied_encoder(model_type).double()
     sites = family.sites(small)
     plan = Plan(sites, {"layers.0.mlp": (3,), "layers.1.attention": ()})
-    full = rewrite.twin(small)
+    full = rewrite.clone_sharing_parameters(small)
     rewrite.masked(full, family.block_list(full), plan)
     smaller = apply.one_shot(small, family, plan, Nothing(), lambda _: None)
     torch.testing.assert_close(answer(family, smaller), answer(family, full), rtol=0, atol=1e-9)

@@ -101,7 +101,7 @@ def test_a_static_cache_works(model_type):
 
 def test_a_copy_is_a_model_of_its_own():
     model = single_query_heads()
-    twin = rewrite.twin(model)
+    twin = rewrite.clone_sharing_parameters(model)
     twin.set_attn_implementation("eager")
     assert model.model.layers[0].self_attn.shared_config._attn_implementation == "sdpa"
     assert twin.model.layers[0].self_attn.shared_config is twin.config

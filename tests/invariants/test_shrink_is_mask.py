@@ -40,7 +40,7 @@ def test_shrunken_model_equals_masked_model(model_type, single, data):
     plan = data.draw(plans(family, model))
     before = rewrite.parameter_count(model)
 
-    masked = rewrite.twin(model)
+    masked = rewrite.clone_sharing_parameters(model)
     rewrite.masked(masked, family.block_list(masked), plan)
     small = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
 

@@ -145,7 +145,7 @@ def test_the_last_hidden_states_of_the_stream_are_the_models():
     family, model = FAMILIES["bert"], tiny_encoder("bert")
     tokens, real, types = inputs(model)
     windows = Windows(tokens.numpy(), LENGTHS.numpy(), types.numpy())
-    batches = block_runner.embed(model, family, windows, 2)
+    batches = block_runner.prepare_batches(model, family, windows, 2)
     for index, block in enumerate(family.block_list(model)):
         block_runner.advance(block, index, batches, lambda _: None)
     with torch.no_grad():

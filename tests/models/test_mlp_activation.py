@@ -6,7 +6,7 @@ from tiny import MODEL_TYPES, tiny
 from tiny_encoder import tiny_encoder
 
 from numprune_export.models.families import FAMILIES
-from numprune_export.models.substitution import between
+from numprune_export.models.substitution import mlp_activation
 
 ENCODERS = sorted(set(FAMILIES) - set(MODEL_TYPES))
 
@@ -28,7 +28,7 @@ def test_it_is_what_reaches_the_consumer(model_type):
     for handle in handles:
         handle.remove()
 
-    with between(block, site) as activation:
+    with mlp_activation(block, site) as activation:
         made = activation([one.reshape(5, -1) for one in outputs])
 
     torch.testing.assert_close(made, reached[0].reshape(5, -1))
@@ -38,5 +38,5 @@ def test_it_is_what_reaches_the_consumer(model_type):
 def test_attention_has_none_that_a_token_alone_could_tell():
     model, family = tiny(), FAMILIES["llama"]
     (site,) = (one for one in family.sites(model) if one.name == "layers.1.attention")
-    with pytest.raises(AssertionError), between(family.block_list(model)[1], site):
+    with pytest.raises(AssertionError), mlp_activation(family.block_list(model)[1], site):
         pass

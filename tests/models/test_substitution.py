@@ -9,7 +9,7 @@ from tiny_encoder import tiny_encoder
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.families import FAMILIES
-from numprune_export.models.substitution import Known, answered
+from numprune_export.models.substitution import SublayerOutput, replayed_outputs
 
 ENCODERS = sorted(set(FAMILIES) - set(MODEL_TYPES))
 LENGTHS = {"full": [11] * 5, "padded": [11, 4, 7, 2, 9]}
@@ -21,19 +21,21 @@ def made(model_type, lengths):
     text = Windows(tokens, np.asarray(LENGTHS[lengths]))
     family = FAMILIES[model_type]
     sites = [site for site in family.sites(model) if site.block == 1]
-    return family.block_list(model)[1], sites, block_runner.embed(model, family, text, 2)
+    return family.block_list(model)[1], sites, block_runner.prepare_batches(model, family, text, 2)
 
 
 def known(block, site, batches):
     """A sublayer's outputs, from its consumer's inputs row by row."""
     rows = []
-    block_runner.watch(
+    block_runner.capture_inputs(
         block, 1, batches, {site.consumer: rows.append}, lambda _: None, run_on=False
     )
     consumer = block.get_submodule(site.consumer)
     with torch.no_grad():
-        outputs = [batch.spread(consumer(one)) for batch, one in zip(batches, rows, strict=True)]
-    return Known(site, outputs)
+        outputs = [
+            batch.scatter_tokens(consumer(one)) for batch, one in zip(batches, rows, strict=True)
+        ]
+    return SublayerOutput(site, outputs)
 
 
 def through(block, batches):
@@ -51,7 +53,7 @@ def test_the_block_runs_on_as_if_it_had_computed_them(model_type, lengths, told)
     answers = [known(block, site, batches) for site in sites if told in (site.kind, "both")]
     parts = dict(block.named_modules())
     for _ in range(2):  # the batches may pass more than once
-        with answered(block, answers):
+        with replayed_outputs(block, answers):
             for got, expected in zip(through(block, batches), whole, strict=True):
                 torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
     assert dict(block.named_modules()) == parts
@@ -67,7 +69,7 @@ def test_what_is_known_is_not_computed(model_type):
         for site in sites:
             for producer in site.producers:
                 block.get_submodule(producer.path).weight.fill_(float("nan"))
-    with answered(block, answers):
+    with replayed_outputs(block, answers):
         for got, expected in zip(through(block, batches), whole, strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
@@ -77,7 +79,7 @@ def test_the_block_is_whole_again_after_a_failure():
     parts = dict(block.named_modules())
     with (
         pytest.raises(RuntimeError, match="stop"),
-        answered(block, [known(block, sites[0], batches)]),
+        replayed_outputs(block, [known(block, sites[0], batches)]),
     ):
         raise RuntimeError("stop")
     assert dict(block.named_modules()) == parts

@@ -15,7 +15,7 @@ from numprune_export.models import block_runner
 from numprune_export.models.families import FAMILIES
 from numprune_export.numerics import gauss_newton
 from numprune_export.numerics.gauss_newton import refit
-from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pruning import apply
 from numprune_export.pruning.compensate import producers as mlp_refit
 from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerRefit
@@ -51,7 +51,7 @@ def problem(count, bias, seed, tokens=300, inputs=6, wide=9, units=5, out=4):
 def fitted(activation, layers, last, x, targets, method=None, every=1):
     """Refitted on batches of tokens, or on one."""
     xs, ts = ([one] if torch.is_tensor(one) else one for one in (x, targets))
-    method = ProducerRefit(every=every) if method is None else method
+    method = ProducerRefit(token_stride=every) if method is None else method
     return refit(activation, layers, last, last.weight, xs, ts, method, every=every, damping=0.01)
 
 
@@ -176,7 +176,7 @@ def test_producers_are_fitted_to_some_tokens_and_the_consumer_to_more():
     activation, layers, last, x, targets = problem(2, True, seed=5, tokens=480)
     xs, ts = torch.split(x, 120), torch.split(targets, 120)
     known = [one[::2] for one in ts]
-    found = fitted(activation, layers, last, xs, known, ProducerRefit(every=6), every=2)
+    found = fitted(activation, layers, last, xs, known, ProducerRefit(token_stride=6), every=2)
     some = x[::6], targets[::6]
     few = fitted(activation, layers, last, *some)
     for one, two in zip(found.producers, few.producers, strict=True):
@@ -208,7 +208,7 @@ def test_the_ridge_pulls_to_the_dense_consumer():
 def test_shorter_products_find_nearly_the_same(bias):
     activation, layers, last, x, targets = problem(2, bias, seed=8, tokens=600)
     exact = fitted(activation, layers, last, x, targets)
-    with products("bfloat16"):
+    with matmul_precision("bfloat16"):
         short = fitted(activation, layers, last, x, targets)
     own = None if last.bias is None else last.bias.detach().float()
     left = [
@@ -225,7 +225,7 @@ def texts(seed, count=12):
 
 
 def last_hidden(model, family, windows):
-    batches = block_runner.embed(model, family, windows, 4)
+    batches = block_runner.prepare_batches(model, family, windows, 4)
     for index, block in enumerate(family.block_list(model)):
         block_runner.advance(block, index, batches, lambda _: None)
     return torch.cat([batch.rows(batch.hidden) for batch in batches])
@@ -247,7 +247,7 @@ def test_a_repaired_model_of_every_family_is_nearer_to_the_dense_one(model_type,
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
     left, shapes = [], []
-    for producers in (None, ProducerRefit(every=1)):
+    for producers in (None, ProducerRefit(token_stride=1)):
         repair = ClosedForm(producers=producers)
         small = apply.sequential(model, family, plan, repair, windows, 4, lambda _: None)
         left.append(float((last_hidden(small, family, windows) - dense).square().sum()))
@@ -276,14 +276,14 @@ def test_it_is_fitted_to_what_the_dense_sublayer_makes():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlp_refit, "refit", watched)
-        repair = ClosedForm(every=2, producers=ProducerRefit(least=0))
+        repair = ClosedForm(token_stride=2, producers=ProducerRefit(least=0))
         apply.sequential(model, family, plan, repair, windows, 4, lambda _: None)
     ((dense, inputs, targets),) = seen
     block = family.block_list(model)[0]
-    batches = block_runner.embed(model, family, windows, 4)
+    batches = block_runner.prepare_batches(model, family, windows, 4)
     reached = []
     layer = {"mlp.gate_proj": reached.append}
-    block_runner.watch(block, 0, batches, layer, lambda _: None, run_on=False)
+    block_runner.capture_inputs(block, 0, batches, layer, lambda _: None, run_on=False)
     torch.testing.assert_close(inputs, reached)
     torch.testing.assert_close(targets, [block.mlp(one)[::2].detach() for one in reached])
     assert torch.equal(dense, block.mlp.down_proj.weight[:, :40])
@@ -296,7 +296,7 @@ def test_where_little_goes_the_consumer_alone_is_refitted():
     units = next(one.units for one in sites if one.name == "layers.0.mlp")
     few, many = round(0.9 * units), round(0.5 * units)
     kept |= {"layers.0.mlp": tuple(range(few)), "layers.1.mlp": tuple(range(many))}
-    repair = ClosedForm(producers=ProducerRefit(every=1))
+    repair = ClosedForm(producers=ProducerRefit(token_stride=1))
     small = apply.sequential(model, family, Plan(sites, kept), repair, windows, 4, lambda _: None)
     for layer, width, changed in ((0, few, False), (1, many, True)):
         was = model.model.layers[layer].mlp.gate_proj.weight[:width]
@@ -307,9 +307,9 @@ def test_a_repair_at_once_has_no_activations_to_refit_to():
     with pytest.raises(ValueError, match="need `order: sequential`"):
         ClosedForm(order="one_shot", producers=ProducerRefit())
     with pytest.raises(ValueError, match="needs `order: sequential`"):
-        ClosedForm(order="one_shot", every=2)
+        ClosedForm(order="one_shot", token_stride=2)
 
 
 def test_producers_are_fitted_to_tokens_that_the_consumer_is_fitted_to():
     with pytest.raises(ValueError, match="must be a multiple of `every: 4`"):
-        ClosedForm(every=4, producers=ProducerRefit(every=6))
+        ClosedForm(token_stride=4, producers=ProducerRefit(token_stride=6))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from numprune_export.calibration.statistics import Gathering
+from numprune_export.calibration.statistics import StatisticsAccumulator
 from numprune_export.models.site import Producer
 from numprune_export.numerics.gram import rounding, shift_of, shifted
-from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.numerics.regression import MomentSums
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.teacher_methods import Refit
@@ -55,11 +55,11 @@ KINDS = (
 
 
 def gathered(batches, precision):
-    with products(precision):
-        sums = Gathering(WIDTH, torch.device("cpu"))
+    with matmul_precision(precision):
+        sums = StatisticsAccumulator(WIDTH, torch.device("cpu"))
         for rows in batches:
             sums.add(rows)
-        return sums.finish(MLP)
+        return sums.result(MLP)
 
 
 def check(kind, precision, dtype=torch.float32):
@@ -94,11 +94,11 @@ def check(kind, precision, dtype=torch.float32):
     assert torch.isfinite(order.error).all()
     assert (order.error.diff() >= 0).all()
 
-    with products(precision):
+    with matmul_precision(precision):
         sums = MomentSums(8, WIDTH, torch.device("cpu"))
         for rows in batches:
             sums.add(rows, (rows @ weight.T.to(rows.dtype)).float())
-        moments = sums.finish("here")
+        moments = sums.result("here")
     refitted, shift = Refit().solve(0.9 * weight, moments, 1, "mlp", has_bias=True)
     before = moments.error(0.9 * weight)
     assert moments.error(refitted, shift) <= before + 1e-6
@@ -139,11 +139,11 @@ def test_products_and_sums_belong_to_the_same_numbers():
     """What goes wrong without: the mean is of numbers that the products never saw."""
     x = torch.linspace(3, 4, 4000).reshape(-1, 4)
     for precision in PRECISIONS:
-        with products(precision):
+        with matmul_precision(precision):
             rows = shifted(x, shift_of(x))
             product = torch.ones(1, len(rows)) @ rows
         torch.testing.assert_close(product[0], rows.sum(0), rtol=1e-5, atol=1e-3)
-    with products("bfloat16"):
+    with matmul_precision("bfloat16"):
         assert torch.equal(shifted(x, shift_of(x)), shifted(x, shift_of(x)).bfloat16().float())
 
 

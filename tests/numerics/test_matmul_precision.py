@@ -7,7 +7,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from numprune_export.numerics import matmul_precision as module
-from numprune_export.numerics.matmul_precision import FEW, products
+from numprune_export.numerics.matmul_precision import FEW, matmul_precision
 
 
 class Watch(TorchFunctionMode):
@@ -40,7 +40,7 @@ def given():
 
 @pytest.mark.parametrize("precision", ["high", "medium", "bfloat16"])
 def test_attention_on_the_cpu_is_exact(precision):
-    with Watch() as watch, products(precision):
+    with Watch() as watch, matmul_precision(precision):
         x = torch.ones(1, 1, 2, 4)
         found = scaled_dot_product_attention(x, x, value=x)
     assert watch.seen == [(scaled_dot_product_attention, "highest", torch.float32)]
@@ -51,7 +51,7 @@ def test_attention_on_the_cpu_is_in_the_longest_numbers_it_is_given():
     x = torch.linspace(0, 1, 64).reshape(1, 1, 16, 4)
     short = x.bfloat16()
     expected = scaled_dot_product_attention(x, x, short.float(), is_causal=True)
-    with products("bfloat16"):
+    with matmul_precision("bfloat16"):
         found = scaled_dot_product_attention(x, x, value=short, is_causal=True)
         assert torch.equal(found, expected)
         assert scaled_dot_product_attention(short, short, short).dtype == torch.bfloat16
@@ -61,7 +61,7 @@ def test_attention_on_the_cpu_is_in_the_longest_numbers_it_is_given():
 def test_layers_multiply_shorter_numbers_and_add_a_whole_bias(given, bias):
     x, weight, added = given
     added = added if bias else None
-    with products("bfloat16"):
+    with matmul_precision("bfloat16"):
         found = linear(x, weight, added)
     exact = rounded(x) @ rounded(weight).T
     assert found.dtype == (torch.float32 if bias else torch.bfloat16)
@@ -74,7 +74,7 @@ def test_layers_multiply_shorter_numbers_and_add_a_whole_bias(given, bias):
 def test_what_a_layer_has_put_out_goes_into_the_next_as_it_is(given):
     x, weight, _ = given
     last = weight.T.contiguous()
-    with Watch() as watch, products("bfloat16"), torch.no_grad():
+    with Watch() as watch, matmul_precision("bfloat16"), torch.no_grad():
         middle = linear(x, weight)
         found = linear(middle.relu(), last) + x
     assert watch.converted.count(middle.shape) == 1  # to itself
@@ -87,15 +87,15 @@ def test_a_module_and_named_arguments_are_the_same_as_a_call(given):
     x, weight, bias = given
     layer = nn.Linear(40, 5)
     layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
-    with products("bfloat16"), torch.no_grad():
+    with matmul_precision("bfloat16"), torch.no_grad():
         assert torch.equal(layer(x), linear(x, weight=weight, bias=bias))
 
 
 def test_other_products_and_other_numbers_are_left_alone(given):
     x, weight, bias = given
-    with products("highest"):
+    with matmul_precision("highest"):
         expected = x @ weight.T
-    with products("bfloat16"):
+    with matmul_precision("bfloat16"):
         assert torch.allclose(x @ weight.T, expected, rtol=1e-5, atol=1e-5)
         assert linear(x.double(), weight.double(), bias.double()).dtype == torch.float64
         assert linear(x.bfloat16(), weight.bfloat16()).dtype == torch.bfloat16
@@ -104,7 +104,7 @@ def test_other_products_and_other_numbers_are_left_alone(given):
 def test_gradients_go_through_shorter_products(given):
     x, weight, _ = given
     x.requires_grad_()
-    with products("bfloat16"):
+    with matmul_precision("bfloat16"):
         (found,) = torch.autograd.grad(linear(x, weight).sum(), x)
     exact = rounded(weight).sum(0).expand(3, 40)
     torch.testing.assert_close(found.double(), exact, rtol=2**-7, atol=2**-7)
@@ -112,7 +112,7 @@ def test_gradients_go_through_shorter_products(given):
 
 def test_weights_that_few_rows_meet_are_converted_once_until_they_change(given):
     x, weight, _ = given
-    with Watch() as watch, products("bfloat16"), torch.no_grad():
+    with Watch() as watch, matmul_precision("bfloat16"), torch.no_grad():
         first = linear(x, weight)
         assert torch.equal(linear(x, weight), first)
         assert watch.converted.count(weight.shape) == 1
@@ -126,7 +126,7 @@ def test_weights_that_few_rows_meet_are_converted_once_until_they_change(given):
 
 def test_an_input_of_several_layers_is_converted_once_until_it_changes(given):
     x, weight, _ = given
-    with Watch() as watch, products("bfloat16"):
+    with Watch() as watch, matmul_precision("bfloat16"):
         with torch.no_grad():
             first = linear(x, weight)
             linear(x, weight[:2])
@@ -139,7 +139,7 @@ def test_an_input_of_several_layers_is_converted_once_until_it_changes(given):
         linear(x, weight)
         linear(x, weight)
         assert watch.converted.count(x.shape) == 5
-    with products("bfloat16"), torch.inference_mode():  # where changes are not counted
+    with matmul_precision("bfloat16"), torch.inference_mode():  # where changes are not counted
         given = torch.ones(1, 4)
         for value in (1.0, 2.0):
             assert linear(given.fill_(value), torch.ones(1, 4)).tolist() == [[4 * value]]
@@ -148,9 +148,9 @@ def test_an_input_of_several_layers_is_converted_once_until_it_changes(given):
 @pytest.mark.parametrize("precision", ["highest", "medium", "bfloat16"])
 def test_what_is_multiplied_is_known_inside(precision):
     expected = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    with products(precision):
+    with matmul_precision(precision):
         assert module.multiplied() == module.multiplies(precision) == expected
-        with products("highest"):
+        with matmul_precision("highest"):
             assert module.multiplied() == torch.float32
         assert module.multiplied() == expected
     assert module.multiplied() == torch.float32
@@ -169,7 +169,7 @@ def test_nothing_is_held_of_weights_that_are_gone(given):
 
 def test_a_weight_in_the_place_of_one_that_is_gone_is_converted_anew():
     x = torch.ones(1, 4)
-    with products("bfloat16"), torch.no_grad():
+    with matmul_precision("bfloat16"), torch.no_grad():
         for value in range(20):
             assert linear(x, torch.full((2, 4), float(value))).tolist() == [[4.0 * value] * 2]
 
@@ -187,7 +187,7 @@ def test_shorter_numbers_are_taken_where_the_processor_has_instructions(
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
     assert module.native() == expected
-    with Watch() as watch, products("auto"):
+    with Watch() as watch, matmul_precision("auto"):
         linear(torch.ones(1, 4), torch.ones(3, 4))
     ((_, precision, dtype),) = watch.seen
     assert precision == "medium"
@@ -202,7 +202,7 @@ def test_a_pytorch_that_cannot_tell_takes_none(monkeypatch):
 def test_the_precision_before_is_back_after_an_error():
     before = torch.get_float32_matmul_precision()
     try:
-        with products("bfloat16"):
+        with matmul_precision("bfloat16"):
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         pass

@@ -50,7 +50,7 @@ def inputs_of(units, width):
 )
 def test_the_error_of_every_count_is_that_of_the_best_refit(units, width, seed, rank):
     weight, curvature, root = problem(4, units * width, seed, rank)
-    found = obs.remove(weight, curvature, root @ root.T, width=width)
+    found = obs.prune_order(weight, curvature, root @ root.T, width=width)
     expected = [
         refit_cost(weight, curvature, root, inputs_of(found.kept(units - gone), width))
         for gone in range(units + 1)
@@ -66,7 +66,7 @@ def test_the_error_of_every_count_is_that_of_the_best_refit(units, width, seed, 
 @given(units=st.integers(2, 6), width=st.integers(1, 3), seed=st.integers(0, 999))
 def test_each_unit_that_goes_is_the_cheapest_of_those_left(units, width, seed):
     weight, curvature, root = problem(4, units * width, seed)
-    found = obs.remove(weight, curvature, root @ root.T, width=width)
+    found = obs.prune_order(weight, curvature, root @ root.T, width=width)
     left = list(range(units))
     for unit in found.order.tolist():
         costs = {
@@ -98,9 +98,9 @@ def test_the_best_refit_does_not_depend_on_the_metric():
 @pytest.mark.parametrize("step", [1, 5, 16])
 def test_panels_do_not_show(inputs, step, monkeypatch):
     weight, curvature, root = problem(4, inputs, seed=2)
-    whole = obs.remove(weight, curvature, root @ root.T, step=step)
+    whole = obs.prune_order(weight, curvature, root @ root.T, step=step)
     monkeypatch.setattr(obs, "PANEL", step)  # the inverse is up to date at every step
-    eager = obs.remove(weight, curvature, root @ root.T, step=step)
+    eager = obs.prune_order(weight, curvature, root @ root.T, step=step)
     assert torch.equal(whole.order, eager.order)
     torch.testing.assert_close(whole.error, eager.error, rtol=1e-9, atol=0)
 
@@ -108,7 +108,7 @@ def test_panels_do_not_show(inputs, step, monkeypatch):
 @pytest.mark.parametrize("step", [2, 3, 7])
 def test_a_step_costs_what_its_units_cost_together_and_rises_in_a_straight_line(step):
     weight, curvature, root = problem(4, 7, seed=3)
-    found = obs.remove(weight, curvature, root @ root.T, step=step)
+    found = obs.prune_order(weight, curvature, root @ root.T, step=step)
     ends = [*range(0, 7, step), 7]
     for start, end in itertools.pairwise(ends):
         expected = refit_cost(weight, curvature, root, list(found.kept(7 - end)))
@@ -119,7 +119,7 @@ def test_a_step_costs_what_its_units_cost_together_and_rises_in_a_straight_line(
 
 def test_within_a_step_the_cheapest_unit_goes_first():
     weight, curvature, root = problem(4, 6, seed=4)
-    found = obs.remove(weight, curvature, root @ root.T, step=6)
+    found = obs.prune_order(weight, curvature, root @ root.T, step=6)
     alone = [
         refit_cost(weight, curvature, root, [k for k in range(6) if k != unit]) for unit in range(6)
     ]
@@ -128,15 +128,15 @@ def test_within_a_step_the_cheapest_unit_goes_first():
 
 def test_no_metric_is_the_identity():
     weight, curvature, _ = problem(4, 9, seed=5)
-    plain = obs.remove(weight, curvature, None, step=2)
-    identity = obs.remove(weight, curvature, torch.eye(4).double(), step=2)
+    plain = obs.prune_order(weight, curvature, None, step=2)
+    identity = obs.prune_order(weight, curvature, torch.eye(4).double(), step=2)
     assert torch.equal(plain.order, identity.order)
     torch.testing.assert_close(plain.error, identity.error)
 
 
 def test_equal_units_go_in_their_order_and_a_zero_metric_costs_nothing():
     weight, curvature = torch.ones(2, 5).double(), torch.eye(5).double()
-    found = obs.remove(weight, curvature, torch.zeros(2, 2).double())
+    found = obs.prune_order(weight, curvature, torch.zeros(2, 2).double())
     assert found.order.tolist() == [0, 1, 2, 3, 4]
     assert not found.error.any()
 
@@ -145,8 +145,8 @@ def test_the_callers_tensors_are_not_changed():
     weight, curvature, root = problem(3, 140, seed=6)
     given_ = [weight, curvature, root @ root.T]
     before = [one.clone() for one in given_]
-    obs.remove(*given_, step=4)
-    obs.remove(given_[0], given_[1], None, step=4)
+    obs.prune_order(*given_, step=4)
+    obs.prune_order(given_[0], given_[1], None, step=4)
     assert all(torch.equal(one, other) for one, other in zip(given_, before, strict=True))
 
 
@@ -156,7 +156,7 @@ def test_what_is_not_finite_is_refused(wrong):
     given_ = {"curvature": curvature, "metric": root @ root.T}
     given_[wrong][1, 1] = torch.nan
     with pytest.raises(NumericalError, match="NaN or infinite"):
-        obs.remove(weight, **given_)
+        obs.prune_order(weight, **given_)
 
 
 @pytest.mark.parametrize("width", [1, 2])
@@ -165,7 +165,7 @@ def test_inputs_that_repeat_each_other_have_an_order(width):
     weight, curvature, root = problem(3, 8, seed=7)
     twice = torch.cat([curvature[:4, :4]] * 2).repeat(1, 2).float().double()
     shaken = twice - 1e-7 * torch.eye(8) * twice.diagonal()
-    found = obs.remove(weight, shaken, root @ root.T, width=width)
+    found = obs.prune_order(weight, shaken, root @ root.T, width=width)
     half = 4 // width
     assert torch.isfinite(found.error).all()
     assert found.error[half] < 1e-3 * found.error[half + 1]
@@ -177,8 +177,10 @@ def test_a_gpu_finds_the_same_order():
     weight, curvature, root = problem(16, 300, seed=8)
     metric = root @ root.T
     for width, step in ((1, 16), (20, 1)):
-        here = obs.remove(weight, curvature, metric, width=width, step=step)
-        there = obs.remove(weight.cuda(), curvature.cuda(), metric.cuda(), width=width, step=step)
+        here = obs.prune_order(weight, curvature, metric, width=width, step=step)
+        there = obs.prune_order(
+            weight.cuda(), curvature.cuda(), metric.cuda(), width=width, step=step
+        )
         assert there.order.device.type == "cuda"
         assert torch.equal(here.order, there.order.cpu())
         torch.testing.assert_close(here.error, there.error.cpu(), rtol=1e-8, atol=0)

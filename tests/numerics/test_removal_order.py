@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numprune_export.numerics.removal_order import Removal, additive
+from numprune_export.numerics.removal_order import RemovalOrder, additive
 
 SCORES = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=12)
 
@@ -41,11 +41,11 @@ def test_scores_keep_the_order(scores):
 
 
 def test_scores_of_a_curve_that_is_not_convex_never_fall():
-    found = Removal(torch.tensor([2, 0, 1]), torch.tensor([0.0, 5.0, 6.0, 9.0]).double())
+    found = RemovalOrder(torch.tensor([2, 0, 1]), torch.tensor([0.0, 5.0, 6.0, 9.0]).double())
     assert found.scores().tolist() == [5.0, 5.0, 5.0]
 
 
 @pytest.mark.parametrize(("order", "error"), [([0, 0], [0, 1, 2]), ([0, 1], [0, 1])])
 def test_what_is_no_order_is_refused(order, error):
     with pytest.raises(AssertionError):
-        Removal(torch.tensor(order), torch.tensor(error).double())
+        RemovalOrder(torch.tensor(order), torch.tensor(error).double())

@@ -22,7 +22,7 @@ def test_every_second_token_is_read_where_that_leaves_enough(per_input, tmp_path
         "sequences": sequences,
         "tokens_per_sequence": LENGTH,
     }
-    score = {"method": "fisher_obs", "every": 2, "metric": "identity"}
+    score = {"method": "fisher_obs", "token_stride": 2, "metric": "identity"}
     recipe = small_recipe(tmp_path, calibration=texts, score=score, targets={})
     done = command("run", recipe, "--out", tmp_path / "run")
     assert done.code == 0, done.err

@@ -29,7 +29,7 @@ def test_a_language_model_is_pruned_on_one_word(method, products, tmp_path):
     text.write_text("word " * 1200)
     windows = {"texts": [str(text)], "sequences": 4, "tokens_per_sequence": 64, "batch": 4}
     report = small_run(
-        tmp_path, **METHODS[method], products=products, calibration=windows, evaluation=windows, targets={}
+        tmp_path, **METHODS[method], matmul_precision=products, calibration=windows, evaluation=windows, targets={}
     )  # fmt: skip
     found = {name: one.value for name, one in report.metrics.items()}
     assert math.isfinite(found["quality.perplexity.pruned"])
@@ -54,7 +54,7 @@ def test_an_encoder_is_pruned_on_one_sentence(method, tmp_path):
         tmp_path,
         **ENCODERS[method],
         model=str(builtin_dir() / "tiny-bert"),
-        products="bfloat16",
+        matmul_precision="bfloat16",
         calibration=labelled,
         evaluation=labelled,
         benchmark={"batches": [1], "lengths": [16], "samples": 5, "warmup": 1},

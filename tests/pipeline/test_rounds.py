@@ -18,7 +18,7 @@ CURVES = {
     "allocate": {"method": "curves", "attention": [1, 2], "align_to": 4},
     "compensate": {"method": "closed_form", "affine": True},
     "rounds": 2,
-    "self_calibration": {"sequences": 4, "for_gradients": 1.0},
+    "generated_text": {"sequences": 4, "for_gradients": 1.0},
 }
 
 
@@ -67,7 +67,7 @@ def test_the_model_writes_text_and_its_moments_are_of_the_given_text(run):
     tokens = recipe.calibration.sequences * each
     assert statistics["layers.0.mlp.tokens"] == tokens
     made = json.loads((run / "run" / "model" / "config.json").read_text())
-    assert made["numprune"]["method"]["self_calibration"]["sequences"] == 4
+    assert made["numprune"]["method"]["generated_text"]["sequences"] == 4
 
 
 def test_the_saved_model_has_the_groups_of_the_plan(run):

@@ -99,10 +99,10 @@ def decoder(tmp_path_factory):
         folder,
         calibration=texts(sequences=48, tokens_per_sequence=64),
         evaluation=texts(sequences=4, tokens_per_sequence=48, seed=1),
-        score={"method": "fisher_obs", "sequences": 4, "every": 2},
+        score={"method": "fisher_obs", "sequences": 4, "token_stride": 2},
         allocate={"method": "curves", "attention": [1.0, 2.0]},
         compensate={"method": "closed_form", "producers": {}},
-        self_calibration={"sequences": 4, "for_gradients": 0.5},
+        generated_text={"sequences": 4, "for_gradients": 0.5},
     )
 
 
@@ -160,19 +160,19 @@ TABLE = {
         (DENSE | BENCHMARK | {"write-text"}, {"model.dtype": "bfloat16"}),
         (SCORE, {"query_heads": "single", "score.metric": "identity", "score.damping": 0.1,
                  "score.centred": False, "score.step": 8,
-                 "score.every": 1}),  # of so few tokens every one is read all the same
+                 "score.token_stride": 1}),  # of so few tokens every one is read all the same
         (CALIBRATION, {"calibration.sequences": 47, "calibration.batch": 2,
                        "calibration.texts": ["sotu_1980_2010.txt"]}),
         (CALIBRATION | {"write-text"}, {"calibration.seed": 3, "calibration.tokens_per_sequence": 48,
-                                        "products": "highest"}),
-        (GRADIENTS, {"score.sequences": 3, "self_calibration.for_gradients": 0.0}),
-        (GRADIENTS | {"write-text"}, {"self_calibration.sequences": 6}),
+                                        "matmul_precision": "highest"}),
+        (GRADIENTS, {"score.sequences": 3, "generated_text.for_gradients": 0.0}),
+        (GRADIENTS | {"write-text"}, {"generated_text.sequences": 6}),
         (
             {"write-text"},  # what follows goes by the text itself, which is replayed here
             {
-                "self_calibration.per_window": 2, "self_calibration.starts": "vocabulary", "self_calibration.requests": ["Write."],
-                "self_calibration.asked": 0.5, "self_calibration.temperature": 1.0,
-                "self_calibration.min_p": 0.1,
+                "generated_text.per_window": 2, "generated_text.prompts": "vocabulary", "generated_text.requests": ["Write."],
+                "generated_text.asked": 0.5, "generated_text.temperature": 1.0,
+                "generated_text.min_p": 0.1,
             },
         ),
         (
@@ -180,16 +180,16 @@ TABLE = {
             {
                 "keep": 0.6, "allocate.min_keep": 0.1, "allocate.align_to": 4,
                 "allocate.cost": "macs", "allocate.length": 32, "allocate.attention": [1, 3],
-                "allocate.convex": False, "self_calibration.for_trials": False,
+                "allocate.convex": False, "generated_text.for_trials": False,
                 "compensate.damping": 0.1, "compensate.affine": True,
             },
         ),
         (
             PRUNED,
             {
-                "compensate.every": 2, "compensate.producers.iterations": 1,
-                "compensate.producers.every": 4, "compensate.producers.damping": 0.1,
-                "compensate.producers.least": 0.1, "compensate.producers.spared_every": 3,
+                "compensate.token_stride": 2, "compensate.producers.iterations": 1,
+                "compensate.producers.token_stride": 4, "compensate.producers.damping": 0.1,
+                "compensate.producers.least": 0.1, "compensate.producers.spared_token_stride": 3,
             },
         ),
         (
@@ -236,7 +236,7 @@ NOT_CHANGED = re.compile(
     r"version|method|rounds|model\.(source|revision)|tasks|targets\.onnx"
     r"|(calibration|evaluation)\.(dataset|field|fields|windows|label|relabel|target_scale|outside"
     r"|metric|stride)|(score|allocate|compensate)\.method|compensate\.(order|every|producers)"
-    r"|allocate\.timing\..*|self_calibration\..*|query_heads|products|model\.dtype"
+    r"|allocate\.timing\..*|generated_text\..*|query_heads|matmul_precision|model\.dtype"
 )
 """Of other sections' shapes, or changed for the other kind of model."""
 

@@ -59,11 +59,11 @@ def test_labelled_examples_choose_what_is_best_for_encoders():
 
 
 def test_the_best_repair_reads_text_of_the_models_own():
-    own = recipe(method="best").self_calibration
+    own = recipe(method="best").generated_text
     assert (own.sequences, own.learning) == (32, 8)
-    none = recipe(method="best", self_calibration=0).self_calibration
+    none = recipe(method="best", generated_text=0).generated_text
     assert (none.sequences, none.temperature) == (0, own.temperature)
-    bolder = recipe(method="best", self_calibration={"temperature": 1.0}).self_calibration
+    bolder = recipe(method="best", generated_text={"temperature": 1.0}).generated_text
     assert (bolder.sequences, bolder.temperature) == (32, 1.0)
 
 

@@ -79,7 +79,7 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
             "setting of `allocate` with `method: curves or search`",
         ),
         (
-            {"score": {"every": 2}},
+            {"score": {"token_stride": 2}},
             "`score` does not say its `method`",
             "for example `--set score.method=numerical`; there are also: wanda, ",
         ),
@@ -124,7 +124,7 @@ def test_all_mistakes_are_said_at_once_each_with_its_fix(tmp_path):
     every = [caught.value, *caught.value.further]
     said = [str(error).removeprefix("r.yaml: ") for error in every]
     assert [message[:22] for message in said] == [
-        "`keep`: input should b", "`score`: unknown metho", "unknown key `kep`", "`rounds` above 1 need ",
+        "`keep`: must be at mos", "`score`: unknown metho", "unknown key `kep`", "`rounds` above 1 need ",
     ]  # fmt: skip
     assert all(error.hint for error in every)
 

@@ -23,7 +23,7 @@ from numprune_export.calibration.gradients.backward import frozen, require_finit
 from numprune_export.calibration.gradients.mask_gradients import Loss
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
-from numprune_export.models.block_runner import Batch, Tick
+from numprune_export.models.block_runner import Batch, Progress
 from numprune_export.models.family import Family
 
 
@@ -72,17 +72,17 @@ class Journey:
     """With respect to the last of these blocks' output."""
 
 
-def forth(
+def forward(
     model: nn.Module,
     family: Family,
     windows: Windows,
     batches: Sequence[NDArray[Any]],
     objective: Objective,
-    tick: Tick,
+    tick: Progress,
 ) -> list[Journey]:
     """Take some batches, given by their rows, to the last block's output and the gradient there."""
     journeys = [
-        Journey(block_runner.embed(model, family, windows.rows(rows), len(rows))[0], rows)
+        Journey(block_runner.prepare_batches(model, family, windows.rows(rows), len(rows))[0], rows)
         for rows in batches
     ]
     for index, block in enumerate(family.block_list(model)):
@@ -96,7 +96,7 @@ def forth(
     return journeys
 
 
-def back(
+def backward(
     block: nn.Module, index: int, consumers: Mapping[str, str], journey: Journey
 ) -> dict[str, Float[Tensor, "tokens out"]]:
     """Take a batch back through one block.

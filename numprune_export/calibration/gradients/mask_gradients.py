@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from numprune_export.calibration.gradients.backward import frozen, require_finite
 from numprune_export.core.errors import InputError
 from numprune_export.data.corpus import Windows
-from numprune_export.models.block_runner import Tick
+from numprune_export.models.block_runner import Progress
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 
@@ -48,7 +48,7 @@ def unit_gradients(
     *,
     batch: int,
     per: Per,
-    tick: Tick,
+    tick: Progress,
 ) -> UnitGradients:
     """Run the model forwards and backwards over all windows once.
 

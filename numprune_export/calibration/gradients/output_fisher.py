@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from numprune_export.calibration.gradients.backward import require_finite
-from numprune_export.calibration.gradients.block_backward import Objective, back, forth
+from numprune_export.calibration.gradients.block_backward import Objective, backward, forward
 from numprune_export.calibration.gradients.losses import (
     next_token_loss,
     next_tokens,
@@ -27,7 +27,7 @@ from numprune_export.calibration.gradients.mask_gradients import Loss
 from numprune_export.core.errors import InputError
 from numprune_export.core.progress import Observer
 from numprune_export.data.corpus import Windows
-from numprune_export.models.block_runner import Tick
+from numprune_export.models.block_runner import Progress
 from numprune_export.models.family import Family, part
 from numprune_export.models.site import Site
 from numprune_export.numerics.gram import STRIPES
@@ -41,7 +41,7 @@ def output_fisher(
     labels: Tensor,
     *,
     batch: int,
-    tick: Tick,
+    tick: Progress,
     positions: int | None = None,
 ) -> Iterator[dict[str, Float[Tensor, "out out"]]]:
     """F of every site, from forward and backward passes of the whole model over all windows.
@@ -77,12 +77,12 @@ def output_fisher(
     sums: dict[str, _Sum] = {}
     rounds = _rounds(model, family, windows, batch)
     for number, batches in enumerate(rounds, start=1):
-        journeys = forth(model, family, windows, batches, objective, tick)
+        journeys = forward(model, family, windows, batches, objective, tick)
         for index in reversed(range(len(stack))):
             here = [site for site in sites if site.block == index]
             consumers = {site.name: site.consumer for site in here}
             for one in journeys:
-                for name, rows in back(stack[index], index, consumers, one).items():
+                for name, rows in backward(stack[index], index, consumers, one).items():
                     sums.setdefault(name, _Sum(rows.shape[1])).add(rows)
                 tick(len(one.rows))
             if number == len(rounds):
@@ -90,7 +90,7 @@ def output_fisher(
 
 
 def next_token_fisher(
-    model: nn.Module, family: Family, windows: Windows, *, batch: int, tick: Tick
+    model: nn.Module, family: Family, windows: Windows, *, batch: int, tick: Progress
 ) -> Iterator[dict[str, Float[Tensor, "out out"]]]:
     """`output_fisher` of a decoder's cross-entropy in nats, summed over all predicted tokens."""
     return output_fisher(
@@ -151,7 +151,7 @@ class Learn(Protocol):
     """As `fisher.output_fisher`, its loss chosen."""
 
     def __call__(
-        self, model: nn.Module, family: Family, windows: Windows, *, tick: Tick
+        self, model: nn.Module, family: Family, windows: Windows, *, tick: Progress
     ) -> Iterator[dict[str, Tensor]]: ...
 
 

@@ -54,6 +54,8 @@ class Given:
 def with_console(given: Given, *, quiet: bool) -> None:
     """Progress on stderr, the verdict on stdout."""
     named, folder = given.checked()
+    for notice in named.notices:
+        typer.echo(f"note: {notice}", err=True)
     with observer(quiet=quiet) as watching:
         report = _run(named, folder, watching)
     for warning in report.all_warnings:
@@ -73,6 +75,8 @@ def with_events(given: Given, *, quiet: bool) -> None:
 def _told(given: Given, events: Events) -> None:
     named, folder = given.checked()
     events.write(Start(version=__version__, recipe=named.name, folder=str(folder)))
+    for notice in named.notices:
+        events.write(Warned(message=notice))
     with heartbeat(events.beat):
         report = _run(named, folder, events)
     for warning in report.all_warnings:

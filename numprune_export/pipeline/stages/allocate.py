@@ -146,7 +146,7 @@ class Planning:
 def trial_compensation(repair: Repair) -> ClosedForm:
     """How weights are refitted where a plan is only tried out, or another round follows."""
     if isinstance(repair, ClosedForm):
-        return repair.model_copy(update={"order": "one_shot", "every": 1, "producers": None})
+        return repair.model_copy(update={"order": "one_shot", "token_stride": 1, "producers": None})
     return ClosedForm(affine=True, order="one_shot")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.statistics import Statistics, collect
-from numprune_export.calibration.token_stride import spacing
+from numprune_export.calibration.token_stride import bounded_stride
 from numprune_export.core.run_folder import Stage, key_of
 from numprune_export.data.corpus import Windows
 from numprune_export.models.site import Site
@@ -80,7 +80,7 @@ def _token_stride(here: RoundContext, windows: Windows) -> int:
     """Of the moments that the score reads."""
     score, sites, tokens = here.context.recipe.score, here.start.sites, int(windows.lengths.sum())
     widest = max((site.inputs for site in sites), default=1)
-    return spacing(score.every, tokens, widest) if isinstance(score, FisherObs) else 1
+    return bounded_stride(score.token_stride, tokens, widest) if isinstance(score, FisherObs) else 1
 
 
 def _write_statistics(here: RoundContext, text: _Windows, folder: Path) -> None:
@@ -123,7 +123,7 @@ def repairs_at_once(recipe: Recipe) -> bool:
 
 def repairs_on_more_text(recipe: Recipe) -> bool:
     """Whether the repair reads text of the model's own too."""
-    return recipe.self_calibration.sequences > 0
+    return recipe.generated_text.sequences > 0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numprune_export.core.run_folder import Stage
 from numprune_export.models.checkpoint.reload_proof import proof_steps, prove_reload
 from numprune_export.models.checkpoint.save import save
 from numprune_export.models.family import Family
-from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts, windows_key
 from numprune_export.pipeline.kinds.kind import ModelKind
@@ -49,7 +49,7 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
     recipe, texts = context.recipe, given.texts
 
     def make(folder: Path) -> None:
-        with products(recipe.products):
+        with matmul_precision(recipe.matmul_precision):
             small = compensated(context, dense, given)
         record = _record(context, dense, given)
         save(small, dense.loaded.tokenizer, dense.family, folder, record)
@@ -67,7 +67,7 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
         windows_key(texts.compensation),
         given.plan.to_json(),
         recipe.compensate.model_dump(),
-        recipe.products,
+        recipe.matmul_precision,
         texts.batch,
     ]
     return context.stage("prune", "model", inputs, make)
@@ -119,7 +119,7 @@ def _record(context: Context, dense: Dense, given: CompensationInput) -> Mapping
             "keep": recipe.keep,
             "query_heads": recipe.query_heads,
             "rounds": recipe.rounds,
-            "self_calibration": recipe.self_calibration.model_dump(),
+            "generated_text": recipe.generated_text.model_dump(),
             "score": recipe.score.model_dump(),
             "allocate": recipe.allocate.model_dump(),
             "compensate": recipe.compensate.model_dump(),

@@ -48,7 +48,7 @@ def _export_one(
         inputs,
         make,
         shared=variant == "dense",
-        apart=_device(target),
+        variant=_device(target),
     )
 
 

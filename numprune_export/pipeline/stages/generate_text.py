@@ -9,9 +9,9 @@ import torch
 
 from numprune_export.calibration import generated_text
 from numprune_export.calibration import store as statistics_store
-from numprune_export.calibration.prompts import text_starts
+from numprune_export.calibration.prompts import prompts
 from numprune_export.core.run_folder import Stage
-from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.models import Dense
@@ -21,7 +21,7 @@ def calibration_texts(
     context: Context, texts: CalibrationTexts, dense: Dense
 ) -> tuple[CalibrationTexts, tuple[Stage, ...]]:
     """The recipe's texts, and among them what the model wrote where that is read; and what wrote it."""
-    recipe, settings = context.recipe, context.recipe.self_calibration
+    recipe, settings = context.recipe, context.recipe.generated_text
     if not settings.sequences:
         return texts, ()
     tokenizer = dense.tokenizer
@@ -29,8 +29,8 @@ def calibration_texts(
     assert tokenizer is not None
     tokens, seed = texts.moments.tokens.shape[1], recipe.calibration.seed
     length = settings.length(tokens)
-    chosen = text_starts(
-        tokenizer, settings.starts, settings.requests, settings.asked,
+    chosen = prompts(
+        tokenizer, settings.prompts, settings.requests, settings.asked,
         vocabulary=dense.embeddings, tokens=length,
     )  # fmt: skip
     starts = chosen.tokens
@@ -45,7 +45,7 @@ def calibration_texts(
     def make(folder: Path) -> None:
         batches = -(-settings.sequences // generated_text.WINDOWS)
         context.observer.expect(batches * (length - generated_text.shared(starts)))
-        with products(recipe.products):
+        with matmul_precision(recipe.matmul_precision):
             written = generated_text.write(
                 dense.model, starts, settings,
                 tokens=tokens, seed=seed, tick=context.observer.advance,
@@ -57,7 +57,7 @@ def calibration_texts(
         settings.model_dump(exclude={"for_gradients", "for_trials"}),
         tokens,
         seed,
-        recipe.products,
+        recipe.matmul_precision,
     ]
     inputs += [torch.__version__, starts.tolist()]
     stage = context.stage("write-text", "self_text", inputs, make, shared=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.run_folder import Stage, require_space
-from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import RoundInput
 
@@ -42,10 +42,10 @@ class RoundContext:
         editable: Collection[str] = (),
     ) -> Stage:
         """As `Context.stage`, under the recipe's precision of matrix products."""
-        precision = self.context.recipe.products
+        precision = self.context.recipe.matmul_precision
 
         def precisely(folder: Path) -> None:
-            with products(precision):
+            with matmul_precision(precision):
                 make(folder)
 
         return self.context.stage(

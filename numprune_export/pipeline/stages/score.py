@@ -12,7 +12,7 @@ from torch import Tensor
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.run_folder import Stage
 from numprune_export.models.site import Site
-from numprune_export.numerics.removal_order import Removal
+from numprune_export.numerics.removal_order import RemovalOrder
 from numprune_export.pipeline.stages.calibrate import Calibrated
 from numprune_export.pipeline.stages.round_context import RoundContext
 from numprune_export.pruning.score.numerical import Numerical
@@ -77,7 +77,7 @@ def read_site_scores(stage: Stage, sites: Sequence[Site]) -> list[SiteScore]:
         SiteScore(
             site,
             columns[site.name],
-            Removal(removals[f"{site.name}.order"], removals[f"{site.name}.error"]),
+            RemovalOrder(removals[f"{site.name}.order"], removals[f"{site.name}.error"]),
         )
         for site in sites
     ]

@@ -23,7 +23,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from numprune_export.core.errors import NumericalError
 from numprune_export.models.site import Site
 from numprune_export.numerics.convex_hull import lower_hull
-from numprune_export.numerics.removal_order import Removal
+from numprune_export.numerics.removal_order import RemovalOrder
 from numprune_export.pruning.allocate.budget import Budget
 from numprune_export.pruning.allocate.latency.settings import Timing
 from numprune_export.pruning.allocate.widths import Widths
@@ -54,7 +54,7 @@ class Curves(Widths):
     )
     """What errors of attention are multiplied by: they go on into later layers more than those of
     an MLP, which a curve of one sublayer does not see. Of several, the one whose pruned model is
-    nearest to the dense one, on text of its own (`self_calibration`) or else on calibration text."""
+    nearest to the dense one, on text of its own (`generated_text`) or else on calibration text."""
     convex: bool = True
     """Follow the lower convex hulls; false: the curves themselves, so that a dear unit hides the
     cheap ones behind it."""
@@ -105,7 +105,7 @@ class _Segment:
 
 def allocate(
     sites: Sequence[Site],
-    removals: Mapping[str, Removal],
+    removals: Mapping[str, RemovalOrder],
     keep: float,
     settings: Curves,
     *,
@@ -153,7 +153,7 @@ def allocate(
 
 
 def _curve(
-    site: Site, removal: Removal, settings: Curves, multiplier: float, price: Price
+    site: Site, removal: RemovalOrder, settings: Curves, multiplier: float, price: Price
 ) -> _Curve:
     if not bool(removal.error.isfinite().all()):
         raise NumericalError(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from numprune_export.calibration.token_stride import spacing
+from numprune_export.calibration.token_stride import bounded_stride
 from numprune_export.core.settings import Strict
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ class ProducerRefit(Strict):
 
     iterations: PositiveInt = 2
     """Of conjugate gradients."""
-    every: PositiveInt = 6
+    token_stride: PositiveInt = 6
     """They are fitted to one token of the calibration texts in so many."""
     damping: PositiveFloat = 0.01
     """Ridge on the change, relative to what it makes of the output."""
     least: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Where fewer of an MLP's channels go than this fraction, only its consumer is refitted: there is little
     error, and the widest layers."""
-    spared_every: PositiveInt = 2
+    spared_token_stride: PositiveInt = 2
     """Such a consumer is fitted to one token in so many, or in fewer where less than ten for each of its
     inputs would be left."""
 
@@ -55,7 +55,7 @@ class ClosedForm(Strict):
     order: Literal["one_shot", "sequential"] = "sequential"
     """`one_shot`: X from the dense model. `sequential`: X from the already pruned prefix, block by
     block; Eq. 9 allows both."""
-    every: PositiveInt = 1
+    token_stride: PositiveInt = 1
     """Fitted to one calibration token in so many, `sequential` only: neighbours tell much the same, and
     sums over tokens are most of the work."""
     producers: ProducerRefit | None = None
@@ -71,28 +71,30 @@ class ClosedForm(Strict):
                 "`producers` need `order: sequential`, or `producers: null`: they are refitted to"
                 " activations"
             )
-        if self.every > 1:
+        if self.token_stride > 1:
             raise ValueError(
-                f"`every: {self.every}` needs `order: sequential`, or leave it out: one-shot sums"
+                f"`token_stride: {self.token_stride}` needs `order: sequential`, or leave it out: one-shot sums"
                 " are those that the score reads"
             )
         return self
 
     @model_validator(mode="after")
     def _among_the_fitted(self) -> ClosedForm:
-        if self.producers is not None and self.producers.every % self.every:
+        if self.producers is not None and self.producers.token_stride % self.token_stride:
             raise ValueError(
-                f"`producers.every: {self.producers.every}` must be a multiple of"
-                f" `every: {self.every}`: the outputs that producers are fitted to are among the"
+                f"`producers.token_stride: {self.producers.token_stride}` must be a multiple of"
+                f" `token_stride: {self.token_stride}`: the outputs that producers are fitted to are among the"
                 " consumer's"
             )
         return self
 
-    def every_alone(self, kind: Kind, inputs: int, tokens: int) -> int:
+    def stride_alone(self, kind: Kind, inputs: int, tokens: int) -> int:
         """One in so many of `tokens` that a consumer of `inputs` is fitted to, where nothing else is."""
         if kind != "mlp" or self.producers is None:
-            return self.every
-        return max(self.every, spacing(self.producers.spared_every, tokens, inputs))
+            return self.token_stride
+        return max(
+            self.token_stride, bounded_stride(self.producers.spared_token_stride, tokens, inputs)
+        )
 
     def __call__(
         self,

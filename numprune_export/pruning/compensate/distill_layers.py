@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
-from numprune_export.models.block_runner import Batch, Tick
+from numprune_export.models.block_runner import Batch, Progress
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 from numprune_export.numerics.regression import Moments, MomentSums
@@ -59,7 +59,7 @@ def tune(
     method: ScalarTuning | Refit,
     *,
     batch: int,
-    tick: Tick,
+    tick: Progress,
 ) -> tuple[Any, tuple[TunedSite, ...]]:
     """Fit every sublayer of a pruned model that has units.
 
@@ -78,10 +78,10 @@ def tune(
     Raises:
         NumericalError: an activation is not finite.
     """
-    small = rewrite.twin(student)
+    small = rewrite.clone_sharing_parameters(student)
     teacher_blocks = family.block_list(teacher)
     sites, record = family.sites(small), []
-    batches = block_runner.embed(small, family, windows, batch)
+    batches = block_runner.prepare_batches(small, family, windows, batch)
     targets = [replace(one) for one in batches]  # embeddings are not pruned
     stopped = False
     for index, block in enumerate(family.block_list(small)):
@@ -168,7 +168,7 @@ def _moments(
             sums.add(inputs[:, 0], short[:, 0])
         else:
             sums.add(batch.rows(inputs), batch.rows(short))
-    return sums.finish(site.name).beside(weight)
+    return sums.result(site.name).beside(weight)
 
 
 def _run(

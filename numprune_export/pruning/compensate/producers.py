@@ -10,20 +10,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from numprune_export.calibration.statistics import Gathering, Statistics
+from numprune_export.calibration.statistics import Statistics, StatisticsAccumulator
 from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch
 from numprune_export.models.site import Site
-from numprune_export.models.substitution import between
+from numprune_export.models.substitution import mlp_activation
 from numprune_export.numerics.gauss_newton import refit
-from numprune_export.numerics.indexing import positions
+from numprune_export.numerics.indexing import columns_of_units
 from numprune_export.numerics.matmul_precision import multiplied
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerRefit
 
 
 @dataclass(frozen=True)
-class Examples:
+class MlpInputs:
     """What reached a dense MLP behind the pruned prefix, and what it made of it: real tokens only."""
 
     consumer: Float[Tensor, "out n"]
@@ -36,7 +36,9 @@ class Examples:
     """The consumer's output for those that it is fitted to, batch by batch."""
 
 
-def examples(block: nn.Module, site: Site, batches: list[Batch], repair: ClosedForm) -> Examples:
+def collect_mlp_inputs(
+    block: nn.Module, site: Site, batches: list[Batch], repair: ClosedForm
+) -> MlpInputs:
     """What reaches the dense MLP, and what it makes of the tokens that its consumer is fitted to.
 
     Raises:
@@ -50,21 +52,21 @@ def examples(block: nn.Module, site: Site, batches: list[Batch], repair: ClosedF
     def no_tick(_: int) -> None:
         return
 
-    block_runner.watch(
+    block_runner.capture_inputs(
         block, site.block, batches, {site.producers[0].path: look}, no_tick, run_on=False
     )
 
-    gathering = Gathering(site.inputs, inputs[0].device)
+    gathering = StatisticsAccumulator(site.inputs, inputs[0].device)
     producers = [_product(_linear(block, one.path)) for one in site.producers]
     last = _linear(block, site.consumer)
     consumer, targets = _product(last), []
-    with torch.no_grad(), between(block, site) as activation:
+    with torch.no_grad(), mlp_activation(block, site) as activation:
         for x in inputs:
-            fitted = x[:: repair.every]
+            fitted = x[:: repair.token_stride]
             value = activation([one(fitted) for one in producers])
-            gathering.add(value[:: settings.every // repair.every])
+            gathering.add(value[:: settings.token_stride // repair.token_stride])
             targets.append(consumer(value))
-    return Examples(last.weight, gathering.finish(site), inputs, targets)
+    return MlpInputs(last.weight, gathering.result(site), inputs, targets)
 
 
 def _settings(repair: ClosedForm) -> ProducerRefit:
@@ -88,17 +90,17 @@ def refit_mlp(
     block: nn.Module,
     site: Site,
     kept: Sequence[int],
-    known: Examples,
+    known: MlpInputs,
     repair: ClosedForm,
 ) -> list[Float[Tensor, "tokens out"]]:
     """Put refitted weights in the place of a cut MLP's, in their dtype; what it makes of each batch."""
     consumer = _linear(block, site.consumer)
     producers = [_linear(block, one.path) for one in site.producers]
-    dense = known.consumer[:, positions(site.layout(kept), site.consumer_width)]
-    with between(block, site) as activation:
+    dense = known.consumer[:, columns_of_units(site.layout(kept), site.consumer_width)]
+    with mlp_activation(block, site) as activation:
         found = refit(
             activation, producers, consumer, dense, known.inputs, known.targets, _settings(repair),
-            every=repair.every, damping=repair.damping,
+            every=repair.token_stride, damping=repair.damping,
         )  # fmt: skip
     dtype = consumer.weight.dtype
     for path, (weight, bias) in zip(site.producers, found.producers, strict=True):

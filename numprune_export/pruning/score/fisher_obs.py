@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numprune_export.calibration.statistics import Statistics
     from numprune_export.models.site import Site
-    from numprune_export.numerics.removal_order import Removal
+    from numprune_export.numerics.removal_order import RemovalOrder
 
 WINDOWS = 12
 """Windows of plain text that gradients are taken on, where a recipe does not say: of 512 tokens, more
@@ -50,7 +50,7 @@ class FisherObs(Strict):
     without."""
     step: PositiveInt = 32
     """MLP channels removed at once, at their exact joint cost; query heads go one by one."""
-    every: PositiveInt = 1
+    token_stride: PositiveInt = 1
     """Moments are those of one calibration token in so many, or in fewer where less than ten for each input of
     the widest layer would be left: neighbours tell much the same."""
     sequences: PositiveInt | None = None
@@ -59,7 +59,7 @@ class FisherObs(Strict):
 
     def removal(
         self, weight: Float[Tensor, "out n"], statistics: Statistics, site: Site
-    ) -> Removal:
+    ) -> RemovalOrder:
         """The order in which the site's units go, on the weight's device.
 
         Args:
@@ -76,7 +76,7 @@ class FisherObs(Strict):
         """
         from numprune_export.numerics import obs
         from numprune_export.numerics.least_squares import damped
-        from numprune_export.numerics.removal_order import Removal
+        from numprune_export.numerics.removal_order import RemovalOrder
 
         moments = statistics.covariance if self.centred else statistics.gram / statistics.tokens
         inputs = moments.to(weight.device)
@@ -85,7 +85,7 @@ class FisherObs(Strict):
         weight = weight.double() * (diagonal > 0)
         inputs = damped(inputs, self.damping * _typical(diagonal), statistics.rounding)
         try:
-            found = obs.remove(
+            found = obs.prune_order(
                 weight,
                 inputs,
                 self._metric(statistics, weight),
@@ -94,7 +94,7 @@ class FisherObs(Strict):
             )
         except NumericalError as error:
             raise NumericalError(f"`{site.name}`: {error}", hint=error.hint) from error
-        return Removal(found.order, found.error / 2)
+        return RemovalOrder(found.order, found.error / 2)
 
     def _metric(
         self, statistics: Statistics, weight: Float[Tensor, "out n"]

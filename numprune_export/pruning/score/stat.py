@@ -62,7 +62,7 @@ def pivots(gram: Float[Tensor, "n n"], width: int) -> tuple[list[int], Float[Ten
     Returns:
         All units; from where the remainder is rounding, by index and with norm 0.
     """
-    from numprune_export.numerics.indexing import positions
+    from numprune_export.numerics.indexing import columns_of_units
 
     units = list(range(len(gram) // width))
     noise = len(gram) * sys.float_info.epsilon * float(gram.diagonal().max())
@@ -77,7 +77,7 @@ def pivots(gram: Float[Tensor, "n n"], width: int) -> tuple[list[int], Float[Ten
         units = [units[one] for one in stay]
         if not picked:
             return order + units, norms
-        columns = positions(stay, width)
+        columns = columns_of_units(stay, width)
         gram, panel = gram[columns][:, columns], panel[columns]
         gram.addmm_(panel, panel.T, alpha=-1)
     return order, norms

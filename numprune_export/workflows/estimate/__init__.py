@@ -19,7 +19,7 @@ from numprune_export.core import allocator
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.family import Family
-from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.requirements import require_possible
 from numprune_export.pipeline.stages.calibrate import (
     reads_moments,
@@ -75,7 +75,7 @@ def estimate(recipe: Recipe, *, search: Sequence[Path], clock: Clock = WALL) -> 
         torch.set_num_threads(recipe.threads)
     started = clock.started()
     job, built = job_of(recipe, search, clock)
-    with products(recipe.products):
+    with matmul_precision(recipe.matmul_precision):
         rates = measure(job.shapes, job.texts, clock, gguf=job.gguf)
     rates |= {"processes": started, "headers": built}
     allocator.release()
@@ -109,12 +109,12 @@ def _assumptions(job: Job) -> tuple[str, ...]:
     found = [
         f"{texts.sequences} calibration sequences, {texts.assumption}",
         "every site keeps the same fraction of its units",
-        f"{torch.get_num_threads()} threads, `products: {recipe.products}`, and a machine as busy as now",
+        f"{torch.get_num_threads()} threads, `matmul_precision: {recipe.matmul_precision}`, and a machine as busy as now",
         "the run folder is on a disk as fast as the folder for temporary files",
         "reading the text, and what comes after pruning, is not in it",
     ]
-    if recipe.self_calibration.sequences:
-        found.insert(1, f"{recipe.self_calibration.sequences} more that the model writes")
+    if recipe.generated_text.sequences:
+        found.insert(1, f"{recipe.generated_text.sequences} more that the model writes")
     if timing_of(recipe.allocate) is not None:
         found.append(
             "a budget in milliseconds times the model's parts before it plans: that is not in it"

@@ -39,7 +39,7 @@ def refit(
     """
     settings = repair.producers
     assert settings is not None
-    fitted, read = texts.one_in(repair.every), texts.one_in(settings.every)
+    fitted, read = texts.one_in(repair.token_stride), texts.one_in(settings.token_stride)
     some, count = read.tokens, left.produced / left.width
     width, inputs = left.width, left.inputs
     layer, around = 2 * inputs * width, 2 * count + 2

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.activations import ACT2FN
 
-from numprune_export.calibration.statistics import Gathering
+from numprune_export.calibration.statistics import StatisticsAccumulator
 from numprune_export.core import allocator
 from numprune_export.core.optional import require
 from numprune_export.core.run_folder import temporary_folder
@@ -99,7 +99,10 @@ def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
 
     width = min(SIDE, max(one.width for one in shapes.sites))
     rows_of_gram = max(1, min(_rows(shapes, texts), round(OPERATIONS / (2 * width**2))))
-    gathering, given = Gathering(width, torch.device("cpu")), torch.randn(rows_of_gram, width)
+    gathering, given = (
+        StatisticsAccumulator(width, torch.device("cpu")),
+        torch.randn(rows_of_gram, width),
+    )
     operations = 2 * SUMMED * rows_of_gram * width**2
     many = _per_unit(clock, products, 2.0 * rows * weights)
     return {
@@ -174,7 +177,7 @@ def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
         "eigen": _per_unit(clock, lambda: torch.linalg.eigh(metric), float(out) ** 3, 1),
         "elimination": _per_unit(
             clock,
-            lambda: obs.remove(weight, matrix, None, step=FisherObs().step),
+            lambda: obs.prune_order(weight, matrix, None, step=FisherObs().step),
             linear_algebra.elimination_operations(n, len(weight)),
             1,
         ),

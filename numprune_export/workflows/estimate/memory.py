@@ -45,9 +45,9 @@ def held(
         settings = settings_for(one, left, repair)
         found = texts.tokens * left.width * dense.itemsize
         if settings is not None:
-            some, out = texts.tokens / settings.every, 4.0 * texts.tokens * left.inputs
+            some, out = texts.tokens / settings.token_stride, 4.0 * texts.tokens * left.inputs
             step = some * (short * (2 * left.inputs + left.produced) + 4.0 * left.inputs)
-            found = texts.tokens * left.inputs * short + out / repair.every
+            found = texts.tokens * left.inputs * short + out / repair.token_stride
             found += max(step, texts.tokens * left.width * short + out)
         most = max(most, found)
     return 2 * hidden_states(dense, texts) + most

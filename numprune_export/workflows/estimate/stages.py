@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from numprune_export.calibration import generated_text
-from numprune_export.calibration.token_stride import spacing
+from numprune_export.calibration.token_stride import bounded_stride
 from numprune_export.numerics.gram import STRIPES
 from numprune_export.pipeline.kinds.causal_lm import (
     DIVERGENCE_SEQUENCES,
@@ -70,12 +70,12 @@ class Job:
     @property
     def repaired_on(self) -> Texts:
         """The recipe's own and what the model writes."""
-        return self._with(self.recipe.self_calibration.sequences)
+        return self._with(self.recipe.generated_text.sequences)
 
     @property
     def learned_on(self) -> Texts:
         """Gradients are taken on the first of these."""
-        return self._with(self.recipe.self_calibration.learning)
+        return self._with(self.recipe.generated_text.learning)
 
     def _with(self, written: int) -> Texts:
         return replace(self.texts, sequences=self.texts.sequences + written)
@@ -89,7 +89,7 @@ class Job:
             more, held = self._calibrate(self.shapes, self.repaired_on), float(self.shapes.bytes)
             found.append(Step("calibrate-repair", more.work, held + more.memory, more.kernels))
         found.append(self._prune())
-        ended, kept = Work({"stages": 1.0}), self.recipe.products
+        ended, kept = Work({"stages": 1.0}), self.recipe.matmul_precision
         compiled = accumulate(one.kernels for one in found)
         return tuple(
             replace(one, work=one.work + ended, memory=one.memory + memory.kernels(shapes, kept))
@@ -106,7 +106,7 @@ class Job:
 
     def _written(self) -> Iterator[Step]:
         """Text of the model's own, a token at a time for all texts of a batch."""
-        settings, shapes = self.recipe.self_calibration, self.shapes
+        settings, shapes = self.recipe.generated_text, self.shapes
         count = settings.sequences
         if not count or not shapes.causal:
             return
@@ -148,9 +148,9 @@ class Job:
 
     def _calibrate(self, start: Shapes, texts: Texts) -> Step:
         work = total(forward_passes.forward(start, block, texts) for block in start.blocks)
-        asked = self.recipe.score.every if isinstance(self.recipe.score, FisherObs) else 1
+        asked = self.recipe.score.token_stride if isinstance(self.recipe.score, FisherObs) else 1
         widest = max(one.width for one in start.sites)
-        seen = texts.one_in(spacing(asked, int(texts.tokens), widest))
+        seen = texts.one_in(bounded_stride(asked, int(texts.tokens), widest))
         work += total(forward_passes.gram(one, seen) for one in start.sites)
         written = sum(linear_algebra.statistics_bytes(one, fisher=False) for one in start.sites)
         work += Work({"files": written})
@@ -206,7 +206,7 @@ class Job:
         """On what, and of how many tokens one is answered."""
         if not self.shapes.causal:
             return self.texts.first(DIVERGENCE_EXAMPLES), 1
-        own = self.recipe.self_calibration
+        own = self.recipe.generated_text
         given = not own.sequences or not own.for_trials
         texts = self.texts if given else replace(self.texts, sequences=own.sequences)
         return texts.first(DIVERGENCE_SEQUENCES), DIVERGENCE_STRIDE
@@ -252,7 +252,7 @@ class Job:
         work = sequential(dense, small, texts, repair)
         work += total(linear_algebra.closed_form(one, self.recipe.keep) for one in dense.sites)
         shapes = SHAPES * texts.widths * len(small.blocks)
-        held = memory.held(dense, small, texts, repair, self.recipe.products)
+        held = memory.held(dense, small, texts, repair, self.recipe.matmul_precision)
         need = hidden + held + memory.solving(dense) + memory.grams(dense)
         return Step("", work, need, shapes)
 
@@ -290,7 +290,7 @@ def sequential(dense: Shapes, small: Shapes, texts: Texts, repair: ClosedForm) -
             if gauss_newton.settings_for(one, left, repair) is not None:
                 parts.append(gauss_newton.refit(small, one, left, texts, repair))
                 continue
-            seen = texts.one_in(repair.every_alone(one.kind, one.width, int(texts.tokens)))
+            seen = texts.one_in(repair.stride_alone(one.kind, one.width, int(texts.tokens)))
             parts += [forward_passes.producing(dense, one, texts), forward_passes.gram(one, seen)]
             parts.append(forward_passes.consuming(small, left, texts))
     return total(parts)

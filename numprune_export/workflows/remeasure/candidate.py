@@ -121,15 +121,15 @@ class ModelContender:
         return TorchRunner(model, threads=own)
 
 
-Contender = ArtifactContender | ModelContender
+Candidate = ArtifactContender | ModelContender
 
 
-def tokenizer_of(one: Contender) -> PreTrainedTokenizerBase | None:
+def tokenizer_of(one: Candidate) -> PreTrainedTokenizerBase | None:
     """None where there is none beside it."""
     return None if one.source is None else load_tokenizer(one.source)
 
 
-def contender(name: str, wanted: Sequence[str] = ()) -> Contender:
+def candidate(name: str, wanted: Sequence[str] = ()) -> Candidate:
     """What a name on the command line means: a run, an artifact's folder, or a model.
 
     Args:
@@ -158,7 +158,7 @@ def contender(name: str, wanted: Sequence[str] = ()) -> Contender:
     return ModelContender(name, resolve(reference, revision=None, search=()))
 
 
-def _of_run(name: str, run: FinishedRun, wanted: Sequence[str]) -> Contender:
+def _of_run(name: str, run: FinishedRun, wanted: Sequence[str]) -> Candidate:
     exported = run.exported(wanted)
     if not exported:
         source = resolve(str(run.model.resolve()), revision=None, search=())
@@ -191,13 +191,13 @@ def _runnable(one: ArtifactContender) -> ArtifactContender:
 class Field:
     """The models of a comparison, by a short key, and how they are timed."""
 
-    models: Mapping[str, Contender]
+    models: Mapping[str, Candidate]
     settings: Benchmark
     device: Device
     """Where models in PyTorch run."""
 
     @property
-    def first(self) -> Contender:
+    def first(self) -> Candidate:
         return next(iter(self.models.values()))
 
     def conditions(self) -> dict[str, dict[str, Any]]:

@@ -18,9 +18,9 @@ from numprune_export.recipe import Benchmark
 from numprune_export.report.schema import measurements
 from numprune_export.workflows.remeasure.candidate import (
     ArtifactContender,
-    Contender,
+    Candidate,
     Field,
-    contender,
+    candidate,
 )
 from numprune_export.workflows.remeasure.compare_output import Compared, Side
 from numprune_export.workflows.remeasure.finished_run import opened
@@ -54,7 +54,7 @@ def compare(
         IncomparableError: one is a decoder and another an encoder.
         NumpruneError: something cannot be found or cannot run here.
     """
-    models = {_key(number): contender(one, protocol.targets) for number, one in enumerate(names)}
+    models = {_key(number): candidate(one, protocol.targets) for number, one in enumerate(names)}
     _refuse_unlike(list(models.values()))
     field = Field(models, _settings(models, protocol), _device(models))
     measure, notes = measure_of(field, text, search)
@@ -88,7 +88,7 @@ def _key(number: int) -> str:
     return chr(ord("A") + number % 26) + (str(number // 26) if number >= 26 else "")
 
 
-def _refuse_unlike(models: Sequence[Contender]) -> None:
+def _refuse_unlike(models: Sequence[Candidate]) -> None:
     for one in models[1:]:
         if one.kind != models[0].kind:
             raise IncomparableError(
@@ -98,7 +98,7 @@ def _refuse_unlike(models: Sequence[Contender]) -> None:
             )
 
 
-def _settings(models: Mapping[str, Contender], protocol: Protocol) -> Benchmark:
+def _settings(models: Mapping[str, Candidate], protocol: Protocol) -> Benchmark:
     run = next(iter(models.values())).run
     settings = Benchmark()
     if run is not None:
@@ -107,12 +107,12 @@ def _settings(models: Mapping[str, Contender], protocol: Protocol) -> Benchmark:
     return Benchmark.model_validate({**settings.model_dump(), **protocol.changes()})
 
 
-def _device(models: Mapping[str, Contender]) -> Device:
+def _device(models: Mapping[str, Candidate]) -> Device:
     gpu = any(one.device == "cuda" for one in models.values())
     return "cuda" if gpu and torch.cuda.is_available() else "cpu"
 
 
-def _families(models: Sequence[Contender]) -> list[str]:
+def _families(models: Sequence[Candidate]) -> list[str]:
     known = {one.label: one.source.model_type for one in models if one.source is not None}
     if len(set(known.values())) < 2:
         return []

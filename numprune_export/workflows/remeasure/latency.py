@@ -18,7 +18,7 @@ from numprune_export.measure.latency.sessions import Reopened
 from numprune_export.measure.latency.timing import Workload
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.pipeline.kinds.latency_rows import protocol_of
-from numprune_export.workflows.remeasure.candidate import ArtifactContender, Contender, Field
+from numprune_export.workflows.remeasure.candidate import ArtifactContender, Candidate, Field
 from numprune_export.workflows.remeasure.quality import Measure, TextPerplexity
 
 _FEW_TOKENS = 128
@@ -53,7 +53,7 @@ def _workload(field: Field, tokens: Tokens) -> Workload[Any]:
     return EncoderWorkload(tokens, tuple(one for one in buckets if one.length <= longest))
 
 
-def _positions(one: Contender) -> int:
+def _positions(one: Candidate) -> int:
     """The longest text that it takes."""
     if isinstance(one, ArtifactContender):
         return int(one.artifact.facts["max_positions"])
@@ -71,5 +71,5 @@ def _tokens(field: Field, measure: Measure | None) -> Tokens:
     return generator.integers(least // 4, least, (32, 512), dtype=np.int64)
 
 
-def _vocabulary(one: Contender) -> int | None:
+def _vocabulary(one: Candidate) -> int | None:
     return None if one.source is None else int(skeleton(one.source).config.vocab_size)

@@ -20,7 +20,7 @@ from numprune_export.report.verdict import summarize
 _MACHINE = ("machine", "cpu", "gpus", "usable_cores", "memory_bytes", "packages")
 
 
-def renewed(
+def new_report(
     old: Report,
     recipe: Recipe,
     metrics: Metrics,

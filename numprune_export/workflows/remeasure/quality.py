@@ -18,7 +18,7 @@ from numprune_export.export.runner import Tokens
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.pipeline.kinds.kind import ModelKind
-from numprune_export.workflows.remeasure.candidate import Contender, Field, tokenizer_of
+from numprune_export.workflows.remeasure.candidate import Candidate, Field, tokenizer_of
 from numprune_export.workflows.remeasure.finished_run import opened
 from numprune_export.workflows.remeasure.inputs import reopen
 from numprune_export.workflows.remeasure.task_match import same_task
@@ -137,7 +137,7 @@ class TextPerplexity:
         return {"perplexity": found}
 
 
-def windows_of(text: str, first: Contender) -> Tokens:
+def windows_of(text: str, first: Candidate) -> Tokens:
     """Full windows of a text, as the first model reads it.
 
     Raises:
@@ -157,14 +157,14 @@ def windows_of(text: str, first: Contender) -> Tokens:
     return np.asarray(ids[: count * length], np.int64).reshape(count, length)
 
 
-def _require_embeddings(ids: Sequence[int], first: Contender) -> None:
+def _require_embeddings(ids: Sequence[int], first: Candidate) -> None:
     tokenizer = tokenizer_of(first)
     if tokenizer is not None and first.source is not None:
         embeddings = int(skeleton(first.source).config.vocab_size)
         require_embeddings([("the text", ids)], tokenizer, embeddings)
 
 
-def tokens_of(text: str, one: Contender) -> list[int] | None:
+def tokens_of(text: str, one: Candidate) -> list[int] | None:
     """None: it has no tokenizer."""
     tokenizer = tokenizer_of(one)
     if tokenizer is None:
@@ -177,7 +177,7 @@ SAMPLE = "The café at No. 42 isn't open — 3.14 % of IT said: “Déjà-vu?”
 """Letters of both cases, digits, signs and spaces: where tokenizers differ."""
 
 
-def alike(contenders: Sequence[Contender], sample: str = SAMPLE) -> tuple[list[bool], list[str]]:
+def alike(contenders: Sequence[Candidate], sample: str = SAMPLE) -> tuple[list[bool], list[str]]:
     """Which models read a text as the first one does, and why the others do not, in sentences."""
     notes: list[str] = []
     first, same = tokens_of(sample, contenders[0]), list[bool]()

@@ -23,7 +23,7 @@ from numprune_export.recipe import parse
 from numprune_export.report.schema import Report
 from numprune_export.workflows.remeasure.finished_run import FinishedRun
 from numprune_export.workflows.remeasure.inputs import Again, reopen
-from numprune_export.workflows.remeasure.new_report import renewed
+from numprune_export.workflows.remeasure.new_report import new_report
 
 DENSE = "dense model"
 
@@ -57,7 +57,7 @@ def validate(run: FinishedRun, search: Sequence[Path], observer: Observer) -> Re
         metrics, exported = _validated(run, again, observer), run.exported()
     missing = _missing(again, exported)
     kept = ["quality", "change", "parity"] + (["size"] if again.dense_missing is None else [])
-    return renewed(run.report, run.recipe, metrics, kept, not_run=missing)
+    return new_report(run.report, run.recipe, metrics, kept, not_run=missing)
 
 
 def _validated(run: FinishedRun, again: Again, observer: Observer) -> Metrics:
@@ -97,7 +97,7 @@ def benchmark(
         if protocol.targets and name not in protocol.targets:
             missing[name] = "not asked for"
     samples = {name: tuple(one.wall_ms.tolist()) for name, one in found.samples.items()}
-    return renewed(
+    return new_report(
         run.report,
         run.recipe,
         found.metrics,

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.models.checkpoint.source import Source
-from numprune_export.workflows.remeasure.candidate import Contender
+from numprune_export.workflows.remeasure.candidate import Candidate
 
 SPAN = "QuestionAnswering"
 """The head whose two outputs are no labels."""
@@ -45,7 +45,7 @@ class _Task:
         return None
 
 
-def same_task(contenders: Sequence[Contender], longest: int) -> tuple[list[bool], list[str]]:
+def same_task(contenders: Sequence[Candidate], longest: int) -> tuple[list[bool], list[str]]:
     """Which models answer what the first one does, and why the others do not, in sentences.
 
     Args:

@@ -32,7 +32,15 @@ _PATIENCE_S = 300.0
 _KNOCK_S = 5.0
 _STARTS = 5
 _GAVE_UP = "timed out during startup"
-_LEARNT = {"model", "query_heads", "calibration", "score", "seed", "products", "self_calibration"}
+_LEARNT = {
+    "model",
+    "query_heads",
+    "calibration",
+    "score",
+    "seed",
+    "matmul_precision",
+    "generated_text",
+}
 
 
 @dataclass(frozen=True)

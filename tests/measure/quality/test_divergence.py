@@ -11,7 +11,7 @@ from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
 from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.models.families import DECODERS
-from numprune_export.numerics.matmul_precision import products
+from numprune_export.numerics.matmul_precision import matmul_precision
 
 LENGTHS = np.array([9, 4, 7])
 
@@ -94,7 +94,7 @@ def test_a_model_that_answers_nonsense_is_refused():
 
 def test_products_are_as_before_afterwards():
     before = torch.get_float32_matmul_precision()
-    with pytest.raises(ZeroDivisionError), products("medium"):
+    with pytest.raises(ZeroDivisionError), matmul_precision("medium"):
         assert torch.get_float32_matmul_precision() == "medium"
         _ = 1 / 0
     assert torch.get_float32_matmul_precision() == before

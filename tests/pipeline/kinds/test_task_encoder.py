@@ -298,9 +298,9 @@ def test_a_language_models_text_is_refused_for_an_encoder(tmp_path):
 
 
 def test_an_encoder_writes_no_text(tmp_path):
-    result = command("run", str(recipe(tmp_path, self_calibration=4)), "--out", "out", cwd=tmp_path)
+    result = command("run", str(recipe(tmp_path, generated_text=4)), "--out", "out", cwd=tmp_path)
     assert result.code == 2
-    assert "`self_calibration` is for language models" in result.err
+    assert "`generated_text` is for language models" in result.err
 
 
 def test_labelled_data_is_refused_for_a_language_model(tmp_path):

@@ -38,7 +38,7 @@ def test_a_repair_by_the_dense_models_own_reads_them(repair):
 
 @pytest.mark.parametrize(("sequences", "wanted"), [(4, False), (0, True)])
 def test_a_repair_on_more_text_has_moments_of_its_own(sequences, wanted):
-    assert reads(compensate=ONE_SHOT, self_calibration=sequences) == wanted
+    assert reads(compensate=ONE_SHOT, generated_text=sequences) == wanted
 
 
 @pytest.mark.parametrize("repair", [SEQUENTIAL, {"method": "bias", "order": "sequential"}])

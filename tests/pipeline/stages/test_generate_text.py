@@ -31,7 +31,7 @@ def pruned(place, compensate, score="wanda", allocate=None, **own):
         score=score,
         compensate=compensate,
         targets={},
-        self_calibration=own,
+        generated_text=own,
         **({} if allocate is None else {"allocate": allocate}),
     )
     done = command("run", recipe, "--out", place / "run")
@@ -119,7 +119,7 @@ def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
     )
     tokenizer.save_pretrained(chatty)
     own = {"sequences": 6, "requests": ["Peace?"], "asked": 0.5}
-    recipe = small_recipe(tmp_path, model=str(chatty), self_calibration=own, targets={})
+    recipe = small_recipe(tmp_path, model=str(chatty), generated_text=own, targets={})
     run = tmp_path / "run"
     done = command("run", recipe, "--out", run)
     assert done.code == 0, done.err
@@ -140,14 +140,14 @@ def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     run = pruned(tmp_path, SEQUENTIAL, sequences=6)
     before = (run / "log").read_text()
     done = command(
-        "run", tmp_path / "small.yaml", "--out", run, "--set", "self_calibration.sequences=3"
+        "run", tmp_path / "small.yaml", "--out", run, "--set", "generated_text.sequences=3"
     )
     assert done.code == 0, done.err
     log = (run / "log").read_text()[len(before) :]
     assert all(f" {name}: found" in log for name in ("calibrate", "score", "allocate"))
     assert all(f" {name}: made" in log for name in ("write-text", "prune"))
     method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
-    assert method["self_calibration"] == {
+    assert method["generated_text"] == {
         "sequences": 3, "per_window": 1, "starts": "auto", "temperature": 0.8, "min_p": 0.05,
         "for_gradients": 0.0, "for_trials": True, "requests": list(REQUESTS),
         "asked": 0.0,
@@ -167,5 +167,5 @@ def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     ],
 )
 def test_other_amounts_are_refused(own, tmp_path):
-    with pytest.raises(RecipeError, match="self_calibration"):
-        load(small_recipe(tmp_path, self_calibration=own))
+    with pytest.raises(RecipeError, match="generated_text"):
+        load(small_recipe(tmp_path, generated_text=own))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from small_sites import sites
 
 from numprune_export.models.site import Producer, Site
-from numprune_export.numerics.removal_order import Removal
+from numprune_export.numerics.removal_order import RemovalOrder
 from numprune_export.pruning.allocate.cost import site_macs, unit_macs
 from numprune_export.pruning.allocate.error_curves import allocate
 
@@ -28,7 +28,7 @@ from numprune_export.pruning.allocate.error_curves import allocate
 def test_the_last_query_head_of_a_group_frees_what_the_group_shares():
     """Heads 0 and 2 are the cheapest, but only 0 and 1 together free a key and value."""
     site = grouped(own=10, shared=40)  # 120 in all
-    removal = Removal(torch.tensor([0, 2, 1, 3]), torch.tensor([0, 1, 2, 3, 4.0]).double())
+    removal = RemovalOrder(torch.tensor([0, 2, 1, 3]), torch.tensor([0, 1, 2, 3, 4.0]).double())
     # The hull jumps over two heads of different groups: they free 20 parameters, the third 50.
     assert allocate([site], {site.name: removal}, 0.5, PLAIN).kept[site.name] == (3,)
     # Nothing on the way to there is enough, so all three go; then none can be had back.
@@ -39,7 +39,7 @@ def test_the_last_query_head_of_a_group_frees_what_the_group_shares():
 def test_the_price_is_that_of_the_units_that_stay():
     """The head that goes first is alone on its key and value."""
     site = grouped(groups=(3, 1), own=10, shared=40)
-    removal = Removal(torch.tensor([3, 0, 1, 2]), torch.tensor([0, 1, 2, 3, 4.0]).double())
+    removal = RemovalOrder(torch.tensor([3, 0, 1, 2]), torch.tensor([0, 1, 2, 3, 4.0]).double())
     plan = allocate([site], {site.name: removal}, math.nextafter(70 / 120, 1), PLAIN)
     assert plan.kept[site.name] == (0, 1, 2)
 

@@ -25,7 +25,7 @@ from small_sites import sites
 from numprune_export.core.errors import NumericalError
 from numprune_export.models.site import Producer, Site
 from numprune_export.numerics.convex_hull import lower_hull
-from numprune_export.numerics.removal_order import Removal
+from numprune_export.numerics.removal_order import RemovalOrder
 from numprune_export.pruning.allocate.error_curves import Curves, allocate
 
 
@@ -107,7 +107,7 @@ def test_no_more_goes_than_is_needed():
     """A hull from all to nothing is left where the budget is met."""
     found = [site for site in sites(blocks=2, neurons=4) if site.kind == "mlp"]
     removals = {
-        found[0].name: Removal(torch.arange(4), torch.tensor([0, 9, 9, 9, 9.0]).double()),
+        found[0].name: RemovalOrder(torch.arange(4), torch.tensor([0, 9, 9, 9, 9.0]).double()),
         found[1].name: straight([5.0] * 4),
     }
     plan = allocate(found, removals, 0.75, PLAIN)
@@ -141,7 +141,7 @@ def test_attention_errors_are_multiplied():
 def test_without_hulls_a_dear_unit_hides_the_cheap_ones_behind_it():
     found = [site for site in sites(blocks=2, neurons=4) if site.kind == "mlp"]
     removals = {
-        found[0].name: Removal(torch.arange(4), torch.tensor([0, 5, 5, 5, 5.0]).double()),
+        found[0].name: RemovalOrder(torch.arange(4), torch.tensor([0, 5, 5, 5, 5.0]).double()),
         found[1].name: straight([2.0] * 4),
     }
     hulls = allocate(found, removals, 0.5, PLAIN)

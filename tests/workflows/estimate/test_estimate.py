@@ -56,7 +56,7 @@ def test_a_table_has_every_stage_and_the_totals(tmp_path, bare):
 
 
 def test_text_that_the_model_writes_is_calibrated_on_too(tmp_path, bare):
-    path = small_recipe(tmp_path, model=str(bare), self_calibration=16)
+    path = small_recipe(tmp_path, model=str(bare), generated_text=16)
     found = forecast.render(of(path))
     assert "write-text" in found
     assert "48 calibration sequences, full windows of 64 tokens" in found

@@ -104,8 +104,8 @@ def test_a_refit_of_producers_takes_the_products_that_were_counted(every, iterat
     plan = Plan(sites, {site.name: tuple(range(site.units // 2)) for site in sites})
     shapes = shapes_of(model, family, 4)
     found, expected = [], []
-    for producers in (None, ProducerRefit(every=every, iterations=iterations)):
-        repair = ClosedForm(every=min(every, 2), producers=producers)
+    for producers in (None, ProducerRefit(token_stride=every, iterations=iterations)):
+        repair = ClosedForm(token_stride=min(every, 2), producers=producers)
 
         def run(repair=repair):
             apply.sequential(model, family, plan, repair, windows(), BATCH, silent)
@@ -120,7 +120,7 @@ def test_attention_is_counted_as_two_products_of_all_pairs_of_tokens():
     model, family = tiny("llama"), DECODERS["llama"]
     shapes = shapes_of(model, family, 4)
     model.set_attn_implementation("eager")
-    batches = block_runner.embed(model, family, windows(), BATCH)
+    batches = block_runner.prepare_batches(model, family, windows(), BATCH)
     run = counted(lambda: block_runner.advance(family.block_list(model)[0], 0, batches, silent))
     work = forward_passes.forward(shapes, shapes.blocks[0], TEXTS)
     assert work.amounts["products"] + work.amounts["attention"] == pytest.approx(run)

@@ -28,7 +28,7 @@ PRESETS = ("best", "fast", "paper-numerical")
 def test_twice_the_text_takes_calibration_twice_as_long(job, preset):
     score = {"score": {"method": "fisher_obs", "sequences": 1024}} if preset == "best" else {}
     few, many = (
-        job(method=preset, sequences=count, self_calibration=0, **score).steps()
+        job(method=preset, sequences=count, generated_text=0, **score).steps()
         for count in (400, 800)
     )
     for one, two in zip(few, many, strict=True):
@@ -104,7 +104,7 @@ def test_a_second_round_has_stages_of_its_own_and_works_on_less(job):
 
 
 def test_text_that_the_model_writes_costs_writing_and_calibrating(job):
-    none, some, more = (seconds(job(method="best", self_calibration=n)) for n in (0, 32, 64))
+    none, some, more = (seconds(job(method="best", generated_text=n)) for n in (0, 32, 64))
     assert [name for name in some if name not in none] == ["write-text"]
     floor = Work({"stages": 1.0}).seconds(RATES)
     assert 1.5 < (more["write-text"] - floor) / (some["write-text"] - floor) < 2.1
@@ -112,9 +112,7 @@ def test_text_that_the_model_writes_costs_writing_and_calibrating(job):
 
 def test_shorter_texts_take_less_time_to_write_in_as_much_memory(job):
     own = {"sequences": 32}
-    one, four = (
-        job(method="best", self_calibration=own | {"per_window": count}) for count in (1, 4)
-    )
+    one, four = (job(method="best", generated_text=own | {"per_window": count}) for count in (1, 4))
     assert [name for name in seconds(one) if seconds(one)[name] != seconds(four)[name]] == [
         "write-text"
     ]
@@ -127,7 +125,7 @@ def test_shorter_texts_take_less_time_to_write_in_as_much_memory(job):
 def test_text_that_gradients_are_taken_on_costs_them_and_nothing_else(job):
     score, own = {"sequences": 10_000}, {"sequences": 32, "for_gradients": 0.0}
     alone, quarter = (
-        seconds(job(method="best", score=score, self_calibration=own | {"for_gradients": share}))
+        seconds(job(method="best", score=score, generated_text=own | {"for_gradients": share}))
         for share in (0.0, 0.25)
     )
     assert [name for name in alone if alone[name] != quarter[name]] == ["gradients"]
@@ -158,15 +156,15 @@ def test_producers_that_are_refitted_cost_the_repair_and_nothing_else(job):
 
     def of(producers, sequences=960):
         compensate = {"producers": producers}
-        return job(method="best", compensate=compensate, sequences=sequences, self_calibration=0)
+        return job(method="best", compensate=compensate, sequences=sequences, generated_text=0)
 
-    none, some, all_of_it = of(None), of({"every": 3}), of({"every": 1})
+    none, some, all_of_it = of(None), of({"token_stride": 3}), of({"token_stride": 1})
     assert [name for name in seconds(none) if seconds(none)[name] != seconds(some)[name]] == [
         "prune"
     ]
     assert seconds(none)["prune"] < seconds(some)["prune"] < seconds(all_of_it)["prune"]
     assert memory(some)["prune"] < memory(all_of_it)["prune"]
-    twice = seconds(of({"every": 3}, 1920))["prune"] - seconds(of(None, 1920))["prune"]
+    twice = seconds(of({"token_stride": 3}, 1920))["prune"] - seconds(of(None, 1920))["prune"]
     assert twice == pytest.approx(2 * (seconds(some)["prune"] - seconds(none)["prune"]), rel=0.05)
 
 

@@ -32,7 +32,7 @@ def make(recipe):
         old = sample.report().model_copy(
             update={"environment": environment, "not_run": {"trt": "no GPU"}}
         )
-        return old, new_report.renewed(old, recipe, TIMED, ["latency", "memory"], **given)
+        return old, new_report.new_report(old, recipe, TIMED, ["latency", "memory"], **given)
 
     return call
 

@@ -9,7 +9,7 @@ import pytest
 from numprune_export.core.errors import InputError
 from numprune_export.recipe import builtin_dir
 from numprune_export.workflows.remeasure import quality
-from numprune_export.workflows.remeasure.candidate import contender, tokenizer_of
+from numprune_export.workflows.remeasure.candidate import candidate, tokenizer_of
 from numprune_export.workflows.remeasure.quality import (
     WINDOW,
     WINDOWS,
@@ -24,7 +24,7 @@ def llama(tmp_path):
     def make(name, change=lambda folder: None):
         shutil.copytree(builtin_dir() / "tiny-llama", tmp_path / name)
         change(tmp_path / name)
-        return contender(str(tmp_path / name))
+        return candidate(str(tmp_path / name))
 
     return make
 
@@ -43,7 +43,7 @@ def by_words(folder):
 @pytest.mark.parametrize("model", ["tiny-llama", "tiny-bert"])
 def test_the_tokens_are_those_of_the_text_and_no_others(model):
     """BERT's tokenizer would frame them."""
-    one = contender(str(builtin_dir() / model))
+    one = candidate(str(builtin_dir() / model))
     tokenizer = tokenizer_of(one)
     assert tokenizer.convert_tokens_to_ids(tokenizer.tokenize("A word.")) == tokens_of(
         "A word.", one

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from numprune_export.recipe import builtin_dir
-from numprune_export.workflows.remeasure.candidate import contender
+from numprune_export.workflows.remeasure.candidate import candidate
 from numprune_export.workflows.remeasure.task_match import same_task
 
 LABELS = ["Clinton", "Bush", "Obama"]
@@ -26,7 +26,7 @@ def bert(tmp_path):
             "max_position_embeddings": positions,
         }
         (folder / "config.json").write_text(json.dumps(config))
-        return contender(str(folder))
+        return candidate(str(folder))
 
     return make
 
