@@ -1,40 +1,52 @@
 """Prune Transformers without training, shrink them, export them, prove the speed-up.
 
-Importing this package costs no torch; `load` brings it in when it is called. It turns off the usage
-reporting of the libraries underneath, see `telemetry`.
+The functions of `numprune_export.api` are here too, but for `export`: that name is the room of the
+export contract. Importing this package costs no torch. It turns off
+the usage reporting of the libraries underneath, see `numprune_export.core.telemetry`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numprune_export.core.errors import NumpruneError
 from numprune_export.core.telemetry import switch_off
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
-
+    from numprune_export.api import (
+        ModelComparison,
+        PrunedModel,
+        compare,
+        load,
+        prune,
+        run,
+        save,
+    )
     from numprune_export.core.version import __version__
 
 switch_off()
 
-__all__ = ["NumpruneError", "__version__", "load"]
-
-
-def load(
-    path: str | Path, *, dtype: torch.dtype | None = None, verify_hashes: bool = False
-) -> PreTrainedModel:
-    """Load a pruned checkpoint; see `numprune_export.models.checkpoint.load.load`."""
-    from numprune_export.models.checkpoint.load import load as load_checkpoint
-
-    return load_checkpoint(path, dtype=dtype, verify_hashes=verify_hashes)
+__all__ = [
+    "ModelComparison",
+    "NumpruneError",
+    "PrunedModel",
+    "__version__",
+    "compare",
+    "load",
+    "prune",
+    "run",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """`__version__`, which reading the metadata of installed packages takes a while to find out."""
-    if name != "__version__":
-        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    """The API's names and `__version__`, looked up when they are asked for: commands start sooner so."""
+    if name == "__version__":
+        from numprune_export.core import version
 
-    return __version__
+        return version.__version__
+    if name in __all__:
+        from numprune_export import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module `{__name__}` has no attribute `{name}`")

@@ -1,10 +1,11 @@
-"""How a long run shows itself. The pipeline talks to an Observer; the command line draws it."""
+"""Progress reporting: the pipeline calls an Observer; the command line displays the progress."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,31 +13,31 @@ from typing import Protocol
 
 
 class Observer(Protocol):
-    """Told what happens, in order: begin, expect, advance any number of times, end; by stage.
+    """Receives the progress of each stage: begin, then expect and advance any number of times, then end.
 
-    A stage may hold another, such as `prune` holds `prune.reload`: what is told between that one's
-    begin and end is its own. `advance` may come from another thread than the rest.
+    Stages can be nested, for example `prune.reload` in `prune`: calls between the inner begin and end
+    belong to the inner stage. `advance` may be called from another thread.
     """
 
     def begin(self, stage: str) -> None: ...
 
     def expect(self, steps: int) -> None:
-        """This many more steps will follow; a stage says so each time it learns of some."""
+        """Add `steps` to the expected total; may be called several times."""
         ...
 
     def advance(self, steps: int) -> None: ...
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
-        """`resumed`: nothing was done, an earlier run had finished this stage."""
+        """End a stage. `resumed`: an earlier run finished it, and nothing was computed now."""
         ...
 
     def warn(self, message: str) -> None:
-        """What the user should know before the work is done, in a whole sentence."""
+        """Show the user a warning, a complete sentence, before the run ends."""
         ...
 
 
 class Silent:
-    """Shows nothing."""
+    """An observer that does nothing."""
 
     def begin(self, stage: str) -> None:
         return
@@ -56,7 +57,7 @@ class Silent:
 
 @contextmanager
 def shown(observer: Observer, stage: str) -> Iterator[None]:
-    """Tell of a piece of work that leaves no folder of its own; one that fails does not end."""
+    """Report a stage without a stage folder; if the body raises, `end` is not called."""
     start = time.perf_counter()
     observer.begin(stage)
     yield
@@ -65,12 +66,12 @@ def shown(observer: Observer, stage: str) -> Iterator[None]:
 
 @dataclass
 class Tally:
-    """How far a stage is. Times are seconds of any steady clock."""
+    """Progress of one stage. Times are seconds of a monotonic clock."""
 
     stage: str
     began: float
     expected: int = 0
-    """0: the stage has not said."""
+    """Total steps; 0: unknown."""
     done: int = 0
     _first: tuple[float, int] | None = None
 
@@ -81,11 +82,11 @@ class Tally:
 
     @property
     def fraction(self) -> float | None:
-        """From 0 to 1, or None where no end is known."""
+        """From 0 to 1; None if the total is unknown."""
         return min(self.done / self.expected, 1.0) if self.expected else None
 
     def rate(self, now: float) -> float | None:
-        """Steps per second since the first one was done, so that loading a model does not count.
+        """Steps per second since the first step ended, so that model loading does not count.
 
         >>> tally = Tally("calibrate", began=0.0, expected=100)
         >>> tally.advance(10, now=60.0); tally.advance(10, now=65.0); tally.rate(now=65.0)
@@ -101,7 +102,7 @@ class Tally:
         return self.done / (now - self.began) if now > self.began else None
 
     def remaining(self, now: float) -> float | None:
-        """Seconds to the end at this rate."""
+        """Remaining seconds at the current rate; None if unknown."""
         rate = self.rate(now)
         if rate is None or not self.expected or rate == 0:
             return None
@@ -109,7 +110,7 @@ class Tally:
 
 
 class Tallies:
-    """Tallies of the stages that have begun; steps belong to the last of them."""
+    """Tallies of the running stages, outermost first; steps count for the innermost."""
 
     def __init__(self) -> None:
         self._open: list[Tally] = []
@@ -134,26 +135,57 @@ class Tallies:
             self._open.pop()
 
 
+class CallbackObserver:
+    """Calls a function with the name of the stage at work and the fraction of it that is done."""
+
+    def __init__(self, call: Callable[[str, float | None], None]) -> None:
+        self._call, self._tallies = call, Tallies()
+
+    def begin(self, stage: str) -> None:
+        self._tallies.begin(stage, time.perf_counter())
+        self._call(stage, 0.0)
+
+    def expect(self, steps: int) -> None:
+        self._tallies.expect(steps)
+
+    def advance(self, steps: int) -> None:
+        self._tallies.advance(steps, time.perf_counter())
+        if (tally := self._tallies.at_work) is not None:
+            self._call(tally.stage, tally.fraction)
+
+    def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
+        self._tallies.end()
+        self._call(stage, 1.0)
+
+    def warn(self, message: str) -> None:
+        warnings.warn(message, stacklevel=2)
+
+
 @contextmanager
 def growing(
     folder: Path, expected_bytes: int, observer: Observer, *, interval_s: float = 0.5
 ) -> Iterator[None]:
-    """Show work that tells nothing of itself by the bytes of the files that it writes.
+    """Context manager: report progress by the size of the files that the body writes.
 
-    A step is a MiB. What is written beyond `expected_bytes` is not counted; what is missing at the
-    end is.
+    One step is 1 MiB. Steps never exceed `expected_bytes`; on exit the remaining steps are reported.
+
+    Args:
+        folder: Folder whose files are counted.
+        expected_bytes: Expected total size.
+        observer: Receives the steps.
+        interval_s: Seconds between two looks at the folder.
     """
     expected = max(expected_bytes >> 20, 1)
     observer.expect(expected)
-    finished, told = threading.Event(), 0
+    finished, reported = threading.Event(), 0
 
     def look() -> None:
-        nonlocal told
+        nonlocal reported
         while not finished.wait(interval_s):
             now = min(_size(folder) >> 20, expected)
-            if now > told:
-                observer.advance(now - told)
-                told = now
+            if now > reported:
+                observer.advance(now - reported)
+                reported = now
 
     thread = threading.Thread(target=look, name="growing", daemon=True)
     thread.start()
@@ -161,7 +193,7 @@ def growing(
         yield
         finished.set()
         thread.join()
-        observer.advance(expected - told)
+        observer.advance(expected - reported)
     finally:
         finished.set()
         thread.join()
@@ -172,6 +204,6 @@ def _size(folder: Path) -> int:
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # renamed or removed since it was listed
+        except OSError:  # renamed or removed after it was listed
             continue
     return total

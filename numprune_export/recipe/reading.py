@@ -87,6 +87,17 @@ def apply(content: dict[str, Any], changes: Sequence[str]) -> None:
 
 def _apply_one(content: dict[str, Any], change: str) -> None:
     key, value = assignment(change, example="keep=0.7")
+    assign(content, key, value)
+
+
+def assign(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set a key of a recipe's content; a dotted key reaches into a section, made where it is not there.
+
+    >>> content = {"score": "wanda"}
+    >>> assign(content, "score.damping", 0.1)
+    >>> content
+    {'score': {'method': 'wanda', 'damping': 0.1}}
+    """
     *path, last = key.split(".")
     for part in path:
         inner = content.get(part)

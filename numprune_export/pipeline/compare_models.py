@@ -1,0 +1,89 @@
+"""Two language models in memory on the same windows of text."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from numprune_export.core.errors import InputError
+from numprune_export.data.corpus import Corpus, Windows, draw
+from numprune_export.measure.quality.divergence import DenseLogits
+from numprune_export.measure.quality.perplexity import perplexity
+from numprune_export.measure.reference.decoder import TorchRunner
+from numprune_export.models.families import family_of
+
+BATCH = 4
+"""Windows run at once."""
+
+
+def compare_models(
+    first: PreTrainedModel,
+    second: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: str | Path | Sequence[str],
+    windows: tuple[int, int],
+) -> tuple[tuple[float, float], float, tuple[int, int], int]:
+    """Perplexities, KL(first ‖ second) in nats, parameters, and the number of scored tokens.
+
+    Args:
+        first: In eval mode while it is measured; its mode is restored.
+        second: Likewise.
+        tokenizer: Of both.
+        texts: Strings, or a file of text.
+        windows: How many at most, and tokens of each.
+    """
+    modes = [(model, model.training) for model in (first, second)]
+    try:
+        for model, _ in modes:
+            model.eval()
+        drawn = _windows(tokenizer, texts, windows, int(first.config.vocab_size))
+        scores = [_perplexity(model, drawn) for model, _ in modes]
+        family = family_of(str(first.config.model_type), None)
+        reference = DenseLogits.of(first, family, drawn, batch=BATCH)
+        divergence = reference.divergence(second).value
+    finally:
+        for model, training in modes:
+            model.train(training)
+    sizes = (int(first.num_parameters()), int(second.num_parameters()))
+    return (scores[0], scores[1]), divergence, sizes, int(drawn.tokens[:, 1:].size)
+
+
+def _perplexity(model: PreTrainedModel, windows: Windows) -> float:
+    with TorchRunner(model, threads=None) as runner:
+        return perplexity(runner, windows.tokens, batch=BATCH).value
+
+
+def _windows(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: str | Path | Sequence[str],
+    windows: tuple[int, int],
+    embeddings: int,
+) -> Windows:
+    count, length = windows
+    with tempfile.TemporaryDirectory(prefix="numprune-") as name:
+        if isinstance(texts, str | Path):
+            path = Path(texts).absolute()
+        else:
+            path = Path(name) / "texts.jsonl"
+            rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+            path.write_text(rows, encoding="utf-8")
+        corpus = Corpus(texts=(str(path),), sequences=1, tokens_per_sequence=length)
+        return _available(corpus, tokenizer, embeddings, count)
+
+
+def _available(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, embeddings: int, count: int
+) -> Windows:
+    """As many windows as the text holds, at most `count`."""
+    wanted = count
+    while wanted > 1:
+        try:
+            several = corpus.model_copy(update={"sequences": wanted})
+            return draw(several, tokenizer, (Path(),), embeddings=embeddings)
+        except InputError:
+            wanted //= 2
+    return draw(corpus, tokenizer, (Path(),), embeddings=embeddings)
