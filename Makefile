@@ -40,6 +40,11 @@ docs: $(VENV)/installed
 test: check docs $(TRITON_VENV)/installed
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2
 
+# The inner loop: the core, without whole runs, exports, servers and processes.
+FAST = tests/calibration tests/core tests/data tests/invariants tests/numerics tests/pruning tests/recipe tests/report
+test-fast: $(VENV)/installed
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2 -m 'not slow and not browser' $(FAST)
+
 # The wheel and the sdist, built without an environment of their own: hatchling is among the dev packages.
 dist: $(VENV)/installed
 	rm -rf dist

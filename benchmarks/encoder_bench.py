@@ -26,8 +26,9 @@ from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.rearrange import rearranged
 from numprune_export.pruning.allocate.threshold import Allocation, allocate
 from numprune_export.pruning.compensate.distill_layers import assistant_budget, tune
+from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
 from numprune_export.pruning.compensate.none import Nothing
-from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.compensate.teacher_refit import Refit
 from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe
 

@@ -8,7 +8,8 @@ from encoder_curves import SCORES
 
 from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.compensate.closed_form import ClosedForm
-from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
+from numprune_export.pruning.compensate.teacher_refit import Refit
 from numprune_export.pruning.score.magnitude import Magnitude
 from numprune_export.pruning.score.numerical import Numerical
 from numprune_export.pruning.score.stat import Stat

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from numprune_export.calibration.gradients import output_fisher
+from numprune_export.calibration.gradients.block_backward import Objective
 from numprune_export.data.corpus import Windows
 
 LENGTHS = np.array([9, 4, 7, 2, 9, 5])
@@ -20,7 +21,12 @@ def texts(pad=0, length=9, lengths=LENGTHS):
 def gather(model, family, windows, loss, labels, batch=2, **settings):
     found = {}
     for block in output_fisher.output_fisher(
-        model, family, windows, loss, labels, batch=batch, tick=lambda _: None, **settings
+        model,
+        family,
+        windows,
+        Objective(loss, labels, **settings),
+        batch=batch,
+        tick=lambda _: None,
     ):
         found |= block
     return found

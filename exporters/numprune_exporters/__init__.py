@@ -1,4 +1,4 @@
-"""Targets for numprune-export: each file makes artifacts for one runtime and runs them."""
+"""Export targets of numprune-export: each writes artifacts for one runtime and runs them."""
 
 from numprune_export.core.telemetry import switch_off
 

@@ -1,6 +1,6 @@
-"""What the entry points name, so that the type checker holds each class to its contract.
+"""The classes that the entry points name, so that the type checker compares them with protocols.
 
-Nothing that runs imports this; a test holds it against the entry points.
+No running code imports this module. A test compares it with the entry points.
 """
 
 from numprune_export.export.exporter import Exporter, Packager

@@ -1,4 +1,4 @@
-"""Recipe settings of the text that a language model writes for its own calibration."""
+"""Recipe settings of generated calibration text."""
 
 from __future__ import annotations
 
@@ -11,38 +11,41 @@ from numprune_export.core.settings import Strict
 
 
 class GeneratedText(Strict):
-    """How much text, how bold, and what it is for."""
+    """Amount, sampling and use of generated text."""
 
     sequences: NonNegativeInt = 0
-    """Windows that the dense model writes, as long as the calibration's own."""
+    """Windows that the dense model generates, as long as the windows of the calibration text."""
     per_window: PositiveInt = 1
-    """Texts that fill a window, one after the other. All texts of some windows are written side by side:
-    shorter ones take fewer steps, and there are more of them."""
+    """Texts per window, one after the other. The texts of a group of windows are generated in one
+    batch: shorter texts take fewer steps in a larger batch."""
     prompts: Kind = "auto"
-    """What a text starts with: the chat template before a user's words or with one of the `requests` in
-    it (`chat`), a word of the vocabulary, or a chat where the tokenizer has a template that leaves most
-    of a text (`auto`)."""
+    """Prompt of a text. `chat`: the chat template, either up to the user's message or with one of
+    the `requests` as the message. `vocabulary`: one token of the vocabulary. `auto`: `chat` if the
+    tokenizer has a working template that leaves most of a text to be generated, else
+    `vocabulary`."""
     requests: Annotated[tuple[str, ...], Field(min_length=1)] = REQUESTS
-    """What a user asks for in chats."""
+    """User messages of chat prompts."""
     asked: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fraction of the chats in which one of the `requests` is; in the others the model asks too."""
+    """Fraction of the chat prompts with one of the `requests`; in the others the model generates
+    the user's message too."""
     temperature: PositiveFloat = 0.8
-    """Of the sampling. At 1 a small model soon writes what nobody would."""
+    """Sampling temperature. At 1 the text of a small model soon degenerates."""
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """A word less likely than this fraction of the likeliest one is not written (Nguyen et al. 2024,
-    arXiv:2407.01082)."""
+    """A token less likely than this fraction of the likeliest token is never sampled (Nguyen et al.
+    2024, arXiv:2407.01082)."""
     for_gradients: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fraction of these texts mixed evenly among the calibration's own where a score takes gradients,
-    which it does on the first ones of all. The repair reads all of them, moments none."""
+    """Fraction of the generated windows mixed evenly into the calibration windows of a score that
+    takes gradients; it reads the first windows of the mix. Compensation reads all generated
+    windows, statistics for the score none."""
     for_trials: bool = True
-    """Plans that are tried out are compared on the first of these texts, which the repair of a trial has
-    not read, and not on the calibration's own."""
+    """Compare candidate plans on the first generated windows, which trial compensation does not
+    read, instead of on calibration windows."""
 
     @property
     def learning(self) -> int:
-        """Texts that gradients may be taken on."""
+        """Windows that gradients may be taken on."""
         return round(self.for_gradients * self.sequences)
 
     def length(self, tokens: int) -> int:
-        """Tokens of a text, given those of a window; the last one of a window may be cut."""
+        """Tokens per text, given the tokens per window; the last text of a window may be cut."""
         return -(-tokens // self.per_window)

@@ -1,4 +1,4 @@
-"""What every method needs to know of a site: second moments of its consumer's input."""
+"""Statistics of a site: second moments of its consumer's input on calibration tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from numprune_export.numerics.gram import (
 )
 
 ACTIVATION_ROUNDING = 8 * torch.finfo(torch.float32).eps
-"""Standard deviation, relative to the mean, that rounding gives an activation which is constant."""
+"""Standard deviation, relative to the mean, of a constant activation after rounding."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,29 @@ class Statistics:
     shifted_gram: Float[Tensor, "n n"]
     """Σ (x − s)(x − s)ᵀ, accumulated in fp32."""
     shifted_total: Float[Tensor, " n"]
-    """Σ (x − s), fp64 from fp32 sums of a batch."""
+    """Σ (x − s), fp64, from fp32 sums per batch."""
     tokens: int
     unit_width: int = 1
-    """Inputs that belong to one unit, side by side."""
+    """Adjacent inputs per unit."""
     unit_gradients: Float[Tensor, "rows units"] | None = None
-    """Gradients of the loss with respect to unit masks, where a method asked for them."""
+    """Gradients of the loss with respect to unit masks; None unless the score reads them."""
     output_fisher: Float[Tensor, "out out"] | None = None
     """(1 / tokens)·Σ g gᵀ, fp64, over tokens, g the gradient of the summed loss with respect to the
-    consumer's output, where a method asked for it."""
+    consumer's output; None unless the score reads it."""
     shift: Float[Tensor, " n"] | None = None
-    """s, fp32, near the mean of x, so that a covariance is no small difference of large sums; None: 0."""
+    """s, fp32, near the mean of x, so that the covariance is not a small difference of large sums;
+    None: 0."""
 
     @classmethod
     def of_nothing(cls, site: Site) -> Statistics:
-        """Sums over no tokens: where nothing reads moments, none are gathered."""
+        """Sums over no tokens, for methods that read no moments."""
         width = site.inputs
         none = torch.zeros(1, 1, dtype=torch.float32).expand(width, width)
         return cls(none, none[0].double(), 0, site.consumer_width)
 
     @property
     def mean(self) -> Float[Tensor, " n"]:
-        """Per input, fp64."""
+        """Mean per input, fp64."""
         mean = self.shifted_total / self.tokens
         return mean if self.shift is None else mean + self.shift
 
@@ -71,16 +72,18 @@ class Statistics:
 
     @property
     def covariance(self) -> Float[Tensor, "n n"]:
-        """Per token, fp64, computed at each call; nothing in rows and columns of inputs that do not `vary`."""
-        found = scatter(self.shifted_gram, self.shifted_total, self.tokens) / self.tokens
+        """Covariance per token, fp64, computed at each call; 0 in rows and columns of inputs that
+        do not `vary`."""
+        covariance = scatter(self.shifted_gram, self.shifted_total, self.tokens) / self.tokens
         constant = ~self.vary
-        found[constant] = 0
-        found[:, constant] = 0
-        return found
+        covariance[constant] = 0
+        covariance[:, constant] = 0
+        return covariance
 
     @property
     def vary(self) -> Bool[Tensor, " n"]:
-        """Whether an input's variance is more than rounding makes: of these sums, or of fp32 activations."""
+        """Whether an input's variance exceeds the rounding of these sums and of fp32
+        activations."""
         second = self.shifted_gram.diagonal().double() / self.tokens
         own = (ACTIVATION_ROUNDING * self.mean).square()
         return self.variance > (self.rounding * second).maximum(own)
@@ -100,12 +103,12 @@ class Statistics:
 
     @property
     def rounding(self) -> float:
-        """Error of entry ij of `shifted_gram` relative to the root of entries ii and jj."""
+        """Error of entry ij of `shifted_gram`, relative to √(entry ii · entry jj)."""
         return rounding(self.tokens, self.shifted_gram.dtype)
 
 
 class StatisticsAccumulator:
-    """Statistics under way; the shift is the mean of the first batch."""
+    """Accumulates statistics over batches; the shift is the mean of the first batch."""
 
     def __init__(self, width: int, device: torch.device) -> None:
         self._gram = torch.zeros(width, width, dtype=torch.float32, device=device)
@@ -124,7 +127,7 @@ class StatisticsAccumulator:
         self._tokens += rows.shape[0]
 
     def result(self, site: Site) -> Statistics:
-        """The sums so far.
+        """The statistics of all tokens so far.
 
         Raises:
             NumericalError: an activation was NaN or infinite.
@@ -139,35 +142,53 @@ class StatisticsAccumulator:
 
 
 def collect(
-    model: nn.Module, family: Family, windows: Windows, batch: int, tick: Progress, every: int = 1
+    model: nn.Module,
+    family: Family,
+    windows: Windows,
+    batch: int,
+    tick: Progress,
+    token_stride: int = 1,
 ) -> Iterator[dict[str, Statistics]]:
-    """Statistics of each block in turn, by site name, from one pass of the dense model; of one token in
-    so many.
+    """Collect statistics block by block in one pass of the dense model.
 
-    Only one block's statistics are alive at a time unless the caller keeps them. `tick` counts
-    sequences through one block; there are `blocks × sequences` of them.
+    Only one block's statistics are in memory at a time unless the caller keeps them.
+
+    Args:
+        model: The dense model.
+        family: Its declaration.
+        windows: Calibration windows.
+        batch: Sequences per batch.
+        tick: Called with the number of sequences that passed a block; the total is
+            `blocks × sequences`.
+        token_stride: Every n-th real token is accumulated.
+
+    Yields:
+        Statistics by site name, for each block in turn.
+
+    Raises:
+        NumericalError: an activation was NaN or infinite.
     """
     sites = family.sites(model)
     batches = block_runner.prepare_batches(model, family, windows, batch)
     for index, block in enumerate(family.block_list(model)):
         here = [site for site in sites if site.block == index]
         if here:
-            yield _gather(block, here, batches, tick, every)
+            yield _gather(block, here, batches, tick, token_stride)
         else:  # both of its sublayers have lost all their units
             block_runner.advance(block, index, batches, tick)
             yield {}
 
 
 def _gather(
-    block: nn.Module, sites: list[Site], batches: list[Batch], tick: Progress, every: int
+    block: nn.Module, sites: list[Site], batches: list[Batch], tick: Progress, token_stride: int
 ) -> dict[str, Statistics]:
-    under_way = {
+    accumulators = {
         site.name: StatisticsAccumulator(site.inputs, batches[0].hidden.device) for site in sites
     }
 
-    def looking(site: Site) -> Callable[[Tensor], None]:
-        return lambda rows: under_way[site.name].add(rows[::every])
+    def add(site: Site) -> Callable[[Tensor], None]:
+        return lambda rows: accumulators[site.name].add(rows[::token_stride])
 
-    layers = {site.consumer: looking(site) for site in sites}
+    layers = {site.consumer: add(site) for site in sites}
     block_runner.capture_inputs(block, sites[0].block, batches, layers, tick, run_on=True)
-    return {site.name: under_way[site.name].result(site) for site in sites}
+    return {site.name: accumulators[site.name].result(site) for site in sites}

@@ -22,53 +22,55 @@ WINDOWS = "windows.safetensors"
 def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) -> None:
     """Write the statistics of one block's sites, by site name."""
     tensors = {}
-    for name, one in statistics.items():
-        tensors[f"{name}.gram"] = one.shifted_gram.cpu()
-        tensors[f"{name}.total"] = one.shifted_total.cpu()
-        if one.shift is not None:
-            tensors[f"{name}.shift"] = one.shift.cpu()
-        tensors[f"{name}.tokens"] = torch.tensor(one.tokens)
+    for name, sums in statistics.items():
+        tensors[f"{name}.gram"] = sums.shifted_gram.cpu()
+        tensors[f"{name}.total"] = sums.shifted_total.cpu()
+        if sums.shift is not None:
+            tensors[f"{name}.shift"] = sums.shift.cpu()
+        tensors[f"{name}.tokens"] = torch.tensor(sums.tokens)
     save_file(tensors, _file(folder, block))
 
 
 def write_gradients(folder: Path, gradients: Mapping[str, Tensor]) -> None:
-    """Gradients of unit masks by site name, (rows, units); no file where there are none."""
+    """Write gradients of unit masks by site name, (rows, units); no file if there are none."""
     if gradients:
-        save_file({name: one.contiguous() for name, one in gradients.items()}, folder / GRADIENTS)
+        save_file({name: rows.contiguous() for name, rows in gradients.items()}, folder / GRADIENTS)
 
 
 def read_gradients(folder: Path, site: Site) -> Tensor | None:
-    """A site's gradients of unit masks, or None if calibration gathered none."""
+    """A site's gradients of unit masks, (rows, units); None if calibration wrote none."""
     if not (folder / GRADIENTS).exists():
         return None
     with safe_open(folder / GRADIENTS, framework="pt") as file:
-        found: Tensor = file.get_tensor(site.name)
-    return found
+        gradients: Tensor = file.get_tensor(site.name)
+    return gradients
 
 
 def write_output_fisher(folder: Path, fisher: Mapping[str, Tensor]) -> None:
-    """Fisher information of consumers' outputs by site name, (out, out) fp64; one file per site."""
-    for name, one in fisher.items():
-        save_file({"fisher": one.contiguous()}, _fisher_file(folder, name))
+    """Write the Fisher information of consumers' outputs by site name, (out, out) fp64, a file per
+    site."""
+    for name, matrix in fisher.items():
+        save_file({"fisher": matrix.contiguous()}, _fisher_file(folder, name))
 
 
 def read_output_fisher(folder: Path, site: Site) -> Tensor | None:
-    """A site's Fisher information of its consumer's output, or None if calibration gathered none."""
+    """The Fisher information of a site's output, (out, out) fp64; None if calibration wrote
+    none."""
     path = _fisher_file(folder, site.name)
     if not path.exists():
         return None
     with safe_open(path, framework="pt") as file:
-        found: Tensor = file.get_tensor("fisher")
-    return found
+        fisher: Tensor = file.get_tensor("fisher")
+    return fisher
 
 
 def read_site(folder: Path, site: Site, gradients: Path | None = None) -> Statistics:
-    """The statistics of one site; nothing else is read.
+    """Read the statistics of one site only.
 
     Args:
-        folder: Holds the files of `write_block`.
-        site: Which one.
-        gradients: Holds the files of `write_gradients` and `write_output_fisher`.
+        folder: Folder with the files of `write_block`.
+        site: The site.
+        gradients: Folder with the files of `write_gradients` and `write_output_fisher`.
     """
     with safe_open(_file(folder, site.block), framework="pt") as file:
         shift = f"{site.name}.shift"
@@ -84,9 +86,9 @@ def read_site(folder: Path, site: Site, gradients: Path | None = None) -> Statis
 
 
 def soon(folder: Path, site: Site, gradients: Path | None = None) -> None:
-    """Have the system read a site's statistics from disk while others are worked on.
+    """Ask the operating system to read a site's statistics ahead; arguments as in `read_site`.
 
-    A hint: where a system takes none, `read_site` reads them later. Arguments are those of `read_site`.
+    Does nothing on systems without `posix_fadvise`.
     """
     if not hasattr(os, "posix_fadvise"):
         return
@@ -109,13 +111,13 @@ def write_windows(folder: Path, windows: Windows) -> None:
 
 
 def read_windows(folder: Path) -> Windows:
-    """What `write_windows` wrote."""
+    """Read the windows that `write_windows` wrote."""
     with safe_open(folder / WINDOWS, framework="np") as file:
         return Windows(file.get_tensor("tokens"), file.get_tensor("lengths"))
 
 
 def size_bytes(sites: tuple[Site, ...]) -> int:
-    """Disk that the Gram matrices of these sites take."""
+    """Bytes on disk of the Gram matrices of these sites."""
     return sum(4 * site.inputs**2 for site in sites)
 
 

@@ -1,16 +1,16 @@
-"""Which tokens sums over tokens are made of: neighbours in a text tell much the same."""
+"""Token stride for accumulating statistics; neighbouring tokens are correlated."""
 
 PER_INPUT = 10
-"""Tokens for each input of a layer that are not gone below: with fewer, sums are more noise than they need
-be, and there is less to save."""
+"""Least number of accumulated tokens per input of a layer: fewer make the sums noisier and save
+little time."""
 
 
-def bounded_stride(every: int, tokens: int, inputs: int) -> int:
-    """One token in `every`, or in fewer where that would leave less than PER_INPUT an input.
+def bounded_stride(stride: int, tokens: int, inputs: int) -> int:
+    """The stride, lowered where it would leave fewer than PER_INPUT tokens per input.
 
     Args:
-        every: What a recipe asks for, at least 1.
-        tokens: There are.
-        inputs: Of the layer whose inputs are summed over.
+        stride: The recipe's token stride, at least 1.
+        tokens: Calibration tokens.
+        inputs: Inputs of the layer whose statistics are accumulated.
     """
-    return max(1, min(every, tokens // (PER_INPUT * inputs)))
+    return max(1, min(stride, tokens // (PER_INPUT * inputs)))

@@ -1,1 +1,1 @@
-"""The command line: parse, call one function, print. Nothing heavy is imported for `--help`."""
+"""The command line: parse, call one function, print. `--help` imports no heavy library."""

@@ -1,4 +1,4 @@
-"""The Typer app, and how errors reach a person: one line of what, one of how to fix, an exit code."""
+"""The Typer app. Errors are printed as a message, a hint and an exit code."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from numprune_export.core.errors import InputError, NumpruneError
 from numprune_export.core.paths import shortened
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 an exported model disagrees with PyTorch, or a file with its manifest; 2 a"
-    " mistake in the recipe, an option, or an unsupported architecture; 3 an optional dependency is missing; 4 a model or text"
-    " is missing or unusable; 5 NaN or infinity in weights or activations; 6 the output folder is"
-    " foreign, busy or full; 7 the hub cannot be reached; 8 the GPU or its driver is missing, too old or"
-    " full; 9 a gate found a regression or a broken limit; 10 two reports cannot be compared; 130"
-    " interrupted."
+    "Exit codes: 0 success; 1 an exported model differs from PyTorch, or a file from its manifest;"
+    " 2 an invalid recipe or option, or an unsupported architecture; 3 an optional dependency is"
+    " missing; 4 a model or text is missing or unusable; 5 NaN or infinity in weights or activations;"
+    " 6 the output folder is foreign, busy or full; 7 the hub cannot be reached; 8 the GPU or its"
+    " driver is missing, too old or full; 9 the gate found a regression or an exceeded limit; 10 two reports cannot be"
+    " compared; 130 interrupted."
 )
 
 app = typer.Typer(
     name="numprune-export",
-    help="Prune Transformers without training, shrink them, export them, and prove the speed-up.",
+    help="Prune Transformers without training, export them, and measure the speed-up.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -84,7 +84,7 @@ def main() -> None:
     except NumpruneError as error:
         _refuse(error)
     except OSError as error:
-        # Only a name on the command line is of such a length; those in recipes are checked by `place`.
+        # Only command-line names can be this long; names in recipes are checked by `core.paths`.
         if error.errno != errno.ENAMETOOLONG:
             raise
         name = shortened(str(error.filename))

@@ -1,4 +1,4 @@
-"""`numprune-export bench`: latency and memory, once more or of anything."""
+"""`numprune-export bench`: latency and memory of runs, artifacts and models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def bench(
     what: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of finished runs; artifacts; models (folder, .gguf, hub id, package:…).",
+            help="Finished runs, artifacts, or models (folder, .gguf, hub id, package:…).",
             metavar="RUN|ARTIFACT|MODEL...",
         ),
     ],
@@ -31,10 +31,10 @@ def bench(
     search: Search = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure latency and memory of finished runs again, by their recipes' protocol.
+    """Remeasure latency and memory of finished runs with the benchmark settings of their recipes.
 
-    A run's new report lies beside the old one, and `check` takes it. Models and artifacts are timed
-    by the default protocol, each by itself; `compare` times several in interleaved rounds.
+    The new report is written beside the old one; `check` accepts it. Models and artifacts are timed
+    one by one with default settings; `compare` times several in interleaved rounds.
     """
     from numprune_export.core.errors import RecipeError
     from numprune_export.core.run_folder import MARKER
@@ -42,31 +42,31 @@ def bench(
 
     if out is not None and len(what) > 1:
         raise RecipeError(
-            f"`--out` is one file, and there are {len(what)} reports", hint="leave it out"
+            f"`--out` names one file, but there are {len(what)} reports", hint="omit `--out`"
         )
     require_known(what)
-    # Not above: PyTorch comes with it, and wrong names are answered without it.
+    # Imported here: it imports PyTorch, and wrong names are reported without it.
     from numprune_export.workflows.remeasure.rerun import Protocol
 
     protocol = Protocol(samples, threads, tuple(target or ()))
-    for one in what:
-        if (Path(one) / MARKER).is_file():
-            _run(Path(one), protocol, out, search or [], quiet=quiet)
+    for name in what:
+        if (Path(name) / MARKER).is_file():
+            _run(Path(name), protocol, out, search or [], quiet=quiet)
         else:
-            _other(one, protocol, out, quiet=quiet)
+            _other(name, protocol, out, quiet=quiet)
 
 
 def _run(
     run: Path, protocol: Protocol, out: Path | None, search: list[Path], *, quiet: bool
 ) -> None:
-    from numprune_export.cli.progress.closing import told_where
+    from numprune_export.cli.progress.closing import echo_report_paths
     from numprune_export.cli.progress.console import observer
     from numprune_export.report import sections
     from numprune_export.workflows.remeasure import new_report, rerun
     from numprune_export.workflows.remeasure.finished_run import opened
 
-    with observer(quiet=quiet) as watching, opened(run) as found:
-        report = rerun.benchmark(found, protocol, search, watching)
+    with observer(quiet=quiet) as watching, opened(run) as finished:
+        report = rerun.benchmark(finished, protocol, search, watching)
         place = new_report.place_of(run, out, report)
         new_report.write(place, report)
     for text in (
@@ -78,7 +78,7 @@ def _run(
             typer.echo(f"{text}\n")
     for name, why in report.not_run.items():
         typer.echo(f"not measured: {name}: {why}", err=True)
-    told_where(place, json=True)
+    echo_report_paths(place, json=True)
 
 
 def _other(what: str, protocol: Protocol, out: Path | None, *, quiet: bool) -> None:
@@ -86,7 +86,7 @@ def _other(what: str, protocol: Protocol, out: Path | None, *, quiet: bool) -> N
     from numprune_export.workflows.remeasure import compare, compare_output, new_report
 
     with observer(quiet=quiet) as watching:
-        found = compare.compare([what], protocol, text=None, observer=watching, memory=True)
+        comparison = compare.compare([what], protocol, text=None, observer=watching, memory=True)
     if out is not None:
-        new_report.write_text(out, compare_output.to_json(found))
-    typer.echo(compare_output.render(found))
+        new_report.write_text(out, compare_output.to_json(comparison))
+    typer.echo(compare_output.render(comparison))

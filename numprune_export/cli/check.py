@@ -1,4 +1,4 @@
-"""`check` and `baseline`: a finished run against limits and against an earlier one."""
+"""`check` and `baseline`: compare a finished run with limits and an earlier run."""
 
 from __future__ import annotations
 
@@ -27,13 +27,11 @@ def check(
     report: Annotated[Path, typer.Argument(help="A run folder, or its report.json.")],
     baseline: Annotated[
         Path | None,
-        typer.Option(
-            help="What to compare with: a baseline file, report or run. Without: limits only."
-        ),
+        typer.Option(help="Baseline file, report or run to compare with. [default: limits only]"),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="Take `gate:` from this recipe. [default: as the run resolved it]"),
+        typer.Option(help="Use `gate:` of this recipe. [default: the recipe of the run]"),
     ] = None,
     allow_different_machine: Annotated[
         bool,
@@ -46,18 +44,18 @@ def check(
         bool,
         typer.Option(
             "--without-latency",
-            help="Judge size, shapes, quality and parity only: for a machine without the GPU.",
+            help="Check only size, shapes, quality and parity, for machines without the GPU.",
         ),
     ] = False,
-    format_: Annotated[Format, typer.Option("--format", help="How to say it.")] = Format.text,
+    format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.text,
     out: Annotated[
-        Path | None, typer.Option(help="Write it to this file.", show_default=False)
+        Path | None, typer.Option(help="Write the output to this file.", show_default=False)
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="As text: a line for every metric.")
+        bool, typer.Option("--verbose", "-v", help="With --format text: print every metric.")
     ] = False,
 ) -> None:
-    """Judge a run by the recipe's limits and by a baseline. Exit 9: it fails; 10: not comparable."""
+    """Check a run against limits and a baseline. Exit code 9: failed; 10: not comparable."""
     from numprune_export.core.errors import IncomparableError, RegressionError
     from numprune_export.gate import evidence
     from numprune_export.gate.judge import judge
@@ -75,11 +73,11 @@ def check(
             hint="measure both alike, write a new baseline, or see `--allow-different-machine`",
         )
     if verdict.failures:
-        names = [one.name for one in verdict.failures]
+        names = [failure.name for failure in verdict.failures]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise RegressionError(
-            f"the report fails the gate: {', '.join(f'`{one}`' for one in names[:3])}{more}",
-            hint="mend it, or accept it with `numprune-export baseline RUN`",
+            f"the report fails the gate: {', '.join(f'`{name}`' for name in names[:3])}{more}",
+            hint="fix the regression, or accept it with `numprune-export baseline RUN`",
         )
 
 
@@ -87,18 +85,18 @@ def baseline(
     run: Annotated[Path, typer.Argument(help="A run folder, or its report.json.")],
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("baseline.json"),
 ) -> None:
-    """Write what later runs are checked against: the run's metrics, shapes and conditions."""
+    """Write a baseline for later checks: the run's metrics, shapes and conditions."""
     from numprune_export.core.errors import OutputError
     from numprune_export.gate import evidence
 
-    found, seal = evidence.read(run)
+    current, seal = evidence.read(run)
     for line in _edited("report", seal):
         typer.echo(f"note: {line}", err=True)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(evidence.to_json(found), encoding="utf-8")
+        out.write_text(evidence.to_json(current), encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"cannot write `{out}`: {error}", hint="give another `--out`") from None
+        raise OutputError(f"cannot write `{out}`: {error}", hint="choose another `--out`") from None
     typer.echo(f"baseline: {out}")
 
 
@@ -109,16 +107,16 @@ def _gate(recipe: str | None, resolved: object) -> Gate:
         return gate_of({} if resolved is None else resolved, "the report's recipe")
     if Path(recipe).is_file():
         return gate_of_file(Path(recipe))
-    from numprune_export.recipe import named  # loads PyTorch, which the methods' settings name
+    from numprune_export.recipe import named  # imports PyTorch, which the settings need
 
     return named(recipe).recipe.gate
 
 
 def _edited(which: str, seal: Seal | None) -> Iterator[str]:
     if seal == "edited":
-        yield f"the {which} was edited after it was written: its sha256 is not of its content"
+        yield f"the {which} was edited after it was written: its sha256 does not match its content"
     if seal == "absent":
-        yield f"the {which} carries no sha256: whether it was edited cannot be told"
+        yield f"the {which} has no sha256: edits cannot be detected"
 
 
 def _write(verdict: Verdict, format_: Format, out: Path | None, *, verbose: bool) -> None:
@@ -130,22 +128,24 @@ def _write(verdict: Verdict, format_: Format, out: Path | None, *, verbose: bool
         Format.github: lambda: github.commands(verdict),
         Format.json: lambda: as_json.render(verdict),
     }
-    said = renderers[format_]()
+    content = renderers[format_]()
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if format_ is Format.github and summary:
         _put(Path(summary), github.summary(verdict), add=True)
     if out is None:
-        typer.echo(said, nl=False)
+        typer.echo(content, nl=False)
     else:
-        _put(out, said, add=False)
+        _put(out, content, add=False)
 
 
-def _put(path: Path, said: str, *, add: bool) -> None:
+def _put(path: Path, content: str, *, add: bool) -> None:
     from numprune_export.core.errors import OutputError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a" if add else "w", encoding="utf-8") as file:
-            file.write(said)
+            file.write(content)
     except OSError as error:
-        raise OutputError(f"cannot write `{path}`: {error}", hint="give another `--out`") from None
+        raise OutputError(
+            f"cannot write `{path}`: {error}", hint="choose another `--out`"
+        ) from None

@@ -1,4 +1,4 @@
-"""`numprune-export compare`: any models side by side."""
+"""`numprune-export compare`: compare runs, artifacts and models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def compare(
     text: Annotated[
         Path | None,
         typer.Option(
-            help="Measure decoders' perplexity on this file. [default: what A's run was evaluated on]",
+            help="Text file for decoders' perplexity. [default: the evaluation text of A's run]",
             show_default=False,
         ),
     ] = None,
@@ -29,18 +29,18 @@ def compare(
     threads: Threads = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Which artifact of a run, by target.", show_default=False),
+        typer.Option(help="Target of a run's artifact.", show_default=False),
     ] = None,
     search: Search = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the JSON here too.", show_default=False)
+        Path | None, typer.Option(help="Also write JSON to this file.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Time models in interleaved rounds, and compare size and quality.
 
-    Of a run its pruned artifact is taken; its dense one is `RUN/artifacts/TARGET/dense`.
+    A run stands for its pruned artifact; its dense artifact is `RUN/artifacts/TARGET/dense`.
     """
     from numprune_export.cli.progress.console import observer
     from numprune_export.core.errors import RecipeError
@@ -49,18 +49,21 @@ def compare(
     if len(what) < 2:
         raise RecipeError(
             f"`{what[0]}` alone cannot be compared",
-            hint="name at least two; `bench` measures one by itself",
+            hint="give at least two; `bench` measures a single candidate",
         )
     require_known(what)
-    # Not above: PyTorch comes with it, and wrong names are answered without it.
+    # Imported here: it imports PyTorch, and wrong names are reported without it.
     from numprune_export.workflows.remeasure import compare, compare_output, new_report
     from numprune_export.workflows.remeasure.rerun import Protocol
 
     protocol = Protocol(samples, threads, tuple(target or ()))
     with observer(quiet=quiet) as watching:
-        found = compare.compare(what, protocol, text=text, search=search or (), observer=watching)
+        comparison = compare.compare(
+            what, protocol, text=text, search=search or (), observer=watching
+        )
     if out is not None:
-        new_report.write_text(out, compare_output.to_json(found))
+        new_report.write_text(out, compare_output.to_json(comparison))
     typer.echo(
-        compare_output.to_json(found) if as_json else compare_output.render(found), nl=not as_json
+        compare_output.to_json(comparison) if as_json else compare_output.render(comparison),
+        nl=not as_json,
     )

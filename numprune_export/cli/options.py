@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, said once."""
+"""Arguments and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-RecipeName = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")]
+RecipeName = Annotated[str, typer.Argument(help="Recipe file, or name of a shipped recipe.")]
 
 ExportTargets = Annotated[
     list[str] | None,
@@ -15,19 +15,23 @@ ExportTargets = Annotated[
 ]
 
 EventStream = Annotated[
-    bool, typer.Option("--json", help="Events on stdout, one JSON object a line.")
+    bool, typer.Option("--json", help="Write events to stdout, one JSON object per line.")
 ]
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
 
-Samples = Annotated[int | None, typer.Option(min=5, help="Timed rounds.", show_default=False)]
+Samples = Annotated[
+    int | None, typer.Option(min=5, help="Number of timed rounds.", show_default=False)
+]
 
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default=False)]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Number of CPU threads.", show_default=False)
+]
 
 Search = Annotated[
     list[Path] | None,
     typer.Option(
-        help="A folder that the recipe's relative paths are looked up in; may be repeated.",
+        help="Folder searched for relative paths of the recipe; may be repeated.",
         show_default=False,
     ),
 ]
@@ -35,7 +39,7 @@ Search = Annotated[
 NewReport = Annotated[
     Path | None,
     typer.Option(
-        help="The new report, JSON; its pages lie beside it."
+        help="JSON file of the new report; its pages are written beside it."
         " [default: report-<UTC time>.json in the run]",
         show_default=False,
     ),

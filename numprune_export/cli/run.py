@@ -1,4 +1,4 @@
-"""`numprune-export run`: the whole job."""
+"""`numprune-export run`: run a recipe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
-from numprune_export.cli.progress.interrupts import stopping_once, told_how_to_go_on
+from numprune_export.cli.progress.interrupts import resume_hint, stopping_once
 
 
 def run(
@@ -20,16 +20,16 @@ def run(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change the recipe: `--set keep=0.7`; may be repeated."),
+        typer.Option("--set", help="Override a recipe key: `--set keep=0.7`; may be repeated."),
     ] = None,
     quiet: Quiet = False,
     json: EventStream = False,
 ) -> None:
-    """Prune, save, export, validate and measure a model as a recipe says.
+    """Prune, save, export, validate and benchmark a model by a recipe.
 
-    A run that was stopped goes on from its last whole stage with the same command.
+    An interrupted run resumes after its last finished stage with the same command.
     """
-    with told_how_to_go_on(), stopping_once():
+    with resume_hint(), stopping_once():
         from numprune_export.cli.progress import run as run_progress
 
         given = run_progress.Given(recipe, tuple(target or ()), out, tuple(set_ or ()))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
-from numprune_export.cli.progress.interrupts import stopping_once, told_how_to_go_on
+from numprune_export.cli.progress.interrupts import resume_hint, stopping_once
 
 
 def sweep(
@@ -24,12 +24,12 @@ def sweep(
     ] = None,
     query_heads: Annotated[
         str | None,
-        typer.Option(help="How query heads go: `grouped,single`.", show_default=False),
+        typer.Option(help="Query head modes to try: `grouped,single`.", show_default=False),
     ] = None,
     target: ExportTargets = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change the recipe of all points; may be repeated."),
+        typer.Option("--set", help="Override a recipe key for all points; may be repeated."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -44,23 +44,25 @@ def sweep(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="With --ray, at most so many points at once.", show_default=False),
+        typer.Option(
+            min=1, help="With --ray, maximum number of concurrent points.", show_default=False
+        ),
     ] = None,
     quiet: Quiet = False,
     as_json: EventStream = False,
 ) -> None:
-    """Run a recipe at several budgets, scores or presets, and show what each trades.
+    """Run a recipe at several budgets, scores or presets, and compare quality, speed and size.
 
-    What the dense model shows of itself is computed once for all points. A sweep that was stopped
-    goes on with the same command. Exit code 1 if a point failed; the others are done all the same.
+    Statistics and scores of the dense model are computed once for all points. An interrupted sweep
+    resumes with the same command. Exit code 1 if a point failed; the others are still run.
     """
-    with told_how_to_go_on(), stopping_once():
+    with resume_hint(), stopping_once():
         from numprune_export.cli.progress import sweep as sweep_progress
 
         given = sweep_progress.Given(
             recipe, keep, score, method, query_heads, tuple(target or ()), tuple(set_ or ()), out
         )
-        on = sweep_progress.Place(ray, jobs)
+        place = sweep_progress.Place(ray, jobs)
         tell = sweep_progress.with_events if as_json else sweep_progress.with_console
-        failed = tell(given, on, quiet=quiet)
+        failed = tell(given, place, quiet=quiet)
     raise typer.Exit(failed)

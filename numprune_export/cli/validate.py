@@ -1,4 +1,4 @@
-"""`numprune-export validate`: quality and parity of a finished run, once more."""
+"""`numprune-export validate`: remeasure quality and parity of a finished run."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from numprune_export.cli.options import NewReport, Quiet, Search
 
 
 def validate(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     out: NewReport = None,
     search: Search = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure quality and parity of a finished run again, from its own files."""
-    from numprune_export.cli.progress.closing import told_where
+    """Remeasure quality and parity of a finished run from its files."""
+    from numprune_export.cli.progress.closing import echo_report_paths
     from numprune_export.cli.progress.console import observer
     from numprune_export.report import sections
     from numprune_export.workflows.remeasure.finished_run import opened
 
-    with observer(quiet=quiet) as watching, opened(run) as found:
-        # Not above: PyTorch comes with it, and a wrong folder is answered without it.
+    with observer(quiet=quiet) as watching, opened(run) as finished:
+        # Imported here: it imports PyTorch, and a wrong folder is reported without it.
         from numprune_export.workflows.remeasure import new_report, rerun
 
-        report = rerun.validate(found, search or (), watching)
+        report = rerun.validate(finished, search or (), watching)
         place = new_report.place_of(run, out, report)
         new_report.write(place, report)
     typer.echo(sections.quality(report.metrics))
@@ -35,4 +35,4 @@ def validate(
     for name, why in report.not_run.items():
         typer.echo(f"not measured: {name}: {why}", err=True)
     typer.echo("")
-    told_where(place, json=True)
+    echo_report_paths(place, json=True)

@@ -1,1 +1,1 @@
-"""What every room uses: errors, settings, the run folder, progress, entry points."""
+"""Used by all other packages: errors, settings, the run folder, progress, entry points."""

@@ -1,4 +1,4 @@
-"""When freed memory goes back to the system."""
+"""Control when glibc's allocator returns freed memory to the system."""
 
 import ctypes
 import gc
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
-"""Settings of glibc's `mallopt`: how much may lie free at the heap's end, how much more it grows by than
-it must, and from where on a block has pages of its own."""
+"""Parameter numbers of glibc's `mallopt`: free bytes at the heap top before trimming, extra bytes
+per heap growth, block size in bytes from which a block is mapped by itself (`man 3 mallopt`)."""
 LARGEST_IN_HEAP = 32 << 20
-"""More than this glibc does not take for `MMAP_THRESHOLD`."""
+"""Bytes; the largest `MMAP_THRESHOLD` that glibc accepts."""
 
 
 def release() -> None:
-    """Collect garbage and return free heap pages, where the C library can (glibc).
+    """Collect garbage and return free heap pages to the system; glibc only.
 
-    Without it the pieces of one stage's temporary tensors stay resident and add to the next stage's
-    peak: on the demo about half a gigabyte.
+    Without it, freed temporary tensors of one stage stay resident and add to the peak of the next
+    stage: about 0.5 GB on the demo.
     """
     gc.collect()
     trim = _glibc("malloc_trim")
@@ -28,11 +28,11 @@ def release() -> None:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """For the time of a `with`, what is freed stays with the process, for the next tensor of its size.
+    """Context manager: keep freed memory in the process for reuse by the next tensor.
 
-    Otherwise activations are given back and asked for again, operator by operator, and every new page
-    is cleared first: a seventh of the time of moments. Afterwards the settings are those that glibc
-    comes to by itself once a large block was freed.
+    Otherwise each operator returns its activations to the system and maps new, zeroed pages, which
+    costs a seventh of the time of accumulating moments. On exit, the settings become those that
+    glibc chooses by itself after it has freed a large block.
     """
     choose = _glibc("mallopt")
     if choose is None:
@@ -49,5 +49,5 @@ def kept() -> Iterator[None]:
 
 
 def _glibc(name: str) -> Any:
-    """A function of the C library, or None where it has none of this name."""
+    """The C library's function `name`, or None if it has no such function."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -1,4 +1,4 @@
-"""Hashes of files."""
+"""SHA-256 of files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in 1 MiB pieces."""
+    """Hex SHA-256 of a file, read in chunks of 1 MiB."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

@@ -1,19 +1,19 @@
-"""Every error this package raises on purpose, and the exit code the command line gives it.
+"""Exceptions that this package raises on purpose, with the exit codes of the command line.
 
-NumpruneError             base: one line of what, one line of how to fix       exit 1
+NumpruneError             base: a one-line message and a one-line hint         exit 1
 ├── ParityError           a saved or exported model disagrees with PyTorch     exit 1
-├── IntegrityError        a file is not what its manifest says                 exit 1
+├── IntegrityError        a file does not match its manifest                   exit 1
 ├── RecipeError           the recipe or an option is wrong: fix the YAML       exit 2
 ├── UnsupportedModelError no family describes this architecture                exit 2
 ├── MissingExtraError     an optional dependency is not installed              exit 3
 ├── InputError            a model, text or data file is missing or unusable    exit 4
 ├── NumericalError        NaN or infinity in weights or activations            exit 5
 ├── OutputError           the output folder is foreign, busy or full           exit 6
-├── HubError              the hub could not be reached or refused the name     exit 7
+├── HubError              the hub is unreachable or rejected the name          exit 7
 ├── DeviceError           the GPU or its driver is missing, too old or full    exit 8
 ├── RegressionError       a gate found a regression or a broken limit          exit 9
 └── IncomparableError     two reports differ in device, runtime, protocol      exit 10
-                          or model, so that one says nothing of the other
+                          or model and cannot be compared
 
 Exit 130 is an interrupt (Ctrl-C). A bug in this package is never a NumpruneError: it is an
 ordinary exception with a traceback.
@@ -26,12 +26,12 @@ from contextlib import contextmanager
 
 
 class NumpruneError(Exception):
-    """What went wrong in one line; `hint` says how to fix it in one more."""
+    """Base class: a one-line message, and a one-line `hint` that says how to fix the problem."""
 
     exit_code = 1
 
     further: tuple[NumpruneError, ...] = ()
-    """Other mistakes of the same input; none of them has further ones."""
+    """Other errors in the same input; their own `further` is empty."""
 
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)
@@ -87,11 +87,13 @@ class IncomparableError(NumpruneError):
 
 
 def together(errors: Sequence[NumpruneError]) -> NumpruneError:
-    """One error for all: the first mistake of the recipe, or else the first; the rest are `further`,
-    each message once.
+    """Combine several errors into one.
+
+    The result is the first RecipeError, or the first error if there is none. The others become its
+    `further`; duplicate messages are dropped.
 
     Args:
-        errors: At least one; each stands for itself and for its own further ones.
+        errors: Not empty. The `further` errors of each are included.
     """
     singles: dict[str, NumpruneError] = {}
     for error in errors:
@@ -105,7 +107,7 @@ def together(errors: Sequence[NumpruneError]) -> NumpruneError:
 
 
 class Mistakes:
-    """Gathers errors of checks that do not depend on each other."""
+    """Collects the errors of independent checks, to report them together."""
 
     def __init__(self) -> None:
         self._errors: list[NumpruneError] = []
@@ -115,16 +117,13 @@ class Mistakes:
 
     @contextmanager
     def collected(self) -> Iterator[None]:
-        """Keep what the body raises, and go on after it."""
+        """Context manager: store a NumpruneError raised by the body and continue after it."""
         try:
             yield
         except NumpruneError as error:
             self._errors.append(error)
 
     def raise_all(self) -> None:
-        """
-        Raises:
-            NumpruneError: `together` of all, if there is any.
-        """
+        """Raise the collected errors, combined by `together`; do nothing if there are none."""
         if self._errors:
             raise together(self._errors)

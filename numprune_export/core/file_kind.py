@@ -1,4 +1,4 @@
-"""What a file really is where it is not the text or the weights it is taken for."""
+"""Detect files that are not text or weights: git-LFS pointers, web pages, binary formats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FileKind:
-    """For a message: `PATH` is `name`; `hint`."""
+    """A file format, described for an error message: `PATH` is `name`; `hint`."""
 
     name: str
     hint: str
@@ -52,7 +52,11 @@ _SUFFIXES = {
 
 
 def stand_in(start: bytes) -> FileKind | None:
-    """What was stored in place of a file that was not downloaded: a git-LFS pointer, a web page."""
+    """Detect a placeholder for a file that was not downloaded: a git-LFS pointer or a web page.
+
+    Args:
+        start: The first bytes of the file; 128 are enough.
+    """
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
         return _POINTER
     if (
@@ -66,7 +70,7 @@ def stand_in(start: bytes) -> FileKind | None:
 
 
 def stand_in_at(path: Path) -> FileKind | None:
-    """See `stand_in`; the first bytes are read.
+    """Apply `stand_in` to the first bytes of a file.
 
     Raises:
         OSError: the file cannot be read.
@@ -76,9 +80,9 @@ def stand_in_at(path: Path) -> FileKind | None:
 
 
 def no_text(path: Path, start: bytes) -> FileKind | None:
-    """The format of a file that holds no plain text, by its name or its first bytes."""
+    """The format of a file that is not plain text, by its suffix or its first bytes; else None."""
     if (pointer := stand_in(start)) is _POINTER:
         return pointer
     by_start = next((kind for mark, kind in _STARTS if start.startswith(mark)), None)
-    # The name says more: an office document is a zip archive too.
+    # The suffix is more specific: office documents are zip archives too.
     return _SUFFIXES.get(path.suffix.lower(), by_start)

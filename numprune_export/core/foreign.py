@@ -1,8 +1,8 @@
-"""Errors of other people's parsers on a user's file, turned into ones that name the file.
+"""Turn exceptions of third-party parsers into InputErrors that name the user's file.
 
-A parser fails on damaged input with whatever its code trips over: TypeError, IndexError,
-RecursionError. Which ones cannot be listed. What counts is where an error was raised: inside a library
-it is blamed on the input; in a call of this package that reaches no library it is a bug.
+On damaged input a parser can raise any exception: TypeError, IndexError, RecursionError. The
+traceback decides: an exception raised inside a library is attributed to the input; an exception
+raised by this package's own code is a bug.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,17 @@ _OURS = ("numprune_export", "numprune_exporters")
 def blamed_on_input(
     what: str, *, hint: str, also: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Turn an error of a library that reads user input into an InputError.
+    """Context manager: turn an exception of a library that reads user input into an InputError.
 
-    The block should hold the foreign call and little else. A MemoryError stays what it is: too large
-    for this machine is not damaged.
+    The body should hold the library call and little else. A MemoryError passes unchanged: the input
+    is too large, not damaged.
 
     Args:
-        what: Begins the message, and the foreign message ends it: "`config.json` is not valid".
+        what: Start of the message, for example "`config.json` is not valid"; the library's message
+            follows.
         hint: How to fix the input.
-        also: Errors that mean bad input wherever they were raised, by a C function for example, which
-            has no frame of its own.
+        also: Exceptions that always mean bad input, for example those of C functions, which have no
+            frame in the traceback.
 
     Raises:
         InputError: a library raised an error.
@@ -43,7 +44,7 @@ def blamed_on_input(
 
 
 def first_line(error: Exception) -> str:
-    """The start of a foreign message, fit to end one of ours; the class of an error without one.
+    """The first line of an exception's message, without final `.` or `:`; or its class name.
 
     >>> first_line(ValueError("wrong.\\nmore"))
     'wrong'
@@ -57,7 +58,7 @@ def first_line(error: Exception) -> str:
 
 
 def _passed_a_library(trace: TracebackType | None) -> bool:
-    """Whether the error came through code that is not ours, below the guarded block."""
+    """Whether the traceback, below the guarded block, has a frame outside this package."""
     assert trace is not None
     frame = trace.tb_next and trace.tb_next.tb_next  # after `yield` above and the block itself
     while frame is not None:

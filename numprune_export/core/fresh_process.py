@@ -1,7 +1,7 @@
-"""Python processes that this package starts: no code of the working folder, none outlives its parent.
+"""Start Python subprocesses that do not import from the working folder and end with their parent.
 
-`python -m` and `python -c` put the working folder first on the import path, where a user's `numpy.py`
-would be run in place of NumPy. Python 3.10 has no `-P`, and `-I` would also drop PYTHONPATH.
+`python -m` and `python -c` put the working folder first on the import path, so a user's `numpy.py`
+would shadow NumPy. Python 3.10 has no `-P`, and `-I` would also drop PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ _START = (
     "import sys; sys.path[:] = filter(None, sys.path);"
     " from numprune_export.core.fresh_process import main; main()"
 )
-"""Nothing is imported before the working folder, which `-c` writes as an empty name, is dropped."""
+"""`-c` adds the working folder to `sys.path` as an empty name: it is removed before any import."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that is over."""
+    """The result of a finished process."""
 
     code: int
+    """Exit code."""
     lines: tuple[str, ...]
-    """What it wrote to standard output."""
+    """Lines of standard output."""
     errors: tuple[str, ...]
-    """What it wrote to standard error."""
+    """Lines of standard error."""
 
     @property
     def reason(self) -> str:
-        """The last line of its errors."""
+        """The last line of standard error."""
         return self.errors[-1] if self.errors else "no message"
 
 
@@ -48,13 +49,13 @@ def run_module(
     environment: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> Ended:
-    """Run a module as `python -m` does, and wait for it. Its standard input is not to be read.
+    """Run a module as `python -m` does, and wait for it. The module must not read standard input.
 
     Args:
         module: Dotted name.
-        arguments: Of its command line; paths may be relative to the working folder.
-        environment: Variables on top of this process's own.
-        on_line: Told of each line of its standard output when it comes, stripped.
+        arguments: Command-line arguments; paths may be relative to the working folder.
+        environment: Variables added to those of this process.
+        on_line: Called with each line of standard output as it arrives, stripped.
     """
     command = [sys.executable, "-c", _START, module, *arguments]
     given = {**os.environ, **_import_path(), **(environment or {})}
@@ -75,14 +76,14 @@ def run_module(
 
 
 def main() -> None:
-    """In the new process: run the module that the command line names, and end with the parent."""
+    """Subprocess entry point: run the module named in `sys.argv`, and end with the parent."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def _end_with_parent() -> None:
-    """The parent holds the other end of standard input: it closes when the parent ends in any way."""
+    """Exit when standard input closes: the parent holds its other end until it ends."""
     while os.read(0, 1):
         pass
     os._exit(1)
@@ -90,9 +91,9 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def empty_working_folder() -> Iterator[None]:
-    """Meanwhile the working folder is an empty one, for libraries that start Python by themselves.
+    """Context manager: use an empty working folder, for libraries that start Python themselves.
 
-    It is removed when this process ends.
+    The folder is removed when this process ends.
     """
     before, own = os.getcwd(), dict(os.environ)  # noqa: PTH109
     os.environ.update(_import_path())
@@ -106,7 +107,7 @@ def empty_working_folder() -> Iterator[None]:
 
 
 def _import_path() -> dict[str, str]:
-    """PYTHONPATH as it is meant here, from any folder; an empty name in it is the working folder."""
-    told = os.environ.get(_VARIABLE, "")
-    names = [os.path.abspath(name) for name in told.split(os.pathsep) if name]  # noqa: PTH100
-    return {_VARIABLE: os.pathsep.join(names)} if told else {}
+    """PYTHONPATH with absolute paths; empty entries, which mean the working folder, are dropped."""
+    search_path = os.environ.get(_VARIABLE, "")
+    names = [os.path.abspath(name) for name in search_path.split(os.pathsep) if name]  # noqa: PTH100
+    return {_VARIABLE: os.pathsep.join(names)} if search_path else {}

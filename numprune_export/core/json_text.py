@@ -1,4 +1,4 @@
-"""JSON that others wrote: whatever is wrong with it is a ValueError."""
+"""Parse untrusted JSON; every defect is a ValueError."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def loads(text: str, *, unique: bool = False) -> Any:
-    """The content of a JSON text.
+    """Parse a JSON text.
 
     Args:
-        unique: Refuse an object that has a key twice, of which readers keep one or the other.
+        unique: Reject objects with duplicate keys, which parsers resolve differently.
 
     Raises:
-        ValueError: no JSON, nested too deeply, an integer of too many digits, or half of a surrogate
-            pair, which no UTF-8 text can hold and no tokenizer takes.
+        ValueError: not JSON, nested too deeply, an integer with too many digits, or an unpaired
+            surrogate, which UTF-8 cannot encode and tokenizers reject.
     """
     try:
         content = json.loads(text, object_pairs_hook=_once if unique else None)
@@ -27,7 +27,7 @@ def loads(text: str, *, unique: bool = False) -> Any:
         raise ValueError("it is nested too deeply") from None
     except UnicodeEncodeError as error:
         half = error.object[error.start]
-        raise ValueError(f"it holds half of a surrogate pair, `\\u{ord(half):04x}`") from None
+        raise ValueError(f"it holds an unpaired surrogate, `\\u{ord(half):04x}`") from None
     return content
 
 

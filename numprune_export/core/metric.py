@@ -1,4 +1,4 @@
-"""One measured number. Every stage that measures returns these; the report only collects them."""
+"""A measured value. Measuring stages return metrics; the report collects them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metric:
-    """A value that a reader can judge: with its unit and how many samples stand behind it.
+    """A value with its unit and its number of samples.
 
-    `low` and `high` bound a confidence interval where one was measured. `conditions` says under
-    what the number holds: batch, lengths, dtype, threads, device.
+    `low` and `high` bound the confidence interval, where it was measured. `conditions` are the
+    measurement conditions: batch, lengths, dtype, threads, device.
     """
 
     value: float
@@ -32,7 +32,7 @@ class Metric:
 
 
 Metrics = dict[str, Metric]
-"""Dotted name, for example `latency.onnx.decode.pruned.p50_ms`, to its measurement."""
+"""Dotted name, for example `latency.onnx.decode.pruned.p50_ms`, to metric."""
 
 
 def dense_and_pruned(
@@ -43,7 +43,7 @@ def dense_and_pruned(
     *,
     conditions: Mapping[str, Any] | None = None,
 ) -> Metrics:
-    """`<name>.dense`, `.pruned` and their `.ratio`, the fraction that stays."""
+    """Metrics `<name>.dense`, `<name>.pruned` and `<name>.ratio` (pruned / dense)."""
     under = dict(conditions or {})
     return {
         f"{name}.dense": Metric(dense, unit, 1, conditions=under),
@@ -53,8 +53,8 @@ def dense_and_pruned(
 
 
 def metrics_to_json(metrics: Metrics) -> dict[str, Any]:
-    return {name: one.to_json() for name, one in metrics.items()}
+    return {name: metric.to_json() for name, metric in metrics.items()}
 
 
 def metrics_from_json(content: Mapping[str, Any]) -> Metrics:
-    return {name: Metric(**one) for name, one in content.items()}
+    return {name: Metric(**fields) for name, fields in content.items()}

@@ -1,4 +1,4 @@
-"""Optional dependencies are imported where they are used, and their absence says what to install."""
+"""Import an optional dependency; if it is missing, name the extra to install."""
 
 import importlib
 from types import ModuleType
@@ -7,9 +7,9 @@ from numprune_export.core.errors import MissingExtraError
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import `module`, or say which extra provides it.
+    """Import `module`; if it is not installed, name the extra that provides it.
 
-    Catches only "not installed": a package that is installed but broken fails with its own error.
+    A package that is installed but broken raises its own error.
 
     Raises:
         MissingExtraError: `module` is not installed.
@@ -17,7 +17,7 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # Also a package of a namespace that is there for others: `cuda.bindings` without `cuda-bindings`.
+        # A namespace package can exist without this part: `cuda` without `cuda.bindings`.
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise MissingExtraError(

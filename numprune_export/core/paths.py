@@ -1,4 +1,4 @@
-"""Where a path in a recipe points: beside the recipe first, then in the working directory."""
+"""Resolve the paths of a recipe: relative to the recipe first, then to the working directory."""
 
 import errno
 import os
@@ -8,17 +8,17 @@ from pathlib import Path
 from numprune_export.core.errors import InputError
 
 LONGEST = 80
-"""Characters of a name that a message shows."""
+"""Maximum number of characters of a name in a message."""
 
 
 def find(name: str, search: Sequence[Path]) -> Path | None:
-    """The existing file or folder that `name` means, or None.
+    """The existing file or folder that `name` refers to, or None.
 
-    An absolute path is taken as it is. A relative one is looked up in each folder of `search`, in
-    order, and must not climb out of it: a recipe from elsewhere cannot point at what it pleases.
+    An absolute path is used as it is. A relative path is looked up in each folder of `search`, in
+    order, and must stay inside it, so that an untrusted recipe cannot reach other files.
 
     Raises:
-        InputError: a relative path leaves its folder, or a folder on the way may not be read.
+        InputError: a relative path leaves its folder, or a parent folder is not readable.
     """
     path = at_home(name)
     if path.is_absolute():
@@ -28,10 +28,10 @@ def find(name: str, search: Sequence[Path]) -> Path | None:
 
 
 def require(name: str, search: Sequence[Path], *, what: str) -> Path:
-    """See `find`; `what` the path should be comes first in the message.
+    """Like `find`, but a missing path is an error; its message starts with `what`.
 
     Raises:
-        InputError: as `find`, or nothing is there.
+        InputError: as in `find`, or the path does not exist.
     """
     path = find(name, search)
     if path is not None:
@@ -43,21 +43,21 @@ def require(name: str, search: Sequence[Path], *, what: str) -> Path:
 
 
 def missing_hint(name: str) -> str:
-    """How to mend a name that is no path."""
-    # No usual path holds a line break or many words.
+    """The hint for a path that does not exist."""
+    # Paths rarely hold line breaks or many spaces: the user gave the text instead of its path.
     if "\n" in name or name.count(" ") > 8 or (len(name) > LONGEST and " " in name):
         return "give the path of a file that holds the text, not the text itself"
     return "check the path"
 
 
 def shortened(name: str) -> str:
-    """A name of any length, fit for one line."""
+    """`name` on one line, cut to `LONGEST` characters."""
     line = " ".join(name.split())
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
 
 
 def at_home(name: str) -> Path:
-    """`~` and `~user` replaced; a name whose `~` stands for no user is left as it is."""
+    """`name` with `~` and `~user` expanded; unchanged if there is no such user."""
     path = Path(name)
     try:
         return path.expanduser()
@@ -66,14 +66,14 @@ def at_home(name: str) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether something is there. A name that no file can have is that of nothing.
+    """Whether the path exists; False for names that no file can have.
 
     Raises:
-        InputError: a folder on the way may not be read.
+        InputError: a parent folder is not readable.
     """
     try:
         path.stat()
-    except ValueError:  # a NUL byte, or half of a surrogate pair
+    except ValueError:  # a NUL byte, or an unpaired surrogate
         return False
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
@@ -85,7 +85,7 @@ def exists(path: Path) -> bool:
 
 
 def _inside(folder: Path, relative: str) -> Path:
-    # Lexical on purpose: `..` is the recipe's doing and refused, a symbolic link is the user's.
+    # Lexical on purpose: `..` in a recipe is refused; symbolic links are the user's choice.
     joined = Path(os.path.normpath(folder.absolute() / relative))
     if not joined.is_relative_to(os.path.normpath(folder.absolute())):
         raise InputError(

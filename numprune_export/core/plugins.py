@@ -36,28 +36,30 @@ def make(group: str, kind: str, name: str) -> Any:
     Raises:
         RecipeError: there is none of this name.
     """
-    found = registered(group)
-    if name not in found:
-        close = difflib.get_close_matches(name, found, n=1)
+    entries = registered(group)
+    if name not in entries:
+        close = difflib.get_close_matches(name, entries, n=1)
         raise RecipeError(
             f"unknown {kind} `{name}`",
-            hint=f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(found))}",
+            hint=f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(entries))}",
         )
-    return found[name].load()()
+    return entries[name].load()()
 
 
 def registered(group: str) -> dict[str, EntryPoint]:
     """Every entry point of a group, by name: of all that is installed, and of this checkout."""
-    found = {entry.name: entry for entry in entry_points(group=group)}
+    entries = {entry.name: entry for entry in entry_points(group=group)}
     project = _checkout()
     if project is not None:
         own = _section(project, f'project.entry-points."{group}"')
         # Metadata of an older install may still name what this checkout no longer has.
-        found = {
-            name: one for name, one in found.items() if one.dist is None or one.dist.name != NAME
+        entries = {
+            name: entry
+            for name, entry in entries.items()
+            if entry.dist is None or entry.dist.name != NAME
         }
-        found |= {name: EntryPoint(name, value, group) for name, value in own.items()}
-    return found
+        entries |= {name: EntryPoint(name, value, group) for name, value in own.items()}
+    return entries
 
 
 def installed_version(name: str) -> str | None:
@@ -84,7 +86,9 @@ def _section(text: str, header: str) -> dict[str, str]:
     Python 3.10 has no TOML parser. This reads what our own pyproject.toml says in that one form, and
     a test compares it with a real parser.
     """
-    _, found, rest = f"\n{text}".partition(f"\n[{header}]\n")
-    body = re.split(r"^\[[^\]]+\]\s*$", rest, maxsplit=1, flags=re.MULTILINE)[0] if found else ""
+    _, separator, rest = f"\n{text}".partition(f"\n[{header}]\n")
+    body = (
+        re.split(r"^\[[^\]]+\]\s*$", rest, maxsplit=1, flags=re.MULTILINE)[0] if separator else ""
+    )
     matches = (_ASSIGNMENT.fullmatch(line.strip()) for line in body.splitlines())
-    return {one[1]: one[2] for one in matches if one}
+    return {match[1]: match[2] for match in matches if match}

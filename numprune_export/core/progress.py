@@ -13,10 +13,10 @@ from typing import Protocol
 
 
 class Observer(Protocol):
-    """Receives the progress of each stage: begin, then expect and advance any number of times, then end.
+    """Receives the progress of each stage: begin, expect and advance (repeatedly), end.
 
-    Stages can be nested, for example `prune.reload` in `prune`: calls between the inner begin and end
-    belong to the inner stage. `advance` may be called from another thread.
+    Stages can be nested, for example `prune.reload` in `prune`: calls between the inner begin and
+    end belong to the inner stage. `advance` may be called from another thread.
     """
 
     def begin(self, stage: str) -> None: ...
@@ -136,7 +136,7 @@ class Tallies:
 
 
 class CallbackObserver:
-    """Calls a function with the name of the stage at work and the fraction of it that is done."""
+    """Calls a function with the name of the running stage and its fraction done, from 0 to 1."""
 
     def __init__(self, call: Callable[[str, float | None], None]) -> None:
         self._call, self._tallies = call, Tallies()
@@ -167,7 +167,7 @@ def growing(
 ) -> Iterator[None]:
     """Context manager: report progress by the size of the files that the body writes.
 
-    One step is 1 MiB. Steps never exceed `expected_bytes`; on exit the remaining steps are reported.
+    One step is 1 MiB. Steps never exceed `expected_bytes`; the rest is reported on exit.
 
     Args:
         folder: Folder whose files are counted.

@@ -1,8 +1,8 @@
-"""The run folder: every stage's output appears whole or not at all, and a killed run goes on.
+"""The run folder: stage outputs are written atomically, and an interrupted run can be resumed.
 
-A stage is made in a hidden folder beside its place and renamed when it is complete, with its key
-(a hash of all it depends on) inside. The next run with the same key finds it; another key makes it
-anew. One process owns a run folder at a time.
+A stage is computed in a hidden folder next to its final path and renamed when complete. It stores
+its key, a hash of everything it depends on. A later run with the same key reuses it; a different
+key recomputes it. One process owns a run folder at a time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ REPORT = "report.json"
 MODEL = "model"
 ARTIFACTS = "artifacts"
 PARTIAL = ".partial"
-"""How the name of what is not complete ends; it begins with a dot."""
+"""Suffix of incomplete files and folders; their names start with a dot."""
 
 
 _NO_ROOM_BYTES = 1 << 20
@@ -55,15 +55,19 @@ class Stage:
     key: str
     folder: Path
     seconds: float
-    """Wall time it took when it was made, this time or an earlier one."""
+    """Wall time of computing it, in this run or an earlier one."""
     resumed: bool
-    """True if it was found and not made."""
+    """True if it was reused and not computed."""
     files: Record = field(default_factory=dict)
-    """What it is made of. Files that were written into it later are not among them."""
+    """Its files, without those written into the folder later."""
 
 
 def key_of(*parts: Any) -> str:
-    """Hash of everything a stage depends on; parts must be JSON-able."""
+    """Hex SHA-256 of everything a stage depends on.
+
+    Args:
+        parts: JSON-serializable; other objects enter by `str`.
+    """
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -74,7 +78,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.stages: dict[Path, Stage] = {}
-        """Those that were made or found since it was opened, by their folder."""
+        """Stages computed or reused since the run folder was opened, by stage folder."""
 
     def stage(
         self,
@@ -87,20 +91,20 @@ class RunFolder:
         files: Record | None = None,
         editable: Collection[str] = (),
     ) -> Stage:
-        """A finished stage: the one on disk if its key and its files match, else made by `make`.
+        """Return a finished stage: reuse the stage on disk if key and files match, else compute it.
 
         Args:
-            name: What it is called.
-            where: Its folder relative to the run, for example `artifacts/onnx/dense`.
-            key: From `key_of`, over all inputs, earlier stages' keys included.
-            make: Fills an empty folder; what it raises leaves no trace of the stage.
-            seconds: What it is said to have taken; None: what `make` takes.
-            files: What `make` fills the folder with; None: look.
-            editable: Files that are kept where somebody changed them.
+            name: Stage name.
+            where: Stage folder relative to the run, for example `artifacts/onnx/dense`.
+            key: From `key_of`, over all inputs, including the keys of earlier stages.
+            make: Fills an empty folder. If it raises, the partial stage is removed.
+            seconds: Wall time to record; None: the time of `make`.
+            files: Record of the files that `make` writes; None: hash them.
+            editable: Files that the user may edit; an edited file does not invalidate the stage.
         """
         place = self.path / where
-        if (found := self.find(name, where, key, editable=editable)) is not None:
-            return found
+        if (existing := self.find(name, where, key, editable=editable)) is not None:
+            return existing
         partial = place.with_name(f".{place.name}{PARTIAL}")
         shutil.rmtree(partial, ignore_errors=True)
         start = time.perf_counter()
@@ -123,32 +127,32 @@ class RunFolder:
     def find(
         self, name: str, where: str, key: str, *, editable: Collection[str] = ()
     ) -> Stage | None:
-        """A finished stage with this key whose files are what was written; None if there is none."""
+        """The finished stage on disk if its key matches and its files are unchanged; else None."""
         place = self.path / where
-        told = read_record(place)
-        if told is None or told.key != key:
+        record = read_record(place)
+        if record is None or record.key != key:
             return None
-        files = {**told.files, **_edited(place, told.files, editable)}
+        files = {**record.files, **_edited(place, record.files, editable)}
         if (changed := next(differences(place, files), None)) is not None:
-            self.log(f"{name}: made again, `{where}/{changed.name}` {changed.how}")
+            self.log(f"{name}: recomputed, `{where}/{changed.name}` {changed.how}")
             return None
-        if files != told.files:
-            write_record(place, key, told.seconds, files)
-        return self._remember(Stage(name, key, place, told.seconds, resumed=True, files=files))
+        if files != record.files:
+            write_record(place, key, record.seconds, files)
+        return self._remember(Stage(name, key, place, record.seconds, resumed=True, files=files))
 
     def _remember(self, stage: Stage) -> Stage:
         self.stages[stage.folder] = stage
         return stage
 
     def adopt(self, where: str, other: Stage) -> Stage:
-        """A stage of another folder as one of this one too; its files are linked where the disk can.
+        """Copy a stage of another run folder into this one, with hard links where possible.
 
-        Its time stays what it took when it was made.
+        Its recorded wall time is kept.
         """
 
         def link(folder: Path) -> None:
             shutil.copytree(other.folder, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
-            (folder / STAGE).unlink()  # linked too: written to, it would change there as well
+            (folder / STAGE).unlink()  # a hard link: writing to it would change the original
 
         own = self.stage(
             other.name, where, other.key, link, seconds=other.seconds, files=other.files
@@ -156,10 +160,14 @@ class RunFolder:
         return replace(own, resumed=other.resumed)
 
     def write(self, name: str, text: str) -> Path:
-        """Write one text file, whole or not at all.
+        """Write one text file atomically.
 
-        In the folder of a stage the file is no longer one that the stage was made with: what is written
-        here is not compared when the stage is found again.
+        If the file is part of a stage, it is removed from the stage's record: it is no longer
+        compared when the stage is reused.
+
+        Args:
+            name: Path relative to the run folder.
+            text: Content, written as UTF-8.
         """
         place = self.path / name
         with full_disk_named(self.path):
@@ -170,31 +178,31 @@ class RunFolder:
     def _forget(self, place: Path) -> None:
         stage = self.stages.get(place.parent)
         if stage is not None and place.name in stage.files:
-            files = {name: one for name, one in stage.files.items() if name != place.name}
+            files = {name: content for name, content in stage.files.items() if name != place.name}
             write_record(stage.folder, stage.key, stage.seconds, files)
             self._remember(replace(stage, files=files))
 
     def log(self, line: str) -> None:
-        """Append one line, with the time in UTC, to the log."""
+        """Append one line to the log, with a UTC time stamp."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with full_disk_named(self.path), (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(f"{now} {line}\n")
 
 
 def _edited(place: Path, files: Record, editable: Collection[str]) -> Record:
-    """Of files that may be changed by hand: what they are now, as far as they are there."""
+    """The current content of those editable files that exist."""
     now = [name for name in editable if name in files and (place / name).is_file()]
     return {name: Content.of(place / name) for name in now}
 
 
 def _sync(folder: Path) -> None:
-    """Wait until all of a folder is on the disk: a rename must not outrun what it names."""
+    """Flush a folder and its files to disk, so that the rename cannot precede the data."""
     for path in (*folder.rglob("*"), folder):
         _sync_one(path)
 
 
 def _sync_one(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # no descriptors of folders there
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -206,24 +214,24 @@ def _sync_one(path: Path) -> None:
 def _link_or_copy(source: str, destination: str) -> None:
     try:
         os.link(source, destination)
-    except OSError:  # another disk, or one without links
+    except OSError:  # a different disk, or a file system without hard links
         shutil.copy2(source, destination)
 
 
 @contextmanager
 def open_folder(path: Path, marker: str = MARKER) -> Iterator[RunFolder]:
-    """Own `path` for the time of a `with`: create it, or go on with an earlier run in it.
+    """Context manager: own a run folder; create it, or resume an earlier run in it.
 
     Args:
         path: The folder.
-        marker: The file in it that says what kind of folder it is; locked meanwhile.
+        marker: Name of the file that marks the kind of folder; locked while the folder is open.
 
     Raises:
-        OutputError: it holds something that is not a run, another process works in it, or it
-            cannot be written.
+        OutputError: the folder holds files but is not a run, another process owns it, or it is not
+            writable.
     """
     require_own(path, marker)
-    created = [one for one in (path, *path.parents) if not one.exists()]
+    created = [parent for parent in (path, *path.parents) if not parent.exists()]
     fresh = not (path / marker).exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -239,15 +247,15 @@ def open_folder(path: Path, marker: str = MARKER) -> Iterator[RunFolder]:
         try:
             yield folder
         finally:
-            if fresh and not any(one.is_dir() for one in path.iterdir()):
+            if fresh and not any(entry.is_dir() for entry in path.iterdir()):
                 _remove(path, created, marker)
 
 
 def require_own(path: Path, marker: str = MARKER) -> None:
-    """Refuse to write where there is something else.
+    """Refuse to write into a folder that is neither empty nor a run.
 
     Raises:
-        OutputError: it is no folder, or holds something that is not a run.
+        OutputError: `path` is not a folder, or is not empty and not a run.
     """
     if path.exists() and not path.is_dir():
         raise OutputError(f"`{path}` is not a folder", hint="choose another `--out`")
@@ -260,11 +268,11 @@ def require_own(path: Path, marker: str = MARKER) -> None:
 
 @contextmanager
 def finished(path: Path) -> Iterator[None]:
-    """Keep a finished run as it is for the time of a `with`: no run starts in it meanwhile.
+    """Context manager: lock a finished run so that no run starts in it.
 
     Raises:
-        InputError: it is not a run, or not a finished one.
-        OutputError: a run is at work in it.
+        InputError: `path` is not a run, or the run is not finished.
+        OutputError: a run is in progress in it.
     """
     if not (path / MARKER).is_file():
         raise InputError(
@@ -275,13 +283,13 @@ def finished(path: Path) -> Iterator[None]:
         if not (path / REPORT).is_file():
             raise InputError(
                 f"the run in `{path}` is not finished",
-                hint="give the same `run` command again: it goes on where it stopped",
+                hint="run the same command again: it resumes where it stopped",
             )
         yield
 
 
 def _clear(path: Path) -> None:
-    """Remove what a killed run left unfinished."""
+    """Remove the partial files of a killed run."""
     for place in (path, *path.glob(f"{ARTIFACTS}/*")):
         for left in place.glob(f".*{PARTIAL}"):
             if left.is_dir() and not left.is_symlink():
@@ -291,7 +299,7 @@ def _clear(path: Path) -> None:
 
 
 def _remove(path: Path, created: Sequence[Path], marker: str) -> None:
-    """Leave nothing of a new run that finished no stage, nor folders that were made for it."""
+    """Remove a new run folder in which no stage finished, and the parent folders created for it."""
     for name in (marker, RECIPE, LOG):
         (path / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -301,9 +309,9 @@ def _remove(path: Path, created: Sequence[Path], marker: str) -> None:
 
 @contextmanager
 def full_disk_named(path: Path) -> Iterator[None]:
-    """Turn "no space left" into an OutputError that names the disk.
+    """Context manager: turn a "no space left" error into an OutputError that names the disk.
 
-    ONNX and safetensors report a full disk in words of their own, so the text is looked at too.
+    ONNX and safetensors raise their own exceptions on a full disk, so the message is checked too.
     """
     try:
         yield
@@ -313,34 +321,34 @@ def full_disk_named(path: Path) -> Iterator[None]:
             place = _full_place(path, getattr(error, "filename", None))
             raise OutputError(
                 f"no space left on the disk of `{place}`",
-                hint="free some space and run the same command again: it goes on where it stopped",
+                hint="free some space and run the same command again: it resumes where it stopped",
             ) from None
         raise
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder below the one for temporary files, removed at the end.
+    """Context manager: a temporary folder, removed on exit.
 
     Raises:
-        OutputError: that disk is full.
+        OutputError: the disk is full.
     """
     place = Path(tempfile.gettempdir())
     try:
         with full_disk_named(place), tempfile.TemporaryDirectory(prefix="numprune-") as name:
             yield Path(name)
     except OutputError as error:
-        hint = error.hint + "; TMPDIR says where temporary files go"
+        hint = error.hint + "; set TMPDIR to use another disk for temporary files"
         raise OutputError(str(error), hint=hint) from None
 
 
 @contextmanager
 def scratch_folder(beside: Path, purpose: str) -> Iterator[Path]:
-    """A hidden folder beside another, removed at the end; what a kill leaves, the next run clears.
+    """Context manager: a hidden folder next to `beside`, removed on exit or by the next run.
 
     Args:
         beside: A folder directly in the run folder.
-        purpose: One word for its name.
+        purpose: One word, part of the folder's name.
     """
     parent = beside.absolute().parent
     with tempfile.TemporaryDirectory(prefix=f".{purpose}-", suffix=PARTIAL, dir=parent) as name:
@@ -348,7 +356,7 @@ def scratch_folder(beside: Path, purpose: str) -> Iterator[Path]:
 
 
 def _full_place(path: Path, named: object) -> Path:
-    """The folder that was written to, or where that is not known, of two the one with no room."""
+    """The folder of the failed write; if unknown, the first full one of `path` and TMPDIR."""
     if isinstance(named, str | os.PathLike):
         return Path(named).parent
     places = (path, Path(tempfile.gettempdir()))
@@ -363,10 +371,14 @@ def _free(path: Path) -> int:
 
 
 def require_space(path: Path, needed: int) -> None:
-    """Refuse a run whose files will not fit.
+    """Check that the files of a run fit on the disk.
+
+    Args:
+        path: A folder on the disk; it need not exist.
+        needed: Bytes.
 
     Raises:
-        OutputError: less than `needed` bytes are free on the disk of `path`.
+        OutputError: fewer than `needed` bytes are free.
     """
     free = _free(path)
     if free < needed:
@@ -377,7 +389,7 @@ def require_space(path: Path, needed: int) -> None:
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    if os.name == "nt":  # no flock: Windows refuses the rename of open folders by itself
+    if os.name == "nt":  # no flock: Windows itself refuses to rename open folders
         return
     import fcntl
 
@@ -385,5 +397,5 @@ def _lock(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise OutputError(
-            f"another run is at work in `{path}`", hint="wait for it, or choose another `--out`"
+            f"another run is in progress in `{path}`", hint="wait for it, or choose another `--out`"
         ) from None

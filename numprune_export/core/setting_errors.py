@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in the words of a recipe and not in those of pydantic."""
+"""Translate pydantic validation errors into messages in terms of recipe keys and YAML values."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 LONGEST = 80
-"""Characters of a value that a message shows."""
+"""Maximum number of characters of a value in a message."""
 
 
 def key_of(error: Mapping[str, Any]) -> str:
     """The dotted key of a setting: `calibration.relabel.bad`.
 
     Args:
-        error: One of `ValidationError.errors()`.
+        error: An item of `ValidationError.errors()`.
     """
-    # "[key]" says that a mapping's key is meant, which comes before it.
+    # pydantic appends "[key]" if the mapping's key itself is invalid.
     return ".".join(str(part) for part in error["loc"] if part != "[key]")
 
 
 def problem_of(error: Mapping[str, Any]) -> str:
-    """What is wrong, with the value in brackets: "must be a number (got `yes`)".
+    """The problem, followed by the value: "must be a number (got `yes`)".
 
     Args:
-        error: One of `ValidationError.errors()`.
+        error: An item of `ValidationError.errors()`.
     """
     kind, context = error["type"], error.get("ctx") or {}
     phrase = _PHRASES.get(kind)

@@ -1,10 +1,10 @@
-"""The settings base: immutable, and a key nobody knows is an error."""
+"""Base class for settings: immutable; unknown keys are errors."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """A frozen settings model; attribute docstrings become the schema's descriptions."""
+    """A frozen settings model; attribute docstrings become descriptions in the JSON schema."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False

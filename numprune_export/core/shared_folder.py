@@ -1,7 +1,7 @@
-"""Stages that several runs have in common: made by the first that needs one, found by the others.
+"""Stages shared by several runs: computed by the first run that needs them, reused by the others.
 
-Any number of processes may work in such a folder at a time, on one machine or on several that mount
-its disk: each stage is guarded by a lock of its own, and who comes second waits.
+Any number of processes may use the folder at the same time, also from several machines that mount
+the same disk: each stage has its own lock, and the second process waits.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from numprune_export.core.run_folder import RunFolder, Stage, key_of
 
 @dataclass(frozen=True)
 class SharedFolder:
-    """Stages lie in it under their place and a part of their key."""
+    """A folder of shared stages, each named by its path in a run and a prefix of its key."""
 
     path: Path
 
     def stage(
         self, name: str, where: str, key: str, make: Callable[[Path], None], *, variant: str = ""
     ) -> Stage:
-        """As `RunFolder.stage`.
+        """Return a finished stage, as `RunFolder.stage` does.
 
         Args:
-            name: What it is called.
-            where: Its place in a run.
-            key: Over all inputs.
+            name: Stage name.
+            where: Stage folder relative to a run.
+            key: Hash of all inputs.
             make: Fills an empty folder.
-            variant: What else tells equal keys variant, such as the GPU that an engine is built for.
+            variant: Distinguishes stages with equal keys, for example the GPU of an engine.
         """
         place = f"{where}-{key_of(key, variant)[:16]}"
         guard = self.path / f".{place.replace('/', '.')}.lock"
@@ -43,14 +43,14 @@ class SharedFolder:
 
 @contextmanager
 def _turn(guard: Path) -> Iterator[None]:
-    """Wait until no other process holds this file, and hold it."""
+    """Context manager: hold the exclusive lock on this file; wait for it first."""
     with guard.open("a") as file:
         _wait(file)
         yield
 
 
 def _wait(file: IO[str]) -> None:
-    if os.name == "nt":  # no flock: there two processes may make the same stage, and one fails
+    if os.name == "nt":  # no flock: two processes may compute the same stage, and one then fails
         return
     import fcntl
 

@@ -1,4 +1,4 @@
-"""stage.json: the key of a finished stage, the time it took, and the files it is made of."""
+"""stage.json: the key of a finished stage, its wall time, and the sizes and hashes of its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGE = "stage.json"
 
 @dataclass(frozen=True)
 class Content:
-    """Of one file."""
+    """Size and hash of one file."""
 
     bytes: int
     sha256: str
@@ -28,12 +28,12 @@ class Content:
 
 
 Record = Mapping[str, Content]
-"""Name of a file relative to the stage, with `/`, to its content."""
+"""File path relative to the stage folder, with `/`, to content."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What stage.json says."""
+class StageRecord:
+    """The content of stage.json."""
 
     key: str
     seconds: float
@@ -42,43 +42,44 @@ class Told:
 
 @dataclass(frozen=True)
 class Difference:
-    """A file that is not as it was written."""
+    """A file that differs from its record."""
 
     name: str
     how: str
-    """Words that follow the name: `is missing`."""
+    """Predicate that follows the name in a message: `is missing`."""
 
 
 def record_of(folder: Path) -> Record:
-    """Every file below a folder but its stage.json; each is read once."""
+    """Hash every file below a folder, except stage.json."""
     return {name: Content.of(folder / name) for name in entries(folder) if name != STAGE}
 
 
 def write_record(folder: Path, key: str, seconds: float, files: Record) -> None:
-    """Write stage.json, whole or not at all."""
-    listed = {name: [one.bytes, one.sha256] for name, one in files.items()}
+    """Write stage.json atomically."""
+    listed = {name: [entry.bytes, entry.sha256] for name, entry in files.items()}
     content = {"key": key, "seconds": seconds, "files": listed}
     write_whole(folder / STAGE, json.dumps(content) + "\n")
 
 
-def read_record(folder: Path) -> Told | None:
-    """What stage.json says; None where there is none, or one that this version did not write."""
+def read_record(folder: Path) -> StageRecord | None:
+    """Read stage.json; None if it is missing or not in this version's format."""
     try:
-        return _told(json.loads((folder / STAGE).read_text(encoding="utf-8")))
+        return _parsed(json.loads((folder / STAGE).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def _told(content: Any) -> Told:
-    """
+def _parsed(content: Any) -> StageRecord:
+    """Convert the JSON content.
+
     Raises:
-        ValueError: a field is missing, or has no such value.
+        ValueError: a field is missing or invalid.
     """
     match content:
         case {"key": str(key), "seconds": int() | float() as seconds, "files": dict(files)}:
             if 0 <= seconds <= sys.float_info.max and not isinstance(seconds, bool):
-                listed = {name: _content(one) for name, one in files.items()}
-                return Told(key, float(seconds), listed)
+                listed = {name: _content(entry) for name, entry in files.items()}
+                return StageRecord(key, float(seconds), listed)
     raise ValueError
 
 
@@ -90,7 +91,7 @@ def _content(value: Any) -> Content:
 
 
 def differences(folder: Path, files: Record) -> Iterator[Difference]:
-    """Files that are missing or changed; sizes are compared first, hashes where those agree."""
+    """Files that are missing or changed; hashes are compared only where sizes agree."""
     for name, content in files.items():
         how = how_it_differs(folder / name, content)
         if how is not None:
@@ -98,27 +99,27 @@ def differences(folder: Path, files: Record) -> Iterator[Difference]:
 
 
 def how_it_differs(path: Path, content: Content, *, hashes: bool = True) -> str | None:
-    """Words that follow the file's name; None: it is what was written."""
+    """The predicate of `Difference.how`; None if the file matches `content`."""
     try:
         if not path.is_file():
             return "is not a file" if os.path.lexists(path) else "is missing"
         size = path.stat().st_size
         if size != content.bytes:
-            return f"has {size} bytes, not the {content.bytes} that were written"
+            return f"has {size} bytes, not the recorded {content.bytes}"
         if hashes and sha256_of(path) != content.sha256:
-            return "is not the file that was written: its sha256 differs"
+            return "was changed: its sha256 differs"
     except (OSError, ValueError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
     return None
 
 
 def entries(folder: Path) -> Iterator[str]:
-    """Everything below a folder that is no folder, and empty folders; sorted, links not followed.
+    """Relative paths of all files and empty folders below a folder, sorted; links are not followed.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    for entry in sorted(os.scandir(folder), key=lambda one: one.name):
+    for entry in sorted(os.scandir(folder), key=lambda item: item.name):
         below = [] if not entry.is_dir(follow_symlinks=False) else list(entries(Path(entry.path)))
         if below:
             yield from (f"{entry.name}/{name}" for name in below)
@@ -127,7 +128,7 @@ def entries(folder: Path) -> Iterator[str]:
 
 
 def write_whole(place: Path, text: str) -> None:
-    """Write a text file beside its place, and rename it when it is on the disk."""
+    """Write a text file atomically: write and flush a partial file, then rename it."""
     partial = place.with_name(f".{place.name}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:

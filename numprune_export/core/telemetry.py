@@ -1,8 +1,8 @@
-"""Usage reporting of the libraries underneath is off unless the user turned it on.
+"""Disable telemetry of third-party libraries unless the user enabled it.
 
-ONNX Runtime's packages report to their vendor: the import alone writes `.ses` into the temporary
-folder, and a process that lives for some seconds looks up a collector's address. The libraries read
-these variables when they are imported, and child processes inherit them.
+ONNX Runtime reports to its vendor: importing it writes `.ses` into the temporary folder, and after
+a few seconds the process resolves a collector's address. Libraries read these environment variables
+on import; child processes inherit them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ SWITCHES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, transformers, datasets
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray
 }
-"""Environment variable to the value that turns reporting off."""
+"""Environment variable to the value that disables telemetry."""
 
 
 def switch_off() -> None:
-    """Set each variable that is not set. Call it before any of the libraries is imported."""
+    """Set each variable that is unset. Call this before importing any of the libraries."""
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)

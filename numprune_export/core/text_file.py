@@ -1,4 +1,4 @@
-"""Text files as users have them: with and without a byte order mark, UTF-8 or UTF-16."""
+"""Read text files in UTF-8, UTF-16 or UTF-32, with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numprune_export.core.file_kind import no_text
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is a prefix of this one
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -20,12 +20,12 @@ _CONVERT = "save the file as UTF-8, for example with `iconv -f {} -t UTF-8`"
 
 
 def read(path: Path) -> str:
-    """The text of a file, line ends as `\\n`, without its byte order mark.
+    """Read a text file; line ends become `\\n`, and the byte order mark is removed.
 
-    The encoding is UTF-8 unless the file begins with the mark of UTF-16 or UTF-32.
+    The encoding is UTF-8 unless the file starts with the byte order mark of UTF-16 or UTF-32.
 
     Raises:
-        InputError: it is no regular file, cannot be read, or is not text in such an encoding.
+        InputError: the file is not regular, not readable, or not text in its encoding.
     """
     content = read_bytes(path)
     kind = no_text(path, content[:128])
@@ -35,10 +35,10 @@ def read(path: Path) -> str:
 
 
 def read_filled(path: Path) -> str:
-    """See `read`.
+    """Like `read`, but an empty file is an error.
 
     Raises:
-        InputError: as `read`, or the file holds nothing.
+        InputError: as in `read`, or the file is empty or only white space.
     """
     text = read(path)
     if not text.strip():
@@ -47,10 +47,11 @@ def read_filled(path: Path) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a regular file.
+    """Read a regular file.
 
     Raises:
-        InputError: it is a folder, a pipe or a device, which may never end, or cannot be read.
+        InputError: the path is a folder, a pipe or a device (whose content may be endless), or is
+            not readable.
     """
     try:
         mode = path.stat().st_mode
@@ -64,18 +65,18 @@ def read_bytes(path: Path) -> bytes:
 
 
 def encoding_of(content: bytes) -> str:
-    """By the byte order mark; UTF-8 without one."""
+    """The encoding named by the byte order mark; UTF-8 without a mark."""
     return next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
 
 
 def decoded(path: Path, content: bytes) -> str:
-    """The content of the file `path` as text, without its byte order mark.
+    """Decode the content of the file `path`; the byte order mark is removed.
 
     Raises:
-        InputError: it is not text in the encoding that it begins as.
+        InputError: the content is not valid in the encoding given by `encoding_of`.
     """
     encoding = encoding_of(content)
-    # ASCII in UTF-16 is valid UTF-8 with a NUL beside every letter.
+    # ASCII text in UTF-16 is also valid UTF-8, with a NUL next to each letter.
     if encoding == "utf-8" and content[:4096].count(0) * 4 > len(content[:4096]):
         raise InputError(
             f"`{path}` is binary, or UTF-16 without a byte order mark",

@@ -1,4 +1,4 @@
-"""YAML that users write: whatever is wrong with it is one error, which names the value."""
+"""Parse user-written YAML; every defect is a YamlError that names the value."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from numprune_export.core.paths import shortened
 
 
 class YamlError(ValueError):
-    """The text is not YAML that settings can be read from; the message is one line."""
+    """The text is not usable YAML; the message is one line."""
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The content of a recipe file, unchecked.
+    """Read a recipe file without validating it.
 
     Raises:
-        RecipeError: not readable, not YAML, or no mapping.
+        RecipeError: the file is not readable, not YAML, or not a mapping.
     """
     try:
         content = parse(text_file.read(path))
@@ -37,14 +37,14 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def assignment(change: str, *, example: str) -> tuple[str, Any]:
-    """The key and the value, read as YAML, of a `key=value`.
+    """Split `key=value` and parse the value as YAML.
 
     Args:
-        change: As it was given with `--set`.
-        example: For the hint: a change that would do.
+        change: The argument of `--set`.
+        example: A valid argument, shown in the hint.
 
     Raises:
-        RecipeError: it is not of that form, or the value is not YAML.
+        RecipeError: `change` is not `key=value`, or the value is not YAML.
     """
     key, equals, value = change.partition("=")
     if not equals or not key:
@@ -61,13 +61,14 @@ def assignment(change: str, *, example: str) -> tuple[str, Any]:
 
 
 def parse(text: str) -> Any:
-    """The content of a YAML text.
+    """Parse a YAML text.
 
-    Scalars are read as YAML 1.2's core schema reads them where 1.1 surprises: `yes`, `no`, `on` and
-    `off` are words, and so is a date. A key given twice is refused.
+    As in the YAML 1.2 core schema, `yes`, `no`, `on`, `off` and dates are strings. Duplicate keys
+    are rejected.
 
     Raises:
-        YamlError: no YAML, a value that its tag cannot hold, or half of a surrogate pair.
+        YamlError: not YAML, a value that does not fit its tag, a duplicate key, or an unpaired
+            surrogate.
     """
     try:
         content = yaml.load(text, Loader=_Loader)
@@ -75,7 +76,7 @@ def parse(text: str) -> Any:
         raise YamlError(" ".join(str(error).split())) from None
     except RecursionError:
         raise YamlError("it is nested too deeply") from None
-    except ValueError as error:  # the reader's, of surrogates
+    except ValueError as error:  # raised by PyYAML's reader for surrogates
         raise YamlError(str(error)) from None
     return content
 
@@ -83,12 +84,12 @@ def parse(text: str) -> Any:
 _UNBUILDABLE = (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError)
 _MERGE = "tag:yaml.org,2002:merge"
 _LONGEST = 40
-"""Characters of a value that a message shows."""
+"""Maximum number of characters of a value in a message."""
 
 
 class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """A value, or an error that names it where PyYAML raises one of Python's own."""
+        """Build a value; turn built-in exceptions into YAMLErrors that name the value."""
         try:
             built = super().construct_object(node, deep=deep)
         except _UNBUILDABLE as error:
@@ -98,12 +99,12 @@ class _Loader(yaml.SafeLoader):
             ) from error
         if isinstance(built, str) and any("\ud800" <= letter <= "\udfff" for letter in built):
             raise yaml.YAMLError(
-                f"line {node.start_mark.line + 1}: a text holds half of a surrogate pair"
+                f"line {node.start_mark.line + 1}: a text holds an unpaired surrogate"
             )
         return built
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping without a key given twice, where YAML would silently keep the last."""
+        """Build a mapping; reject duplicate keys, of which PyYAML would keep the last."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGE]
         for key in keys:
             if keys.count(key) > 1:

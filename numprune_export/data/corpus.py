@@ -1,4 +1,4 @@
-"""Text to token windows: what calibration and evaluation read, from files or a `datasets` id."""
+"""Token windows for calibration and evaluation, from text files or a `datasets` id."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DOCUMENT_SEPARATOR = "\n\n"
 
 
 class Dataset(Strict):
-    """A data set of the Hugging Face hub, or a folder that `datasets` can load."""
+    """A data set of the Hugging Face Hub, or a folder that `datasets` can load."""
 
     id: str
     name: str | None = None
@@ -38,23 +38,24 @@ class Dataset(Strict):
 
 
 class Corpus(Strict):
-    """Which text, how much of it, and how it is cut into windows."""
+    """A text source, the amount of text, and how it is split into windows."""
 
     texts: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Plain text (`.txt`, any other ending), or a text per row: `.jsonl`, `.json`, `.csv`, `.tsv`."""
+    """Files of plain text (`.txt` or any other suffix), or with one text per row: `.jsonl`,
+    `.json`, `.csv`, `.tsv`."""
     dataset: Dataset | None = None
     """Instead of `texts`."""
     field: str = "text"
-    """Which field of a row holds the text, in a file of rows or a data set."""
+    """The field with the text, in a file of rows or a data set."""
     windows: Literal["packed", "documents"] = "packed"
-    """`packed`: documents joined and cut into full windows, no padding. `documents`: one window a
-    document, cut at the end or padded; padding never counts."""
+    """`packed`: documents are joined and split into full windows, without padding. `documents`: one
+    window per document, truncated or padded; padding is ignored."""
     sequences: PositiveInt = 64
     tokens_per_sequence: Annotated[int, Field(ge=2)] = 512
     batch: PositiveInt = 4
-    """Sequences run at once."""
+    """Sequences per batch."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Which of the windows are drawn."""
+    """Seed of the draw of windows."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Corpus:
@@ -72,28 +73,28 @@ class Windows:
     lengths: NDArray[np.int64]
     """(sequences,)."""
     types: NDArray[np.int64] | None = None
-    """(sequences, tokens_per_sequence), the token types of pairs of texts; None: all 0."""
+    """(sequences, tokens_per_sequence), token types; None: all 0."""
 
     def rows(self, chosen: NDArray[np.intp]) -> Windows:
-        """Some of the windows, in this order, no wider than the longest of them."""
+        """These windows, in this order, as wide as the longest of them."""
         lengths = self.lengths[chosen]
         width = int(lengths.max(initial=0))
         types = None if self.types is None else self.types[chosen, :width]
         return Windows(self.tokens[chosen, :width], lengths, types)
 
     def first(self, count: int | None) -> Windows:
-        """At most so many windows from the front; None: all."""
-        every = len(self.tokens)
-        return self.rows(np.arange(min(count or every, every)))
+        """The first windows, at most `count`; None: all."""
+        total = len(self.tokens)
+        return self.rows(np.arange(min(count or total, total)))
 
     def positions(self, start: int, stop: int) -> Windows:
-        """Every window from position `start` up to `stop`, which is inside or the end."""
+        """All windows, restricted to positions from `start` up to and without `stop`."""
         types = None if self.types is None else self.types[:, start:stop]
         lengths = (self.lengths - start).clip(0, stop - start)
         return Windows(self.tokens[:, start:stop], lengths, types)
 
     def by_length(self, size: int) -> list[NDArray[np.intp]]:
-        """Row numbers of batches of at most `size`, longest first: like lengths together pad least."""
+        """Row numbers of batches of at most `size`, longest first, which minimises padding."""
         order = np.argsort(-self.lengths, kind="stable")
         return [order[start : start + size] for start in range(0, len(order), size)]
 
@@ -106,33 +107,33 @@ class Windows:
 class _Document:
     text: str
     place: str
-    """For messages: a file, or a row of it."""
+    """Source for messages: a file or a row."""
 
 
 def draw(
     corpus: Corpus, tokenizer: PreTrainedTokenizerBase, search: Sequence[Path], *, embeddings: int
 ) -> Windows:
-    """Tokenise the corpus without special tokens and draw its windows, the same for equal seeds.
+    """Tokenise the corpus without special tokens and draw windows; equal for equal seeds.
 
     Args:
-        corpus: Which text.
-        tokenizer: Of the model.
-        search: Folders that relative paths are looked up in.
-        embeddings: How many the model has; token ids go from 0 to one less.
+        corpus: The text source.
+        tokenizer: The model's tokenizer.
+        search: Folders in which relative paths are looked up.
+        embeddings: Number of the model's embeddings; token ids must be below it.
 
     Raises:
-        InputError: a file is missing or unreadable, the text is too short for what is asked, or the
-            model has no embedding for one of its tokens.
-        HubError: the data set cannot be fetched.
+        InputError: a file is missing or unreadable, the text is too short, or the model has no
+            embedding for a token.
+        HubError: the data set cannot be loaded.
     """
     documents = list(_documents(corpus, search))
     texts = [document.text for document in documents]
     packed = corpus.windows == "packed"
     encoded = _encode(tokenizer, [DOCUMENT_SEPARATOR.join(texts)] if packed else texts)
     if max(map(max, filter(None, encoded)), default=0) >= embeddings:
-        each = _encode(tokenizer, texts) + encoded
+        checked = _encode(tokenizer, texts) + encoded
         places = [document.place for document in documents] + ["the text"] * len(encoded)
-        require_embeddings(zip(places, each, strict=True), tokenizer, embeddings)
+        require_embeddings(zip(places, checked, strict=True), tokenizer, embeddings)
     return _packed(corpus, encoded[0]) if packed else _per_document(corpus, encoded)
 
 
@@ -159,7 +160,7 @@ def _packed(corpus: Corpus, stream: list[int]) -> Windows:
 
 
 def _per_document(corpus: Corpus, documents: list[list[int]]) -> Windows:
-    usable = [one for one in documents if len(one) >= 2]
+    usable = [ids for ids in documents if len(ids) >= 2]
     if len(usable) < corpus.sequences:
         raise InputError(
             f"the text holds {len(usable)} documents of 2 or more tokens, too few for"
@@ -202,23 +203,23 @@ def fetch(dataset: Dataset) -> Any:
     """The rows of a data set, as a `datasets.Dataset`.
 
     Raises:
-        HubError: it cannot be fetched.
+        HubError: the data set cannot be loaded.
         MissingExtraError: `datasets` is not installed.
     """
     datasets = require("datasets", extra="datasets")
-    silent = None
+    unreachable = None
     try:
-        with reachable_or_offline(dataset.id, dataset.revision) as silent:
+        with reachable_or_offline(dataset.id, dataset.revision) as unreachable:
             return datasets.load_dataset(
                 dataset.id, dataset.name, split=dataset.split, revision=dataset.revision
             )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        if silent is not None:
-            reason = f"the hub cannot be reached and it is not in its cache: {silent}"
+        if unreachable is not None:
+            reason = f"the Hub is unreachable and the data set is not cached: {unreachable}"
         raise HubError(
             f"cannot load data set `{dataset.id}`: {reason}",
-            hint="check its name, split and the network, or give local files",
+            hint="check its name, its split and the network, or give local files",
         ) from None
 
 

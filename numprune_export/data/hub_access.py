@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub answers, asked once and briefly: its clients retry for minutes."""
+"""A quick check whether the Hugging Face Hub is reachable; its clients retry for minutes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from numprune_export.core.optional import require
 from numprune_export.core.paths import exists
 
 PATIENCE_S = 5.0
+"""Timeout of the check."""
 
 
 def obstacle(
     name: str, revision: str | None, kind: Literal["model", "dataset"] = "model"
 ) -> str | None:
-    """Why the hub cannot be reached, or None if it answers for this repository.
+    """The reason why the Hub is unreachable, or None if it answers for this repository.
 
     Raises:
-        HfHubHTTPError: it answers, and refuses.
+        HfHubHTTPError: the Hub refuses the request.
     """
     from huggingface_hub import HfApi, errors
 
-    # The base of all errors of the HTTP client, whichever client huggingface_hub was built on.
+    # Base class of HTTP errors of the client that huggingface_hub uses.
     transport: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
     try:
         HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=PATIENCE_S)
@@ -40,20 +41,20 @@ def obstacle(
 
 @contextmanager
 def reachable_or_offline(name: str, revision: str | None) -> Iterator[str | None]:
-    """For the time of a `with`, `datasets` looks only in its cache if the hub does not answer.
+    """If the Hub is unreachable, `datasets` reads only its cache inside the `with`.
 
     Yields:
-        Why it does not answer, or None.
+        The reason why the Hub is unreachable, or None.
 
     Raises:
-        HfHubHTTPError: the hub answers, and refuses: an OSError.
+        HfHubHTTPError: the Hub refuses the request; an OSError.
     """
     config: Any = require("datasets.config", extra="datasets")
     before = config.HF_HUB_OFFLINE
-    silent = None if exists(Path(name)) else obstacle(name, revision, "dataset")
-    config.HF_HUB_OFFLINE = before or silent is not None
+    unreachable = None if exists(Path(name)) else obstacle(name, revision, "dataset")
+    config.HF_HUB_OFFLINE = before or unreachable is not None
     try:
-        yield silent
+        yield unreachable
     finally:
         config.HF_HUB_OFFLINE = before
 

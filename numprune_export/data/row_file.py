@@ -1,4 +1,4 @@
-"""Files with one example or one text per row: JSON Lines, JSON, CSV, TSV; each row knows its place."""
+"""Files with one example or text per row: JSON Lines, JSON, CSV, TSV."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from numprune_export.core.text_file import read_filled
 
 @dataclass(frozen=True)
 class Row:
-    """One example as it stands in the data."""
+    """One row of a data file or data set."""
 
     fields: Mapping[str, Any]
     place: str
-    """For messages: `line 3 of `a.jsonl``."""
+    """Source for messages, for example `line 3 of `a.jsonl``."""
 
     def get(self, name: str) -> Any:
         """The field `name`.
 
         Raises:
-            InputError: the row has none.
+            InputError: the row has no such field.
         """
         if name not in self.fields:
             known = ", ".join(f"`{field}`" for field in self.fields)
@@ -42,20 +42,20 @@ class Row:
 
 
 def rows_of(path: Path) -> list[Row]:
-    """All rows of a file whose name ends in one of `SUFFIXES`.
+    """All rows of a file with one of `SUFFIXES`.
 
-    In `.csv` a value may stand in double quotes, as RFC 4180 has it. In `.tsv` a quote mark is a
-    character like any other. `.json` holds an array of objects, JSON Lines, or SQuAD's articles.
+    Values in `.csv` may be in double quotes, as in RFC 4180. In `.tsv` quote marks have no meaning.
+    `.json` holds an array of objects, JSON Lines, or the articles of SQuAD.
 
     Raises:
-        InputError: the file cannot be read, or a row is unusable; the message names its place.
+        InputError: the file cannot be read, or a row is invalid; the message names the row.
     """
     return list(_READERS[path.suffix.lower()](path, read_filled(path)))
 
 
 def _json_lines(path: Path, text: str) -> Iterator[Row]:
     _refuse_array(path, text)
-    # Not splitlines: JSON strings may hold the other characters that it takes for line ends.
+    # Not splitlines: it also splits at characters that JSON strings may contain.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -69,7 +69,7 @@ def _json_lines(path: Path, text: str) -> Iterator[Row]:
         yield Row(fields, place)
 
 
-_ONE_A_LINE = "JSON Lines have one object a line, all of it; `jq -c .` writes them so"
+_ONE_A_LINE = "write one whole object per line; `jq -c .` writes JSON Lines"
 
 
 def _refuse_array(path: Path, text: str) -> None:
@@ -82,7 +82,7 @@ def _refuse_array(path: Path, text: str) -> None:
     if isinstance(content, list) and all(isinstance(fields, dict) for fields in content):
         raise InputError(
             f"`{path}` holds one JSON array, not JSON Lines",
-            hint="name it `.json`, or write one object a line: `jq -c '.[]'` does so",
+            hint="name it `.json`, or write one object per line: `jq -c '.[]'` does so",
         )
 
 
@@ -99,10 +99,10 @@ def _json(path: Path, text: str) -> Iterator[Row]:
         return _squad(path, content)
     if isinstance(content, dict) and "\n" not in text.strip():
         return iter([Row(content, f"line 1 of `{path}`")])
-    raise InputError(f"`{path}` holds neither rows nor SQuAD's articles", hint=_JSON)
+    raise InputError(f"`{path}` holds neither rows nor SQuAD articles", hint=_JSON)
 
 
-_JSON = "give an array of objects, JSON Lines (one object a line), or SQuAD's own file"
+_JSON = "give an array of objects, JSON Lines (one object per line), or a SQuAD file"
 
 
 def _begins_json_lines(text: str) -> bool:
@@ -128,8 +128,8 @@ def _squad(path: Path, content: Mapping[str, Any]) -> Iterator[Row]:
                     yield _question(path, paragraph["context"], question)
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"`{path}` is not SQuAD's JSON: {type(error).__name__} {error}",
-            hint="give the published file, or rows with question, context and answers",
+            f"`{path}` is not SQuAD JSON: {type(error).__name__} {error}",
+            hint="give the published file, or rows with `question`, `context` and `answers`",
         ) from None
 
 
@@ -151,7 +151,7 @@ def _csv(path: Path, text: str) -> Iterator[Row]:
 
 
 def _tsv(path: Path, text: str) -> Iterator[Row]:
-    hint = "fix the line; quotes do not protect a tab or a line break in `.tsv`, but in `.csv`"
+    hint = "fix the line; `.tsv` has no quoting: use `.csv` for text with tabs or line breaks"
     return _table(path, text, "\t", hint)
 
 
@@ -170,7 +170,9 @@ def _table(path: Path, text: str, separator: str, hint: str) -> Iterator[Row]:
                 continue
             place = f"line {reader.line_num} of `{path}`"
             if len(values) != len(header):
-                raise InputError(f"{place} has not as many values as the header", hint=hint)
+                raise InputError(
+                    f"{place} has {len(values)} values, but the header has {len(header)}", hint=hint
+                )
             yield Row(dict(zip(header, values, strict=True)), place)
 
 
@@ -190,7 +192,7 @@ def _check_header(path: Path, header: Sequence[str], separator: str) -> None:
 
 @contextmanager
 def _long_values() -> Iterator[None]:
-    """Lifts the limit of 131,072 characters that the csv module sets for the whole process."""
+    """Raise the csv module's process-wide limit of 131,072 characters per value."""
     limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a C long, of 32 bits on Windows
     try:
         yield

@@ -1,4 +1,4 @@
-"""Whether a model has an embedding for every token that its tokenizer makes of a text."""
+"""Check that a model has an embedding for every token of a text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def require_embeddings(
     """Check token ids before the first forward pass.
 
     Args:
-        texts: Where each text is from, for the message, and its token ids.
-        tokenizer: What made the ids.
-        embeddings: How many the model has: ids go from 0 to one less.
+        texts: For each text, its source for messages, and its token ids.
+        tokenizer: The tokenizer that produced the ids.
+        embeddings: Number of the model's embeddings; ids must be below it.
 
     Raises:
-        InputError: an id is beyond them; the first text with one is named.
+        InputError: an id is too large; the message names the first such text.
     """
     for place, ids in texts:
         beyond = next((token for token in ids if token >= embeddings), None)

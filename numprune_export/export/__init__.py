@@ -1,1 +1,1 @@
-"""The contract between the package and the exporters. Importing it costs no torch."""
+"""The interface between the package and the exporters. Does not import torch."""

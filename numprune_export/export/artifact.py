@@ -1,4 +1,4 @@
-"""An exported model on disk: a folder, its files and their hashes. Importing this costs no torch."""
+"""An exported model on disk: a folder, its files and their hashes. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ Network = Literal["decoder", "encoder"]
 
 @dataclass(frozen=True)
 class Artifact:
-    """An exported model: a folder, its files with their hashes, and how it was made."""
+    """An exported model: its folder, files with hashes, and facts about the export."""
 
     target: str
     folder: Path
     entry: str
-    """The file a runtime opens, relative to `folder`."""
+    """The file that the runtime opens, relative to `folder`."""
     files: Mapping[str, str]
-    """Every file, external data included: relative name to sha256."""
+    """Relative path to sha256 of every file, external data included."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the exporter wants a reader to know: graph flavour, opset, versions. Always there: `dtype`
-    (`float32`, `float16`, `bfloat16`), the precision of weights, activations and KV cache. Where one
-    export was built several times, `builds` lists the entries, this one's `entry` first."""
+    """Properties of the export: graph flavour, opset, versions. Always present: `dtype` (`float32`,
+    `float16`, `bfloat16`), the precision of weights, activations and KV cache. If the export was
+    built several times, `builds` lists the entry files, starting with `entry`."""
     evidence: tuple[str, ...] = ()
-    """Those of `files` that no runtime needs, kept to check the others against: the graph behind an
-    engine, further builds of it. They do not count as size."""
+    """Files that no runtime needs, kept for checks: the graph behind an engine, repeated builds.
+    They are a subset of `files` and do not count in `size_bytes`."""
 
     INDEX: ClassVar[str] = "artifact.json"
 
     @property
     def network(self) -> Network:
-        """What was exported: by the fact `network`, which only artifacts of encoders have."""
+        """Kind of network, from the fact `network`; only encoder artifacts have that fact."""
         return "encoder" if self.facts.get("network") == "encoder" else "decoder"
 
     @property
@@ -58,10 +58,10 @@ class Artifact:
 
     @classmethod
     def load(cls, folder: Path) -> Artifact:
-        """Read `artifact.json`; the files themselves are not read.
+        """Read `artifact.json`; the listed files are not read.
 
         Raises:
-            InputError: there is none, it is not valid, or a name in it leaves the folder.
+            InputError: the index is missing or invalid, or a listed path leaves the folder.
         """
         index = folder / cls.INDEX
         try:

@@ -1,4 +1,4 @@
-"""A causal language model as its tensors: what a target writes a graph from. Importing it costs no torch."""
+"""A causal language model as tensors, the input of every exporter. Does not import torch."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class DecoderLayer:
     up: Projection
     down: Projection
     groups: tuple[int, ...]
-    """Query heads of each KV head. Equal numbers stand side by side: there are at most as many `runs`
-    as different numbers."""
+    """Query heads of each KV head. Equal numbers are adjacent, so there are at most as many `runs`
+    as distinct numbers."""
     sliding_window: int | None
-    """How many positions a token sees, itself included; None: all before it."""
+    """Positions that a token attends to, itself included; None: all previous ones."""
 
     @property
     def channels(self) -> int:
@@ -59,17 +59,17 @@ class DecoderLayer:
 
     @property
     def runs(self) -> tuple[tuple[int, int], ...]:
-        """Neighbouring KV heads with as many query heads each, as (KV heads, query heads of each)."""
+        """Runs of adjacent KV heads with equal groups: (KV heads, query heads of each)."""
         return tuple((len(list(run)), size) for size, run in groupby(self.groups))
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """A causal language model as its tensors: all that an exporter needs to write a graph.
+    """A causal language model as tensors, with everything that an exporter needs to write a graph.
 
-    The rotation is the Llama one (first half against second half of the head). `cos` and `sin` of
-    `position * inverse_frequencies` are multiplied by `rotary_scale`. The norm is
-    x / sqrt(mean(x²) + norm_eps) * weight, computed in fp32.
+    Rotary embeddings are in the Llama layout: the first half of the head is rotated against the
+    second half. `cos` and `sin` of `position * inverse_frequencies` are multiplied by
+    `rotary_scale`. The norm is RMSNorm, x / sqrt(mean(x²) + norm_eps) * weight, computed in fp32.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""An encoder with its task head as its tensors: what a target writes a graph from. Importing it costs no torch."""
+"""An encoder with its task head as tensors, the input of every exporter. Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Task = Literal["sequence", "token", "span"]
-"""`sequence`: one answer per text. `token`: one per token. `span`: where an answer starts and ends."""
+"""`sequence`: classify a text. `token`: classify each token. `span`: start and end of an answer."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class LayerNorm:
 class EncoderLayer:
     """One post-norm block: x = norm(x + attention(x)), then x = norm(x + mlp(x)).
 
-    Widths differ from layer to layer. A sublayer that lost all its units is its consumer's bias
-    alone: `output.weight` is (hidden, 0), and q, k and v have no rows; `down.weight` likewise.
+    Widths differ from layer to layer. A sublayer without units adds only its consumer's bias: its
+    `output.weight` is (hidden, 0), and query, key and value have no rows; likewise `down.weight`.
     """
 
     query: Projection
@@ -49,21 +49,21 @@ class EncoderLayer:
 
 @dataclass(frozen=True)
 class Head:
-    """What turns hidden states into answers: of the first token for `sequence`, else of every one."""
+    """The task head; input: the first token's hidden state for `sequence`, else every token's."""
 
     task: Task
     dense: Projection | None
-    """A layer before the last one, with its `activation`: BERT's pooler, for example."""
+    """The layer before the classifier, for example BERT's pooler."""
     activation: str | None
-    """`tanh` or `relu`."""
+    """Activation of `dense`: `tanh` or `relu`."""
     classifier: Projection
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder with its task head as its tensors: all that an exporter needs to write a graph.
+    """An encoder with its task head as tensors: all that an exporter needs to write a graph.
 
-    Attention is full, scaled by 1 / sqrt(head_dim); padded keys are not seen.
+    Attention is bidirectional, scaled by 1 / sqrt(head_dim); padded keys are masked.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Encoder:
     position_embedding: Tensor
     """(positions, hidden)."""
     first_position: int
-    """Row of `position_embedding` for a text's first token: 0, or after RoBERTa's padding row."""
+    """Row of `position_embedding` for the first token: 0, or for RoBERTa its padding index + 1."""
     type_embedding: Tensor | None
     """(token types, hidden)."""
     embedding_norm: LayerNorm
@@ -82,7 +82,7 @@ class Encoder:
     activation: str
     """Name in transformers' ACT2FN."""
     max_positions: int
-    """The longest text, in tokens."""
+    """Maximum sequence length, in tokens."""
 
     kind: ClassVar[Network] = "encoder"
 

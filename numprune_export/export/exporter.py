@@ -1,4 +1,4 @@
-"""What a target and a server packager must do. Importing it costs no torch.
+"""Protocols of export targets and server packagers. Does not import torch.
 
 Exporters import this module; nothing in `numprune_export` imports an exporter.
 """
@@ -21,40 +21,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Availability:
-    """What a target can do on this machine."""
+    """Whether a target works on this machine."""
 
     ready: bool
-    """Whether it can export here."""
+    """Whether it can export."""
     detail: str
-    """A version, or what is missing."""
+    """The runtime's version, or the missing dependency."""
     install: str | None = None
-    """The line that installs what is missing."""
+    """The command that installs the missing dependency."""
     cannot_run: str | None = None
-    """Why its artifacts can be made here but not run, for example `no CUDA device`; None: they can."""
+    """Reason why exported artifacts cannot run here, for example `no CUDA device`; or None."""
 
 
 class Exporter(Protocol):
-    """One target. Constructing it is free: `export` and `open` import the runtime."""
+    """One export target. Its constructor is cheap: only `export` and `open` import the runtime."""
 
     name: ClassVar[str]
     device: ClassVar[Device]
-    """Where its artifacts run."""
+    """The device on which its artifacts run."""
     summary: ClassVar[str]
     """One line for `numprune-export targets`."""
     settings: ClassVar[type[BaseModel]]
-    """What a recipe may say under `targets.<name>`; strict, with defaults."""
+    """Schema of `targets.<name>` in a recipe; strict, with defaults."""
     networks: ClassVar[frozenset[Network]]
-    """What it can export."""
+    """Kinds of network that it can export."""
 
     def availability(self) -> Availability:
-        """Cheap look at this machine: import and version, no model."""
+        """Check imports and versions; cheap, no model is loaded."""
         ...
 
     def export(self, network: Decoder | Encoder, folder: Path, settings: BaseModel) -> Artifact:
-        """Write the artifact into the existing empty `folder`, its index included.
+        """Write the artifact and its index into `folder`, which exists and is empty.
 
         Raises:
-            UnsupportedModelError: this target cannot express the model; the message names what.
+            UnsupportedModelError: the target cannot express the model; the message names the
+                feature.
         """
         ...
 
@@ -64,48 +65,49 @@ class Exporter(Protocol):
         """Load an artifact.
 
         Args:
-            artifact: Of this target.
-            threads: Of the processor.
-            capacity: The longest sequence (prompt and generated) that a decoder will hold, in tokens.
-                An encoder holds nothing between two calls and takes every text that its positions do.
+            artifact: An artifact of this target.
+            threads: Number of CPU threads.
+            capacity: KV-cache capacity of a decoder: the maximum length of prompt and generated
+                text, in tokens. Encoders ignore it.
 
         Returns:
             The runner of `artifact.network`.
 
         Raises:
-            InputError: a file is missing or is not what its hash says, or a decoder has no capacity.
+            InputError: a file is missing or does not match its hash, or `capacity` is missing for a
+                decoder.
             MissingExtraError: the runtime is not installed.
-            DeviceError: the device is not there, too old, or out of memory.
+            DeviceError: the device is missing, too old, or out of memory.
         """
         ...
 
 
 def require_network(exporter: Exporter, network: Network) -> None:
-    """Refuse a model that a target cannot export.
+    """Check that a target can export this kind of network.
 
     Raises:
-        UnsupportedModelError: the target takes no such network.
+        UnsupportedModelError: it cannot.
     """
     if network not in exporter.networks:
         raise UnsupportedModelError(
-            f"target `{exporter.name}` does not take {network}s yet", hint="use `--target onnx`"
+            f"target `{exporter.name}` does not support {network}s yet", hint="use `--target onnx`"
         )
 
 
 @runtime_checkable
 class ChecksNetworks(Protocol):
-    """A target that knows from shapes and settings what it cannot export: asked before any work."""
+    """A target that can reject unsupported models before the run starts, by shapes and settings."""
 
     def check(self, network: Decoder | Encoder, settings: BaseModel, longest: int) -> None:
-        """Refuse what `Exporter.export` and `open` would refuse of this model, pruned or not.
+        """Raise the errors that `export` and `open` would raise for this model, dense or pruned.
 
         Args:
-            network: Its tensors may be on the `meta` device: only shapes count.
+            network: Tensors may be on the `meta` device; only shapes are used.
             settings: As for `export`.
-            longest: Tokens of the longest sequence that the artifact will be opened for.
+            longest: Length of the longest sequence that the artifact must hold, in tokens.
 
         Raises:
-            UnsupportedModelError: this target cannot express the model.
+            UnsupportedModelError: the target cannot express the model.
             RecipeError: the settings do not fit the model.
         """
         ...
@@ -113,14 +115,15 @@ class ChecksNetworks(Protocol):
 
 @runtime_checkable
 class GraphBacked(Protocol):
-    """A target whose artifacts were compiled from an ONNX graph that lies beside them."""
+    """A target whose artifacts are compiled from an ONNX graph, which the artifact includes."""
 
     def graph_cannot_run(self, artifact: Artifact) -> str | None:
-        """Why `open_graph` would not work here: no ONNX Runtime, or none with kernels for the dtype."""
+        """The reason why `open_graph` cannot work here: ONNX Runtime is missing, or lacks kernels
+        for the dtype. None if it can."""
         ...
 
     def open_graph(self, artifact: Artifact, *, threads: int, capacity: int) -> DecoderRunner:
-        """Run that graph by ONNX Runtime on the CPU: whether an error is the graph's or the compiler's.
+        """Open the graph in ONNX Runtime on the CPU, to separate graph errors from compiler errors.
 
         Raises:
             MissingExtraError: ONNX Runtime is not installed.
@@ -129,7 +132,7 @@ class GraphBacked(Protocol):
 
 
 class Packager(Protocol):
-    """Makes what one inference server loads. Found by entry point, as targets are."""
+    """Packages an artifact for one inference server. Registered by entry point, like targets."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
@@ -138,14 +141,16 @@ class Packager(Protocol):
     def package(
         self, artifact: Artifact, tokenizer: Path, folder: Path, settings: BaseModel
     ) -> None:
-        """Write into the existing empty `folder`.
+        """Write the server's files into `folder`, which exists and is empty.
 
         Args:
-            artifact: What is served; its files are checked against their hashes.
-            tokenizer: Folder with the tokenizer files of the model.
+            artifact: The artifact to serve; its files are checked against their hashes.
+            tokenizer: Folder with the model's tokenizer files.
+            folder: Output folder.
+            settings: Of this packager's schema.
 
         Raises:
-            UnsupportedModelError: this server cannot serve such an artifact.
-            InputError: a file is missing or is not what its hash says.
+            UnsupportedModelError: the server cannot serve this artifact.
+            InputError: a file is missing or does not match its hash.
         """
         ...

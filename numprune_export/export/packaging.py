@@ -1,4 +1,4 @@
-"""A finished run to what an inference server loads, written whole or not at all."""
+"""Package a finished run for an inference server; the output folder is written atomically."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def package(
         run: The folder of a finished run.
         out: A folder that does not exist yet, or an empty one.
         server: Name of the inference server.
-        target: Of the artifact, for example `onnx`.
+        target: Export target of the artifact, for example `onnx`.
         variant: `dense` or `pruned`.
-        settings: What the server's own schema knows.
+        settings: Settings of the server's schema.
 
     Raises:
         RecipeError: an unknown server, target, variant or setting.
-        InputError: `run` is not a finished run, or a file in it is missing or altered.
-        OutputError: `out` is not empty or cannot be written, or the run is at work.
-        UnsupportedModelError: the server cannot serve such an artifact.
+        InputError: `run` is not a finished run, or a file in it is missing or changed.
+        OutputError: `out` is not empty or not writable, or the run is in progress.
+        UnsupportedModelError: the server cannot serve this artifact.
     """
     packager = servers.find(server)
     chosen = servers.settings_for(packager, settings)
@@ -44,7 +44,7 @@ def package(
 
 
 def _artifact(run: Path, target: str, variant: str) -> Artifact:
-    """The artifact, if it is still the one that the run's report speaks of."""
+    """Load the artifact, and check that its hashes match the run's report."""
     reported = json.loads((run / REPORT).read_text(encoding="utf-8"))["artifacts"]
     name = f"{target}.{variant}"
     if name not in reported:
@@ -56,18 +56,18 @@ def _artifact(run: Path, target: str, variant: str) -> Artifact:
     if dict(artifact.files) != reported[name]["files"]:
         raise InputError(
             f"`{artifact.folder}` is newer than the report of `{run}`",
-            hint="run the recipe again: it goes on where it stopped",
+            hint="run the recipe again: it resumes where it stopped",
         )
     return artifact
 
 
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` when all went well, and else is gone."""
+    """Context manager: a folder next to `out`, renamed to `out` on success, else removed."""
     place = out.absolute()
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise OutputError(f"`{out}` is not an empty folder", hint="choose another `--out`")
-    created = [one for one in place.parents if not one.exists()]
+    created = [parent for parent in place.parents if not parent.exists()]
     partial = place.with_name(f".{place.name}.partial")
     with full_disk_named(out):
         try:

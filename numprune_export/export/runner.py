@@ -1,4 +1,4 @@
-"""What runs an exported model: runners of decoders and encoders. Importing it costs no torch."""
+"""Protocols of runners, which execute exported decoders and encoders. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Logits = NDArray[np.float32]
 
 @runtime_checkable
 class DecoderRunner(Protocol):
-    """A loaded decoder with its KV cache on the device. A context manager: it holds memory.
+    """A loaded decoder with its KV cache on the device; a context manager, which frees its memory.
 
-    Padding belongs to the runner: callers give right-padded rows and their true lengths.
+    Callers pass right-padded rows and their true lengths; the runner handles padding.
     """
 
     def __enter__(self) -> DecoderRunner: ...
@@ -27,16 +27,16 @@ class DecoderRunner(Protocol):
     def prefill(
         self, tokens: Tokens, lengths: Tokens | None = None, *, all_positions: bool = False
     ) -> Logits:
-        """Start new sequences, forgetting any earlier ones.
+        """Start new sequences and discard the previous ones.
 
         Args:
             tokens: (batch, length); row b is real up to lengths[b] and ignored after it.
             lengths: (batch,), each from 1 to length; None: every row is full.
-            all_positions: return logits after every token instead of each row's last real one.
+            all_positions: Return logits at every position instead of each row's last real token.
 
         Returns:
-            fp32 logits, (batch, vocabulary), or (batch, length, vocabulary) with all_positions
-            (values at padded positions are undefined).
+            fp32 logits: (batch, vocabulary), or (batch, length, vocabulary) with all_positions;
+            values at padded positions are undefined.
         """
         ...
 
@@ -44,7 +44,7 @@ class DecoderRunner(Protocol):
         """Append one token per sequence.
 
         Args:
-            tokens: (batch,), as many rows as the last prefill had.
+            tokens: (batch,), with the batch size of the last prefill.
 
         Returns:
             fp32 logits for the next token, (batch, vocabulary).
@@ -54,16 +54,17 @@ class DecoderRunner(Protocol):
 
 @runtime_checkable
 class AccountsMemory(Protocol):
-    """A runner on a device of its own, which can say what it holds there."""
+    """A runner that reports the device memory it holds."""
 
     def device_memory(self) -> Mapping[str, int]:
-        """Bytes on the device now: of `weights`, `activations` and `kv_cache` those it knows."""
+        """Current bytes on the device, by `weights`, `activations` and `kv_cache`, as far as
+        known."""
         ...
 
 
 @runtime_checkable
 class EncoderRunner(Protocol):
-    """A loaded encoder. A context manager: it holds memory."""
+    """A loaded encoder; a context manager, which frees its memory."""
 
     def __enter__(self) -> EncoderRunner: ...
     def __exit__(self, *exc: object) -> None: ...
@@ -76,10 +77,10 @@ class EncoderRunner(Protocol):
         Args:
             tokens: (batch, length); row b is real up to lengths[b] and ignored after it.
             lengths: (batch,), each from 1 to length; None: every row is full.
-            types: (batch, length), the token types of a pair of texts; None: all 0.
+            types: (batch, length), token types of text pairs; None: all 0.
 
         Returns:
-            fp32 logits, (batch, classes) for the task `sequence`, else (batch, length, classes)
-            (values at padded positions are undefined).
+            fp32 logits: (batch, classes) for the task `sequence`, else (batch, length, classes);
+            values at padded positions are undefined.
         """
         ...

@@ -1,4 +1,4 @@
-"""Inference servers, found by entry point: a third party adds one without a change here."""
+"""Inference servers, registered by entry point, so that third parties can add their own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Packager:
-    """The packager of this name; no other server is imported.
+    """The packager named `name`; no other server is imported.
 
     Raises:
         RecipeError: there is no such server.
@@ -31,10 +31,10 @@ def find(name: str) -> Packager:
 
 
 def settings_for(packager: Packager, content: Mapping[str, Any]) -> BaseModel:
-    """Settings for a server, checked by the server's own schema.
+    """Validate settings with the server's schema.
 
     Raises:
-        RecipeError: the server has no such setting, or not with that value.
+        RecipeError: an unknown setting, or an invalid value.
     """
     try:
         return packager.settings.model_validate(dict(content))
@@ -48,9 +48,9 @@ def settings_for(packager: Packager, content: Mapping[str, Any]) -> BaseModel:
 
 
 def assignments(changes: Sequence[str]) -> dict[str, Any]:
-    """`key=value` words as settings; values are YAML.
+    """Parse `key=value` arguments; values are YAML.
 
     Raises:
-        RecipeError: one is not `key=value`, or its value is not YAML.
+        RecipeError: an argument is not `key=value`, or its value is not YAML.
     """
     return dict(assignment(change, example="capacity=512") for change in changes)

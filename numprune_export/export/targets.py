@@ -1,4 +1,4 @@
-"""Export targets, found by entry point: a third party adds one without a change here."""
+"""Export targets, registered by entry point, so that third parties can add their own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Exporter:
-    """The exporter of this name; no other target is imported.
+    """The exporter named `name`; no other target is imported.
 
     Raises:
         RecipeError: there is no such target.
@@ -30,10 +30,10 @@ def find(name: str) -> Exporter:
 
 
 def settings_for(exporter: Exporter, content: Mapping[str, Any]) -> BaseModel:
-    """A recipe's settings for a target, checked by the target's own schema.
+    """Validate a recipe's settings for a target with the target's schema.
 
     Raises:
-        RecipeError: every setting that the target does not have, or not with that value.
+        RecipeError: unknown settings or invalid values; all of them are reported.
     """
     try:
         return exporter.settings.model_validate(dict(content))
@@ -41,7 +41,7 @@ def settings_for(exporter: Exporter, content: Mapping[str, Any]) -> BaseModel:
         hint = f"settings of this target: {', '.join(exporter.settings.model_fields)}"
         problems: dict[str, list[str]] = {}
         for detail in error.errors():
-            # A union adds the type that it tried, such as `literal['gqa']`, as if it were a key.
+            # For unions, pydantic adds the tried type, such as `literal['gqa']`, to the path.
             path = [part for part in detail["loc"] if "[" not in str(part)]
             key = f"targets.{exporter.name}.{key_of({'loc': path})}"
             problems.setdefault(key, []).append(problem_of(detail))
@@ -53,15 +53,15 @@ def settings_for(exporter: Exporter, content: Mapping[str, Any]) -> BaseModel:
 
 
 def require_ready(exporter: Exporter) -> Availability:
-    """Refuse a target that cannot export here.
+    """Check that a target can export on this machine.
 
     Raises:
-        MissingExtraError: with the install line.
+        MissingExtraError: it cannot; the hint is the install command.
     """
-    found = exporter.availability()
-    if not found.ready:
+    availability = exporter.availability()
+    if not availability.ready:
         raise MissingExtraError(
-            f"target `{exporter.name}` cannot run here: {found.detail}",
-            hint=found.install or "see `numprune-export doctor`",
+            f"target `{exporter.name}` cannot run here: {availability.detail}",
+            hint=availability.install or "see `numprune-export doctor`",
         )
-    return found
+    return availability

@@ -1,1 +1,1 @@
-"""The gate: a report against limits, and against the report of an earlier run."""
+"""The regression gate: checks a report against limits and against a baseline."""

@@ -1,4 +1,4 @@
-"""Whether two reports may be compared at all, and if not, every reason why."""
+"""Check whether two reports are comparable, and list all differences that prevent it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from numprune_export.gate.evidence import Evidence
 from numprune_export.measure.environment import Environment
 
 Side = Literal["model", "texts", "protocol", "timing", "machine", "note"]
-"""`protocol` is of parity, `timing` of the benchmark. These and `machine` can be overruled, `model` and
-`texts` cannot; a `note` refuses nothing."""
+"""`protocol`: settings of the parity check; `timing`: settings of the benchmark. An option can
+overrule `protocol`, `timing` and `machine`, but not `model` and `texts`. A `note` never prevents
+comparing."""
 
 _OWN = "numprune-export"
 _UNTIMED = ("seed",)
@@ -19,7 +20,7 @@ _UNTIMED = ("seed",)
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing in which two reports differ."""
+    """One property in which two reports differ."""
 
     side: Side
     what: str
@@ -31,7 +32,7 @@ class Difference:
 
 
 def differences(baseline: Evidence, report: Evidence) -> tuple[Difference, ...]:
-    """All of them, the gravest first."""
+    """All differences: model first, then texts, protocol, machine, notes."""
     return (
         *_model(baseline, report),
         *_texts(baseline, report),
@@ -44,18 +45,25 @@ def differences(baseline: Evidence, report: Evidence) -> tuple[Difference, ...]:
 def _model(baseline: Evidence, report: Evidence) -> Iterator[Difference]:
     if baseline.dense_sha256 is not None and report.dense_sha256 is not None:
         if baseline.dense_sha256 != report.dense_sha256:
-            told = (f"{one[:12]}…" for one in (baseline.dense_sha256, report.dense_sha256))
-            yield Difference("model", "dense model (sha256)", *told)
+            digests = (f"{digest[:12]}…" for digest in (baseline.dense_sha256, report.dense_sha256))
+            yield Difference("model", "dense model (sha256)", *digests)
     else:
         for key in ("source", "revision"):
             yield from _differ("model", f"model.{key}", *_pick(baseline, report, "model", key))
         for what in ("parameters", "bytes"):
             name = f"size.{what}.dense"
-            values = [one.metrics[name].value for one in (baseline, report) if name in one.metrics]
+            values = [
+                evidence.metrics[name].value
+                for evidence in (baseline, report)
+                if name in evidence.metrics
+            ]
             if len(values) == 2:
                 yield from _differ("model", name, *values)
         yield Difference(
-            "note", "dense model (sha256)", _said(baseline.dense_sha256), _said(report.dense_sha256)
+            "note",
+            "dense model (sha256)",
+            _quoted(baseline.dense_sha256),
+            _quoted(report.dense_sha256),
         )
     yield from _differ("model", "model.dtype", *_pick(baseline, report, "model", "dtype"))
 
@@ -63,17 +71,18 @@ def _model(baseline: Evidence, report: Evidence) -> Iterator[Difference]:
 def _texts(baseline: Evidence, report: Evidence) -> Iterator[Difference]:
     if baseline.evaluation_sha256 is not None and report.evaluation_sha256 is not None:
         if baseline.evaluation_sha256 != report.evaluation_sha256:
-            told = (
-                f"{one[:12]}…" for one in (baseline.evaluation_sha256, report.evaluation_sha256)
+            digests = (
+                f"{digest[:12]}…"
+                for digest in (baseline.evaluation_sha256, report.evaluation_sha256)
             )
-            yield Difference("texts", "evaluation examples (sha256)", *told)
+            yield Difference("texts", "evaluation examples (sha256)", *digests)
         return
     yield from _section("texts", baseline, report, "evaluation")
     yield Difference(
         "note",
         "evaluation examples (sha256)",
-        _said(baseline.evaluation_sha256),
-        _said(report.evaluation_sha256),
+        _quoted(baseline.evaluation_sha256),
+        _quoted(report.evaluation_sha256),
     )
 
 
@@ -86,12 +95,12 @@ def _machine(baseline: Environment, report: Environment) -> Iterator[Difference]
     for key in ("machine", "cpu", "usable_cores"):
         yield from _differ("machine", key, getattr(baseline, key), getattr(report, key))
     yield from _differ("machine", "GPUs", len(baseline.gpus), len(report.gpus))
-    for index, (one, other) in enumerate(zip(baseline.gpus, report.gpus, strict=False)):
-        for key in type(one).model_fields:
+    for index, (gpu, other_gpu) in enumerate(zip(baseline.gpus, report.gpus, strict=False)):
+        for key in type(gpu).model_fields:
             what = f"GPU {index} {key}"
-            yield from _differ("machine", what, getattr(one, key), getattr(other, key))
+            yield from _differ("machine", what, getattr(gpu, key), getattr(other_gpu, key))
     for name in sorted({*baseline.packages, *report.packages}):
-        # This package is what a gate watches, so another version of it is no other protocol.
+        # The gate watches this package, so a new version of it must stay comparable.
         side: Side = "note" if name == _OWN else "machine"
         versions = (baseline.packages.get(name), report.packages.get(name))
         yield from _differ(side, f"package {name}", *versions)
@@ -113,14 +122,16 @@ def _notes(baseline: Evidence, report: Evidence) -> Iterator[Difference]:
 def _section(
     side: Side, baseline: Evidence, report: Evidence, key: str, but: tuple[str, ...] = ()
 ) -> Iterator[Difference]:
-    """A section of the recipe, key by key."""
-    first, second = (_mapping(one.recipe.get(key)) for one in (baseline, report))
+    """Compare a section of the recipe key by key, except the keys in `but`."""
+    first, second = (_mapping(evidence.recipe.get(key)) for evidence in (baseline, report))
     for name in sorted({*first, *second} - {*but}):
         yield from _differ(side, f"{key}.{name}", first.get(name), second.get(name))
 
 
 def _pick(baseline: Evidence, report: Evidence, section: str, key: str) -> tuple[Any, Any]:
-    first, second = (_mapping(one.recipe.get(section)).get(key) for one in (baseline, report))
+    first, second = (
+        _mapping(evidence.recipe.get(section)).get(key) for evidence in (baseline, report)
+    )
     return first, second
 
 
@@ -130,8 +141,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _differ(side: Side, what: str, baseline: Any, report: Any) -> Iterator[Difference]:
     if baseline != report:
-        yield Difference(side, what, _said(baseline), _said(report))
+        yield Difference(side, what, _quoted(baseline), _quoted(report))
 
 
-def _said(value: Any) -> str:
+def _quoted(value: Any) -> str:
     return "nothing" if value is None else f"`{value}`"

@@ -1,6 +1,6 @@
-"""What the gate judges: the part of a report that says how well a model does, and under what.
+"""The part of a report that the gate compares: metrics, shapes, and measurement conditions.
 
-A baseline file is one of these, so that a repository keeps a few kilobytes and not a whole report.
+A baseline file holds only this part: a few kilobytes instead of a whole report.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHAPE_FACTS = ("graph", "dtype", "opsets", "inputs", "outputs")
 
 
 class Evidence(Strict):
-    """The judged part of one run."""
+    """The part of one run's report that the gate compares."""
 
     kind: Literal["numprune-export baseline"] = KIND
     format_version: Literal[1] = 1
@@ -42,7 +42,7 @@ class Evidence(Strict):
     recipe: dict[str, JsonValue]
     not_run: dict[str, str] = Field(default_factory=dict)
     shapes: dict[str, str]
-    """By site or part of an artifact, as text: `1280 of 1536`, `int64[batch, sequence]`."""
+    """Shape as text (`1280 of 1536`, `int64[batch, sequence]`) by site or artifact tensor."""
     metrics: dict[str, Measurement]
 
     @classmethod
@@ -61,10 +61,10 @@ class Evidence(Strict):
 
 
 def read(path: Path) -> tuple[Evidence, Seal]:
-    """From a run folder, its report.json, or a baseline file; and whether it is as it was written.
+    """Read evidence and its seal from a run folder, a report.json or a baseline file.
 
     Raises:
-        InputError: not there, not whole, none of these, or written by a newer version.
+        InputError: the file is missing, incomplete, of another kind, or written by a newer version.
     """
     path = path / REPORT if path.is_dir() else path
     content = read_content(path)
@@ -74,14 +74,14 @@ def read(path: Path) -> tuple[Evidence, Seal]:
 
 
 def to_json(evidence: Evidence) -> str:
-    """The text of a baseline file: keys in a fixed order and one metric a line, so that two of them
-    compare line by line."""
+    """The text of a baseline file: keys in a fixed order and one metric per line, so that two files
+    can be compared line by line."""
     content = json.loads(evidence.model_dump_json())
-    for one in content["metrics"].values():
+    for metric in content["metrics"].values():
         for bound in ("low", "high"):
-            if one[bound] is None:
-                del one[bound]
-    lines = [f" {_text(key)}: {_block(one)}" for key, one in sealed(content).items()]
+            if metric[bound] is None:
+                del metric[bound]
+    lines = [f" {_text(key)}: {_block(value)}" for key, value in sealed(content).items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
@@ -93,7 +93,7 @@ def _baseline(content: Mapping[str, Any], path: Path) -> Evidence:
             hint="update numprune-export",
         )
     try:
-        return Evidence.model_validate({key: one for key, one in content.items() if key != KEY})
+        return Evidence.model_validate({key: value for key, value in content.items() if key != KEY})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -104,46 +104,47 @@ def _baseline(content: Mapping[str, Any], path: Path) -> Evidence:
 
 
 def _shapes(report: Report) -> dict[str, str]:
-    found = {f"plan.{one.site}": f"{one.kept} of {one.units}" for one in report.plan}
+    shapes = {f"plan.{width.site}": f"{width.kept} of {width.units}" for width in report.plan}
     for name, artifact in sorted(report.artifacts.items()):
         for fact in _SHAPE_FACTS:
             if fact in artifact.facts:
-                found |= _parts(f"artifact.{name}.{fact}", artifact.facts[fact])
-    return found
+                shapes |= _parts(f"artifact.{name}.{fact}", artifact.facts[fact])
+    return shapes
 
 
 def _parts(name: str, fact: JsonValue) -> dict[str, str]:
-    """One entry for a plain fact; of tensors, one for those whose names differ by a number only."""
+    """One entry for a scalar fact; tensors whose names differ only by a number share one entry."""
     if not isinstance(fact, dict):
         return {name: str(fact)}
     alike: dict[str, list[str]] = {}
-    for key, one in fact.items():
-        said = _tensor(one) if isinstance(one, dict) else str(one)
-        alike.setdefault(_NUMBER.sub("*", key), []).append(said)
-    return {f"{name}.{key}": _runs(said) for key, said in alike.items()}
+    for key, value in fact.items():
+        text = _tensor(value) if isinstance(value, dict) else str(value)
+        alike.setdefault(_NUMBER.sub("*", key), []).append(text)
+    return {f"{name}.{key}": _runs(texts) for key, texts in alike.items()}
 
 
-def _runs(said: Sequence[str]) -> str:
-    """
+def _runs(texts: Sequence[str]) -> str:
+    """Run-length encode texts.
+
     >>> _runs(["a", "a", "b", "a"])
     'a x2, b, a'
     """
-    runs = [(one, len(list(same))) for one, same in groupby(said)]
-    return ", ".join(one if count == 1 else f"{one} x{count}" for one, count in runs)
+    runs = [(text, len(list(same))) for text, same in groupby(texts)]
+    return ", ".join(text if count == 1 else f"{text} x{count}" for text, count in runs)
 
 
-def _tensor(one: Mapping[str, JsonValue]) -> str:
-    shape = one.get("shape")
+def _tensor(tensor: Mapping[str, JsonValue]) -> str:
+    shape = tensor.get("shape")
     sizes = ", ".join(str(size) for size in shape) if isinstance(shape, list) else "?"
-    return f"{one.get('type', '?')}[{sizes}]"
+    return f"{tensor.get('type', '?')}[{sizes}]"
 
 
 def _block(value: JsonValue) -> str:
-    """An object of objects by lines, all else in one."""
+    """JSON text: an object with one member per line, any other value on one line."""
     if not isinstance(value, dict) or not value:
         return _text(value)
     return (
-        "{\n" + ",\n".join(f"  {_text(key)}: {_text(one)}" for key, one in value.items()) + "\n }"
+        "{\n" + ",\n".join(f"  {_text(key)}: {_text(item)}" for key, item in value.items()) + "\n }"
     )
 
 

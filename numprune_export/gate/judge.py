@@ -1,4 +1,4 @@
-"""A report against limits and a baseline: every metric gets a finding, and silence never passes."""
+"""Judge a report against limits and a baseline: one finding per metric; missing ones fail."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from numprune_export.gate.verdict import STRICT, Finding, Mode, Verdict
 
 _UNTIMED = ("latency.", "memory.", "time.", "gpu.", "budget.")
 NOISY = 0.25
-"""A speed-up that could be worse by more than this fraction and pass is told as noisy."""
+"""Fraction: a speed-up that could worsen by more than this and still pass is noted as noisy."""
 
 
 def judge(report: Evidence, baseline: Evidence | None, gate: Gate, mode: Mode = STRICT) -> Verdict:
-    """Every metric of the baseline, every limit, and what is new."""
+    """Findings for every limit, every shape and metric of the baseline, and every new metric."""
     limited = tuple(bounds(report, gate, skip=lambda name: _unjudged(name, report, gate, mode)))
     if baseline is None:
         return Verdict(limited)
     busy = tuple(_busy(baseline, report))
-    found = differences(baseline, report)
-    notes = (*busy, *(str(one) for one in found if one.side == "note"))
-    counting = tuple(one for one in found if one.side != "note")
-    against = tuple(one for one in counting if one.side not in mode.overrules)
+    all_differences = differences(baseline, report)
+    notes = (
+        *busy,
+        *(str(difference) for difference in all_differences if difference.side == "note"),
+    )
+    counting = tuple(difference for difference in all_differences if difference.side != "note")
+    against = tuple(difference for difference in counting if difference.side not in mode.overrules)
     if against:
         return Verdict((), refused=against, notes=notes)
     metrics = tuple(_metrics(baseline, report, gate, replace(mode, busy=bool(busy))))
@@ -44,7 +47,7 @@ def _metrics(baseline: Evidence, report: Evidence, gate: Gate, mode: Mode) -> It
         if reason is not None:
             yield Finding(name, kind, "skipped", reason, before.unit, before.value)
         elif now is None:
-            detail = f"the report does not have it{_not_run(name, report)}"
+            detail = f"missing from the report{_not_run(name, report)}"
             yield Finding(name, kind, "missing", detail, before.unit, before.value)
         else:
             yield judge_metric(name, before, now, gate, mode)
@@ -54,7 +57,7 @@ def _metrics(baseline: Evidence, report: Evidence, gate: Gate, mode: Mode) -> It
 
 
 def _skip(name: str, baseline: Evidence, report: Evidence, gate: Gate, mode: Mode) -> str | None:
-    """Why a metric is not judged at all; None: it is."""
+    """The reason why a metric is skipped; None if it is judged."""
     if matches(name, gate.ignore):
         return "ignored by the recipe"
     if mode.without_latency and name.startswith(_UNTIMED):
@@ -67,23 +70,27 @@ def _skip(name: str, baseline: Evidence, report: Evidence, gate: Gate, mode: Mod
 
 
 def _not_run(name: str, report: Evidence) -> str:
-    told = [one for one in report.not_run.items() if one[0] in name.split(".")]
-    return "".join(f"; {target} was not run: {why}" for target, why in told)
+    parts = name.split(".")
+    return "".join(
+        f"; {target} was not run: {why}"
+        for target, why in report.not_run.items()
+        if target in parts
+    )
 
 
 def _unjudged(name: str, report: Evidence, gate: Gate, mode: Mode) -> str | None:
-    """Why a limit on a metric of this name (or pattern) is not judged; None: it is."""
+    """The reason why a limit on this metric (or pattern) is skipped; None if it is judged."""
     if mode.without_latency and name.startswith(_UNTIMED):
         return "not judged without latency"
-    one = report.metrics.get(name)
-    if mode.other_machine and one and rule_of(name, one, gate).kind in ("time", "memory"):
-        return "of another machine"
+    metric = report.metrics.get(name)
+    if mode.other_machine and metric and rule_of(name, metric, gate).kind in ("time", "memory"):
+        return "measured on another machine"
     return None
 
 
 def _busy(baseline: Evidence, report: Evidence) -> Iterator[str]:
-    for which, one in (("baseline", baseline), ("report", report)):
-        share = taken_away(one)
+    for which, evidence in (("baseline", baseline), ("report", report)):
+        share = taken_away(evidence)
         if share is not None and share > LIMIT:
             yield (
                 f"the machine was busy with other work when the {which} was measured (clock time"
@@ -92,17 +99,17 @@ def _busy(baseline: Evidence, report: Evidence) -> Iterator[str]:
 
 
 def _noisy(findings: Sequence[Finding]) -> Iterator[str]:
-    """Speed-ups whose noise hides what a reader would call a regression."""
+    """A note if the noise of some speed-ups could hide a regression of more than `NOISY`."""
     hidden = {
-        one.name: one.change.allowed
-        for one in findings
-        if one.kind == "ratio" and one.change is not None
+        finding.name: finding.change.allowed
+        for finding in findings
+        if finding.kind == "ratio" and finding.change is not None
     }
     noisy = [name for name, allowed in hidden.items() if allowed > NOISY]
     if noisy:
         worst = max(noisy, key=lambda name: hidden[name])
         yield (
-            f"{len(noisy)} of {len(hidden)} speed-ups are too noisy to see"
+            f"{len(noisy)} of {len(hidden)} speed-ups are too noisy to detect a drop of"
             f" {100 * NOISY:.0f} %; the worst, {worst}, could fall by"
             f" {100 * hidden[worst]:.0f} % and pass"
         )

@@ -1,4 +1,4 @@
-"""The limits that a recipe sets: a value beyond one is broken, a limit on nothing too."""
+"""Check the limits of a recipe; a limit that matches no metric fails too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Skip = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where a value must lie; by default anywhere."""
+    """The closed interval of allowed values; unbounded by default."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -29,37 +29,39 @@ class Bounds:
 
 
 def bounds(report: Evidence, gate: Gate, skip: Skip) -> Iterator[Finding]:
-    """One finding per limit and metric that it names.
+    """One finding for each limit and metric that matches it.
 
     Args:
-        skip: Why a name is not judged, or None.
+        skip: Returns the reason why a metric name is skipped, or None.
     """
     for pattern, least in gate.min.items():
-        for name, one in _named(report, pattern):
-            yield _limit(name, one, Bounds(least=least), skip)
+        for name, metric in _named(report, pattern):
+            yield _limit(name, metric, Bounds(least=least), skip)
     for pattern, most in gate.max.items():
-        for name, one in _named(report, pattern):
-            yield _limit(name, one, Bounds(most=most), skip)
+        for name, metric in _named(report, pattern):
+            yield _limit(name, metric, Bounds(most=most), skip)
     for pattern in gate.require:
-        for name, one in _named(report, pattern):
-            yield _limit(name, one, Bounds(), skip)
+        for name, metric in _named(report, pattern):
+            yield _limit(name, metric, Bounds(), skip)
 
 
 def _named(report: Evidence, pattern: str) -> list[tuple[str, Measurement | None]]:
-    """The metrics of this pattern; the pattern itself, with nothing, where there is none."""
-    found = [(name, one) for name, one in report.metrics.items() if fnmatchcase(name, pattern)]
-    return [*found] or [(pattern, None)]
+    """Metrics that match the pattern; if there are none, the pattern itself with None."""
+    named = [
+        (name, metric) for name, metric in report.metrics.items() if fnmatchcase(name, pattern)
+    ]
+    return [*named] or [(pattern, None)]
 
 
-def _limit(name: str, one: Measurement | None, asked: Bounds, skip: Skip) -> Finding:
-    title, reason = f"{name} {asked}", skip(name)
+def _limit(name: str, metric: Measurement | None, allowed: Bounds, skip: Skip) -> Finding:
+    title, reason = f"{name} {allowed}", skip(name)
     if reason is not None:
-        return Finding(title, "limit", "skipped", reason, baseline=str(asked))
-    if one is None:
+        return Finding(title, "limit", "skipped", reason, baseline=str(allowed))
+    if metric is None:
         detail = "the report has no such metric"
-        return Finding(title, "limit", "missing", detail, baseline=str(asked))
-    status: Status = "ok" if asked.least <= one.value <= asked.most else "broken"
+        return Finding(title, "limit", "missing", detail, baseline=str(allowed))
+    status: Status = "ok" if allowed.least <= metric.value <= allowed.most else "broken"
     detail = ""
-    if not math.isfinite(one.value):
-        status, detail = "invalid", f"the value is {one.value}"
-    return Finding(title, "limit", status, detail, one.unit, str(asked), one.value)
+    if not math.isfinite(metric.value):
+        status, detail = "invalid", f"the value is {metric.value}"
+    return Finding(title, "limit", status, detail, metric.unit, str(allowed), metric.value)

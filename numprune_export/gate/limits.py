@@ -1,4 +1,4 @@
-"""The `gate` section of a recipe: which numbers a report must reach, and how far it may fall back."""
+"""The `gate` section of a recipe: limits on metrics, and tolerances relative to a baseline."""
 
 from __future__ import annotations
 
@@ -16,54 +16,58 @@ Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
 
 
 class Tolerance(Strict):
-    """How much worse than the baseline a number may be. Each is a fraction of the baseline's value,
-    and whatever is within the measured noise of both reports is allowed too."""
+    """Allowed regression relative to the baseline, as a fraction of the baseline's value. A change
+    within the measured noise of both reports is allowed too."""
 
     ratios: NonNegativeFloat = 0.02
-    """Speed-ups: dense and pruned of the same rounds, so most of a machine's noise cancels."""
+    """Speed-ups. Dense and pruned are timed in the same rounds, so most machine noise cancels."""
     times: NonNegativeFloat = 0.3
-    """Latencies and tokens per second, which depend on all else that the machine does."""
+    """Latencies and tokens per second, which depend on the load of the machine."""
     memory: NonNegativeFloat = 0.1
     """Peak memory of a process."""
     quality: NonNegativeFloat = 0.01
-    """Perplexity, accuracy and other scores. Both reports are of the same examples, so the interval
-    over examples, which says how other examples would score, widens nothing."""
+    """Perplexity, accuracy and other scores. Both reports use the same examples, so the confidence
+    interval over examples does not widen the tolerance."""
     size: NonNegativeFloat = 0.0
     """Parameters and bytes of the weights."""
     files: NonNegativeFloat = 0.001
-    """Bytes of an exported artifact, which hold names and versions besides weights."""
+    """Bytes of an exported artifact, which include names and versions besides the weights."""
     agreement: NonNegativeFloat = 0.01
-    """Shares of tokens on which an artifact and PyTorch agree."""
+    """Fractions of tokens on which an artifact and PyTorch agree."""
 
 
 class Gate(Strict):
-    """What `numprune-export check` asks of a report. Without a baseline only `min`, `max` and
-    `require` are judged. Metrics are named as in report.json; `*` stands for anything."""
+    """Requirements that `numprune-export check` applies to a report. Without a baseline, only
+    `min`, `max` and `require` apply. Metrics are named as in report.json; `*` matches any text."""
 
     min: dict[str, FiniteFloat] = Field(default_factory=dict)
-    """Least value by metric: `latency.onnx.*.speedup: 1.1`. A pattern that no metric has is broken."""
+    """Minimum by metric: `latency.onnx.*.speedup: 1.1`. A pattern that matches no metric fails."""
     max: dict[str, FiniteFloat] = Field(default_factory=dict)
-    """Greatest value by metric: `quality.perplexity.onnx: 32`."""
+    """Maximum by metric: `quality.perplexity.onnx: 32`. A pattern that matches no metric fails."""
     require: Patterns = ()
-    """Metrics that must be there and finite."""
+    """Metrics that must be present and finite."""
     ignore: Patterns = ()
     """Metrics that are not compared with the baseline."""
     lower_is_better: Patterns = ()
-    """Scores of which the gate does not know it; of unknown ones any change counts."""
+    """Scores unknown to the gate where lower is better. For unknown scores, any change fails."""
     higher_is_better: Patterns = ()
-    """The same for scores that should rise."""
+    """Scores unknown to the gate where higher is better."""
     noise: PositiveFloat | None = None
-    """A speed-up so noisy that it could be worse by more than this fraction and still pass fails. null:
-    it passes, and that is told."""
+    """A speed-up fails if its noise would hide a regression of more than this fraction. null: it
+    passes, with a note."""
     tolerance: Tolerance = Tolerance()
-    """How far numbers may fall back from the baseline."""
+    """Allowed regression relative to the baseline."""
 
 
 def gate_of(section: object, where: str) -> Gate:
-    """A section's content, checked.
+    """Validate the content of a `gate` section.
+
+    Args:
+        section: Parsed YAML or JSON.
+        where: Name of its file, for the message.
 
     Raises:
-        RecipeError: something in it is not allowed; `where` says whose it is.
+        RecipeError: a key or a value is invalid.
     """
     try:
         return Gate.model_validate(section)
@@ -77,10 +81,10 @@ def gate_of(section: object, where: str) -> Gate:
 
 
 def gate_of_file(path: Path) -> Gate:
-    """The section of a recipe file; without one, the defaults.
+    """The `gate` section of a recipe file; the defaults if it has none.
 
     Raises:
-        RecipeError: not readable, not YAML, no recipe, or something in the section is not allowed.
+        RecipeError: the file is not readable, not YAML, not a recipe, or its section is invalid.
     """
     content = read_recipe(path)
     if "version" not in content:

@@ -1,4 +1,4 @@
-"""One metric of the baseline against the report's: there, a number, measured alike, and no worse."""
+"""Compare one metric with the baseline: valid, equal conditions, and not worse."""
 
 from __future__ import annotations
 
@@ -12,69 +12,70 @@ from numprune_export.gate.verdict import Finding, Mode, Status
 from numprune_export.report.schema import Measurement
 
 _VOLATILE = ("worst", "tolerance", "reasons", "table")
-"""Conditions that say what came out and not what was done."""
+"""Conditions that are results of a measurement and not its settings."""
 _OF_MACHINE = ("runtime", "gpu", "driver", "driver_cuda")
 
 
 def judge_metric(
     name: str, before: Measurement, now: Measurement, gate: Gate, mode: Mode
 ) -> Finding:
-    """The first of these that is so: no number, measured differently, not compared, worse, fine."""
+    """The finding for one metric: `invalid`, `different`, `told` (not compared), or the
+    comparison's result, in this order of precedence."""
     rule = rule_of(name, before, gate)
 
-    def found(status: Status, detail: str) -> Finding:
+    def finding(status: Status, detail: str) -> Finding:
         return Finding(name, rule.kind, status, detail, before.unit, before.value, now.value)
 
-    for where, one in (("the baseline", before), ("the report", now)):
-        problem = _invalid(one)
+    for where, metric in (("the baseline", before), ("the report", now)):
+        problem = _invalid(metric)
         if problem:
-            return found("invalid", f"{problem} in {where}")
+            return finding("invalid", f"{problem} in {where}")
     other = "; ".join(_measured_differently(rule, before, now, mode))
     if other:
-        return found("different", other)
+        return finding("different", other)
     reason = _only_told(rule, mode)
-    return _compared(name, rule, before, now, gate) if reason is None else found("told", reason)
+    return _compared(name, rule, before, now, gate) if reason is None else finding("told", reason)
 
 
 def _only_told(rule: Rule, mode: Mode) -> str | None:
-    """Why a value is not compared; None: it is."""
+    """The reason why a value is not compared (may be empty); None if it is compared."""
     if rule.kind == "told":
         return ""
     if mode.other_machine and rule.kind in ("time", "memory"):
-        return "of another machine"
+        return "measured on another machine"
     return "the machine was busy" if mode.busy and rule.kind == "time" else None
 
 
 def _compared(name: str, rule: Rule, before: Measurement, now: Measurement, gate: Gate) -> Finding:
-    found = change(rule, before, now)
+    delta = change(rule, before, now)
     details = []
-    if found.assumed:
-        noise = f"{100 * found.fraction(found.noise):.0f} %"
-        details.append(f"noise assumed, {noise} in all: {', '.join(found.assumed)}")
-    if rule.better == "same" and found.regressed:
+    if delta.assumed:
+        noise = f"{100 * delta.fraction(delta.noise):.0f} %"
+        details.append(f"noise assumed, {noise} in total: {', '.join(delta.assumed)}")
+    if rule.better == "same" and delta.regressed:
         details.append("any change counts")
     status: Status = "ok"
-    if found.regressed:
+    if delta.regressed:
         status = "regressed"
-    elif rule.kind == "ratio" and gate.noise is not None and found.allowed > gate.noise:
+    elif rule.kind == "ratio" and gate.noise is not None and delta.allowed > gate.noise:
         status = "broken"
         details.append(f"too noisy: more than {100 * gate.noise:g} % would pass")
-    elif found.improved and rule.better != "same":
+    elif delta.improved and rule.better != "same":
         status = "improved"
     detail = "; ".join(details)
-    return Finding(name, rule.kind, status, detail, before.unit, before.value, now.value, found)
+    return Finding(name, rule.kind, status, detail, before.unit, before.value, now.value, delta)
 
 
-def _invalid(one: Measurement) -> str:
-    """What of a measurement is no number; empty: all is well."""
-    if not math.isfinite(one.value):
-        return f"the value is {one.value}"
-    ends = [each for each in (one.low, one.high) if each is not None]
-    if not all(math.isfinite(each) for each in ends):
+def _invalid(metric: Measurement) -> str:
+    """The problem with a measurement's numbers; empty if they are valid."""
+    if not math.isfinite(metric.value):
+        return f"the value is {metric.value}"
+    bounds = [bound for bound in (metric.low, metric.high) if bound is not None]
+    if not all(math.isfinite(bound) for bound in bounds):
         return "the interval is not finite"
-    if len(ends) == 1 or (len(ends) == 2 and ends[0] > ends[1]):
-        return "the interval is none"
-    return "" if one.samples >= 1 else f"it is of {one.samples} samples"
+    if len(bounds) == 1 or (len(bounds) == 2 and bounds[0] > bounds[1]):
+        return "the interval is invalid"
+    return "" if metric.samples >= 1 else f"it has {metric.samples} samples"
 
 
 def _measured_differently(

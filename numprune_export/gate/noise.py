@@ -1,9 +1,9 @@
-"""Whether a change is more than noise.
+"""Decide whether a change of a metric exceeds noise.
 
-Changes are differences of logarithms, in which a ratio and its inverse are equally far from 1. Of a
-metric x with the 95 % interval (l, h) the noise is half of ln(h/l); that of a difference of two
-independent ones is the root of the sum of squares. A value that is 0 or below has no logarithm: it
-is compared as it is.
+Changes are differences of logarithms, so a ratio and its inverse are equally far from 1. The noise
+of a metric with the 95 % interval (l, h) is ln(h/l) / 2; the noise of the difference of two
+independent metrics is the root of the sum of squares. Values <= 0 have no logarithm and are
+compared directly.
 """
 
 from __future__ import annotations
@@ -17,43 +17,45 @@ from numprune_export.gate.rules import Rule
 from numprune_export.report.schema import Measurement
 
 MINIMUM_SAMPLES = 5
-"""An interval of fewer is not believed."""
+"""An interval over fewer samples is not used."""
 MINIMUM_SESSIONS = 3
-"""From as many on, an interval is over sessions: see `Benchmark.sessions`."""
+"""With at least this many sessions, intervals are over sessions: see `Benchmark.sessions`."""
 MARGIN = 1.3
-"""A report has several speed-ups, and the chance that one of them alarms grows with their number:
-each is held to 1.3 times its 95 % noise, which is about 99.5 %, one-sided."""
+"""A report has several speed-ups, and the probability of a false alarm grows with their number. The
+limit is therefore 1.3 times the 95 % noise: about 99.5 %, one-sided."""
 ONE_SESSION = 0.03
-"""Noise between sessions that an interval over the rounds of a single one does not show."""
+"""Noise between sessions, which an interval over the rounds of one session does not include."""
 ASSUMED = {"ratio": 0.10, "time": 0.15, "memory": 0.02}
-"""Noise, as a logarithm, where a report has no interval; of fewer than `MINIMUM_SAMPLES` it is
-`ASSUMED_OF_FEW`. A size and a parity have none."""
+"""Noise, as a logarithm, where a report has no interval; with fewer than `MINIMUM_SAMPLES` samples,
+`ASSUMED_OF_FEW` applies. Sizes and parity have no noise."""
 ASSUMED_OF_FEW = {"ratio": 0.25, "time": 0.5, "memory": 0.02}
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one metric."""
+    """The change of one metric between baseline and report."""
 
     worse: float
-    """By how much it is worse, as a logarithm (or plainly, where one value is not positive)."""
+    """Change for the worse, as a logarithm (or a difference, if a value is not positive)."""
     tolerated: float
-    """Up to where that does not count: the tolerance, or the noise of both if that is larger."""
+    """Largest `worse` that passes: the tolerance, or the combined noise if that is larger."""
     noise: float
-    """Of both together, margin included."""
+    """Combined noise of both measurements, margin included."""
     assumed: tuple[str, ...]
-    """What of the noise is assumed and not measured, in words."""
+    """Reasons why noise was assumed instead of measured."""
     above_floor: bool
+    """Whether the absolute difference exceeds `Rule.floor`."""
     falls: bool
-    """Whether worse is less."""
+    """Whether lower is worse."""
 
     @property
     def allowed(self) -> float:
-        """How much worse would still pass, as a fraction of the baseline."""
+        """The largest regression that passes, as a fraction of the baseline."""
         return self.fraction(self.tolerated)
 
     def fraction(self, step: float) -> float:
-        """A step for the worse, as a fraction of the baseline: of a thing that falls below 1."""
+        """Convert a logarithmic change for the worse into a fraction of the baseline; below 1 if
+        lower is worse."""
         return -math.expm1(-step) if self.falls else math.expm1(step)
 
     @property
@@ -66,8 +68,8 @@ class Change:
 
 
 def change(rule: Rule, baseline: Measurement, report: Measurement) -> Change:
-    """Compare two finite measurements of the same thing."""
-    first, second = (_noise(rule, one) for one in (baseline, report))
+    """Compare two finite measurements of the same metric."""
+    first, second = (_noise(rule, metric) for metric in (baseline, report))
     noise = MARGIN * math.hypot(first[0], second[0])
     return Change(
         worse=_worse(rule, baseline.value, report.value),
@@ -87,35 +89,35 @@ def _worse(rule: Rule, baseline: float, report: float) -> float:
     return step if rule.better == "lower" else -step
 
 
-def _noise(rule: Rule, one: Measurement) -> tuple[float, str]:
-    """Half the interval, and what of it is assumed."""
+def _noise(rule: Rule, metric: Measurement) -> tuple[float, str]:
+    """Half the width of the 95 % interval, as a logarithm, and the reason if it is assumed."""
     if rule.kind not in ASSUMED:
         return 0.0, ""
-    if one.samples < MINIMUM_SAMPLES and rule.kind != "memory":
-        return ASSUMED_OF_FEW[rule.kind], f"few samples ({one.samples})"
-    if one.low is None or one.high is None or one.low <= 0:
+    if metric.samples < MINIMUM_SAMPLES and rule.kind != "memory":
+        return ASSUMED_OF_FEW[rule.kind], f"few samples ({metric.samples})"
+    if metric.low is None or metric.high is None or metric.low <= 0:
         return ASSUMED[rule.kind], "no interval"
-    half = math.log(one.high / one.low) / 2
-    sessions = one.conditions.get("sessions", 1)
+    half = math.log(metric.high / metric.low) / 2
+    sessions = metric.conditions.get("sessions", 1)
     if rule.kind == "ratio" and (not isinstance(sessions, int) or sessions < MINIMUM_SESSIONS):
         return math.hypot(half, ONE_SESSION), "models opened once"
     return half, ""
 
 
 LIMIT = 1.25
-"""Clock time over processor time from which a machine counts as busy."""
+"""Ratio of wall time to CPU time above which a machine counts as busy."""
 
 
 def taken_away(evidence: Evidence) -> float | None:
-    """How much longer the clock ran than the processor worked: the median over all that was timed.
+    """Median ratio of wall time to CPU time over all timed phases; 1 on an idle machine.
 
-    1 on a machine that did nothing else. One thread only, for threads that wait for each other look
-    the same; and on the CPU only, whose work is all in its processor time. None: nothing such.
+    Only single-threaded CPU timings count: threads waiting for each other, or for a GPU, raise the
+    ratio too. None if there are no such timings.
     """
-    found = []
-    for name, one in evidence.metrics.items():
+    ratios = []
+    for name, metric in evidence.metrics.items():
         busy = evidence.metrics.get(f"{name.removesuffix('.p50_ms')}.cpu_ms")
-        alone = one.conditions.get("threads") == 1 and one.conditions.get("device") == "cpu"
+        alone = metric.conditions.get("threads") == 1 and metric.conditions.get("device") == "cpu"
         if name.endswith(".p50_ms") and alone and busy is not None and busy.value > 0:
-            found.append(one.value / busy.value)
-    return median(found) if found else None
+            ratios.append(metric.value / busy.value)
+    return median(ratios) if ratios else None

@@ -1,4 +1,4 @@
-"""How each metric is judged, by its name and unit: which way is worse, and by how much."""
+"""The rule for each metric, by its name and unit: direction, tolerance and floor."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numprune_export.gate.limits import Gate
 from numprune_export.report.schema import Measurement
 
 Kind = Literal["ratio", "time", "memory", "size", "quality", "parity", "told"]
-"""`told`: compared in nothing but being there, finite and measured alike: readings of a machine, what
-follows from other metrics, and what is unknown."""
+"""`told`: checked only for presence, finite values and equal measurement conditions. This applies
+to machine readings, metrics derived from others, and unknown metrics."""
 Better = Literal["higher", "lower", "same"]
 
 MEASURED_ON_THE_MACHINE: tuple[Kind, ...] = ("ratio", "time", "memory", "told")
-"""Kinds that say how a machine did, besides how the model does."""
+"""Kinds whose values depend on the machine as well as on the model."""
 
 _TIMES = ("p50_ms", "cpu_ms", "tokens_per_s")
 _LOWER_SCORES = (
@@ -36,13 +36,17 @@ class Rule:
     kind: Kind
     better: Better = "same"
     tolerance: float = 0.0
-    """Fraction of the baseline by which it may be worse."""
+    """Allowed regression, as a fraction of the baseline."""
     floor: float = 0.0
-    """In the metric's own unit: a smaller difference never counts."""
+    """In the metric's unit; differences up to this size are ignored."""
 
 
-def rule_of(name: str, one: Measurement, gate: Gate) -> Rule:
-    """The rule for a metric of this name, with this baseline."""
+def rule_of(name: str, metric: Measurement, gate: Gate) -> Rule:
+    """The rule for the metric `name`.
+
+    Args:
+        metric: Its baseline measurement, for unit, samples and conditions.
+    """
     kind, _, rest = name.partition(".")
     last = name.rpartition(".")[2]
     tolerance = gate.tolerance
@@ -58,14 +62,14 @@ def rule_of(name: str, one: Measurement, gate: Gate) -> Rule:
     if kind == "size":
         return _size(rest, gate)
     if kind == "quality":
-        return _quality(name, one, gate)
+        return _quality(name, metric, gate)
     if kind == "parity":
-        return _parity(last, one, gate)
+        return _parity(last, metric, gate)
     return Rule("told")
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a metric's name fits one of these, `*` standing for anything."""
+    """Whether a metric's name matches one of the patterns; `*` matches any text."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -76,8 +80,8 @@ def _size(rest: str, gate: Gate) -> Rule:
     return Rule("size", "same" if variant == "dense" else "lower", tolerance)
 
 
-def _quality(name: str, one: Measurement, gate: Gate) -> Rule:
-    floor = 1 / max(one.samples, 1) if one.unit == "fraction" else 0.0
+def _quality(name: str, metric: Measurement, gate: Gate) -> Rule:
+    floor = 1 / max(metric.samples, 1) if metric.unit == "fraction" else 0.0
     return Rule("quality", _direction(name, gate), gate.tolerance.quality, floor)
 
 
@@ -92,15 +96,15 @@ def _direction(name: str, gate: Gate) -> Better:
     return "higher" if score in _HIGHER_SCORES else "same"
 
 
-def _parity(last: str, one: Measurement, gate: Gate) -> Rule:
+def _parity(last: str, metric: Measurement, gate: Gate) -> Rule:
     if last in ("max_abs_error", "mean_abs_error"):
-        # Any error within what the run allowed is rounding, and rounding differs between builds.
-        allowed = one.conditions.get("tolerance")
+        # An error within the run's tolerance is rounding, which differs between builds.
+        allowed = metric.conditions.get("tolerance")
         known = isinstance(allowed, int | float) and not isinstance(allowed, bool)
-        room = max(float(allowed) - one.value, 0.0) if known else 0.0  # type: ignore[arg-type]
+        room = max(float(allowed) - metric.value, 0.0) if known else 0.0  # type: ignore[arg-type]
         return Rule("parity", "lower", 3.0, floor=room)
     if last == "kl_mean":
         return Rule("parity", "lower", 9.0, floor=1e-6)
-    if one.unit == "fraction":
+    if metric.unit == "fraction":
         return Rule("parity", "higher", gate.tolerance.agreement)
     return Rule("told")

@@ -1,4 +1,4 @@
-"""What is kept of every layer, and what an artifact takes and gives: equal or not."""
+"""Compare layer widths and the input and output shapes of artifacts: any difference fails."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from numprune_export.gate.verdict import Finding
 
 
 def compare(baseline: Evidence, report: Evidence) -> Iterator[Finding]:
-    """One finding per shape of the baseline, and per one that the report adds."""
+    """One finding for each shape in the baseline, and one for each that only the report has."""
     for name, before in baseline.shapes.items():
         now = report.shapes.get(name)
         if now is None:
-            yield Finding(name, "shape", "missing", "the report does not have it", "", before)
+            yield Finding(name, "shape", "missing", "missing from the report", "", before)
         else:
             status = "ok" if now == before else "regressed"
             detail = "" if now == before else "any change counts"
@@ -22,13 +22,13 @@ def compare(baseline: Evidence, report: Evidence) -> Iterator[Finding]:
     for name, now in report.shapes.items():
         if name not in baseline.shapes:
             changed = _owner(name) in known
-            detail = "the baseline does not have it"
+            detail = "not in the baseline"
             yield Finding(
                 name, "shape", "regressed" if changed else "new", detail, "", None, now
             )  # fmt: skip
 
 
 def _owner(name: str) -> str:
-    """The plan, or one artifact: `artifact.onnx.pruned`."""
+    """The owner of a shape: `plan`, or an artifact such as `artifact.onnx.pruned`."""
     parts = name.split(".")
     return parts[0] if parts[0] == "plan" else ".".join(parts[:3])

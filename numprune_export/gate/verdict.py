@@ -1,4 +1,4 @@
-"""What a gate found: one finding per metric, and what became of them all."""
+"""The gate's result: one finding per metric, and the verdict over all findings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numprune_export.report.tables.format import measured
 Status = Literal[
     "regressed", "broken", "missing", "invalid", "different", "ok", "improved", "told", "skipped", "new"
 ]  # fmt: skip
-"""`broken`: a limit of the recipe. `invalid`: NaN, infinite, or an interval that is none. `different`:
-measured in another way. `told`: there and finite, and not compared."""
+"""`broken`: violates a limit of the recipe. `invalid`: NaN, infinite, or an invalid interval.
+`different`: measured under other conditions. `told`: present and finite, but not compared."""
 
 Side = Literal["baseline", "report"]
 SIDES: tuple[Side, ...] = ("baseline", "report")
@@ -31,7 +31,7 @@ class Finding:
     kind: str
     status: Status
     detail: str = ""
-    """Why, in words; empty where the numbers say it."""
+    """The reason for the status; empty if the numbers show it."""
     unit: str = ""
     baseline: str | float | None = None
     report: str | float | None = None
@@ -41,8 +41,8 @@ class Finding:
     def failed(self) -> bool:
         return self.status in FAILING
 
-    def said(self, side: Side) -> str:
-        """The value as people read it; `—` where there is none."""
+    def formatted(self, side: Side) -> str:
+        """The value with its unit, rounded; `—` if there is none."""
         value = self.baseline if side == "baseline" else self.report
         if value is None:
             return "—"
@@ -51,40 +51,40 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All findings, and what stands against comparing."""
+    """All findings, and the differences that affect comparability."""
 
     findings: tuple[Finding, ...]
     refused: tuple[Difference, ...] = ()
-    """Why the two cannot be compared; then nothing was judged."""
+    """Differences that prevent the comparison; if not empty, nothing was judged."""
     overruled: tuple[Difference, ...] = ()
-    """Differences that were let pass by an option."""
+    """Differences that an option allows."""
     notes: tuple[str, ...] = ()
-    """What a reader should know, in whole sentences."""
+    """Remarks for the reader, complete sentences."""
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        return tuple(one for one in self.findings if one.failed)
+        return tuple(finding for finding in self.findings if finding.failed)
 
     @property
     def passed(self) -> bool:
         return not self.refused and not self.failures
 
     def noted(self, notes: Sequence[str]) -> Verdict:
-        """The same, with these notes before its own."""
+        """A copy with these notes before its own."""
         return replace(self, notes=(*notes, *self.notes))
 
     @property
     def summary(self) -> str:
-        """One sentence."""
+        """One line: passed or failed, with the number of findings per status."""
         if self.refused:
-            first = ", ".join(one.what for one in self.refused[:3])
+            first = ", ".join(difference.what for difference in self.refused[:3])
             more = f" and {len(self.refused) - 3} more" if len(self.refused) > 3 else ""
-            return f"not comparable with the baseline: they differ in {first}{more}"
-        counted = Counter(one.status for one in self.findings)
-        told = ", ".join(
+            return f"not comparable with the baseline: the reports differ in {first}{more}"
+        counted = Counter(finding.status for finding in self.findings)
+        counts = ", ".join(
             f"{counted[status]} {_WORDS[status]}" for status in _WORDS if counted[status]
         )
-        return f"{'passed' if self.passed else 'failed'}: {told or 'nothing to judge'}"
+        return f"{'passed' if self.passed else 'failed'}: {counts or 'nothing to judge'}"
 
 
 _WORDS: dict[Status, str] = {
@@ -103,14 +103,14 @@ _WORDS: dict[Status, str] = {
 
 @dataclass(frozen=True)
 class Mode:
-    """By default nothing."""
+    """Relaxations of the comparison; none by default."""
 
     other_machine: bool = False
-    """Compare across machines and protocols, and judge only what carries over."""
+    """Compare across machines and protocols; judge only machine-independent metrics."""
     without_latency: bool = False
-    """Judge size, shapes, quality and parity: all that needs no GPU and no quiet machine."""
+    """Judge only size, shapes, quality and parity, which need no GPU and no idle machine."""
     busy: bool = False
-    """The machine had other work: times by the clock or by the processor say nothing."""
+    """The machine was busy with other work: wall and CPU times are not compared."""
 
     @property
     def overrules(self) -> tuple[comparable.Side, ...]:

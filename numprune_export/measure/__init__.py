@@ -1,1 +1,1 @@
-"""Measurements of a model and its exports, one room per kind of metric."""
+"""Measurements of a model and its exports, one package per kind of metric."""

@@ -1,4 +1,4 @@
-"""Where a measurement was taken. Names no host, no user and no path."""
+"""Hardware and software of a measurement, without host names, user names or paths."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ PACKAGES = (
     "nvidia-cudnn-cu13",
     "gguf",
 )
-"""What a number can depend on; the ones not installed are left out."""
+"""Packages that a measurement can depend on; those not installed are left out."""
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def describe() -> Environment:
-    """This machine, now. Imports torch, for its thread count and its GPUs."""
+    """Describe this machine. Imports torch to read its thread count and its GPUs."""
     import torch
 
     return Environment(
@@ -63,11 +63,11 @@ def describe() -> Environment:
 
 def package_versions() -> dict[str, str]:
     installed = {name: installed_version(name) for name in PACKAGES}
-    return {name: one for name, one in installed.items() if one is not None}
+    return {name: version for name, version in installed.items() if version is not None}
 
 
 def cpu_model() -> str:
-    """The processor's own name, or the instruction set where the system does not tell."""
+    """The processor's model name, or the instruction set if the system does not report it."""
     if _CPU_INFO.exists():
         for line in _CPU_INFO.read_text().splitlines():
             key, _, value = line.partition(":")
@@ -89,7 +89,9 @@ def _gpus() -> list[Gpu]:
     driver = None if state is None else state.driver_version
     cuda = None if state is None else state.cuda_version
     if torch.cuda.is_available():
-        cards = [torch.cuda.get_device_properties(one) for one in range(torch.cuda.device_count())]
+        cards = [
+            torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())
+        ]
         return [
             Gpu(
                 name=card.name,
@@ -102,7 +104,7 @@ def _gpus() -> list[Gpu]:
         ]
     if state is None or state.memory_total_bytes is None or state.compute_capability is None:
         return []
-    # A PyTorch without CUDA, beside runtimes that may have it.
+    # PyTorch may lack CUDA where other runtimes have it.
     return [
         Gpu(
             name=state.name,
@@ -120,11 +122,11 @@ class Gpu(Strict):
     compute_capability: str
     driver_version: str | None = None
     cuda_version: str | None = None
-    """The newest CUDA that the driver can run; the runtimes' own stand under `packages`."""
+    """Newest CUDA version that the driver supports; installed runtimes are listed in `packages`."""
 
 
 class Environment(Strict):
-    """The machine and the software, without anything that names its owner."""
+    """Hardware and software, without anything that identifies the owner."""
 
     machine: str
     """Instruction set, for example `x86_64`."""
@@ -137,5 +139,5 @@ class Environment(Strict):
     python: str
     packages: dict[str, str]
     threads: int | None = None
-    """PyTorch's own; a benchmark's thread count stands in its metrics."""
+    """Of PyTorch. A benchmark records its thread count in its metrics."""
     gpus: tuple[Gpu, ...] = ()

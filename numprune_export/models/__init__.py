@@ -1,1 +1,1 @@
-"""What a Transformer looks like to a pruner, and how its blocks are run one by one."""
+"""Model families, prunable sites, block-wise execution and checkpoints."""

@@ -1,7 +1,7 @@
-"""Run a model block by block over a whole calibration set, holding one block on the device.
+"""Run a model block by block over the whole calibration set.
 
-What a block is called with (mask, position embeddings) is recorded once per block in a pass that
-runs no block at all, so layers with different masks (sliding windows) each get their own.
+The arguments of each block (mask, position embeddings) are recorded in a pass in which no block is
+computed. Layers with different masks (sliding windows) each get their own arguments.
 """
 
 from __future__ import annotations
@@ -18,57 +18,57 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models.family import Family
 
 Progress = Callable[[int], None]
-"""Called with the number of sequences just finished."""
+"""Called with the number of sequences just done."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Of one call of a block, its hidden states left out."""
+    """Arguments of one call of a block, without the hidden states."""
 
     positional: tuple[Any, ...]
     named: Mapping[str, Any]
 
     def call(self, block: nn.Module, hidden: Tensor) -> Tensor:
-        """The block's hidden states, which some classes give alone and some in a tuple."""
+        """Run the block. Returns its hidden states, which some classes return in a tuple."""
         output = block(hidden, *self.positional, **self.named)
-        found: Tensor = output[0] if isinstance(output, tuple) else output
-        return found
+        result: Tensor = output[0] if isinstance(output, tuple) else output
+        return result
 
 
 @dataclass
 class Batch:
-    """Hidden states of some sequences, on their way through the blocks."""
+    """Hidden states of a batch of sequences between two blocks."""
 
     hidden: Tensor
-    """(batch, length, hidden), input of the next block."""
+    """Input of the next block, (batch, length, hidden)."""
     arguments: list[Arguments]
-    """What every block is called with beside the hidden states."""
+    """Arguments of every block, apart from the hidden states."""
     real: Tensor | None
-    """(batch, length) bool, False where padded; None: nothing is padded."""
+    """(batch, length), bool, False at padding; None: there is no padding."""
 
     @property
     def tokens(self) -> int:
-        """Real ones."""
+        """Number of non-padding tokens."""
         rows, length = self.hidden.shape[:2]
         return rows * length if self.real is None else int(self.real.sum())
 
     def rows(self, activations: Tensor) -> Tensor:
-        """The real tokens of (batch, length, n) activations, as (tokens, n)."""
+        """The non-padding tokens of (batch, length, n) activations, as (tokens, n)."""
         flat = activations.reshape(-1, activations.shape[-1])
         return flat if self.real is None else flat[self.real.reshape(-1)]
 
     def scatter_tokens(self, rows: Tensor) -> Tensor:
-        """The inverse of `rows`: (batch, length, n), zero where padded."""
+        """The inverse of `rows`: (batch, length, n), zero at padding."""
         shape = (*self.hidden.shape[:2], rows.shape[-1])
         if self.real is None:
             return rows.reshape(shape)
-        found = rows.new_zeros(shape)
-        found[self.real] = rows
-        return found
+        activations = rows.new_zeros(shape)
+        activations[self.real] = rows
+        return activations
 
 
 class _Recorder(nn.Module):
-    """Stands in for a block: keeps its arguments and hands the input on."""
+    """Replaces a block: stores its arguments and returns its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class _Recorder(nn.Module):
 
 
 class _Source(nn.Module):
-    """Stands in for all blocks: these hidden states come out, whatever goes in."""
+    """Replaces all blocks: returns the given hidden states."""
 
     def __init__(self, hidden: Tensor) -> None:
         super().__init__()
@@ -91,13 +91,13 @@ class _Source(nn.Module):
 
 
 class _Reached(Exception):
-    """Raised at a layer's input to leave a block early; never leaves this module."""
+    """Raised at a layer's input to leave a block early; caught in this module."""
 
 
 def prepare_batches(model: nn.Module, family: Family, windows: Windows, batch: int) -> list[Batch]:
-    """Token windows to the input of the first block, with every block's arguments.
+    """Compute the input of the first block and the arguments of every block.
 
-    Batches are those of `Windows.by_length`, each as wide as its longest window.
+    Batches are those of `Windows.by_length`, each padded to its longest window.
     """
     recorders = [_Recorder() for _ in family.block_list(model)]
     trunk, batches = model.get_submodule(family.trunk), []
@@ -106,17 +106,17 @@ def prepare_batches(model: nn.Module, family: Family, windows: Windows, batch: i
             ids, real, types = _tensors(windows.rows(rows))
             with _input_of(recorders[0]) as captured:
                 trunk(**family.inputs(ids, real, types))
-            arguments = [one.arguments for one in recorders]
+            arguments = [recorder.arguments for recorder in recorders]
             batches.append(Batch(captured[0], arguments, None if bool(real.all()) else real))
     return batches
 
 
 def after(model: nn.Module, family: Family, windows: Windows, hidden: Tensor) -> Any:
-    """What the model makes of the last block's output: its own forward with no block in it.
+    """The model's output from the output of its last block: its own forward without the blocks.
 
     Args:
-        windows: Of the same tokens; masks are made of them, and an embedding that goes nowhere.
-        hidden: (batch, length, hidden). A gradient may be taken back to it.
+        windows: The same tokens, for the masks. Their embeddings are computed but not used.
+        hidden: (batch, length, hidden); gradients propagate to it.
     """
     ids, real, types = _tensors(windows)
     with _blocks_replaced(model, family, [_Source(hidden)]):
@@ -124,7 +124,7 @@ def after(model: nn.Module, family: Family, windows: Windows, hidden: Tensor) ->
 
 
 def advance(block: nn.Module, index: int, batches: list[Batch], tick: Progress) -> None:
-    """Replace every batch's hidden states by the block's output."""
+    """Replace the hidden states of every batch by the output of the block."""
     with torch.no_grad():
         for batch in batches:
             batch.hidden = batch.arguments[index].call(block, batch.hidden)
@@ -140,19 +140,23 @@ def capture_inputs(
     *,
     run_on: bool,
 ) -> None:
-    """Show each named linear layer's input, real tokens only, as (tokens, n), to its callback.
+    """Pass the input of each linear layer, (tokens, n) without padding, to its callback.
 
-    With `run_on` the batches advance to the block's output in the same pass; without it the block
-    is left as soon as the last of the layers was reached, and the batches stay where they are.
+    Args:
+        block: Block number `index` of the model.
+        batches: Inputs of the block.
+        layers: Callbacks by the layer's module path inside the block.
+        run_on: True: the batches advance to the block's output in the same pass. False: the block
+            is left at the input of the last of the layers, and the batches do not change.
     """
-    seen: list[str] = []
+    reached: list[str] = []
     current: list[Batch] = []
 
     def hook(path: str, callback: Callable[[Tensor], None]) -> Callable[..., None]:
         def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             callback(current[-1].rows(inputs[0]))
-            seen.append(path)
-            if not run_on and len(seen) == len(layers):
+            reached.append(path)
+            if not run_on and len(reached) == len(layers):
                 raise _Reached
 
         return before
@@ -164,7 +168,7 @@ def capture_inputs(
     try:
         with torch.no_grad():
             for batch in batches:
-                seen.clear()
+                reached.clear()
                 current.append(batch)
                 with suppress(_Reached):
                     output = batch.arguments[index].call(block, batch.hidden)
@@ -177,7 +181,7 @@ def capture_inputs(
 
 
 def _tensors(windows: Windows) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Tokens, which of them are real, and their types, as `Family.inputs` takes them."""
+    """Tokens, mask of non-padding tokens, and token types, as in `Family.inputs`."""
     ids = torch.from_numpy(windows.tokens)
     real = torch.arange(ids.shape[1]) < torch.from_numpy(windows.lengths)[:, None]
     return ids, real, None if windows.types is None else torch.from_numpy(windows.types)
@@ -185,13 +189,13 @@ def _tensors(windows: Windows) -> tuple[Tensor, Tensor, Tensor | None]:
 
 @contextmanager
 def _blocks_replaced(
-    model: nn.Module, family: Family, stand_ins: Sequence[nn.Module]
+    model: nn.Module, family: Family, replacements: Sequence[nn.Module]
 ) -> Iterator[None]:
-    """Other modules where the model's blocks were, for the time of a `with`."""
+    """Replace the model's blocks within a `with` statement."""
     path, _, name = family.blocks.rpartition(".")
     owner = model.get_submodule(path)
     blocks = getattr(owner, name)
-    setattr(owner, name, nn.ModuleList(stand_ins))
+    setattr(owner, name, nn.ModuleList(replacements))
     try:
         yield
     finally:

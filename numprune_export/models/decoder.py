@@ -1,4 +1,4 @@
-"""Rotary decoders (Llama and its relatives): where they keep blocks, sites and tensors."""
+"""Declaration of rotary decoders (Llama and its relatives): blocks, sites and tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from numprune_export.core.errors import UnsupportedModelError
 from numprune_export.export.decoder import Decoder, DecoderLayer, Projection
-from numprune_export.models.family import Config, NetworkKind, declare_site, part, projection
+from numprune_export.models.family import (
+    Config,
+    LayerPaths,
+    NetworkKind,
+    declare_site,
+    part,
+    projection,
+)
 from numprune_export.models.site import Kind, Producer, Site
 
 if TYPE_CHECKING:
@@ -22,15 +29,15 @@ class RotaryDecoder:
     model_type: str
     """`model_type` of config.json."""
     architecture: str
-    """The causal language model class in transformers."""
+    """Name of the causal language model class in transformers."""
     qk_norm: bool = False
     output_bias_key: str | None = None
-    """Config switch that gives o_proj (with q, k, v) a bias; None: the class has no such bias."""
+    """Config key that adds a bias to o_proj (with q, k, v); None: the class has no such bias."""
     heads_divide_hidden: bool = False
-    """The config class refuses head counts that do not divide hidden_size."""
+    """The config class rejects head counts that do not divide hidden_size."""
     single_query_heads: bool = False
-    """Whether query heads go one by one, a KV head with its last one; else a KV head goes with all of
-    its query heads."""
+    """Whether units are single query heads, and a KV head is removed with its last query head;
+    otherwise a unit is a KV head with all of its query heads."""
 
     trunk: str = "model"
     embedding: str = "model.embed_tokens"
@@ -56,17 +63,18 @@ class RotaryDecoder:
 
     def sites(self, model: nn.Module) -> tuple[Site, ...]:
         """Every prunable site, block by block, attention before MLP, from the actual shapes."""
-        found = []
+        sites: list[Site] = []
         for index, block in enumerate(self.block_list(model)):
             mlp = part(block, "mlp")
-            channels = (Producer("mlp.gate_proj", 1), Producer("mlp.up_proj", 1))
+            producers = (Producer("mlp.gate_proj", 1), Producer("mlp.up_proj", 1))
+            layers = LayerPaths(producers, "mlp.down_proj", 1)
             units = int(mlp.up_proj.out_features)
-            mlp_site = declare_site(block, index, "mlp", units, channels, "mlp.down_proj", 1)
-            found += [self._attention_site(block, index), mlp_site]
-        return tuple(found)
+            mlp_site = declare_site(block, index, "mlp", units, layers)
+            sites += [self._attention_site(block, index), mlp_site]
+        return tuple(sites)
 
     def with_single_query_heads(self) -> RotaryDecoder:
-        """The same, query heads as units of their own."""
+        """See Family.with_single_query_heads."""
         return replace(self, single_query_heads=True)
 
     def _attention_site(self, block: nn.Module, index: int) -> Site:
@@ -80,21 +88,21 @@ class RotaryDecoder:
             Producer("self_attn.v_proj", head_dim, shared=single),
         )
         units = int(attention.q_proj.out_features) // columns
+        layers = LayerPaths(producers, "self_attn.o_proj", columns)
         return declare_site(
-            block, index, "attention", units, producers, "self_attn.o_proj", columns,
-            groups=groups if single else (),
-        )  # fmt: skip
+            block, index, "attention", units, layers, groups=groups if single else ()
+        )
 
     def inputs(self, tokens: Tensor, real: Tensor, types: Tensor | None) -> dict[str, Any]:
-        """See Family.inputs. No mask: padding is on the right, where causal attention never looks."""
+        """See Family.inputs. No mask: causal attention ignores padding on the right."""
         return {"input_ids": tokens, "use_cache": False}
 
     def attributes(self, block: nn.Module) -> dict[str, int]:
-        """Numbers that Hugging Face's forward reads from a block and that follow its widths."""
+        """See Family.attributes."""
         attention, mlp = part(block, "self_attn"), part(block, "mlp")
         groups = _query_groups(attention)
         return {
-            # Uneven groups have an attention that hands each query head a KV head of its own.
+            # The attention of uneven groups repeats KV heads itself.
             "self_attn.num_key_value_groups": groups[0] if len(set(groups)) == 1 else 1,
             "mlp.intermediate_size": int(mlp.up_proj.out_features),
         }
@@ -103,12 +111,12 @@ class RotaryDecoder:
         return list(model.get_submodule(self.blocks).children())
 
     def ties_head(self, model: nn.Module) -> bool:
-        """Whether the output matrix is the embedding itself; nothing is on the `meta` device."""
+        """Whether output matrix and embedding share memory; False on the `meta` device."""
         head, embedding = part(model, self.head).weight, part(model, self.embedding).weight
         return bool(head.data_ptr() == embedding.data_ptr() != 0)
 
     def sublayer_output(self, kind: Kind) -> str | None:
-        """See Family.sublayer_output: pre-norm, so the sum after the MLP leaves the block."""
+        """See Family.sublayer_output: pre-norm, so the sum after the MLP is the block's output."""
         return "post_attention_layernorm" if kind == "attention" else None
 
     def reads_first_token_only(self, model: nn.Module) -> bool:
@@ -120,16 +128,16 @@ class RotaryDecoder:
         return self.decoder(model)
 
     def decoder(self, model: nn.Module) -> Decoder:
-        """The model as its tensors, shared and not copied.
+        """The tensors of the model, not copied.
 
         Raises:
-            UnsupportedModelError: the rotation changes with the sequence length.
+            UnsupportedModelError: the rotary embedding depends on the sequence length.
         """
         config: Config = model.config
         rotary = part(model, self.rotary)
         if rotary.rope_type not in ("default", "linear", "llama3", "yarn"):
             raise UnsupportedModelError(
-                f"rotary embedding `{rotary.rope_type}` changes with the sequence length,"
+                f"rotary embedding `{rotary.rope_type}` depends on the sequence length,"
                 " which a fixed graph cannot express",
                 hint="use a checkpoint with default, linear, llama3 or yarn rotary embeddings",
             )
@@ -184,5 +192,5 @@ def _sliding_window(config: Config, index: int) -> int | None:
     kinds = getattr(config, "layer_types", None)
     if kinds is not None and kinds[index] != "sliding_attention":
         return None
-    # A window as long as all positions hides nothing, and costs a runtime that knows windows.
+    # A window over all positions has no effect, but costs time in some runtimes.
     return None if window is None or window >= config.max_position_embeddings else window

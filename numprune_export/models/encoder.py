@@ -1,7 +1,7 @@
-"""The declaration of encoder families: BERT, RoBERTa, DistilBERT, with their task heads.
+"""Declaration of encoder families: BERT, RoBERTa, DistilBERT, with their task heads.
 
-A unit is an attention head or an MLP neuron. A sublayer may lose all its units: what is left of it
-is its consumer's bias, added to the residual.
+A unit is an attention head or an MLP neuron. A sublayer may lose all its units: only its consumer's
+bias remains, added to the residual.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from numprune_export.export.decoder import Projection
 from numprune_export.export.encoder import Encoder, EncoderLayer, Head, LayerNorm, Task
-from numprune_export.models.family import NetworkKind, declare_site, part, projection
+from numprune_export.models.family import LayerPaths, NetworkKind, declare_site, part, projection
 from numprune_export.models.site import Kind, Producer, Site
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskHead:
-    """Where a task class keeps its head; paths from the model."""
+    """The head of a task class; paths are relative to the model."""
 
     task: Task
     architecture: str
-    """The class in transformers."""
+    """Name of the class in transformers."""
     classifier: str
     dense: str | None = None
     activation: str | None = None
@@ -33,7 +33,7 @@ class TaskHead:
 
 @dataclass(frozen=True)
 class BidirectionalEncoder:
-    """Post-norm blocks with full self-attention. Paths of parts of a block are from the block."""
+    """Post-norm blocks with full self-attention. Paths of block parts are relative to the block."""
 
     model_type: str
     heads: tuple[TaskHead, ...]
@@ -51,13 +51,13 @@ class BidirectionalEncoder:
     self_attention: str
     """The module whose forward splits the heads."""
     head_attributes: Mapping[str, bool]
-    """Attributes of `self_attention` to follow: name to whether it counts columns, not heads."""
+    """Attributes of `self_attention` that depend on its width; True: counts columns, not heads."""
     activation_key: str
     neurons_key: str
-    """Where the config has the number of neurons of every layer."""
+    """Config key of the number of neurons of every layer."""
     token_types: bool
     positions_follow_padding: bool
-    """Positions start after the padding token's own row, as in RoBERTa."""
+    """Positions start after the row of the padding token, as in RoBERTa."""
 
     @property
     def kind(self) -> NetworkKind:
@@ -72,16 +72,16 @@ class BidirectionalEncoder:
     @property
     def architectures(self) -> tuple[str, ...]:
         """See Family.architectures."""
-        return tuple(one.architecture for one in self.heads)
+        return tuple(head.architecture for head in self.heads)
 
     def head_of(self, model: nn.Module) -> TaskHead:
-        """The head that belongs to the model's class."""
+        """The task head of the model's class."""
         name = type(model).__name__
-        return next(one for one in self.heads if name.endswith(one.architecture))
+        return next(head for head in self.heads if name.endswith(head.architecture))
 
     def sites(self, model: nn.Module) -> tuple[Site, ...]:
         """See Family.sites."""
-        found = []
+        sites = []
         width = _head_dim(model)
         for index, block in enumerate(self.block_list(model)):
             if _has_units(block, self.attention_output):
@@ -89,28 +89,20 @@ class BidirectionalEncoder:
                 producers = tuple(
                     Producer(path, width) for path in (self.query, self.key, self.value)
                 )
-                found.append(
-                    declare_site(
-                        block,
-                        index,
-                        "attention",
-                        heads,
-                        producers,
-                        self.attention_output,
-                        width,
-                        True,
-                    )
-                )
+                layers = LayerPaths(producers, self.attention_output, width)
+                sites.append(declare_site(block, index, "attention", heads, layers, True))
             if _has_units(block, self.down):
                 neurons = int(part(block, self.up).out_features)
-                up = (Producer(self.up, 1),)
-                found.append(declare_site(block, index, "mlp", neurons, up, self.down, 1, True))
-        return tuple(found)
+                layers = LayerPaths((Producer(self.up, 1),), self.down, 1)
+                sites.append(declare_site(block, index, "mlp", neurons, layers, True))
+        return tuple(sites)
 
     def inputs(self, tokens: Tensor, real: Tensor, types: Tensor | None) -> dict[str, Any]:
         """See Family.inputs."""
-        found = {"input_ids": tokens, "attention_mask": real.long()}
-        return found | ({"token_type_ids": types} if types is not None and self.token_types else {})
+        inputs = {"input_ids": tokens, "attention_mask": real.long()}
+        if types is not None and self.token_types:
+            inputs["token_type_ids"] = types
+        return inputs
 
     def attributes(self, block: nn.Module) -> dict[str, int]:
         """See Family.attributes."""
@@ -128,15 +120,15 @@ class BidirectionalEncoder:
         return list(model.get_submodule(self.blocks).children())
 
     def sublayer_output(self, kind: Kind) -> str:
-        """See Family.sublayer_output: post-norm, so a norm takes either sum."""
+        """See Family.sublayer_output: with post-norm, each sum is the input of a norm."""
         return self.attention_norm if kind == "attention" else self.mlp_norm
 
     def reads_first_token_only(self, model: nn.Module) -> bool:
-        """See Family.reads_first_token_only: a head with one answer per text does."""
+        """See Family.reads_first_token_only: True for heads with one output per text."""
         return self.head_of(model).task == "sequence"
 
     def with_single_query_heads(self) -> BidirectionalEncoder:
-        """See Family.with_single_query_heads: every query head has its own key and value already."""
+        """See Family.with_single_query_heads: each query head already has its own key and value."""
         return self
 
     def network(self, model: nn.Module) -> Encoder:
@@ -144,7 +136,7 @@ class BidirectionalEncoder:
         return self.encoder(model)
 
     def encoder(self, model: nn.Module) -> Encoder:
-        """The model with its task head as its tensors, shared and not copied."""
+        """The tensors of the model with its task head, not copied."""
         config: Any = model.config
         embeddings = part(part(model, self.trunk), "embeddings")
         head, positions = self.head_of(model), embeddings.position_embeddings.weight
@@ -192,14 +184,14 @@ def _has_units(block: nn.Module, consumer: str) -> bool:
 
 
 def _producer(block: nn.Module, path: str, consumer: Any) -> Projection:
-    """A producer's tensors: without rows where its consumer has no inputs and it is gone itself."""
+    """A producer's tensors; without rows if the sublayer has no units and no producers."""
     if consumer.in_features:
         return projection(part(block, path))
     return Projection(consumer.weight.T, consumer.bias[:0])
 
 
 def _head_dim(model: Any) -> int:
-    """As in the dense model, whose numbers the config of a pruned one keeps."""
+    """Head dimension of the dense model, whose values a pruned model's config keeps."""
     return int(model.config.hidden_size) // int(model.config.num_attention_heads)
 
 

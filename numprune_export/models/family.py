@@ -1,10 +1,12 @@
-"""What a family declares of an architecture: where it keeps its blocks, sites and tensors.
+"""The protocol of a model family: the blocks, sites and tensors of an architecture.
 
-A declaration holds paths, not forward code: Hugging Face's own forward runs on uneven layers.
+A declaration contains paths, not forward code: the forward pass of Hugging Face also runs layers of
+different widths.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numprune_export.export.decoder import Decoder, Projection
@@ -21,7 +23,7 @@ Config = Any
 
 
 class Family(Protocol):
-    """What pruning needs to know of an architecture, whatever its blocks compute."""
+    """The properties of an architecture that pruning needs."""
 
     @property
     def model_type(self) -> str:
@@ -40,7 +42,7 @@ class Family(Protocol):
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """The classes of transformers that it describes."""
+        """Names of the supported transformers classes."""
         ...
 
     @property
@@ -54,11 +56,11 @@ class Family(Protocol):
         ...
 
     def inputs(self, tokens: Tensor, real: Tensor, types: Tensor | None) -> dict[str, Any]:
-        """What the trunk is called with.
+        """Keyword arguments of the trunk.
 
         Args:
             tokens: (batch, length), int64, right-padded.
-            real: (batch, length), bool, False where padded.
+            real: (batch, length), bool, False at padding.
             types: (batch, length), int64, token types; None: all 0.
         """
         ...
@@ -66,12 +68,12 @@ class Family(Protocol):
     def sites(self, model: nn.Module) -> tuple[Site, ...]:
         """Every prunable site, block by block, attention before MLP, from the actual shapes.
 
-        A sublayer that has lost all its units is no site any more.
+        A sublayer without units is not a site.
         """
         ...
 
     def attributes(self, block: nn.Module) -> dict[str, int]:
-        """Numbers that Hugging Face's forward reads from a block and that follow its widths."""
+        """Values by path that the forward pass reads from a block and that depend on its widths."""
         ...
 
     def block_list(self, model: nn.Module) -> list[nn.Module]: ...
@@ -82,15 +84,15 @@ class Family(Protocol):
         ...
 
     def reads_first_token_only(self, model: nn.Module) -> bool:
-        """Whether the model's head reads the last hidden state of the first token and of no other."""
+        """Whether the model's head reads only the last hidden state of the first token."""
         ...
 
     def with_single_query_heads(self) -> Family:
-        """The same with every query head as a unit of its own."""
+        """The family with each query head as a unit."""
         ...
 
     def network(self, model: nn.Module) -> Decoder | Encoder:
-        """The model as its tensors, shared and not copied.
+        """The tensors of the model, not copied.
 
         Raises:
             UnsupportedModelError: no exported graph can express the model.
@@ -98,30 +100,39 @@ class Family(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LayerPaths:
+    """The linear layers of a site; module paths are relative to the block."""
+
+    producers: tuple[Producer, ...]
+    consumer: str
+    consumer_width: int
+    """Input columns of the consumer per unit."""
+
+
 def declare_site(
     block: nn.Module,
     index: int,
     kind: Kind,
     units: int,
-    producers: tuple[Producer, ...],
-    consumer: str,
-    consumer_width: int,
+    layers: LayerPaths,
     may_be_empty: bool = False,
     groups: tuple[int, ...] = (),
 ) -> Site:
-    """A site with its cost per unit, read from the layers' actual shapes."""
-    own, shared = consumer_width * int(part(block, consumer).out_features), 0
-    for producer in producers:
+    """A site and its cost per unit, from the actual shapes of its layers."""
+    own, shared = layers.consumer_width * int(part(block, layers.consumer).out_features), 0
+    for producer in layers.producers:
         linear = part(block, producer.path)
         rows = producer.width * (int(linear.in_features) + (linear.bias is not None))
         own, shared = (own, shared + rows) if producer.shared else (own + rows, shared)
     return Site(
-        index, kind, units, producers, consumer, consumer_width, own, may_be_empty, groups, shared
-    )
+        index, kind, units, layers.producers, layers.consumer, layers.consumer_width, own,
+        may_be_empty, groups, shared,
+    )  # fmt: skip
 
 
 def part(module: nn.Module, path: str) -> Any:
-    """A submodule, untyped: which attributes it has is what a family declares."""
+    """A submodule, untyped: its attributes depend on the family."""
     return module.get_submodule(path)
 
 

@@ -1,4 +1,4 @@
-"""What transformers calls a model's KV cache: `cache` since 5.24, `past_key_values` before."""
+"""KV cache: the name of its argument in transformers, and a layer with preallocated storage."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ _NAMES = ("cache", "past_key_values")
 
 
 def cache_argument(model: PreTrainedModel) -> str:
-    """Name under which `model.forward` takes keys and values of the tokens before.
+    """Name of the KV cache argument of `model.forward`: `cache` since transformers 5.24.
 
-    The older name is still taken by newer versions, with a warning, and is to go in 5.40.
+    It was `past_key_values` before, which newer versions accept with a warning until 5.40.
 
     Raises:
-        ValueError: it takes them under no name known here.
+        ValueError: `forward` has no argument of either name.
     """
-    taken = inspect.signature(model.forward).parameters
+    parameters = inspect.signature(model.forward).parameters
     for name in _NAMES:
-        if name in taken:
+        if name in parameters:
             return name
     raise ValueError(f"`{type(model).__name__}.forward` takes no KV cache")
 
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[misc] # transformers has no types here
-    """`DynamicLayer` copies all that came before at every token; `StaticLayer` attends to room that is still
-    empty, behind a mask, with every key repeated for each of its query heads. This does neither.
+    """KV-cache layer with preallocated storage.
+
+    `DynamicLayer` copies all keys and values at every token. `StaticLayer` attends to unused slots
+    under a mask, with keys repeated for each query head. This layer does neither.
     """
 
     def __init__(self, room: int) -> None:
-        """Room for so many tokens. Writing more of them raises RuntimeError, from PyTorch."""
+        """`room`: capacity in tokens. Writing more raises a RuntimeError of PyTorch."""
         super().__init__()
         self.room = room
         self.filled = 0
@@ -41,14 +43,14 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc] # transformers has 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         self.all_keys = _room(key_states, self.room)
-        # Values may be shorter numbers than rotated keys, and would be converted anew at every token.
+        # Values may have a narrower dtype than rotated keys; convert once, not at every token.
         self.all_values = _room(value_states.to(self.dtype), self.room)
         self.is_initialized = True
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Add keys and values of shape (rows, KV heads, tokens, head dim); all so far."""
+        """Append keys and values, (rows, KV heads, tokens, head dim); returns all stored ones."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, self.filled = self.filled, self.filled + key_states.shape[2]

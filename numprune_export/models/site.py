@@ -1,8 +1,9 @@
-"""Where a model can be pruned: sites, their units, and the layers that share a prunable width.
+"""Prunable sites of a model, their units, and the layers that share a prunable width.
 
-site   where width can be cut in one block: producers -> (units wide) -> consumer
-unit   what is cut there in one piece: an MLP channel, a query head, or a KV head with all of its
-       query heads"""
+site   linear layers of a block that share a prunable width: producers -> (units) -> consumer
+unit   the smallest removable part: an MLP channel, a query head, or a KV head with all of its query
+       heads
+"""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ Kind = Literal["attention", "mlp"]
 
 @dataclass(frozen=True)
 class Producer:
-    """A linear layer that loses `width` output rows with every unit removed."""
+    """A linear layer that loses `width` output rows per removed unit."""
 
     path: str
     """Module path inside the block, for example `self_attn.q_proj`."""
     width: int
     shared: bool = False
-    """Whether those rows serve a whole group of units and go with the last of them: the key and value
-    of query heads."""
+    """Whether the rows belong to a group of units and are removed with its last unit: the key and
+    value of query heads."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Site:
     """Linear layers of one block that share a prunable width.
 
     Unit u owns output rows [u*width, (u+1)*width) of each producer and input columns
-    [u*consumer_width, (u+1)*consumer_width) of the consumer. Of a shared producer it is group g of
-    units that owns rows [g*width, (g+1)*width).
+    [u*consumer_width, (u+1)*consumer_width) of the consumer. Of a shared producer,
+    group g of units owns rows [g*width, (g+1)*width).
     """
 
     block: int
@@ -41,13 +42,13 @@ class Site:
     consumer: str
     consumer_width: int
     unit_cost: int
-    """Parameters that one unit takes with it, biases included; not those that it shares."""
+    """Parameters of one unit, biases included, without shared parameters."""
     may_be_empty: bool = False
-    """Whether the block still works, by its residual and the consumer's bias, with no unit at all."""
+    """Whether all units may be removed: the residual and the consumer's bias remain."""
     groups: tuple[int, ...] = ()
-    """Sizes of the groups of neighbouring units that share producers; empty: nothing is shared."""
+    """Sizes of the groups of neighbouring units that share producers; empty: none are shared."""
     shared_cost: int = 0
-    """Parameters that go with the last unit of a group."""
+    """Parameters that are removed with the last unit of a group."""
 
     @property
     def name(self) -> str:
@@ -60,34 +61,34 @@ class Site:
 
     @property
     def parameters(self) -> int:
-        """Of all units, with what they share."""
+        """Parameters of all units, shared parameters included."""
         return self.cost(range(self.units))
 
     def members(self, kept: Sequence[int]) -> list[tuple[int, list[int]]]:
-        """Groups that keep a unit, with the kept units of each, the fullest groups first.
+        """Groups that keep a unit, with the kept units of each, sorted by decreasing size.
 
-        Groups of one size stand side by side in the smaller model, so that a runtime which takes
-        only equal groups needs one attention per size.
+        Groups of equal size are adjacent in the pruned model, so that a runtime that supports only
+        equal groups needs one attention per size.
 
         >>> query = Producer("q", 4)
         >>> site = Site(0, "attention", 6, (query,), "o", 4, 9, groups=(2, 2, 2))
         >>> site.members((1, 4, 5))
         [(2, [4, 5]), (0, [1])]
         """
-        start, found = 0, []
+        start, members = 0, []
         for group, size in enumerate(self.groups):
             inside = [unit for unit in kept if start <= unit < start + size]
             if inside:
-                found.append((group, inside))
+                members.append((group, inside))
             start += size
-        return sorted(found, key=lambda one: -len(one[1]))
+        return sorted(members, key=lambda member: -len(member[1]))
 
     def layout(self, kept: Sequence[int]) -> tuple[int, ...]:
-        """The kept units in the order that the smaller model has them in."""
+        """The kept units in the order of the pruned model."""
         if not self.groups:
             return tuple(kept)
         return tuple(unit for _, units in self.members(kept) for unit in units)
 
     def cost(self, kept: Sequence[int]) -> int:
-        """Parameters of these units, with what they share."""
+        """Parameters of these units, shared parameters included."""
         return len(kept) * self.unit_cost + len(self.members(kept)) * self.shared_cost

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SiteLayers:
-    """Linear layers that share a prunable width; looked up anew each time, as pruning replaces them."""
+    """The linear layers of a site; looked up on each access, since pruning replaces them."""
 
     block: nn.Module
     site: Site
-    """Its numbers are those of the model that is pruned, whatever the block has lost since."""
+    """The site before pruning; its numbers do not follow later changes of the block."""
 
     @property
     def producers(self) -> list[nn.Linear]:
@@ -35,11 +35,11 @@ class SiteLayers:
 
     @property
     def width(self) -> int:
-        """Input columns that the consumer has now."""
+        """Current number of input columns of the consumer."""
         return self.consumer.in_features
 
     def columns(self, kept: Sequence[int]) -> Int64[Tensor, " k"]:
-        """The consumer's input columns of these units, in the order that the smaller model has them in."""
+        """The consumer's input columns of these units, in the order of the pruned model."""
         return columns_of_units(self.site.layout(kept), self.site.consumer_width)
 
     def _linear(self, path: str) -> nn.Linear:

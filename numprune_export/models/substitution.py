@@ -1,4 +1,4 @@
-"""Sublayers whose outputs are there already: a block runs on without computing them again."""
+"""Substitution of parts of a block: replayed sublayer outputs, and the activation of an MLP."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from numprune_export.numerics.gauss_newton import Activation
 
 @dataclass(frozen=True)
 class SublayerOutput:
-    """What one sublayer puts out for every batch, before the residual is added."""
+    """The output of a sublayer for every batch, before the residual is added."""
 
     site: Site
     outputs: Sequence[Tensor]
-    """(batch, length, hidden) each, in the order of the batches; zero where padded."""
+    """(batch, length, hidden) each, in batch order; zero at padding."""
 
 
-class _Answer(nn.Module):
-    """Stands in for what computes a sublayer: gives the next batch's output, whatever comes in."""
+class _Replay(nn.Module):
+    """Replaces the module of a sublayer: returns the stored output of the next batch."""
 
     def __init__(self, known: SublayerOutput) -> None:
         super().__init__()
@@ -33,17 +33,17 @@ class _Answer(nn.Module):
 
     def forward(self, *_: Any, **__: Any) -> Any:
         output = next(self.outputs)
-        # Attention modules of transformers return their weights too.
+        # Attention modules of transformers also return their weights.
         return (output, None) if self.kind == "attention" else output
 
 
 @contextmanager
 def replayed_outputs(block: nn.Module, answers: Sequence[SublayerOutput]) -> Iterator[None]:
-    """For the time of a `with`, these sublayers are not computed; the batches run in their order."""
-    whole: dict[str, nn.Module] = {}
+    """Replay stored sublayer outputs within a `with` statement; batches must run in order."""
+    originals: dict[str, nn.Module] = {}
 
     def put(path: str, module: nn.Module) -> None:
-        whole[path] = block.get_submodule(path)
+        originals[path] = block.get_submodule(path)
         block.set_submodule(path, module)
 
     try:
@@ -51,15 +51,15 @@ def replayed_outputs(block: nn.Module, answers: Sequence[SublayerOutput]) -> Ite
             holder, consumer = known.site.producers[0].path.rpartition(".")[0], known.site.consumer
             if not consumer.startswith(f"{holder}."):
                 put(consumer, nn.Identity())
-            put(holder, _Answer(known))
+            put(holder, _Replay(known))
         yield
     finally:
-        for path, module in whole.items():
+        for path, module in originals.items():
             block.set_submodule(path, module)
 
 
-class _Given(nn.Module):
-    """Stands in for a producer: what it is given to put out."""
+class _Fixed(nn.Module):
+    """Replaces a producer: returns `output`."""
 
     output: Any = None
 
@@ -69,28 +69,31 @@ class _Given(nn.Module):
 
 @contextmanager
 def mlp_activation(block: nn.Module, site: Site) -> Iterator[Activation]:
-    """For the time of a `with`, a site's producers and consumer are out, and what is between them can
-    be called. For an MLP: attention mixes tokens, and needs to know their places."""
+    """The elementwise part of an MLP between its producers and its consumer, as a function.
+
+    Within the `with` statement the producers and the consumer are replaced. Attention is not
+    supported: it mixes tokens and depends on their positions.
+    """
     assert site.kind == "mlp", site.name
     holder = site.producers[0].path.rpartition(".")[0]
-    given = [_Given() for _ in site.producers]
-    stand_ins: dict[str, nn.Module] = {
-        producer.path: one for producer, one in zip(site.producers, given, strict=True)
+    sources = [_Fixed() for _ in site.producers]
+    replacements: dict[str, nn.Module] = {
+        producer.path: source for producer, source in zip(site.producers, sources, strict=True)
     }
     if site.consumer.startswith(f"{holder}."):
-        stand_ins[site.consumer] = nn.Identity()
-    whole = {path: block.get_submodule(path) for path in stand_ins}
+        replacements[site.consumer] = nn.Identity()
+    originals = {path: block.get_submodule(path) for path in replacements}
 
     def activation(outputs: Sequence[Tensor]) -> Tensor:
-        for one, output in zip(given, outputs, strict=True):
-            one.output = output
-        found: Tensor = block.get_submodule(holder)(outputs[0])
-        return found
+        for source, output in zip(sources, outputs, strict=True):
+            source.output = output
+        result: Tensor = block.get_submodule(holder)(outputs[0])
+        return result
 
     try:
-        for path, module in stand_ins.items():
+        for path, module in replacements.items():
             block.set_submodule(path, module)
         yield activation
     finally:
-        for path, module in whole.items():
+        for path, module in originals.items():
             block.set_submodule(path, module)

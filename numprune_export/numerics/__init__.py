@@ -1,1 +1,1 @@
-"""Linear algebra on tensors: Gram matrices, and solvers that rounding does not stop."""
+"""Linear algebra on tensors: Gram matrices, and solvers that tolerate rounding."""

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 
 def lower_hull(x: Sequence[float], y: Sequence[float]) -> list[int]:
-    """Points that no line between two others runs below, from left to right, as indices.
+    """Indices of the points on the lower convex hull, from left to right (monotone chain, Andrew
+    1979).
 
-    Points on such a line stay, so that whoever follows the hull may stop at each (monotone chain,
-    Andrew 1979).
+    Points on an edge of the hull are included, so a walk along the hull may stop at each.
 
     Args:
-        x: Rising, no two equal.
-        y: As many.
+        x: Strictly rising.
+        y: As many values as `x`.
 
     >>> lower_hull([0, 1, 2, 3, 4], [0, 3, 2, 3, 6])
     [0, 2, 3, 4]
@@ -26,7 +26,7 @@ def lower_hull(x: Sequence[float], y: Sequence[float]) -> list[int]:
     return hull
 
 
-def _above(one: int, left: int, right: int, x: Sequence[float], y: Sequence[float]) -> bool:
-    """Whether a point lies above the line between two others."""
-    rise = (y[right] - y[left]) * (x[one] - x[left])
-    return (y[one] - y[left]) * (x[right] - x[left]) > rise
+def _above(point: int, left: int, right: int, x: Sequence[float], y: Sequence[float]) -> bool:
+    """Whether a point lies above the line through `left` and `right`."""
+    rise = (y[right] - y[left]) * (x[point] - x[left])
+    return (y[point] - y[left]) * (x[right] - x[left]) > rise

@@ -17,7 +17,7 @@ def log_probabilities(logits: Logits) -> Float64:
 
 
 def divergence(reference: Logits, candidate: Logits) -> Float64:
-    """KL(reference || candidate) over the last axis, (...), in nats; 0 when they are the same."""
+    """KL(reference || candidate) over the last axis, (...), in nats; 0 for equal distributions."""
     log_p, log_q = log_probabilities(reference), log_probabilities(candidate)
     total: Float64 = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
     return total

@@ -1,14 +1,16 @@
-"""A sublayer's producers refitted as well as its consumer: Gauss-Newton by conjugate gradients.
+"""Refit of an MLP's producers as well as its consumer: Gauss-Newton by conjugate gradients.
 
-The kept units put out V·a(U₁x, U₂x, …), a elementwise. The consumer V alone has a closed form; with V as it
-is, changing the producers by δ changes the output by V·Σₚ (∂a/∂uₚ ∘ δₚx), which is linear in δ again:
+The kept units compute V·a(U₁x, U₂x, …) with an elementwise activation a. The consumer V alone has a
+closed form. With V fixed, a change δ of the producers changes the output by V·Σₚ (∂a/∂uₚ ∘ δₚx),
+which is linear in δ:
 
     min over δ of Σₜ ‖tₜ − yₜ − V·Σₚ (∂a/∂uₚ ∘ δₚxₜ)‖² + damping·⟨δ, P δ⟩
 
-with t what the dense sublayer makes of the same x, and P the normal equations with everything between
-different units, and between a slope and x, taken as independent: tokens · |vⱼ|² · E[(∂a/∂uₚⱼ)²] · E[x xᵀ]. P is also
-the preconditioner (Hestenes & Stiefel 1952), so that a few iterations are enough, and stopping early is a
-ridge of its own. After the step V is refitted in closed form.
+Here t is the dense sublayer's output for the same x, y the output of the kept units. P is the
+normal matrix without the terms between different units, and with slopes and x taken as independent:
+tokens · |vⱼ|² · E[(∂a/∂uₚⱼ)²] · E[x xᵀ]. P is also the preconditioner (Hestenes & Stiefel 1952), so
+a few iterations suffice; early stopping acts as a further ridge. After the step V is refitted in
+closed form.
 """
 
 from __future__ import annotations
@@ -26,26 +28,31 @@ from numprune_export.numerics.gram import add_upper_gram, mirrored, rounding
 from numprune_export.numerics.least_squares import inverse, mean_ridge, ridge
 from numprune_export.numerics.matmul_precision import multiplied
 
+Activation = Callable[[Sequence[Tensor]], Tensor]
+"""Outputs of the producers, (tokens, k) each, to the consumer's input, (tokens, k)."""
+
 CHUNK = 1024
-"""Tokens whose intermediate values are alive at once."""
+"""Tokens whose intermediate values are in memory at once."""
 PARTS = (1.0, 0.5, 0.25)
-"""Of a step, the first that lets the error fall is taken: the sublayer is linear only near by."""
+"""Fractions of a step; the first that lowers the error is taken: the linearisation holds only
+nearby."""
 TRIED = 4
-"""Steps are tried on one chunk in so many."""
+"""Step fractions are tried on every TRIED-th chunk."""
 FLOOR = 1e-3
-"""Units count at least by so much of the mean one in P."""
+"""Lower bound on a unit's entry in P, relative to the mean entry."""
 ROUNDING = 1e-12
-"""Of the squared gradient in the metric of P, what is left is fp32's."""
+"""Iterations stop when the squared gradient in the metric of P falls below this fraction of the
+first one: the rest is fp32 rounding."""
 RIDGE = 0.01
-"""On E[x xᵀ] in P, relative to the mean of its diagonal."""
+"""Ridge on E[x xᵀ] in P, relative to the mean of its diagonal."""
 
 
 class StepSettings(Protocol):
-    """How the step is found."""
+    """Settings of the producers' step."""
 
     @property
     def iterations(self) -> int:
-        """Of conjugate gradients."""
+        """Iterations of conjugate gradients."""
         ...
 
     @property
@@ -55,76 +62,86 @@ class StepSettings(Protocol):
 
     @property
     def damping(self) -> float:
-        """Ridge on the change, relative to what it makes of the output."""
+        """Ridge on the change, relative to its effect on the output."""
         ...
 
 
 @dataclass(frozen=True)
+class Sublayer:
+    """A pruned MLP: the layers of its kept units."""
+
+    activation: Activation
+    """The elementwise part between producers and consumer."""
+    producers: Sequence[nn.Linear]
+    """(k, in) each, with or without a bias."""
+    consumer: nn.Linear
+    """(out, k), already refitted to the kept units; its bias does not change."""
+    dense: Float[Tensor, "out k"]
+    """The kept units' columns of the dense consumer's weight."""
+
+
+@dataclass(frozen=True)
 class Refitted:
-    """New weights, fp32, and what they make."""
+    """New weights, fp32, and the sublayer's output with them."""
 
     producers: tuple[tuple[Float[Tensor, "k in"], Float[Tensor, " k"] | None], ...]
-    """Weight and bias of each; a bias where there was one."""
+    """Weight and bias of each; None for a producer without a bias."""
     consumer: Float[Tensor, "out k"]
     outputs: list[Float[Tensor, "tokens out"]]
-    """Of each batch."""
+    """One per batch."""
     error_before: float
-    """Σ ‖t − y‖² over the batches that producers were fitted to."""
+    """Σ ‖t − y‖² over the tokens that producers are fitted to."""
     error_after: float
 
 
 def refit(
-    activation: Activation,
-    producers: Sequence[nn.Linear],
-    consumer: nn.Linear,
-    dense: Float[Tensor, "out k"],
+    sublayer: Sublayer,
     inputs: Sequence[Float[Tensor, "tokens in"]],
     targets: Sequence[Float[Tensor, "tokens out"]],
     settings: StepSettings,
     *,
-    every: int,
+    token_stride: int,
     damping: float,
 ) -> Refitted:
-    """One step, and the consumer's closed form after it; no step where the error does not fall by it.
+    """One step of the producers, then the consumer's closed form. Without an error decrease no step
+    is taken.
 
     Args:
-        activation: What is between producers and consumer, elementwise.
-        producers: Of the kept units, with or without a bias.
-        consumer: As refitted to them; its bias stays.
-        dense: What its weight was before, of the kept units.
+        sublayer: The pruned MLP.
         inputs: x of each batch.
-        targets: t of one token in `every` of each batch, the consumer's bias with them.
-        settings: Of the step.
-        every: Tokens, one in so many, that the consumer is fitted to.
-        damping: Ridge on the consumer's change from the dense one, relative to the mean of its inputs'
-            squares.
+        targets: t of every `token_stride`-th token of each batch, the consumer's bias included.
+        settings: Settings of the step; their stride is a multiple of `token_stride`.
+        token_stride: The consumer is fitted to every n-th token.
+        damping: Ridge on the consumer's change from the dense one, relative to the mean square of
+            its inputs.
     """
+    activation, producers, consumer = sublayer.activation, sublayer.producers, sublayer.consumer
+    stride = settings.token_stride
     with torch.no_grad():
         bias, v = consumer.bias, consumer.weight.float()
-        start = torch.stack([_whole(one) for one in producers])
-        xs = inputs if producers[0].bias is None else [_with_one(one) for one in inputs]
-        xs = [one.to(multiplied()) for one in xs]
-        ts = [(one if bias is None else one - bias).float() for one in targets]
+        start = torch.stack([_whole(producer) for producer in producers])
+        xs = inputs if producers[0].bias is None else [_with_one(x) for x in inputs]
+        xs = [x.to(multiplied()) for x in xs]
+        ts = [(t if bias is None else t - bias).float() for t in targets]
 
-        some = _chunks(xs, settings.token_stride), _chunks(ts, settings.token_stride // every)
-        step, errors = _step(activation, start, v, *some, settings)
-        tried, before = [one[::TRIED] for one in some], sum(errors[::TRIED])
-        shorter = (start + part * step for part in PARTS)
-        weights = next(
-            (one for one in shorter if _error(activation, one, v, *tried) < before), start
-        )
-        found, outputs = _consumer(activation, weights, dense.float(), xs, ts, every, damping)
-        made = _chunks(outputs, settings.token_stride)
-        after = sum(_squares(wanted - one) for one, wanted in zip(made, some[1], strict=True))
+        fitted = _chunks(xs, stride), _chunks(ts, stride // token_stride)
+        step, errors = _step(activation, start, v, *fitted, settings)
+        tried, before = [chunks[::TRIED] for chunks in fitted], sum(errors[::TRIED])
+        candidates = (start + part * step for part in PARTS)
+        weights = next((w for w in candidates if _error(activation, w, v, *tried) < before), start)
+        dense = sublayer.dense.float()
+        refitted, outputs = _consumer(activation, weights, dense, xs, ts, token_stride, damping)
+        pairs = zip(_chunks(outputs, stride), fitted[1], strict=True)
+        after = sum(_squares(target - output) for output, target in pairs)
     if bias is not None:
-        outputs = [one + bias.float() for one in outputs]
+        outputs = [output + bias.float() for output in outputs]
     biased = producers[0].bias is not None
-    # Each in memory of its own, as a checkpoint needs it.
+    # Each in memory of its own: a checkpoint refuses views.
     parts = (
-        (one[:, :-1].clone(), one[:, -1].clone()) if biased else (one.clone(), None)
-        for one in weights
+        (weight[:, :-1].clone(), weight[:, -1].clone()) if biased else (weight.clone(), None)
+        for weight in weights
     )
-    return Refitted(tuple(parts), found, outputs, sum(errors), after)
+    return Refitted(tuple(parts), refitted, outputs, sum(errors), after)
 
 
 def _error(
@@ -136,13 +153,13 @@ def _error(
 ) -> float:
     parts, v = weights.to(inputs[0].dtype), v.to(inputs[0].dtype)
     pairs = zip(inputs, targets, strict=True)
-    made = ((linear(activation([linear(x, one) for one in parts]), v), t) for x, t in pairs)
-    return sum(_squares(wanted - output) for output, wanted in made)
+    outputs = ((linear(activation([linear(x, part) for part in parts]), v), t) for x, t in pairs)
+    return sum(_squares(target - output) for output, target in outputs)
 
 
-def _chunks(rows: Sequence[Float[Tensor, "tokens n"]], every: int) -> tuple[Tensor, ...]:
-    """One row of each batch in so many, a CHUNK at a time."""
-    return torch.split(torch.cat([one[::every] for one in rows]), CHUNK)
+def _chunks(batches: Sequence[Float[Tensor, "tokens n"]], stride: int) -> tuple[Tensor, ...]:
+    """Every `stride`-th row of each batch, in chunks of CHUNK rows."""
+    return torch.split(torch.cat([rows[::stride] for rows in batches]), CHUNK)
 
 
 def _squares(error: Tensor) -> float:
@@ -154,16 +171,16 @@ def _with_one(x: Float[Tensor, "tokens in"]) -> Tensor:
 
 
 def _whole(linear: nn.Linear) -> Float[Tensor, "k in"]:
-    """The weight in fp32, with the bias as the last of its inputs if there is one."""
+    """The weight in fp32, with the bias, if any, as its last column."""
     weight = linear.weight.float()
     return weight if linear.bias is None else torch.cat([weight, linear.bias.float()[:, None]], 1)
 
 
 @dataclass(frozen=True)
 class _Linearised:
-    """The sublayer around its present weights: J and its transpose, a chunk of tokens at a time.
+    """The sublayer linearised at its present weights: J and its transpose, chunk by chunk.
 
-    All but the sums is in the dtype of the inputs.
+    All values except the sums have the dtype of the inputs.
     """
 
     inputs: tuple[Float[Tensor, "tokens in"], ...]
@@ -173,20 +190,20 @@ class _Linearised:
 
     def normal(self, change: Float[Tensor, "p k in"]) -> Float[Tensor, "p k in"]:
         """JᵀJ·δ, fp32."""
-        found, parts = torch.zeros_like(change), change.to(self.consumer.dtype)
+        total, parts = torch.zeros_like(change), change.to(self.consumer.dtype)
         for x, slopes in zip(self.inputs, self.slopes, strict=True):
             units = slopes[0] * linear(x, parts[0])
             for slope, part in zip(slopes[1:], parts[1:], strict=True):
                 units.addcmul_(slope, linear(x, part))
-            self._back(linear(units, self.consumer), x, slopes, found)
-        return found
+            self._back(linear(units, self.consumer), x, slopes, total)
+        return total
 
     def transposed(self, errors: Sequence[Tensor], like: Tensor) -> Float[Tensor, "p k in"]:
-        """Jᵀ·y, y of each chunk, (tokens, out); fp32."""
-        found = torch.zeros_like(like)
+        """Jᵀ·y, fp32, for y given chunk by chunk, (tokens, out)."""
+        total = torch.zeros_like(like)
         for error, x, slopes in zip(errors, self.inputs, self.slopes, strict=True):
-            self._back(error, x, slopes, found)
-        return found
+            self._back(error, x, slopes, total)
+        return total
 
     def _back(self, error: Tensor, x: Tensor, slopes: Sequence[Tensor], into: Tensor) -> None:
         units = error @ self.consumer
@@ -202,14 +219,14 @@ def _step(
     targets: Sequence[Float[Tensor, "tokens out"]],
     settings: StepSettings,
 ) -> tuple[Float[Tensor, "p k in"], list[float]]:
-    """δ, and each chunk's squared error before it."""
+    """δ, and each chunk's squared error before the step."""
     dtype = inputs[0].dtype
     parts, consumer = weights.to(dtype), v.to(dtype)
     slopes, errors, before = [], [], []
-    for x, wanted in zip(inputs, targets, strict=True):
-        value, slope = _slopes(activation, [linear(x, one) for one in parts])
+    for x, target in zip(inputs, targets, strict=True):
+        value, slope = _slopes(activation, [linear(x, part) for part in parts])
         slopes.append(slope)
-        error = wanted - linear(value, consumer)
+        error = target - linear(value, consumer)
         errors.append(error.to(dtype))
         before.append(_squares(error))
     model = _Linearised(tuple(inputs), tuple(slopes), consumer)
@@ -236,9 +253,9 @@ def _step(
 def _slopes(
     activation: Activation, outputs: list[Tensor]
 ) -> tuple[Tensor, tuple[Float[Tensor, "tokens k"], ...]]:
-    """The activation and its derivative in every producer's output."""
+    """The activation, and its derivative with respect to every producer's output."""
     with torch.enable_grad():
-        leaves = [one.detach().requires_grad_() for one in outputs]
+        leaves = [output.detach().requires_grad_() for output in outputs]
         value = activation(leaves)
         slopes = torch.autograd.grad(value.sum(), leaves)
     return value.detach(), slopes
@@ -246,23 +263,23 @@ def _slopes(
 
 @dataclass(frozen=True)
 class _Independent:
-    """P: a number a unit and producer, and one matrix of inputs for all of them."""
+    """P: one number per producer and unit, and one matrix of inputs for all of them."""
 
     units: Float[Tensor, "p k 1"]
     inputs: Float[Tensor, "in in"]
 
 
 def _independent(model: _Linearised) -> _Independent:
-    tokens = sum(len(one) for one in model.inputs)
+    tokens = sum(len(x) for x in model.inputs)
     parts = zip(*model.slopes, strict=True)
     start = model.inputs[0].new_zeros((), dtype=torch.float32)
     squares = torch.stack(
-        [sum((one.float().square().sum(0) for one in part), start=start) for part in parts]
+        [sum((slope.float().square().sum(0) for slope in part), start=start) for part in parts]
     )
     units = squares * model.consumer.float().square().sum(0)
     units = units + FLOOR * (units.mean(1, keepdim=True) + torch.finfo(units.dtype).tiny)
-    wide = (one.float() for one in model.inputs)
-    inputs = sum((one.T @ one for one in wide), start=start) / tokens
+    wide = (x.float() for x in model.inputs)
+    inputs = sum((x.T @ x for x in wide), start=start) / tokens
     inputs.diagonal().add_(RIDGE * float(inputs.diagonal().mean()) or 1.0)
     return _Independent(units[:, :, None], inputs)
 
@@ -273,29 +290,25 @@ def _consumer(
     dense: Float[Tensor, "out k"],
     inputs: Sequence[Float[Tensor, "tokens in"]],
     targets: Sequence[Float[Tensor, "fitted out"]],
-    every: int,
+    stride: int,
     damping: float,
 ) -> tuple[Float[Tensor, "out k"], list[Float[Tensor, "tokens out"]]]:
-    """argmin over V of ‖t − a Vᵀ‖² plus a relative ridge on V − `dense`, over one token in so many, and
-    a Vᵀ of all of each batch."""
+    """argmin over V of ‖t − a Vᵀ‖² plus a relative ridge on V − `dense`, over every `stride`-th
+    token; and a Vᵀ for all tokens of each batch."""
     width = dense.shape[1]
     gram, cross = dense.new_zeros(width, width), dense.new_zeros(width, len(dense))
     parts, values = weights.to(inputs[0].dtype), []
-    for x, wanted in zip(inputs, targets, strict=True):
-        value = activation([linear(x, one) for one in parts])
-        fitted = value[::every].float()
+    for x, target in zip(inputs, targets, strict=True):
+        value = activation([linear(x, part) for part in parts])
+        fitted = value[::stride].float()
         add_upper_gram(gram, fitted)
-        cross.addmm_(fitted.T, wanted)
+        cross.addmm_(fitted.T, target)
         values.append(value)
     system = mirrored(gram).double()
-    tokens = sum(len(wanted) for wanted in targets)
-    found = ridge(
+    tokens = sum(len(target) for target in targets)
+    consumer = ridge(
         system, cross.T, dense, mean_ridge(system, damping), rounding=rounding(tokens)
     ).float()
     values.reverse()
-    last = found.to(inputs[0].dtype)
-    return found, [linear(values.pop(), last).float() for _ in inputs]
-
-
-Activation = Callable[[Sequence[Tensor]], Tensor]
-"""Outputs of the producers, (tokens, k) each, to the consumer's input, (tokens, k)."""
+    shortened = consumer.to(inputs[0].dtype)
+    return consumer, [linear(values.pop(), shortened).float() for _ in inputs]

@@ -1,9 +1,9 @@
-"""Gram matrices that stay positive semi-definite when the mean is taken off.
+"""Gram matrices that stay positive semi-definite when the mean is subtracted.
 
-A covariance is a small difference of large sums where inputs hardly vary, so its rounding errors are relative to the
-mean, not to the variance (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
-Sums over x − s with a constant s have the same covariance. With s the mean of the first batch the second moment
-of x − s is at most as many times the variance as there are batches of that size.
+Where inputs hardly vary, a covariance is a small difference of large sums, so its rounding errors
+are relative to the mean, not to the variance (Chan, Golub & LeVeque 1983, "Algorithms for computing
+the sample variance"). Sums over x − s with a constant s have the same covariance. With s the mean
+of the first of N equal batches, the second moment of x − s is at most N times the variance.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from torch import Tensor
 from numprune_export.numerics.matmul_precision import shortened
 
 STRIPES = 4
-"""A Gram matrix is symmetric; it is accumulated in this many row stripes, upper part only."""
+"""A Gram matrix is symmetric; it is accumulated in this many row stripes, upper triangle only."""
 
 
 def rounding(tokens: int, dtype: torch.dtype = torch.float32) -> float:
-    """Relative error of a sum over tokens in this dtype: a random walk of that many roundings."""
+    """Relative error of a sum over tokens in this dtype: a random walk with one step per token."""
     return float(torch.finfo(dtype).eps * max(tokens, 1) ** 0.5)
 
 
 def shift_of(rows: Float[Tensor, "tokens n"]) -> Float[Tensor, " n"]:
-    """The mean, fp32, rounded to the dtype of x: differences of neighbours are exact."""
+    """The mean, fp32, rounded to the dtype of x, so that x − s is exact for x near s."""
     return rows.mean(0, dtype=torch.float32).to(rows.dtype).float()
 
 
 def shifted(
     rows: Float[Tensor, "tokens n"], shift: Float[Tensor, " n"]
 ) -> Float[Tensor, "tokens n"]:
-    """x − s in fp32, rounded once to what a matrix product multiplies.
+    """x − s in fp32, rounded once to the precision of a matmul's operands.
 
-    Products and plain sums of the result belong to the same numbers, whatever the processor multiplies fp32 as.
+    So matmuls and plain sums of the result use the same numbers at every matmul precision.
 
     Args:
         rows: x.
-        shift: s, of `shift_of` rows of the same dtype.
+        shift: s, from `shift_of` on rows of the same dtype.
     """
     if shortened(rows.device):
         return (rows - shift.to(rows.dtype)).bfloat16().float()
@@ -45,7 +45,7 @@ def shifted(
 
 
 def add_upper_gram(gram: Float[Tensor, "n n"], rows: Float[Tensor, "tokens n"]) -> None:
-    """Add Σ x xᵀ on and above the diagonal, with five eighths of the multiplications of all of it."""
+    """Add Σ x xᵀ on and above the diagonal, with 5/8 of the multiplications of the full product."""
     step = -(-rows.shape[1] // STRIPES) or 1
     for start in range(0, rows.shape[1], step):
         stripe = rows[:, start : start + step]
@@ -53,14 +53,14 @@ def add_upper_gram(gram: Float[Tensor, "n n"], rows: Float[Tensor, "tokens n"]) 
 
 
 def mirrored(upper: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """The symmetric matrix of which this is the upper triangle; what is below it is not read."""
+    """The symmetric matrix with this upper triangle; entries below the diagonal are not read."""
     return upper.triu() + upper.triu(1).T
 
 
 def scatter(
     gram: Float[Tensor, "n n"], total: Float[Tensor, " n"], tokens: int
 ) -> Float[Tensor, "n n"]:
-    """Σ (x − μ)(x − μ)ᵀ, fp64, of Σ y yᵀ and Σ y with y = x − s for any s."""
+    """Σ (x − μ)(x − μ)ᵀ, fp64, from Σ y yᵀ and Σ y with y = x − s for any s."""
     wide = gram.double() if gram.dtype != torch.float64 else gram.clone()
     total = total.double()
     return wide.addr_(total, total, alpha=-1 / tokens) if tokens else wide

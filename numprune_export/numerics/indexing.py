@@ -1,4 +1,4 @@
-"""Index arithmetic between units and the rows or columns they own."""
+"""Indices of the rows and columns that belong to units."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def columns_of_units(units: Sequence[int], width: int) -> Int64[Tensor, " k"]:
-    """Rows or columns that belong to these units, `width` to a unit.
+    """Indices of the rows or columns of these units, `width` per unit.
 
-    >>> positions((0, 2), 3).tolist()
+    >>> columns_of_units((0, 2), 3).tolist()
     [0, 1, 2, 6, 7, 8]
     """
     first = torch.tensor(units, dtype=torch.int64)[:, None] * width

@@ -1,8 +1,9 @@
-"""Ridge least squares on sums, and factors of matrices that are positive definite up to rounding.
+"""Ridge least squares on Gram matrices, and factors of nearly singular matrices.
 
-All of them need a Cholesky factor of A + R, A a Gram matrix. Rounding errors of A's entries are relative to √(aᵢᵢaⱼⱼ),
-so a ridge relative to each aᵢᵢ makes up for them (Higham 2002, "Accuracy and Stability of Numerical Algorithms",
-Thm 10.7: what counts is the matrix scaled to a unit diagonal). No input that is finite is refused.
+All solvers need a Cholesky factor of A + R with a Gram matrix A. Rounding errors of A's entries are
+relative to √(aᵢᵢaⱼⱼ), so a ridge relative to each aᵢᵢ compensates for them (Higham 2002, "Accuracy
+and Stability of Numerical Algorithms", Thm 10.7, on the matrix scaled to a unit diagonal). Every
+finite input has a solution.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from numprune_export.core.errors import NumericalError
 
 RISE = 10.0
-"""From one try of a larger ridge to the next."""
+"""Factor between the ridges of successive attempts."""
 
 
 def ridge(
@@ -32,8 +33,8 @@ def ridge(
         gram: Σ x xᵀ, symmetric.
         cross: Σ b xᵀ.
         prior: W.
-        damping: What all rᵢ are, at least.
-        rounding: Relative error of the Gram's entries; rᵢ is at least this part of its diagonal.
+        damping: Lower bound on all rᵢ.
+        rounding: Relative error of the Gram's entries; rᵢ is at least this fraction of gᵢᵢ.
 
     Raises:
         NumericalError: a sum is not finite.
@@ -50,21 +51,21 @@ def ridge_solve(
     *,
     rounding: float = 0.0,
 ) -> Float[Tensor, "n k"]:
-    """X of (G + diag r)·X = B; the arguments are those of `ridge`."""
+    """Solve (G + diag r)·X = B for X; arguments as in `ridge`."""
     solution: Tensor = torch.cholesky_solve(right, cholesky(damped(gram, damping, rounding)))
     return solution
 
 
 def mean_ridge(gram: Float[Tensor, "n n"], damping: float) -> float:
-    """A ridge relative to the mean of the diagonal; `damping` itself where that is nothing, for any ridge then
-    leaves what was there."""
+    """A ridge relative to the mean of the diagonal; `damping` itself if the mean is 0, where any
+    ridge leaves the weight unchanged."""
     return damping * (float(gram.diagonal().double().mean()) or 1.0)
 
 
 def damped(
     gram: Float[Tensor, "n n"], damping: float, rounding: float = 0.0
 ) -> Float[Tensor, "n n"]:
-    """G + diag r with rᵢ the larger of `damping` and `rounding`·gᵢᵢ, in memory of its own."""
+    """G + diag r with rᵢ the larger of `damping` and `rounding`·gᵢᵢ, in new memory."""
     system = gram.clone()
     diagonal = system.diagonal()
     diagonal.add_((rounding * diagonal).clamp_min(damping))
@@ -72,7 +73,7 @@ def damped(
 
 
 def inverse(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """Of a symmetric positive definite matrix.
+    """The inverse of a symmetric positive definite matrix.
 
     Raises:
         NumericalError: an entry is not finite.
@@ -83,8 +84,8 @@ def inverse(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
 def cholesky(matrix: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
     """Lower L with L·Lᵀ = A, or A + τ·diag|A| where A is not positive definite.
 
-    τ starts at rounding of the dtype and rises until there is a factor. There is one for every finite
-    symmetric A: in the end it is diagonally dominant.
+    τ starts at the rounding of the dtype and rises until a factor exists. One exists for every
+    finite symmetric A, because A + τ·diag|A| becomes diagonally dominant.
 
     Raises:
         NumericalError: an entry is not finite.
@@ -99,23 +100,23 @@ def cholesky(matrix: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]
 def _raised_cholesky(
     matrix: Float[Tensor, "*batch n n"], failed: Bool[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch n n"]:
-    """`cholesky` of those that have no factor themselves; the others stay as they are."""
+    """`cholesky` with a ridge for the matrices that failed; the others are unchanged."""
     least, diagonal = torch.finfo(matrix.dtype).eps, matrix.diagonal(dim1=-2, dim2=-1).abs()
     size = matrix.abs().amax((-2, -1))[..., None]
-    # Where all is zero any ridge will do.
+    # For a zero matrix any ridge works.
     scale = diagonal.maximum(least * size) + (size == 0)
-    part, usable, factor = least * matrix.shape[-1], False, matrix
+    fraction, usable, factor = least * matrix.shape[-1], False, matrix
     while not usable:
-        raised = matrix + torch.diag_embed(part * scale * failed[..., None])
+        raised = matrix + torch.diag_embed(fraction * scale * failed[..., None])
         _require_finite(raised)
-        factor, again = torch.linalg.cholesky_ex(raised)
-        usable, failed, part = _usable(factor, again), failed | (again > 0), part * RISE
+        factor, info = torch.linalg.cholesky_ex(raised)
+        usable, failed, fraction = _usable(factor, info), failed | (info > 0), fraction * RISE
     return factor
 
 
 def square_root(metric: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """R with R·Rᵀ = F: its Cholesky factor; by eigenvalues where it has none, as a mean of few outer products,
-    or what rounding has left of one.
+    """R with R·Rᵀ = F: the Cholesky factor, or one from eigenvalues where F has none, for example
+    because F is a mean of few outer products.
 
     Raises:
         NumericalError: an entry is not finite, or the eigenvalues do not converge.
@@ -146,7 +147,7 @@ def eigen(matrix: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Float[Tens
 
 
 def spectral_norm(matrix: Float[Tensor, "n n"]) -> float:
-    """Of a symmetric matrix."""
+    """The largest absolute eigenvalue of a symmetric matrix."""
     return float(eigen(matrix)[0].abs().max())
 
 

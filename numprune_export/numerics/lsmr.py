@@ -1,9 +1,10 @@
 """LSMR for dense symmetric systems (Fong and Saunders 2011, SIAM J. Sci. Comput. 33(5), §2 and §3).
 
-Mask tuning is published with this solver, and whether it converged decides what happens next; a
-direct solve has no such verdict. The residual is kept beside the solution, not estimated; that of
-the normal equations is the recurrence's |ζ̄|. Rule S3, a limit on the condition number, is left out:
-of 1,500 random systems, most of them badly conditioned, none met it before another rule.
+Mask tuning is published with this solver: a solution that did not converge is rejected, and a
+direct solve has no such criterion. The residual is updated with the solution, not estimated; the
+residual of the normal equations is the recurrence's |ζ̄|. Rule S3, a limit on the condition number,
+is omitted: of 1,500 random systems, most of them badly conditioned, none met it before another
+rule.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Solution:
-    """argmin over x of ‖A·x − b‖² + damping²·‖x‖², as far as it was found."""
+    """The last iterate towards argmin over x of ‖A·x − b‖² + damping²·‖x‖²."""
 
     x: Float[Tensor, " n"]
     converged: bool
-    """By one of the paper's stopping rules S1 and S2, within n iterations."""
+    """Whether stopping rule S1 or S2 of the paper held within n iterations."""
 
 
 def lsmr(matrix: Float[Tensor, "n n"], right: Float[Tensor, " n"], damping: float) -> Solution:
@@ -38,7 +39,7 @@ def lsmr(matrix: Float[Tensor, "n n"], right: Float[Tensor, " n"], damping: floa
         return Solution(x, converged=True)
     u, v = u / beta, v / (alpha * beta)
     h, h_bar = v.clone(), x.clone()
-    # A·h, A·h_bar and b − A·x follow from A·v, which is needed anyway.
+    # A·h, A·h_bar and b − A·x follow from A·v, which the iteration computes anyway.
     image, image_bar, remainder, theta, rho = x.clone(), x.clone(), right.clone(), 0.0, 1.0
     alpha_bar, zeta_bar, rho_bar, c_bar, s_bar = alpha, alpha * beta, 1.0, 1.0, 0.0
     norm_squared = alpha * alpha

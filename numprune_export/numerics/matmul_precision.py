@@ -1,4 +1,4 @@
-"""How exactly fp32 matrix products are computed where nothing is measured."""
+"""Matmul precision of fp32 tensors outside of measurements."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from numprune_export.core import allocator
 from numprune_export.numerics.precision import Precision
 
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
-"""That multiply bfloat16, as `torch.cpu.get_capabilities` names them."""
+"""Processor instructions that multiply bfloat16, by their names in `torch.cpu.get_capabilities`."""
 FEW = 256
-"""Rows of a product up to which its converted weights are kept: a model that writes one token after the
-other would convert all of its weights at every step."""
+"""Rows of a matmul up to which its converted weight is cached: token-by-token generation would
+otherwise convert every weight at every step."""
 
 
 _multiplied: ContextVar[torch.dtype] = ContextVar("_multiplied", default=torch.float32)
 
 
 def multiplied() -> torch.dtype:
-    """What linear layers multiply fp32 numbers as, here: what goes into many products can be converted
-    once."""
+    """The dtype in which linear layers multiply fp32 tensors in the present context. An operand of
+    many matmuls can be converted once."""
     return _multiplied.get()
 
 
 @contextmanager
 def matmul_precision(precision: Precision) -> Iterator[None]:
-    """For the time of a `with`; results that are compared bit for bit belong outside."""
+    """Set the precision inside a `with`. Compute results that are compared bit for bit outside of
+    it."""
     chosen = native() if precision == "auto" else precision
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if chosen == "bfloat16" else chosen)
@@ -48,31 +49,33 @@ def matmul_precision(precision: Precision) -> Iterator[None]:
 
 
 def multiplies(precision: Precision) -> torch.dtype:
-    """What linear layers multiply fp32 numbers as, on this processor."""
+    """The dtype in which linear layers multiply fp32 tensors on this processor at this
+    precision."""
     chosen = native() if precision == "auto" else precision
     return torch.bfloat16 if chosen == "bfloat16" else torch.float32
 
 
 def shortened(device: torch.device) -> bool:
-    """Whether products of fp32 matrices round them to bfloat16 here."""
+    """Whether matmuls of fp32 tensors round them to bfloat16 on this device, in the present
+    context."""
     if torch.get_float32_matmul_precision() != "medium":
         return False  # On CPUs `high` is fp32; on GPUs it keeps ten bits.
     return multiplied() == torch.bfloat16 or device.type != "cpu" or native() == "bfloat16"
 
 
 def native() -> Precision:
-    """What this processor is fastest at: without instructions for it bfloat16 is emulated, slowly."""
-    # Older releases of PyTorch cannot tell.
+    """The fastest precision of this processor; without instructions for it, bfloat16 is emulated
+    slowly."""
+    # Older releases of PyTorch have no such function.
     known = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
-    return "bfloat16" if any(known.get(one) for one in INSTRUCTIONS) else "medium"
+    return "bfloat16" if any(known.get(name) for name in INSTRUCTIONS) else "medium"
 
 
 class _Products(TorchFunctionMode):
-    """What PyTorch's own setting does not say: of linear layers and of attention.
+    """The parts of a precision that PyTorch has no setting for: linear layers and attention.
 
-    What layers put out is bfloat16 too, unless they add a bias, and so is what an MLP makes of it without
-    other numbers. With an fp32 one in it any sum or product is fp32 again: residual stream, norms, rotated
-    queries and keys.
+    A linear layer without a bias returns bfloat16, and so do elementwise operations on its output.
+    A sum or product with an fp32 tensor is fp32: residual stream, norms, rotated queries and keys.
     """
 
     def __init__(self, *, short: bool) -> None:
@@ -89,26 +92,27 @@ class _Products(TorchFunctionMode):
             return _exact(*args, **named)
         return func(*args, **named)
 
-    def _linear(self, given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if weight.dtype != torch.float32:
-            return linear(given, weight, bias)
-        few = given.numel() <= FEW * given.shape[-1]
+            return linear(x, weight, bias)
+        few = x.numel() <= FEW * x.shape[-1]
         holds = few and not torch.is_grad_enabled() and not weight.is_inference()
-        shorter = self._held(weight) if holds else weight.bfloat16()
-        found = linear(self._input(given), shorter)
-        return found if bias is None else found + bias
+        shortened_weight = self._held(weight) if holds else weight.bfloat16()
+        output = linear(self._input(x), shortened_weight)
+        return output if bias is None else output + bias
 
-    def _input(self, given: Tensor) -> Tensor:
-        """Queries, keys and values are of one input, and so are a gate and what it is for."""
-        # With gradients the copy would belong to a graph; in inference changes are not counted.
-        if given.dtype == torch.bfloat16 or torch.is_grad_enabled() or given.is_inference():
-            return given.bfloat16()
-        if self.last is None or self.last[0]() is not given or self.last[1] != given._version:
-            self.last = weakref.ref(given), given._version, given.bfloat16()
+    def _input(self, x: Tensor) -> Tensor:
+        """The input in bfloat16, converted once for layers that share it: query, key and value;
+        gate and up projection."""
+        # With gradients the copy would be part of a graph; inference tensors have no version counter.
+        if x.dtype == torch.bfloat16 or torch.is_grad_enabled() or x.is_inference():
+            return x.bfloat16()
+        if self.last is None or self.last[0]() is not x or self.last[1] != x._version:
+            self.last = weakref.ref(x), x._version, x.bfloat16()
         return self.last[2]
 
     def _held(self, weight: Tensor) -> Tensor:
-        """A copy that is made once, and goes with the weight."""
+        """The weight in bfloat16, converted once and freed with the weight."""
         key = id(weight)
         known = self.held.get(key)
         if known is None or known[1] != weight._version:
@@ -119,8 +123,8 @@ class _Products(TorchFunctionMode):
 
 
 def _exact(query: Tensor, key: Tensor, value: Tensor, *args: Any, **named: Any) -> Tensor:
-    """Attention in fp32: on CPUs shorter numbers cost more there than they save, for every head's keys are
-    repacked; four times as much for a single row of queries."""
+    """Attention in fp32: on CPUs bfloat16 attention is slower, because every head's keys are
+    repacked; four times slower for a single row of queries."""
     if torch.float32 in (query.dtype, key.dtype, value.dtype):
         query, key, value = query.float(), key.float(), value.float()
     before = torch.get_float32_matmul_precision()

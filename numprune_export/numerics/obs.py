@@ -1,15 +1,15 @@
-"""Structured optimal brain surgeon: in which order a linear layer's inputs go, and what that costs.
+"""Structured optimal brain surgeon: the removal order of a linear layer's inputs, and its cost.
 
-Replacing the weight W by V changes a quadratic model of the loss by tr((W − V)ᵀ·F·(W − V)·A), with A
-the curvature of the inputs and F the metric of the outputs. Of all V with nothing in a unit's columns
-p the best one, and what it costs, follow from H = A⁻¹ (Hassibi & Stork 1993, Eq. 5, for one weight;
-for whole units ZipLM, Kurtic et al. 2023, arXiv:2302.04089):
+Replacing the weight W by V changes a quadratic model of the loss by tr((W − V)ᵀ·F·(W − V)·A), with
+A the curvature of the inputs and F the metric of the outputs. The best V with zeros in a unit's
+columns p, and its cost, follow from H = A⁻¹ (Hassibi & Stork 1993, Eq. 5, for one weight; Kurtic et
+al. 2023, arXiv:2302.04089, ZipLM, for whole units):
 
     V = W − W_p·H_pp⁻¹·H_p:        cost = tr(W_pᵀ·F·W_p·H_pp⁻¹)        H ← H − H_:p·H_pp⁻¹·H_p:
 
-The last line is the inverse for the inputs that are left, so the greedy order is a pivoted block
-Cholesky of H, and costs of later units add up exactly: those that stay are always refitted to all
-that went. F weighs the cost and does not change V.
+The last expression is the inverse for the remaining inputs, so the greedy order is a pivoted block
+Cholesky of H. Costs of successive units add up exactly, because the remaining units are refitted
+after every removal. F weights the cost and does not change V.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numprune_export.numerics import least_squares
 from numprune_export.numerics.removal_order import RemovalOrder
 
 PANEL = 128
-"""Inputs eliminated between two updates of the inverse: one matrix product instead of many thin ones."""
+"""Inputs eliminated between two updates of the inverse: one matmul replaces many thin ones."""
 
 
 def prune_order(
@@ -33,15 +33,15 @@ def prune_order(
     width: int = 1,
     step: int = 1,
 ) -> RemovalOrder:
-    """The greedy order of all units, each step those that cost least, with the cumulative cost.
+    """The greedy removal order of all units, least cost first, with the cumulative cost.
 
     Args:
         weight: W, fp64.
         curvature: A, fp64, symmetric and positive definite up to rounding.
         metric: F, fp64, symmetric and positive semi-definite; None: the identity.
-        width: Inputs that belong to one unit, side by side.
-        step: Units removed at once: those of the lowest single costs, in that order. The step costs
-            what its units cost together; within it the cost is a straight line.
+        width: Adjacent inputs per unit.
+        step: Units removed at once: those of the lowest single costs, in that order. The cost of a
+            step is the joint cost of its units, spread evenly over them.
 
     Raises:
         NumericalError: the curvature or the metric is not finite.
@@ -51,9 +51,9 @@ def prune_order(
     left = torch.arange(len(inverse) // width, device=inverse.device)
     order, costs = [], [inverse.new_zeros(1)]
     while len(left):
-        picked, found, panel = _eliminate_panel(inverse, rows, width, step)
+        picked, panel_costs, panel = _eliminate_panel(inverse, rows, width, step)
         order.append(left[picked])
-        costs.append(found)
+        costs.append(panel_costs)
         stay = torch.ones_like(left, dtype=torch.bool).index_fill_(0, picked, False)
         left, inputs = left[stay], stay.repeat_interleave(width).nonzero()[:, 0]
         panel, rows = panel[:, inputs], rows[inputs]
@@ -64,10 +64,10 @@ def prune_order(
 def _eliminate_panel(
     inverse: Float[Tensor, "n n"], rows: Float[Tensor, "n out"], width: int, step: int
 ) -> tuple[Int64[Tensor, " picked"], Float[Tensor, " picked"], Float[Tensor, "rank n"]]:
-    """The next units, about PANEL columns of them, and what each costs; `rows` (Wᵀ·R) is updated.
+    """The next units, about PANEL columns, and the cost of each; `rows` (Wᵀ·R) is updated in place.
 
     Returns:
-        Units, costs, and P such that the inverse for the others is H − Pᵀ·P.
+        Units, costs, and P such that the inverse for the remaining inputs is H − Pᵀ·P.
     """
     units = len(inverse) // width
     blocks = _diagonal_blocks(inverse, width)
@@ -111,7 +111,7 @@ def _squares(across: Float[Tensor, "k n"], width: int) -> Float[Tensor, "units w
 def _single_costs(
     rows: Float[Tensor, "n out"], blocks: Float[Tensor, "units w w"]
 ) -> Float[Tensor, " units"]:
-    """What each unit would cost on its own."""
+    """The cost of removing each unit alone."""
     units, width, _ = blocks.shape
     if width == 1:
         alone: Tensor = torch.linalg.vector_norm(rows, dim=1).square() / blocks[:, 0, 0]

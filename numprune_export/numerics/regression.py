@@ -1,4 +1,4 @@
-"""What a sublayer's input must be regressed on: sums over real tokens, additive over batches."""
+"""Moments for regressing a target on a consumer's input, accumulated over batches."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numprune_export.core.errors import NumericalError
 from numprune_export.numerics.gram import add_upper_gram, mirrored, shift_of, shifted
 
 CHUNK = 4096
-"""Tokens multiplied at once: adding a product to the fp64 sums takes as long for few as for many."""
+"""Tokens per matmul: adding its result to the fp64 sums costs the same for any number of tokens."""
 
 
 @dataclass(frozen=True)
 class Moments:
     """Sums over tokens of the consumer's input h (n,) and its target b (out,), all fp64.
 
-    b is what W·h should be: the teacher's sum of sublayer and residual, less the student's own
-    residual and its consumer's bias. So what drifted in the residual stream is in it too.
+    b is the target of W·h: the teacher's sum of sublayer and residual, minus the student's residual
+    and its consumer's bias. So it includes the drift of the residual stream.
     """
 
     gram: Float[Tensor, "n n"]
@@ -36,19 +36,20 @@ class Moments:
     tokens: int
 
     def error(self, weight: Float[Tensor, "out n"], shift: Tensor | float = 0.0) -> float:
-        """Σ ‖W·h + shift − b‖² over the tokens, relative to Σ ‖b‖²; 0 for a target of nothing."""
+        """Σ ‖W·h + shift − b‖² over the tokens, relative to Σ ‖b‖²; 0 if Σ ‖b‖² is 0."""
         wide = weight.double()
         shift = self.targets.new_zeros(len(self.targets)) + shift
         squared = ((wide @ self.gram) * wide).sum() - 2 * (wide * self.cross).sum()
         squared += 2 * shift @ (wide @ self.inputs - self.targets)
         squared += self.tokens * shift.square().sum()
-        # Rounding may take the error of a perfect fit below nothing.
+        # Rounding may make the error of a perfect fit negative.
         return max(0.0, float(squared) / self.energy + 1) if self.energy else 0.0
 
     def beside(self, weight: Float[Tensor, "out n"]) -> Moments:
-        """The moments of b + W·h, where these are of b.
+        """The moments of b + W·h, given these moments of b.
 
-        So it is enough to sum what W·h lacks to its target; W·h itself is never multiplied out.
+        So only the difference between target and W·h is accumulated; W·h is never computed per
+        token.
         """
         wide = weight.double()
         product = wide @ self.gram
@@ -62,9 +63,9 @@ class Moments:
 
 
 class MomentSums:
-    """Moments under way: products of about `CHUNK` tokens in fp32, their sums in fp64.
+    """Accumulates moments: matmuls over about `CHUNK` tokens in fp32, their sums in fp64.
 
-    Sums are of h − s and b − s', shifted by the means of the first chunk, until they are finished.
+    Sums are over h − s and b − s', with s and s' the means of the first chunk, until `result`.
     """
 
     def __init__(self, out: int, width: int, device: torch.device) -> None:
@@ -85,11 +86,11 @@ class MomentSums:
     def _sum(self) -> None:
         if not self._waiting:
             return
-        h, b = (torch.cat(each) for each in zip(*self._waiting, strict=True))
+        h, b = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
         self._waiting = []
         if not self._tokens and len(h):
             self._shifts = shift_of(h), shift_of(b)
-        h, b = (shifted(rows, by) for rows, by in zip((h, b), self._shifts, strict=True))
+        h, b = (shifted(rows, shift) for rows, shift in zip((h, b), self._shifts, strict=True))
         product = h.new_zeros(len(self._gram), len(self._gram))
         add_upper_gram(product, h)
         self._gram += product
@@ -100,7 +101,7 @@ class MomentSums:
         self._tokens += len(h)
 
     def result(self, site: str) -> Moments:
-        """The sums so far.
+        """The moments of all tokens so far.
 
         Raises:
             NumericalError: an activation was NaN or infinite.
@@ -111,7 +112,7 @@ class MomentSums:
                 f"activations at `{site}` are not finite",
                 hint="check the checkpoint, or prune it in `dtype: float32`",
             )
-        h, b = (one.double() for one in self._shifts)
+        h, b = (shift.double() for shift in self._shifts)
         inputs, targets = self._inputs + self._tokens * h, self._targets + self._tokens * b
         gram = mirrored(self._gram).addr_(self._inputs, h).addr_(h, inputs)
         cross = self._cross.addr(self._targets, h).addr_(b, inputs)

@@ -1,4 +1,4 @@
-"""In which order the units of a site go, and what each further one costs in quality."""
+"""The removal order of a site's units, and the error of each number of removed units."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RemovalOrder:
-    """A nested order: what is removed with k units is a part of what is removed with k + 1."""
+    """A nested order: the first k removed units are among the first k + 1."""
 
     order: Int64[Tensor, " units"]
-    """All units, the first one to go first."""
+    """All units, the first to be removed first."""
     error: Float[Tensor, " units_and_one"]
-    """fp64; error[k] is what the first k units cost when they are gone, in one unit of measure for all
-    sites of a model; error[0] is 0."""
+    """fp64; error[k] is the error after removing the first k units, in the same unit of measure for
+    all sites of a model; error[0] is 0."""
 
     def __post_init__(self) -> None:
         units = len(self.order)
@@ -25,20 +25,20 @@ class RemovalOrder:
         assert self.error.shape == (units + 1,), self.error.shape
 
     def scores(self) -> Float[Tensor, " units"]:
-        """A score per unit, for methods that know no order: what its removal adds, never less than
-        what an earlier one adds."""
-        found = torch.empty_like(self.error[1:])
-        found[self.order] = self.error.diff().cummax(0).values
-        return found
+        """A score per unit, for methods that take no order: the error that its removal adds, made
+        non-decreasing along the order."""
+        scores = torch.empty_like(self.error[1:])
+        scores[self.order] = self.error.diff().cummax(0).values
+        return scores
 
     def kept(self, count: int) -> tuple[int, ...]:
-        """The `count` units that go last, sorted."""
+        """The last `count` units of the order, sorted."""
         return tuple(sorted(self.order[len(self.order) - count :].tolist()))
 
 
 def additive(scores: Float[Tensor, " units"]) -> RemovalOrder:
-    """Units by rising score, as if what they cost added up: all that a plain score can say. Where
-    scores are negative, all are raised until the lowest is 0."""
+    """Units by rising score, with errors that add up. Negative scores are shifted so that the
+    lowest is 0."""
     rising = torch.sort(scores.double(), stable=True)
     costs = rising.values - rising.values[:1].clamp_max(0)
     return RemovalOrder(rising.indices, torch.cat([costs.new_zeros(1), costs.cumsum(0)]))

@@ -1,8 +1,7 @@
-"""The whole job, top to bottom: a recipe to a smaller, exported, proven model.
+"""A run: prune, compensate, export, validate, benchmark and report, as given by a recipe.
 
-Each stage's output is a folder of the run, made whole or not at all. Its key is a hash of all it
-depends on, so that the same command goes on where it was stopped, and a changed recipe redoes only
-what the change reaches.
+The output of each stage is a folder of the run, written atomically. Its key is a hash of all its
+inputs: repeating the command resumes the run, and a changed recipe reruns only the affected stages.
 """
 
 from __future__ import annotations
@@ -45,28 +44,28 @@ def run(
     observer: Observer,
     shared: Path | None = None,
 ) -> Report:
-    """Do the whole job, or what is left of it.
+    """Run a recipe, or resume an interrupted run.
 
     Args:
-        recipe: What to do.
-        name: Of the recipe, for the report.
-        folder: The run folder: new, empty, or an earlier run's.
-        search: Folders that relative paths in the recipe are looked up in, in order.
-        observer: Told of progress.
-        shared: A folder for the stages that say nothing of the budget; other runs find them there.
+        recipe: The recipe.
+        name: Name of the recipe, for the report.
+        folder: The run folder: new, empty, or of an earlier run.
+        search: Folders that relative paths in the recipe are resolved against, in order.
+        observer: Notified of progress.
+        shared: A folder for stages that do not depend on the budget, shared with other runs.
 
     Returns:
         The report, also written as report.json, report.md and report.html.
 
     Raises:
-        NumpruneError: one of its kinds; see `errors`. Finished stages stay for the next try.
+        NumpruneError: a subclass; see `errors`. The next run reuses finished stages.
     """
     targets = chosen_targets(recipe)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     with open_folder(folder) as run_folder:
-        lent = None if shared is None else SharedFolder(shared)
-        context = Context(recipe, run_folder, observer, lent)
+        shared_folder = None if shared is None else SharedFolder(shared)
+        context = Context(recipe, run_folder, observer, shared_folder)
         dense, kind = open_inputs(recipe, search)
         for notice in notices.expected(recipe, dense.family, dense.skeleton):
             run_folder.log(notice)
@@ -79,13 +78,13 @@ def run(
 
 
 def _stages(context: Context, kind: ModelKind, dense: Dense, targets: Sequence[Target]) -> Finished:
-    """One after another; how each model and artifact was made is told as soon as it is."""
+    """Run all stages; provenance is written as soon as a model or artifact is finished."""
     resolved = json.loads(context.recipe.model_dump_json())
     making = Making(context.folder, resolved, running(), describe())
     pruned = pruned_checkpoint(context, kind, dense)
     making.model(pruned.checkpoint)
     models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan)
-    exported = tuple(_exported(context, one, models, kind, making) for one in targets)
+    exported = tuple(_exported(context, target, models, kind, making) for target in targets)
     validated = validate(context, kind, models, exported)
     measured = benchmark(context, kind, models, exported)
     return Finished(pruned, exported, validated, measured)
@@ -94,7 +93,7 @@ def _stages(context: Context, kind: ModelKind, dense: Dense, targets: Sequence[T
 def _exported(
     context: Context, target: Target, models: Models, kind: ModelKind, making: Making
 ) -> Exported:
-    made = export(context, target, models, kind.export)
-    for variant, stage in zip(VARIANTS, made.stages, strict=True):
+    exported = export(context, target, models, kind.export)
+    for variant, stage in zip(VARIANTS, exported.stages, strict=True):
         making.artifact(stage, variant)
-    return made
+    return exported

@@ -1,4 +1,4 @@
-"""Two language models in memory on the same windows of text."""
+"""Comparison of two language models in memory on the same text windows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.models.families import family_of
 
 BATCH = 4
-"""Windows run at once."""
+"""Windows per forward pass."""
 
 
 def compare_models(
@@ -27,14 +27,18 @@ def compare_models(
     texts: str | Path | Sequence[str],
     windows: tuple[int, int],
 ) -> tuple[tuple[float, float], float, tuple[int, int], int]:
-    """Perplexities, KL(first ‖ second) in nats, parameters, and the number of scored tokens.
+    """Compare perplexity, divergence and size.
 
     Args:
-        first: In eval mode while it is measured; its mode is restored.
-        second: Likewise.
-        tokenizer: Of both.
-        texts: Strings, or a file of text.
-        windows: How many at most, and tokens of each.
+        first: The reference. Put into eval mode during the comparison, then restored.
+        second: Put into eval mode likewise.
+        tokenizer: Of both models.
+        texts: Strings, or a text file.
+        windows: Maximum number of windows, and tokens per window.
+
+    Returns:
+        Both perplexities, KL(first ‖ second) in nats, both parameter counts, and the number of scored
+        tokens.
     """
     modes = [(model, model.training) for model in (first, second)]
     try:
@@ -78,7 +82,7 @@ def _windows(
 def _available(
     corpus: Corpus, tokenizer: PreTrainedTokenizerBase, embeddings: int, count: int
 ) -> Windows:
-    """As many windows as the text holds, at most `count`."""
+    """Up to `count` windows: the count is halved until the text is long enough."""
     wanted = count
     while wanted > 1:
         try:

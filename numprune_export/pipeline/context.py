@@ -1,4 +1,4 @@
-"""What every stage is given: the recipe, where to write, whom to tell."""
+"""The context of all stages: recipe, run folder, observer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from numprune_export.recipe import Recipe
 
 @dataclass(frozen=True)
 class Context:
-    """One run."""
+    """Context of one run."""
 
     recipe: Recipe
     folder: RunFolder
     observer: Observer
     shared: SharedFolder | None = None
-    """Where recipes that differ in nothing that matters find each other's stages."""
+    """Folder of stages that several runs share."""
 
     def stage(
         self,
@@ -36,28 +36,28 @@ class Context:
         variant: str = "",
         editable: Collection[str] = (),
     ) -> Stage:
-        """Make or find a stage, and show it.
+        """Run a stage, or reuse its finished folder, and report its progress.
 
         Args:
-            name: What it does, for people and for `time.<name>_s`.
+            name: Name of the stage in the progress display and in `time.<name>_s`.
             place: Its folder in the run.
-            inputs: All it depends on, JSON-able; the version of stages is added.
-            make: Fills an empty folder.
-            shared: Make it in the folder that runs share, if there is one, and link it into this one.
+            inputs: Everything that the stage depends on, JSON-able; `STAGES_VERSION` is added.
+            make: Callback that fills an empty folder.
+            shared: Run it in the shared folder, if there is one, and link the result into the run.
             variant: See SharedFolder.stage.
-            editable: See RunFolder.stage; not of one that is shared.
+            editable: See RunFolder.stage; ignored for shared stages.
         """
         self.observer.begin(name)
         key = key_of(STAGES_VERSION, place, *inputs)
         if shared and self.shared is not None:
-            found = self.folder.find(name, place, key)
-            stage = found or self.folder.adopt(
+            finished = self.folder.find(name, place, key)
+            stage = finished or self.folder.adopt(
                 place, self.shared.stage(name, place, key, make, variant=variant)
             )
         else:
             stage = self.folder.stage(name, place, key, make, editable=editable)
-        done = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
-        self.folder.log(f"{name}: {done}, key {stage.key[:12]}")
+        outcome = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
+        self.folder.log(f"{name}: {outcome}, key {stage.key[:12]}")
         if not stage.resumed:
             allocator.release()
         self.observer.end(name, stage.seconds, resumed=stage.resumed)

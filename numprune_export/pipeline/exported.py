@@ -1,4 +1,4 @@
-"""Targets of a run and what was exported to them."""
+"""Targets of a run and their exported artifacts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from numprune_export.recipe import Recipe
 
 @dataclass(frozen=True)
 class Target:
-    """A target that the recipe asks for, its settings checked and its runtime present."""
+    """A target of the recipe, with validated settings and an installed runtime."""
 
     exporter: Exporter
     settings: BaseModel
     cannot_run: str | None = None
-    """Why its artifacts can be made here but not run; None: they can."""
+    """Why artifacts can be exported but not run here; None: they can run."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Exported:
-    """Both variants of the model on one target."""
+    """The exported artifacts of one target, dense and pruned."""
 
     target: Target
     artifacts: Mapping[Variant, Artifact]
@@ -42,33 +42,33 @@ class Exported:
 
 
 def chosen_targets(recipe: Recipe) -> tuple[Target, ...]:
-    """The recipe's targets, ready to use.
+    """The targets of the recipe, checked.
 
     Raises:
-        RecipeError: an unknown target or setting.
+        RecipeError: a target or setting is unknown.
         MissingExtraError: a runtime is not installed.
     """
-    found = []
+    chosen = []
     for name, content in recipe.targets.items():
         exporter = targets.find(name)
         settings = targets.settings_for(exporter, content)
-        here = targets.require_ready(exporter)
-        found.append(Target(exporter, settings, here.cannot_run))
-    return tuple(found)
+        availability = targets.require_ready(exporter)
+        chosen.append(Target(exporter, settings, availability.cannot_run))
+    return tuple(chosen)
 
 
 def facts_of(exported: Exported) -> dict[str, Any]:
-    """The facts of a target's artifacts that a number depends on."""
+    """Facts of a target's artifacts that its metrics depend on."""
     facts: Mapping[str, Any] = exported.artifacts["pruned"].facts
-    found = {key: facts[key] for key in ("graph", "dtype", "runtime") if key in facts}
-    return {"device": exported.target.exporter.device, **found}
+    selected = {key: facts[key] for key in ("graph", "dtype", "runtime") if key in facts}
+    return {"device": exported.target.exporter.device, **selected}
 
 
 def runnable(exported: Sequence[Exported]) -> list[Exported]:
-    return [one for one in exported if one.target.cannot_run is None]
+    return [artifacts for artifacts in exported if artifacts.target.cannot_run is None]
 
 
 def reference_device(exported: Sequence[Exported]) -> Device:
-    """Where PyTorch computes what artifacts are compared with: on the GPU if one of them runs there."""
-    gpu = any(one.target.exporter.device == "cuda" for one in runnable(exported))
+    """Device of the PyTorch reference: the GPU if a runnable artifact uses it, else the CPU."""
+    gpu = any(artifacts.target.exporter.device == "cuda" for artifacts in runnable(exported))
     return "cuda" if gpu and torch.cuda.is_available() else "cpu"

@@ -1,6 +1,6 @@
-"""Pruning a model that is already in memory: the stages of a run in a scratch folder that is removed.
+"""Pruning of a model in memory: the stages of a run, in a temporary folder.
 
-Gram matrices of all sites may not fit into memory beside the model, so they are kept on disk here too.
+Gram matrices are stored on disk, since those of all sites may not fit into memory.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from numprune_export.recipe import Recipe, parse
 from numprune_export.recipe.reading import assign
 
 Texts = str | Path | Sequence[str] | Sequence[Mapping[str, Any]]
-"""A file; or texts; or labelled examples, as rows of a labelled JSONL file."""
+"""A file, texts, or labelled examples like the rows of a labelled JSONL file."""
 
 WINDOWS = 64
-"""Calibration windows, where there is as much text."""
+"""Maximum number of calibration windows."""
 WINDOW = 512
-"""Tokens of a window, where the model has as many positions."""
+"""Maximum tokens per window."""
 
 
 class LiveDense(Dense):
@@ -67,7 +67,7 @@ class LiveDense(Dense):
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over names, types and values of all tensors."""
+        """sha256 over names, dtypes, shapes and values of all tensors."""
         digest = hashlib.sha256()
         for name, tensor in self._model.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -81,7 +81,7 @@ class LiveDense(Dense):
 
     @cached_property
     def skeleton(self) -> PreTrainedModel:
-        """The model itself: its shapes are there."""
+        """The model itself, which has all shapes."""
         return self._model
 
     @cached_property
@@ -91,7 +91,7 @@ class LiveDense(Dense):
 
 @dataclass(frozen=True)
 class Live:
-    """A pruned model in memory, and the plan that it follows."""
+    """A pruned model in memory, its plan and its recipe."""
 
     model: PreTrainedModel
     plan: Plan
@@ -105,14 +105,14 @@ def prune_live(
     settings: Mapping[str, Any],
     observer: Observer,
 ) -> Live:
-    """Prune a model in memory; the model itself does not change.
+    """Prune a copy of a model in memory.
 
     Args:
         model: On the CPU, of a supported family.
         tokenizer: Of the model.
-        texts: To calibrate on.
-        settings: Keys of a recipe but `model`, `evaluation` and `targets`, dotted or nested.
-        observer: Told of progress.
+        texts: Calibration texts.
+        settings: Recipe keys except `model`, `evaluation` and `targets`, dotted or nested.
+        observer: Notified of progress.
 
     Raises:
         NumpruneError: see `errors`.
@@ -128,8 +128,8 @@ def prune_live(
             context = Context(recipe, folder, observer)
             plans = planned(context, kind, dense)
             with matmul_precision(recipe.matmul_precision):
-                small = compensated(context, dense, plans.compensation)
-    pruned = become_reloadable(small, dense.family)
+                compressed = compensated(context, dense, plans.compensation)
+    pruned = become_reloadable(compressed, dense.family)
     take_ownership(pruned, model)
     return Live(pruned.train(model.training), plans.plan, recipe)
 
@@ -138,8 +138,8 @@ def _require_usable(model: PreTrainedModel) -> None:
     device = next(model.parameters()).device
     if device.type != "cpu":
         raise InputError(
-            f"the model is on `{device}`, and pruning runs on the CPU",
-            hint="move it with `model.cpu()`, and the pruned model back",
+            f"the model is on `{device}`, but pruning runs on the CPU",
+            hint="move it with `model.cpu()`, and move the pruned model back",
         )
 
 
@@ -160,7 +160,7 @@ def _content(
     settings: Mapping[str, Any],
     scratch: Path,
 ) -> dict[str, Any]:
-    """A recipe's content; what only a run on disk needs stands for nothing here."""
+    """The content of a recipe, with placeholders for keys that only a run on disk needs."""
     calibration = _calibration(model, tokenizer, texts, scratch)
     content: dict[str, Any] = {
         "version": 1,
@@ -218,7 +218,7 @@ def _windows(
     files: list[str],
     text: str | Path,
 ) -> dict[str, Any]:
-    """As many full windows as there is text for, at most `WINDOWS`."""
+    """Corpus settings with as many full windows as the text has, at most `WINDOWS`."""
     length = min(WINDOW, int(getattr(model.config, "max_position_embeddings", WINDOW)))
     windows = WINDOWS
     if tokenizer is not None and isinstance(text, str):

@@ -1,4 +1,4 @@
-"""What a run does otherwise than its user may expect, in whole sentences: before it and of its result."""
+"""Notices about unexpected properties of a run, before it starts and about its result."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.recipe import Recipe
 
 _UNEQUAL = (
-    "`allocate: uniform` gives every block the same widths, but the saved model {will} no stock"
+    "`allocate: uniform` gives every block the same widths, but the saved model {will} a stock"
     " checkpoint, and transformers needs `trust_remote_code=True` for it: {reasons}"
 )
 
 
 def expected(recipe: Recipe, family: Family, model: PreTrainedModel) -> tuple[str, ...]:
-    """What can be told from the recipe and the skeleton of the dense model."""
+    """Notices that follow from the recipe and the skeleton of the dense model."""
     reasons = list(_reasons(recipe, family, model)) if _is_uniform(recipe) else []
-    return (_UNEQUAL.format(will="will be", reasons="; ".join(reasons)),) if reasons else ()
+    return (_UNEQUAL.format(will="will not be", reasons="; ".join(reasons)),) if reasons else ()
 
 
 def of_result(
     recipe: Recipe, family: Family, model: PreTrainedModel, folder: Path
 ) -> tuple[str, ...]:
-    """What the saved model says of itself.
+    """Notices that follow from the saved model.
 
     Args:
         recipe: Of the run.
@@ -41,14 +41,16 @@ def of_result(
     values = read_json(folder / "config.json")
     notices = []
     if _is_uniform(recipe) and read_section(values, folder).layout != "stock":
-        reasons = list(_reasons(recipe, family, model)) or ["its class cannot say its tensors"]
-        notices.append(_UNEQUAL.format(will="is", reasons="; ".join(reasons)))
+        reasons = list(_reasons(recipe, family, model)) or [
+            "its config class cannot describe its tensors"
+        ]
+        notices.append(_UNEQUAL.format(will="is not", reasons="; ".join(reasons)))
     tied = bool(getattr(model.config, "tie_word_embeddings", False))
     if family.kind == "decoder" and tied != values["tie_word_embeddings"]:
         notices.append(
             f"config.json of the dense model says `tie_word_embeddings: {str(tied).lower()}`, but its"
-            " weights have a head of their own: that head was pruned with, measured and saved, and"
-            " config.json of the saved model says so"
+            " weights have an untied head: that head was used and saved, and config.json of the saved"
+            " model says so"
         )
     return tuple(notices)
 
@@ -68,9 +70,9 @@ def _reasons(recipe: Recipe, family: Family, model: PreTrainedModel) -> Iterator
     if adds and bare:
         layers = " and ".join(f"`{name}`" for name in sorted(bare))
         way = "`compensate.affine: false`" if isinstance(repair, ClosedForm) else "`closed_form`"
-        yield f"the repair gives {layers} a bias that the class does not have; {way} leaves it out"
+        yield f"compensation adds a bias to {layers} that the class does not have; {way} omits it"
     if family.kind == "encoder":
-        yield "no config of an encoder can say fewer heads of the same size"
+        yield "the config of an encoder cannot express fewer heads of the same size"
     elif recipe.query_heads == "single":
         yield (
             "KV heads may keep different numbers of query heads; `query_heads: grouped` keeps them"

@@ -1,4 +1,4 @@
-"""What a run opens before it works: the dense model, and the texts of its kind."""
+"""Opening the inputs of a run: the dense model, and the texts of its kind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from numprune_export.recipe import Recipe
 
 
 def dense_of(recipe: Recipe, search: Sequence[Path]) -> Dense:
-    """The model that a recipe names; its weights are not read.
+    """The dense model of a recipe; its weights are not read.
 
     Raises:
         NumpruneError: as `checkpoint.source.resolve`.
@@ -36,7 +36,7 @@ def dense_of(recipe: Recipe, search: Sequence[Path]) -> Dense:
 
 
 def kind_of(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> ModelKind:
-    """Reads the texts before any work, so that one which is too short is said at once."""
+    """The kind of a model; reads its texts first, so that a text that is too short fails early."""
     family = dense.family
     if isinstance(family, BidirectionalEncoder):
         return TaskEncoder(recipe, family, dense, search)
@@ -45,11 +45,12 @@ def kind_of(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> ModelKind:
 
 
 def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, ModelKind]:
-    """The dense model and its texts, once nothing that can be known without weights stands against a
-    run: first what configuration and shapes decide, then what the texts do.
+    """Open the dense model and its texts, after all checks that need no weights.
+
+    Checks of configuration and shapes precede the texts.
 
     Raises:
-        NumpruneError: why a run would fail; see `errors`.
+        NumpruneError: the run would fail; see `errors`.
     """
     dense = dense_of(recipe, search)
     require_possible(recipe, dense.family, dense.skeleton)
@@ -59,10 +60,10 @@ def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, ModelKin
 
 
 def check(recipe: Recipe, *, search: Sequence[Path]) -> None:
-    """Whether a run of this recipe would begin its work.
+    """Run all checks of a run that need no weights.
 
     Raises:
-        NumpruneError: why not; see `errors`.
+        NumpruneError: the run would fail; see `errors`.
     """
     chosen_targets(recipe)
     open_inputs(recipe, search)
@@ -71,17 +72,17 @@ def check(recipe: Recipe, *, search: Sequence[Path]) -> None:
 def learn(
     recipe: Recipe, *, folder: Path, search: Sequence[Path], observer: Observer, shared: Path
 ) -> None:
-    """Calibrate and score the dense model into the shared folder, as the first part of a run.
+    """Calibrate and score the dense model in the shared folder: the first stages of a run.
 
     Args:
         recipe: Of the run.
-        folder: Its run folder, where the stages are linked.
+        folder: The run folder, which the stages are linked into.
         search: As for a run.
-        observer: Told of progress.
-        shared: Where other runs find the stages.
+        observer: Notified of progress.
+        shared: The folder that runs share.
 
     Raises:
-        NumpruneError: one of its kinds; see `errors`.
+        NumpruneError: a subclass; see `errors`.
     """
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)

@@ -1,4 +1,4 @@
-"""What recipe, configuration and shapes decide, asked before weights are read."""
+"""Checks of recipe, configuration and shapes, before weights are read."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from numprune_export.recipe.conflicts import timing_of
 
 
 def require_possible(recipe: Recipe, family: Family, model: PreTrainedModel) -> None:
-    """Refuse a run that would fail whatever its weights and texts are.
+    """Reject a run that would fail for any weights and texts.
 
     Args:
-        recipe: What would be done.
-        family: Of the dense model, as the recipe has its query heads.
-        model: Its skeleton: only shapes and configuration are looked at.
+        recipe: The recipe of the run.
+        family: Of the dense model, with the recipe's `query_heads`.
+        model: Skeleton of the dense model; only shapes and configuration are read.
 
     Raises:
-        RecipeError: more tokens than the model has positions, a budget that its floors exceed or that
-            is not for such a model, settings of a target that do not fit it.
+        RecipeError: the recipe needs more positions than the model has, its floors exceed the
+            budget, the budget is unsupported for the model, or settings of a target are invalid.
         UnsupportedModelError: a target cannot express the model.
     """
     _require_positions(recipe, family, model)
@@ -49,14 +49,14 @@ def require_possible(recipe: Recipe, family: Family, model: PreTrainedModel) -> 
 def require_budget(
     recipe: Recipe, family: Family, model: PreTrainedModel, length: float | None
 ) -> None:
-    """Refuse a `keep` that floors and alignment alone exceed.
+    """Reject a `keep` that is below the smallest plan that floors and alignment allow.
 
     Args:
         recipe: With `keep`, `rounds` and the allocator's settings.
         family: Of the dense model.
-        model: Its skeleton: shapes and configuration.
-        length: Tokens of an evaluated text; None: not known yet, and a budget of multiply-accumulates
-            is not looked at.
+        model: Skeleton of the dense model: shapes and configuration.
+        length: Tokens of an evaluated text; None: unknown, and budgets of multiply-accumulates are
+            not checked.
 
     Raises:
         RecipeError: even the smallest plan is above the budget.
@@ -68,7 +68,7 @@ def require_budget(
         settings.require_even(sites)
         require_reachable(sites, settings, keeps, Site.cost)
     elif isinstance(settings, LatencyBudget) or timing_of(settings) is not None:
-        return  # what milliseconds allow is measured
+        return  # a latency budget depends on measurements
     elif settings.cost != "macs" or settings.length or length:
         hidden = int(model.config.hidden_size)
         forward = ForwardPass(hidden, settings.length or length or 1.0, family.causal)
@@ -93,27 +93,27 @@ def _require_target(
 
 
 def _require_positions(recipe: Recipe, family: Family, model: PreTrainedModel) -> None:
-    """A language model sees every window whole; an encoder's benchmark takes what fits."""
+    """Windows of a language model are never cut; an encoder's benchmark skips longer lengths."""
     if family.kind == "encoder":
         positions, shortest = family.network(model).max_positions, min(recipe.benchmark.lengths)
-        asked = {"benchmark.lengths": shortest}
+        lengths = {"benchmark.lengths": shortest}
     else:
-        positions, asked = int(model.config.max_position_embeddings), _sequences(recipe)
-    for key, tokens in asked.items():
+        positions, lengths = int(model.config.max_position_embeddings), _sequences(recipe)
+    for key, tokens in lengths.items():
         if tokens > positions:
             raise RecipeError(
-                f"`{key}` asks for {tokens} tokens, and the model has {positions} positions",
-                hint=f"lower it: no sequence of this model is longer than {positions} tokens",
+                f"`{key}` asks for {tokens} tokens, but the model has {positions} positions",
+                hint=f"lower it to at most {positions} tokens",
             )
 
 
 def _sequences(recipe: Recipe) -> dict[str, int]:
-    """What the recipe asks of a language model's context, by the key that says it."""
+    """Sequence lengths in tokens that the recipe asks of a language model, by recipe key."""
     timed, texts = recipe.benchmark, ("calibration", "evaluation")
     windows = {
-        f"{name}.tokens_per_sequence": one.tokens_per_sequence
+        f"{name}.tokens_per_sequence": corpus.tokens_per_sequence
         for name in texts
-        if isinstance(one := getattr(recipe, name), Corpus)
+        if isinstance(corpus := getattr(recipe, name), Corpus)
     }
     decoded = timed.past + timed.decode_steps
     return windows | {
@@ -123,10 +123,10 @@ def _sequences(recipe: Recipe) -> dict[str, int]:
 
 
 def _longest(recipe: Recipe) -> int:
-    """Tokens of the longest sequence that an artifact must hold."""
-    asked = _sequences(recipe)
-    asked.pop("calibration.tokens_per_sequence", None)
-    return max(asked.values())
+    """Tokens of the longest sequence that an artifact must support."""
+    lengths = _sequences(recipe)
+    lengths.pop("calibration.tokens_per_sequence", None)
+    return max(lengths.values())
 
 
 def _require_timing(recipe: Recipe, family: Family) -> None:
@@ -136,10 +136,10 @@ def _require_timing(recipe: Recipe, family: Family) -> None:
     if family.kind != "encoder":
         raise RecipeError(
             f"latency budgets are supported for encoders only, not for `{family.model_type}`",
-            hint="give one in parameters or MACs: `allocate: {method: curves, cost: macs}`",
+            hint="give a budget in parameters or MACs: `allocate: {method: curves, cost: macs}`",
         )
     if timing.target not in recipe.targets:
         raise RecipeError(
             f"`allocate.target`: `{timing.target}` is not one of the recipe's targets",
-            hint=f"it has {', '.join(f'`{name}`' for name in recipe.targets)}",
+            hint=f"the recipe has {', '.join(f'`{name}`' for name in recipe.targets)}",
         )

@@ -1,4 +1,4 @@
-"""Rounds of pruning: calibrate, score, allocate, each a stage; then the compensation of the last plan."""
+"""Rounds of pruning: calibrate, score and allocate; then compensation of the final plan."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from numprune_export.pruning.plan import Plan
 
 @dataclass(frozen=True)
 class Round:
-    """From the model it starts from to the units that stay of it."""
+    """One round: from its starting model to a plan."""
 
     here: RoundContext
     kind: ModelKind
     texts: CalibrationTexts
     keep: float
-    """Fraction of the dense model that is left after this round."""
+    """Fraction of the dense model that remains after this round."""
     last: bool
 
     @cached_property
     def calibrated(self) -> Calibrated:
-        """Whatever the recipe needs of statistics of the starting model, and of gradients."""
+        """Statistics and gradients of the starting model, as far as the recipe needs them."""
         return calibrate(self.here, self.texts, self.kind.gradients)
 
     @cached_property
@@ -70,7 +70,7 @@ class Round:
 
     @cached_property
     def allocated(self) -> Stage:
-        """The plan: of the dense model if this is the last round, else of what it starts from."""
+        """The stage of the plan, which in the last round is for the dense model."""
         planning = self.planning
         write = partial(planning.write, whole=self.last)
         suffix = "" if self.last else f"-{self.here.number}"
@@ -81,12 +81,12 @@ class Round:
 
     @cached_property
     def plan(self) -> Plan:
-        """Of the dense model."""
+        """The plan, for the dense model."""
         return self._own_plan if self.last else self.here.start.whole(self._own_plan)
 
     @property
     def edited(self) -> bool:
-        """Whether somebody changed the plan since it was made."""
+        """Whether the plan file was edited by hand."""
         return was_edited(self.allocated.folder, self._own_plan)
 
     @cached_property
@@ -98,22 +98,23 @@ class Round:
         return *self.calibrated.stages, self.scored, *self.planning.timed, self.allocated
 
     def rest(self) -> RoundInput:
-        """What the next round starts from: this plan carried out, the weights refitted at once."""
+        """Input of the next round: the model pruned by this plan, with one-shot compensation."""
         assert not self.last
-        start, repair = self.here.start, trial_compensation(self.here.context.recipe.compensate)
+        start = self.here.start
+        compensation = trial_compensation(self.here.context.recipe.compensate)
 
         def make() -> Any:
             return apply.one_shot(
-                start.model, start.family, self._own_plan, repair, self.calibrated.read
+                start.model, start.family, self._own_plan, compensation, self.calibrated.read
             )
 
-        key = key_of(self.allocated.key, self.plan.to_json(), repair.model_dump())
+        key = key_of(self.allocated.key, self.plan.to_json(), compensation.model_dump())
         return RoundInput(start.dense, key, self.plan, make)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """All rounds up to the plan, and what the compensation after them reads."""
+    """All rounds, and the input of the compensation after them."""
 
     rounds: tuple[Round, ...]
     compensation: CompensationInput
@@ -125,7 +126,7 @@ class Planned:
 
 
 def pruned_checkpoint(context: Context, kind: ModelKind, dense: Dense) -> Pruned:
-    """Calibrate, score and allocate, round by round; then compensate and rewrite."""
+    """Calibrate, score and allocate in rounds; then compensate and save the pruned model."""
     plans = planned(context, kind, dense)
     edited = plans.compensation.edited
     warnings = tuple(plan_warnings(context.recipe, plans.plan, edited=edited))
@@ -138,16 +139,16 @@ def pruned_checkpoint(context: Context, kind: ModelKind, dense: Dense) -> Pruned
 
 
 def planned(context: Context, kind: ModelKind, dense: Dense) -> Planned:
-    """Every stage before the compensation."""
-    texts, wrote = calibration_texts(context, kind.texts, dense)
+    """Run all stages before the compensation."""
+    texts, text_stages = calibration_texts(context, kind.texts, dense)
     rounds = tuple(rounds_of(context, kind, texts, dense))
     first, last = rounds[0], rounds[-1]
-    stages = (*wrote, *(stage for each in rounds for stage in each.stages))
+    stages = (*text_stages, *(stage for current in rounds for stage in current.stages))
     calibrated = first.calibrated
     if texts.compensation is not texts.moments and repairs_at_once(context.recipe):
         calibrated = calibrate_compensation(first.here, texts)
         stages += calibrated.stages
-    edited = any(each.edited for each in rounds)
+    edited = any(current.edited for current in rounds)
     compensation = CompensationInput(
         last.plan, last.allocated.key, texts, calibrated, first.planning.assistant, edited
     )
@@ -157,7 +158,7 @@ def planned(context: Context, kind: ModelKind, dense: Dense) -> Planned:
 def rounds_of(
     context: Context, kind: ModelKind, texts: CalibrationTexts, dense: Dense
 ) -> Iterator[Round]:
-    """Each starts from what the one before has left, and keeps the same fraction of it."""
+    """The rounds; each starts from the model of the previous round and keeps the same fraction."""
     recipe, start = context.recipe, RoundInput(dense, dense.key)
     for number in range(1, recipe.rounds + 1):
         last = number == recipe.rounds

@@ -1,1 +1,1 @@
-"""Where a folder of files came from, and whether it is still what was written."""
+"""Provenance of model folders and artifacts: manifests, model card, SBOM, verification."""

@@ -1,4 +1,4 @@
-"""The model card: README.md of a pruned folder, as the Hugging Face hub shows it."""
+"""The model card: README.md of a pruned model folder, in the Hugging Face hub's format."""
 
 from __future__ import annotations
 
@@ -40,12 +40,10 @@ _USE = {
 
 
 def render(report: Report, config: Mapping[str, Any], licence: Mapping[str, str]) -> str:
-    """The card of a pruned folder.
-
-    The text follows from the arguments alone: the same run has the same card.
+    """Render the card of a pruned model folder. The text depends only on the arguments.
 
     Args:
-        report: Of the run; only its numbers are quoted.
+        report: Report of the run; the source of all numbers.
         config: config.json of the folder.
         licence: See `licence_of`.
     """
@@ -55,28 +53,27 @@ def render(report: Report, config: Mapping[str, Any], licence: Mapping[str, str]
         "Measured": _measured(report),
         "What was removed": _removed(report),
         "How it was made": _making(report, config),
-        "Limits": "\n".join(f"- {one}" for one in _limits(report, config, licence)),
+        "Limits": "\n".join(f"- {limit}" for limit in _limits(report, config, licence)),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
     return f"---\n{head}\n---\n\n# {report.recipe_name}\n\n{_what(config)}\n\n**{report.summary}**\n\n{body}\n"
 
 
 def read_config(model: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    return found
+    config: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    return config
 
 
 def _what(config: Mapping[str, Any]) -> str:
     return (
         f"{_parent(config)}, pruned after training by numprune-export. Attention heads and MLP"
-        " channels are physically gone: the tensors are smaller, nothing is masked and no sparse"
-        " kernel is needed. The kept weights were refitted in closed form, if at all, and never by"
-        " gradient steps."
+        " channels were removed: the tensors are smaller, nothing is masked, and no sparse kernels"
+        " are needed. Compensation, if any, is in closed form; no gradient steps were taken."
     )
 
 
 def _parent(config: Mapping[str, Any]) -> str:
-    """The dense model's name, with no folder of the machine that pruned it."""
+    """The dense model's name, without local folders."""
     parent = config["numprune"]["parent"]
     if parent["revision"] is not None:
         return f"[{parent['reference']}](https://huggingface.co/{parent['reference']})"
@@ -88,11 +85,11 @@ def _loading(config: Mapping[str, Any]) -> str:
     own = "auto_map" in config
     trust = ", trust_remote_code=True" if own else ""
     why = (
-        "Its layers have widths of their own, which no stock config can say: `trust_remote_code=True`"
-        " runs `modeling_numprune.py` from this folder. `numprune_export.load(folder)` needs no code"
-        " from it."
+        "Layers have different widths, which a stock Hugging Face config cannot express:"
+        " `trust_remote_code=True` runs `modeling_numprune.py` from this folder."
+        " `numprune_export.load(folder)` loads the model without running code from it."
         if own
-        else "A stock checkpoint: it needs no code beside transformers."
+        else "A stock checkpoint: transformers alone loads it."
     )
     lines = [
         f"from transformers import {name}, AutoTokenizer",
@@ -107,7 +104,7 @@ def _loading(config: Mapping[str, Any]) -> str:
 
 def _measured(report: Report) -> str:
     metrics, machine = report.metrics, report.environment
-    found = [
+    blocks = [
         sections.quality(metrics),
         sections.sides(metrics, "size"),
         sections.speedup(metrics),
@@ -116,17 +113,17 @@ def _measured(report: Report) -> str:
     if machine.gpus:
         where += f", {', '.join(gpu.name for gpu in machine.gpus)}"
     text = texts(report.recipe, "evaluation")
-    return "\n\n".join([*(one for one in found if one), f"{where}. Quality on: {text}."])
+    return "\n\n".join([*(block for block in blocks if block), f"{where}. Quality on: {text}."])
 
 
 def _removed(report: Report) -> str:
-    """Per layer; kept of all."""
+    """Table of removed units per layer."""
     layers: dict[str, dict[str, str]] = {}
-    for one in report.plan:
-        layer, _, kind = one.site.rpartition(".")
-        gone = 1 - one.kept / one.units
+    for width in report.plan:
+        layer, _, kind = width.site.rpartition(".")
+        gone = 1 - width.kept / width.units
         layers.setdefault(layer, {})[kind] = (
-            f"{one.units - one.kept} of {one.units} ({percent(gone)})"
+            f"{width.units - width.kept} of {width.units} ({percent(gone)})"
         )
     rows = [[layer, by.get("attention", "-"), by.get("mlp", "-")] for layer, by in layers.items()]
     return table(["layer", "attention units removed", "MLP channels removed"], rows)
@@ -135,8 +132,10 @@ def _removed(report: Report) -> str:
 def _making(report: Report, config: Mapping[str, Any]) -> str:
     section, recipe = config["numprune"], report.recipe
     method = section["method"]
-    versions = ", ".join(f"{name} {one}" for name, one in section["versions"].items() if one)
-    told = {
+    versions = ", ".join(
+        f"{name} {version}" for name, version in section["versions"].items() if version
+    )
+    facts = {
         "kept": _kept(section),
         "score": _settings(method["score"]),
         "allocation": _settings(method["allocate"]),
@@ -145,26 +144,23 @@ def _making(report: Report, config: Mapping[str, Any]) -> str:
         "parent": f"sha256 `{section['parent']['sha256']}`, revision {section['parent']['revision']}",
         "versions": versions,
     }
-    lines = "\n".join(f"- {name}: {value}" for name, value in told.items())
+    lines = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     return (
-        f"{lines}\n\n`manifest.json` holds the whole recipe, the code, the machine and the sha256 of"
-        " every file; `numprune-export verify .` checks them."
+        f"{lines}\n\n`manifest.json` holds the full recipe, the code version, the machine and the"
+        " sha256 of every file; `numprune-export verify .` checks the files."
     )
 
 
 def _kept(section: Mapping[str, Any]) -> str:
-    asked = f"{section['method']['keep']:g} of the budget that the recipe names"
+    asked = f"{section['method']['keep']:g} of the recipe's budget"
     plan = section.get("plan", {})  # absent from models that earlier versions saved
     if not plan.get("edited", False):
         return asked
-    return (
-        f"{plan['keep']:.4g} of the prunable parameters, by a plan that was edited by hand (not"
-        f" {asked})"
-    )
+    return f"{plan['keep']:.4g} of the prunable parameters, by a plan edited by hand (not {asked})"
 
 
 def _settings(section: Mapping[str, Any]) -> str:
-    """A section as `method (key value, ...)`, without keys that hold nothing."""
+    """A recipe section as `method (key value, ...)`, without null keys."""
     rest = ", ".join(
         f"{key} {value}" for key, value in section.items() if key != "method" and value is not None
     )
@@ -175,15 +171,16 @@ def _settings(section: Mapping[str, Any]) -> str:
 def _limits(report: Report, config: Mapping[str, Any], licence: Mapping[str, str]) -> Iterator[str]:
     measured = ", ".join(score_name(score) for score in scores(report.metrics))
     yield (
-        f"Quality was measured as {measured or 'nothing'} on {texts(report.recipe, 'evaluation')} and on"
-        " nothing else: other languages, domains and tasks can lose more. Measure on yours."
+        f"Quality was measured only as {measured or 'nothing'} on"
+        f" {texts(report.recipe, 'evaluation')}: other languages, domains and tasks can lose more."
+        " Measure on your own data."
     )
     if texts(report.recipe, "evaluation") == texts(report.recipe, "calibration"):
-        yield "Calibration and evaluation draw from the same text, so the scores flatter the model."
+        yield "Calibration and evaluation use the same text, so the scores are optimistic."
     if "auto_map" in config:
         yield "Servers that assume one width for all layers cannot load this folder."
     for name, why in report.not_run.items():
-        yield f"`{name}` was built but not run where this was made: {why}."
-    yield "Limits and biases of the dense model remain; pruning was not tested for its effect on them."
+        yield f"`{name}` was built but not run on this machine: {why}."
+    yield "Limits and biases of the dense model remain; pruning's effect on them was not tested."
     if not licence:
-        yield "The files of the dense model do not say its licence, which applies here too."
+        yield "The dense model's files do not state its licence, which applies here too."

@@ -1,4 +1,4 @@
-"""Which code is running: its version, and the git commit where it runs from a checkout."""
+"""Identify the running code: its version, and the git commit of its checkout."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _PATIENCE_S = 10
 
 
 class Code(Strict):
-    """No path and no name of a person is in it."""
+    """Version and commit of the running code; it holds no paths and no personal names."""
 
     version: str
     commit: str | None = None
-    """Of the checkout that it runs from; None where it was installed, or git does not tell."""
+    """Commit of the checkout; None if installed from a package, or if git fails."""
     modified: bool | None = None
-    """Whether tracked sources differ from that commit."""
+    """Whether tracked sources differ from the commit; None if unknown."""
 
 
 @cache
 def running(root: Path = ROOT) -> Code:
-    """This code. `root` is a checkout only if git's own folder lies in it: a repository around an
-    installed package is somebody else's."""
+    """The running code. `root` counts as a checkout only if `.git` lies directly in it: a
+    repository around an installed package belongs to another project."""
     if not (root / ".git").exists():
         return Code(version=__version__)
     commit = _git(root, "rev-parse", "--verify", "HEAD")
@@ -40,7 +40,7 @@ def running(root: Path = ROOT) -> Code:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git says, or None: it is not installed, or does not trust the checkout's owner."""
+    """Standard output of git; None if git is not installed or fails, e.g. on an untrusted owner."""
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *arguments],

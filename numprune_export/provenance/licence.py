@@ -1,4 +1,4 @@
-"""The licence of a dense model, where its own files say it. Nothing is asked of a server."""
+"""Read the licence of a dense model from its own files; no network access."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ _KEYS = ("license", "license_name", "license_link")
 
 
 def licence_of(source: Source) -> dict[str, str]:
-    """`license`, and `license_name` and `license_link` where it is `other`, as the Hugging Face hub
-    names them: from the model's card or the GGUF header. Empty where they do not say."""
+    """Licence fields with the Hugging Face hub's keys: `license`, and for `other` also
+    `license_name` and `license_link`. Read from the model card or the GGUF header; empty if not
+    stated there."""
     if source.kind == "gguf":
         header = read_header(source.path).metadata
-        told: dict[str, object] = {
+        values: dict[str, object] = {
             key: header.get(f"general.{key.replace('_', '.')}") for key in _KEYS
         }
     else:
-        told = {key: one for key, one in _metadata(source).items() if key in _KEYS}
-    found = {key: one for key, one in told.items() if isinstance(one, str) and one}
-    return found if "license" in found else {}
+        values = {key: value for key, value in _metadata(source).items() if key in _KEYS}
+    licence = {key: value for key, value in values.items() if isinstance(value, str) and value}
+    return licence if "license" in licence else {}
 
 
 def _metadata(source: Source) -> dict[str, object]:
@@ -32,5 +33,5 @@ def _metadata(source: Source) -> dict[str, object]:
         return {}
     try:
         return dict(metadata_load(card) or {})
-    except (OSError, ValueError, yaml.YAMLError):  # somebody else's file, and only a courtesy
+    except (OSError, ValueError, yaml.YAMLError):  # a third-party file, and the licence is optional
         return {}

@@ -1,4 +1,4 @@
-"""What the Hugging Face hub reads of a model card: the YAML at its head."""
+"""The YAML metadata at the head of a model card, for the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _STAGE = "pruned"
 
 
 def pipeline_tag(architecture: str) -> str:
-    """
+    """The hub's pipeline tag of an architecture.
+
     >>> pipeline_tag("NumpruneLlamaForCausalLM")
     'text-generation'
     """
@@ -32,12 +33,12 @@ def pipeline_tag(architecture: str) -> str:
 def metadata(
     report: Report, config: Mapping[str, Any], licence: Mapping[str, str]
 ) -> ModelCardData:
-    """Only what is known: the parent if it came from the hub, its licence if its files say it, and
-    scores that were measured on the pruned weights.
+    """The metadata, without unknown fields: the parent only if it came from the hub, the licence
+    only if stated, and only scores measured on the pruned weights.
 
     Args:
-        report: Of the run.
-        config: config.json of the pruned folder.
+        report: Report of the run.
+        config: config.json of the pruned model folder.
         licence: See `licence_of`.
     """
     parent, tag = config["numprune"]["parent"], pipeline_tag(config["architectures"][0])
@@ -55,31 +56,31 @@ def metadata(
 
 
 def texts(recipe: Mapping[str, Any], section: str) -> str:
-    """The names of the files, or of the dataset, that a section of a recipe draws from."""
+    """Names of the files, or of the dataset, that a recipe section uses."""
     content = recipe[section]
     if content.get("dataset"):
-        found = content["dataset"]
-        return str(found if isinstance(found, str) else found.get("id", found))
+        dataset = content["dataset"]
+        return str(dataset if isinstance(dataset, str) else dataset.get("id", dataset))
     files = content.get("texts") or content.get("files") or ()
-    return ", ".join(PurePosixPath(str(one)).name for one in files)
+    return ", ".join(PurePosixPath(str(file)).name for file in files)
 
 
 def _results(report: Report, task: str) -> Iterator[EvalResult]:
     held_out = texts(report.recipe, "evaluation")
     for score, by in scores(report.metrics).items():
-        one = by.get(_STAGE)
-        if one is None or not math.isfinite(one.value):
+        measurement = by.get(_STAGE)
+        if measurement is None or not math.isfinite(measurement.value):
             continue
-        yield _result(one, task, held_out, score)
+        yield _result(measurement, task, held_out, score)
 
 
-def _result(one: Measurement, task: str, held_out: str, score: str) -> EvalResult:
+def _result(measurement: Measurement, task: str, held_out: str, score: str) -> EvalResult:
     *asked, metric = score.removeprefix("lm_eval.").split(".")
     return EvalResult(
         task_type=task,
         dataset_type=asked[0] if asked else "text",
         dataset_name=f"lm-eval: {asked[0]}" if asked else held_out,
         metric_type=metric,
-        metric_name=f"{score_name(score)}, {one.unit}",
-        metric_value=one.value,
+        metric_name=f"{score_name(score)}, {measurement.unit}",
+        metric_value=measurement.value,
     )

@@ -1,4 +1,4 @@
-"""Put what is told of a finished run into its model folder, and the hash of that into the manifest."""
+"""Write model card and bill of materials into the model folder, and update the manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numprune_export.report.schema import Report
 
 
 def publish_card(folder: RunFolder, report: Report, licence: Mapping[str, str]) -> None:
-    """Write README.md, unless it says this already."""
+    """Write README.md, unless it is up to date."""
     model = folder.path / MODEL
     text = card.render(report, card.read_config(model), licence)
     place, before = model / card.NAME, manifest.read(model)
@@ -24,8 +24,8 @@ def publish_card(folder: RunFolder, report: Report, licence: Mapping[str, str]) 
 
 
 def publish_sbom(folder: RunFolder, report: Report, licence: Mapping[str, str]) -> None:
-    """Write the bill of materials, unless it agrees with the folder already; the manifest says
-    whether there is one."""
+    """Write the bill of materials, unless it already matches the folder; the manifest records it,
+    or the reason why there is none."""
     model = folder.path / MODEL
     before, place = manifest.read(model), model / sbom.NAME
     there = sbom.NAME in before.files and place.is_file()
@@ -37,23 +37,23 @@ def publish_sbom(folder: RunFolder, report: Report, licence: Mapping[str, str]) 
         if there:
             before = _forget(folder, sbom.NAME, before)
         place.unlink(missing_ok=True)
-        told = _told(before, sbom=why)
-        if told != before:
-            folder.write(f"{MODEL}/{manifest.NAME}", told.text())
+        updated = _with_provenance(before, sbom=why)
+        if updated != before:
+            folder.write(f"{MODEL}/{manifest.NAME}", updated.text())
         return
-    told = _told(_without(before, sbom.NAME), sbom=sbom.NAME)
-    text = sbom.render(report.recipe_name, told, Provenance.of(told, model), licence)
+    updated = _with_provenance(_without(before, sbom.NAME), sbom=sbom.NAME)
+    text = sbom.render(report.recipe_name, updated, Provenance.of(updated, model), licence)
     _publish(folder, sbom.NAME, text, before, sbom=sbom.NAME)
 
 
-def _publish(folder: RunFolder, name: str, text: str, before: Manifest, **told: Any) -> None:
-    """Killed at any moment, the folder still loads: the manifest forgets an old file before it
-    changes and names the new one after it is there."""
+def _publish(folder: RunFolder, name: str, text: str, before: Manifest, **fields: Any) -> None:
+    """Write a file and its manifest entry. The folder stays loadable if the process is killed: the
+    old entry is removed before the file changes, and the new one is added afterwards."""
     others = _forget(folder, name, before)
     folder.write(f"{MODEL}/{name}", text)
     entry = manifest.Entry.of(folder.path / MODEL / name)
     files = dict(sorted({**others.files, name: entry}.items()))
-    after = _told(others.model_copy(update={"files": files}), **told)
+    after = _with_provenance(others.model_copy(update={"files": files}), **fields)
     folder.write(f"{MODEL}/{manifest.NAME}", after.text())
 
 
@@ -65,10 +65,10 @@ def _forget(folder: RunFolder, name: str, before: Manifest) -> Manifest:
 
 
 def _without(content: Manifest, name: str) -> Manifest:
-    files = {one: entry for one, entry in content.files.items() if one != name}
+    files = {path: entry for path, entry in content.files.items() if path != name}
     return content.model_copy(update={"files": files}).sealed()
 
 
-def _told(content: Manifest, **told: Any) -> Manifest:
-    provenance = {**(content.provenance or {}), **told}
+def _with_provenance(content: Manifest, **fields: Any) -> Manifest:
+    provenance = {**(content.provenance or {}), **fields}
     return content.model_copy(update={"provenance": provenance}).sealed()

@@ -1,4 +1,4 @@
-"""How a model folder or an artifact was made, as it stands under `provenance` in its manifest."""
+"""The `provenance` section of a manifest: how a model folder or an artifact was produced."""
 
 from __future__ import annotations
 
@@ -23,42 +23,48 @@ class Parent(Strict):
     """The dense model."""
 
     reference: str
-    """As the recipe wrote it."""
+    """As written in the recipe."""
     revision: str | None
-    """The commit of a hub model."""
+    """Commit of a hub model; None for local files."""
     sha256: str
     """Over configuration, weights and tokenizer."""
 
 
 class Provenance(Strict):
-    """Everything a folder came from."""
+    """All inputs of a model folder or an artifact."""
 
     subject: Literal["model", "artifact"]
     variant: Literal["dense", "pruned"]
     target: str | None = None
-    """Of an artifact."""
+    """Export target of an artifact; None for a model."""
     recipe: dict[str, JsonValue]
-    """As resolved, defaults included, when this was made."""
+    """Resolved recipe, defaults included."""
     code: Code
     environment: Environment
     """Machine and package versions."""
     parent: Parent
     calibration_sha256: str | None
-    """Of the token windows; None for a dense model, which saw none."""
+    """Over the calibration token windows; None for a dense model."""
     weights: dict[str, str]
-    """Of a pruned model and what was exported from it: weight file to sha256."""
+    """Weight file to sha256 of the pruned model; empty for a dense artifact."""
     key: str
-    """Of the stage that made it: a hash of all it depends on."""
+    """Key of the stage: a hash of everything it depends on."""
     sbom: str | None = None
-    """Of a pruned model: the file with its bill of materials, or why there is none."""
+    """Bill of materials of a pruned model: its file name, or the reason why there is none."""
     told_later: bool = False
-    """An earlier run made this and did not tell; code and environment are of the run that wrote this."""
+    """True if an earlier run produced the files without writing provenance; code and environment
+    are then those of the run that wrote this record."""
 
     @classmethod
     def of(cls, content: Manifest, where: Path) -> Provenance:
-        """
+        """Parse the provenance of a manifest.
+
+        Args:
+            content: The manifest.
+            where: Its folder, for the message.
+
         Raises:
-            InputError: a manifest without provenance, or with one that cannot be read.
+            InputError: the provenance is missing or invalid.
         """
         try:
             return cls.model_validate(content.provenance or {}, strict=False)
@@ -66,14 +72,14 @@ class Provenance(Strict):
             first = error.errors()[0]
             at = ".".join(map(str, ("provenance", *first["loc"])))
             raise InputError(
-                f"`{where / manifest.NAME}` does not say how it was made: `{at}`:"
+                f"`{where / manifest.NAME}` has no valid provenance: `{at}`:"
                 f" {first['msg'].lower()}",
-                hint="give the same `run` command again: it goes on where it stopped",
+                hint="run the same command again: it resumes where it stopped",
             ) from None
 
 
 class Making:
-    """What all stages of one run have in common."""
+    """Writes the provenance of all stages of one run."""
 
     def __init__(
         self, folder: RunFolder, recipe: dict[str, JsonValue], code: Code, environment: Environment
@@ -82,14 +88,14 @@ class Making:
         self._code, self._environment = code, environment
 
     def model(self, stage: Stage) -> None:
-        """Tell how the pruned model was made, in its manifest."""
-        self._tell(stage, "model", "pruned")
+        """Add the provenance to the manifest of the pruned model."""
+        self._write(stage, "model", "pruned")
 
     def artifact(self, stage: Stage, variant: Literal["dense", "pruned"]) -> None:
-        """Write the manifest of an artifact; its files are not read again."""
-        self._tell(stage, "artifact", variant, Artifact.load(stage.folder).target)
+        """Write the manifest of an artifact; its files are not hashed again."""
+        self._write(stage, "artifact", variant, Artifact.load(stage.folder).target)
 
-    def _tell(
+    def _write(
         self,
         stage: Stage,
         subject: Literal["model", "artifact"],
@@ -101,7 +107,7 @@ class Making:
             return
         section = read_json(self._folder.path / MODEL / "config.json")["numprune"]
         pruned = variant == "pruned"
-        found = Provenance(
+        provenance = Provenance(
             subject=subject,
             variant=variant,
             target=target,
@@ -114,15 +120,15 @@ class Making:
             key=stage.key,
             told_later=stage.resumed,
         )
-        files = {name: Entry(**asdict(one)) for name, one in stage.files.items()}
+        files = {name: Entry(**asdict(file)) for name, file in stage.files.items()}
         files.pop(manifest.NAME, None)
-        content = Manifest(provenance=found.model_dump(mode="json"), files=files).sealed()
+        content = Manifest(provenance=provenance.model_dump(mode="json"), files=files).sealed()
         place = (stage.folder / manifest.NAME).relative_to(self._folder.path)
         self._folder.write(place.as_posix(), content.text())
 
 
 def weights_of(model: Path) -> dict[str, str]:
-    """Weight file to sha256, as the manifest of a pruned folder says."""
+    """Weight file to sha256, from the manifest of a pruned model folder."""
     return {
         name: entry.sha256
         for name, entry in manifest.read(model).files.items()
@@ -131,13 +137,13 @@ def weights_of(model: Path) -> dict[str, str]:
 
 
 def _whole(stage: Stage) -> dict[str, JsonValue] | None:
-    """What the manifest of a stage tells, if it agrees with the stage's own files."""
+    """The provenance in a stage's manifest, if the manifest matches its files; else None."""
     try:
         content = manifest.read(stage.folder)
     except InputError:
         return None
     listed = {name: entry.content for name, entry in content.files.items()}
     agree = all(
-        listed.get(name) == one for name, one in stage.files.items() if name != manifest.NAME
+        listed.get(name) == file for name, file in stage.files.items() if name != manifest.NAME
     )
     return content.provenance if agree and content.as_written else None

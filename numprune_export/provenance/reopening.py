@@ -1,4 +1,4 @@
-"""Whether files that are what was written can also be used: load the model, open the artifact."""
+"""Check that verified files are usable: load the model, open the artifact."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _TOKENS = 4
 
 
 def reload_model(folder: Path) -> str:
-    """Load a pruned folder by the public loader; no code from it is run.
+    """Load a pruned model folder with the public loader, without running code from it.
 
     Returns:
-        What was loaded.
+        A phrase with the number of parameters.
 
     Raises:
-        InputError: it does not load.
+        InputError: the folder does not load.
     """
     model = load(folder)
     read_tokenizer(folder)
@@ -33,13 +33,13 @@ def reload_model(folder: Path) -> str:
 
 
 def reopen(folder: Path) -> str:
-    """Run a few tokens through an artifact, or through the graph behind an engine.
+    """Run four tokens through an artifact, or through the graph behind an engine.
 
     Returns:
-        What ran, or why nothing could run here.
+        A phrase: the runtime that ran, or the reason why nothing could run here.
 
     Raises:
-        NumpruneError: it should run here and does not.
+        NumpruneError: the artifact should run here but fails.
     """
     artifact = Artifact.load(folder)
     exporter = targets.find(artifact.target)
@@ -47,11 +47,11 @@ def reopen(folder: Path) -> str:
     why = here.cannot_run if here.ready else here.detail
     if why is None:
         _run(exporter, artifact)
-        return f"ran by {here.detail}"
+        return f"ran in {here.detail}"
     if isinstance(exporter, GraphBacked) and exporter.graph_cannot_run(artifact) is None:
         with exporter.open_graph(artifact, threads=1, capacity=_TOKENS) as runner:
             _require_finite(runner.prefill(np.zeros((1, _TOKENS), np.int64)), folder)
-        return f"hashed only ({why}); the graph behind it ran by ONNX Runtime"
+        return f"hashed only ({why}); the graph behind it ran in ONNX Runtime"
     return f"hashed only: {why}"
 
 
@@ -64,4 +64,4 @@ def _run(exporter: Exporter, artifact: Artifact) -> None:
 
 def _require_finite(logits: np.ndarray, folder: Path) -> None:
     if not np.isfinite(logits).all():
-        raise IntegrityError(f"`{folder}` gives NaN or infinity", hint="export the model again")
+        raise IntegrityError(f"`{folder}` returns NaN or infinity", hint="export the model again")

@@ -1,7 +1,7 @@
-"""manifest.json of a whole run: the hashes of its own files, and of what its stages say of theirs.
+"""manifest.json of a run: hashes of the run's own files and of its stages' records.
 
-Every file of a run is so named once: by this manifest, by the manifest of a model or an artifact, or
-by the stage.json of another stage.
+Each file of a run is thereby listed once: in this manifest, in the manifest of a model or an
+artifact, or in the stage.json of another stage.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ from numprune_export.report import pages
 
 
 def write(folder: RunFolder) -> None:
-    """Of a run whose report is written and whose stages were all made or found by `folder`."""
+    """Write the run's manifest, after the report and all stages.
+
+    Args:
+        folder: The run folder through which all stages were computed or reused.
+    """
     run = folder.path
     own = (
         RECIPE,
@@ -45,12 +49,12 @@ def write(folder: RunFolder) -> None:
 
 
 def stages(content: Manifest) -> list[str]:
-    """Folders of the stages of a run, relative to it."""
+    """Stage folders listed in the manifest, relative to the run."""
     return [name.removesuffix(f"/{STAGE}") for name in content.files if name.endswith(f"/{STAGE}")]
 
 
 def changed(run: Path, content: Manifest) -> Iterator[Difference]:
-    """Files that the run's manifest names and that are not what was written."""
+    """Files listed in the run's manifest that are missing or changed."""
     if not content.as_written:
         yield Difference(manifest.NAME, "was edited: its own sha256 differs")
     for name, entry in content.files.items():
@@ -60,20 +64,20 @@ def changed(run: Path, content: Manifest) -> Iterator[Difference]:
 
 
 def changed_in_stage(run: Path, where: str) -> Iterator[Difference]:
-    """Files of a stage that are missing, changed, or not in its stage.json."""
-    told = read_record(run / where)
-    if told is None:
-        yield Difference(f"{where}/{STAGE}", "does not say what the files of the stage are")
+    """Files of a stage that are missing, changed, or not listed in its stage.json."""
+    record = read_record(run / where)
+    if record is None:
+        yield Difference(f"{where}/{STAGE}", "does not list the files of the stage")
         return
-    for one in differences(run / where, told.files):
-        yield Difference(f"{where}/{one.name}", one.how)
+    for difference in differences(run / where, record.files):
+        yield Difference(f"{where}/{difference.name}", difference.how)
     for name in entries(run / where):
-        if name != STAGE and name not in told.files:
+        if name != STAGE and name not in record.files:
             yield Difference(f"{where}/{name}", "is extra: the run did not write it")
 
 
 def foreign(run: Path, content: Manifest) -> list[str]:
-    """Names at the top of the run folder that are not the run's own."""
+    """Top-level names in the run folder that do not belong to the run."""
     own = {name.partition("/")[0] for name in content.files} | {MARKER, manifest.NAME}
     return sorted(path.name for path in run.iterdir() if path.name not in own)
 
@@ -83,11 +87,11 @@ def _how(path: Path, entry: Entry) -> str | None:
 
 
 def _how_the_log_differs(path: Path, entry: Entry) -> str | None:
-    """It grows with each run in the folder; what it said before must still stand in it."""
+    """The log may grow with each run; its recorded part must be unchanged."""
     if not path.is_file():
         return "is missing"
     with path.open("rb") as file:
         before = file.read(entry.bytes)
     if hashlib.sha256(before).hexdigest() != entry.sha256:
-        return "no longer begins with what was written"
+        return "was changed: its recorded part differs"
     return None

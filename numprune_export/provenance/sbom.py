@@ -1,6 +1,6 @@
-"""sbom.cdx.json: the bill of materials of a pruned folder, CycloneDX 1.6, from its manifest alone.
+"""sbom.cdx.json: the bill of materials of a pruned model folder, CycloneDX 1.6, from its manifest.
 
-Needs the extra `sbom`; reading the hashes back needs nothing.
+Writing needs the extra `sbom`; checking the hashes does not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LIBRARY, EXTRA = "cyclonedx", "sbom"
 
 
 def why_not() -> str | None:
-    """What the manifest says where no bill can be written; None: it can."""
+    """The reason why no bill of materials can be written, for the manifest; None if it can."""
     try:
         require(LIBRARY, extra=EXTRA)
     except MissingExtraError as error:
@@ -30,14 +30,18 @@ def why_not() -> str | None:
     return None
 
 
-def render(name: str, manifest: Manifest, told: Provenance, licence: Mapping[str, str]) -> str:
-    """The bill. The same folder gives the same components and serial number; its time is now.
+def render(
+    name: str, manifest: Manifest, provenance: Provenance, licence: Mapping[str, str]
+) -> str:
+    """Render the bill of materials, with the current time.
+
+    The same folder always gives the same components and serial number.
 
     Args:
-        name: Of the model.
-        manifest: Of the folder, this file left out.
-        told: How it was made.
-        licence: Of the dense model, see `licence_of`.
+        name: Model name.
+        manifest: Manifest of the folder, without this file.
+        provenance: Provenance of the model.
+        licence: Licence of the dense model, see `licence_of`.
 
     Raises:
         MissingExtraError: the library is not installed.
@@ -47,8 +51,10 @@ def render(name: str, manifest: Manifest, told: Provenance, licence: Mapping[str
     from cyclonedx.output import make_outputter
     from cyclonedx.schema import OutputFormat, SchemaVersion
 
-    model = _model(name, manifest, told, licence)
-    packages = [_package(one, version) for one, version in told.environment.packages.items()]
+    model = _model(name, manifest, provenance, licence)
+    packages = [
+        _package(package, version) for package, version in provenance.environment.packages.items()
+    ]
     serial = uuid5(NAMESPACE_OID, f"{manifest.sha256}")
     bill = Bom(metadata=BomMetaData(component=model), components=packages, serial_number=serial)
     bill.register_dependency(model, packages)
@@ -57,38 +63,40 @@ def render(name: str, manifest: Manifest, told: Provenance, licence: Mapping[str
 
 
 def differences(text: str, manifest: Manifest) -> Iterator[Difference]:
-    """Where the bill speaks of other files than the manifest does."""
+    """Files whose hashes differ between the bill of materials and the manifest."""
     try:
-        found = {
-            one["name"]: one["hashes"][0]["content"]
-            for one in json.loads(text)["metadata"]["component"]["components"]
+        hashes = {
+            component["name"]: component["hashes"][0]["content"]
+            for component in json.loads(text)["metadata"]["component"]["components"]
         }
     except (ValueError, LookupError, TypeError, RecursionError):
-        yield Difference(NAME, "is no bill of materials of this folder")
+        yield Difference(NAME, "is not a bill of materials of this folder")
         return
     listed = {name: entry.sha256 for name, entry in manifest.files.items() if name != NAME}
-    for name in sorted({*found, *listed}):
-        if found.get(name) != listed.get(name):
-            yield Difference(NAME, f"says another sha256 of `{name}` than the manifest")
+    for name in sorted({*hashes, *listed}):
+        if hashes.get(name) != listed.get(name):
+            yield Difference(NAME, f"lists `{name}` with another sha256 than the manifest")
 
 
-def _model(name: str, manifest: Manifest, told: Provenance, licence: Mapping[str, str]) -> Any:
+def _model(
+    name: str, manifest: Manifest, provenance: Provenance, licence: Mapping[str, str]
+) -> Any:
     from cyclonedx.model.component import Component, ComponentType, Pedigree
 
-    files = [_file(one, entry.sha256) for one, entry in manifest.files.items()]
+    files = [_file(path, entry.sha256) for path, entry in manifest.files.items()]
     return Component(
         type=ComponentType.MACHINE_LEARNING_MODEL,
         name=name,
-        version=told.key[:12],
+        version=provenance.key[:12],
         bom_ref="model",
         components=files,
         licenses=_licences(licence),
-        pedigree=Pedigree(ancestors=[_parent(told.parent, licence)]),
+        pedigree=Pedigree(ancestors=[_parent(provenance.parent, licence)]),
     )
 
 
 def _parent(parent: Parent, licence: Mapping[str, str]) -> Any:
-    """With no folder of the machine that pruned it."""
+    """The dense model as a component, without local folders."""
     from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentType
 
@@ -99,7 +107,7 @@ def _parent(parent: Parent, licence: Mapping[str, str]) -> Any:
         version=parent.revision,
         bom_ref="parent",
         licenses=_licences(licence),
-        # One digest over several files: not the hash of any.
+        # A digest over several files is not the hash of a component.
         properties=[Property(name="numprune-export:sha256", value=parent.sha256)],
     )
 
@@ -127,7 +135,7 @@ def _package(name: str, version: str) -> Any:
 
 
 def _licences(licence: Mapping[str, str]) -> list[Any]:
-    """By its SPDX identifier where it is one, else by name and link."""
+    """The licence by SPDX identifier; for `other`, by name and link."""
     from cyclonedx.contrib.license.factories import LicenseFactory
     from cyclonedx.model import XsUri
     from cyclonedx.model.license import DisjunctiveLicense

@@ -1,4 +1,4 @@
-"""Verify a model folder, an artifact or a whole run: every file's hash, then whether it opens."""
+"""Verify a model folder, an artifact or a run: check all hashes, then open it."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ _SEALS: Mapping[Seal, str] = {
 }
 _NO_YAML = (yaml.YAMLError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
             RecursionError)  # fmt: skip
-"""A value of a tag that cannot be built (`!!int x`) fails with an exception of Python's own."""
+"""A value that does not fit its tag (`!!int x`) makes PyYAML raise a built-in exception."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One folder, or one file of a run, and what became of it."""
+    """The result for one folder, or one file of a run."""
 
     place: str
-    """Relative to what was asked about."""
+    """Path relative to the verified path."""
     files: int
     size_bytes: int
     differences: tuple[Difference, ...]
-    """Named relative to what was asked about."""
+    """Named relative to the verified path."""
     opened: str
-    """What was opened and how, or why not."""
+    """How it was opened, or why not."""
 
 
 def verify(path: Path) -> Iterator[Checked]:
-    """Check `path`, part by part; what is not what was written is told and not opened.
+    """Verify the parts of `path` one by one; parts that differ are reported and not opened.
 
-    Of a run everything that it wrote is hashed. The log may have grown since. What others put beside
-    it at the top of the folder is named and not looked at.
+    For a run, all files that it wrote are hashed; the log may have grown since. Other files at the
+    top level of the run folder are named but not checked.
 
     Raises:
-        InputError: it is no folder that this tool wrote, or it does not say what it should be.
-        OutputError: a run is at work in it.
+        InputError: this tool did not write the folder, or a manifest is missing or invalid.
+        OutputError: a run is in progress in it.
     """
     try:
         yield from _parts(path)
@@ -83,35 +83,37 @@ def _parts(path: Path) -> Iterator[Checked]:
 def _run(run: Path) -> Iterator[Checked]:
     content = manifest.read(run)
     stages = run_manifest.stages(content)
-    made = [where for where in stages if where.startswith(f"{ARTIFACTS}/")]
+    artifacts = [where for where in stages if where.startswith(f"{ARTIFACTS}/")]
     yield _model(run / MODEL, MODEL)
-    for where in made:
+    for where in artifacts:
         yield _artifact(run / where, where, weights_of(run / MODEL))
-    yield from _foreign_artifacts(run, made)
+    yield from _foreign_artifacts(run, artifacts)
     for where in stages:
-        if where != MODEL and where not in made:
+        if where != MODEL and where not in artifacts:
             yield _stage(run, where)
     yield _report(run)
     yield _own_files(run, content)
 
 
-def _foreign_artifacts(run: Path, made: Collection[str]) -> Iterator[Checked]:
-    """What lies beside the artifacts of the run, each told once and not opened."""
+def _foreign_artifacts(run: Path, artifacts: Collection[str]) -> Iterator[Checked]:
+    """Entries under `artifacts` that do not belong to the run, each reported once, not opened."""
     if not (run / ARTIFACTS).is_dir():
         return
     extra = "is extra: no stage of the run made it"
     names = (PurePosixPath(ARTIFACTS, name) for name in entries(run / ARTIFACTS))
-    for place in sorted({PurePosixPath(*name.parts[:3]).as_posix() for name in names} - {*made}):
+    for place in sorted(
+        {PurePosixPath(*name.parts[:3]).as_posix() for name in names} - {*artifacts}
+    ):
         yield Checked(place, 0, 0, (Difference(place, extra),), "not opened")
 
 
 def _stage(run: Path, where: str) -> Checked:
     """A stage without a manifest."""
-    told = read_record(run / where)
-    files = {} if told is None else told.files
+    record = read_record(run / where)
+    files = {} if record is None else record.files
     differences = tuple(run_manifest.changed_in_stage(run, where))
     return Checked(
-        where, len(files), sum(one.bytes for one in files.values()), differences, "hashed"
+        where, len(files), sum(content.bytes for content in files.values()), differences, "hashed"
     )
 
 
@@ -124,30 +126,31 @@ def _own_files(run: Path, content: Manifest) -> Checked:
 
 
 def _model(folder: Path, place: str) -> Checked:
-    path, told = folder / sbom.NAME, list[Difference]()
+    path, problems = folder / sbom.NAME, list[Difference]()
     if path.is_file():
         text = path.read_text(encoding="utf-8", errors="replace")
-        told = list(sbom.differences(text, manifest.read(folder)))
-    return _checked(folder, place, reload_model, told)
+        problems = list(sbom.differences(text, manifest.read(folder)))
+    return _checked(folder, place, reload_model, problems)
 
 
 def _artifact(folder: Path, place: str, weights: Mapping[str, str] | None = None) -> Checked:
-    """Its manifest, its own index against that, and the model it says it came from."""
+    """Verify an artifact: its manifest, its index, and the pruned model it was exported from."""
     content = manifest.read(folder)
     listed = {name: entry.sha256 for name, entry in content.files.items()}
-    found = Provenance.of(content, folder)
-    told = list(_unlike_index(folder, listed))
-    if weights is not None and found.variant == "pruned" and found.weights != weights:
-        told.append(Difference(manifest.NAME, "names another pruned model than this run's"))
-    return _checked(folder, place, reopen, told)
+    provenance = Provenance.of(content, folder)
+    problems = list(_unlike_index(folder, listed))
+    if weights is not None and provenance.variant == "pruned" and provenance.weights != weights:
+        problems.append(Difference(manifest.NAME, "names another pruned model than this run's"))
+    return _checked(folder, place, reopen, problems)
 
 
 def _unlike_index(folder: Path, listed: Mapping[str, str]) -> Iterator[Difference]:
+    """Files whose hashes differ between the artifact's index and its manifest."""
     if Artifact.INDEX not in listed:
         return
     try:
         files = Artifact.load(folder).files
-    except InputError:  # missing or damaged, which its hash says too
+    except InputError:  # missing or damaged: its hash differs too
         yield Difference(Artifact.INDEX, "is not a readable artifact index")
         return
     for name, digest in files.items():
@@ -156,40 +159,46 @@ def _unlike_index(folder: Path, listed: Mapping[str, str]) -> Iterator[Differenc
 
 
 def _checked(
-    folder: Path, place: str, opening: Callable[[Path], str], told: list[Difference] | None = None
+    folder: Path,
+    place: str,
+    opening: Callable[[Path], str],
+    problems: list[Difference] | None = None,
 ) -> Checked:
     content = manifest.read(folder)
-    found = [*(told or []), *manifest.differences(folder, content)]
+    differences = [*(problems or []), *manifest.differences(folder, content)]
     opened = "not opened"
-    if not found:
+    if not differences:
         try:
             opened = opening(folder)
         except NumpruneError as error:
-            found.append(Difference(".", f"does not open: {error}"))
+            differences.append(Difference(".", f"does not open: {error}"))
     size = sum(entry.bytes for entry in content.files.values())
-    named = tuple(Difference((Path(place) / one.name).as_posix(), one.how) for one in found)
+    named = tuple(
+        Difference((Path(place) / difference.name).as_posix(), difference.how)
+        for difference in differences
+    )
     return Checked(place, len(content.files), size, named, opened)
 
 
 def _report(run: Path) -> Checked:
-    """The report against what it speaks of."""
+    """Verify the report: its seal, and the recipe and artifacts that it lists."""
     path = run / REPORT
     report, seal = store.read_sealed(path)
-    told = list(_unlike(run, report))
+    problems = list(_unlike(run, report))
     if seal != "whole":
-        told.append(Difference(REPORT, _SEALS[seal]))
-    return Checked(REPORT, 1, path.stat().st_size, tuple(told), "read")
+        problems.append(Difference(REPORT, _SEALS[seal]))
+    return Checked(REPORT, 1, path.stat().st_size, tuple(problems), "read")
 
 
 def _unlike(run: Path, report: Report) -> Iterator[Difference]:
     if (how := _how_the_recipe_differs(run / RECIPE, report)) is not None:
         yield Difference(RECIPE, how)
-    for name, one in report.artifacts.items():
-        folder = run / one.folder
+    for name, artifact in report.artifacts.items():
+        folder = run / artifact.folder
         if not (folder / manifest.NAME).is_file():
-            yield Difference(one.folder, f"has no `{manifest.NAME}`, and the report names it")
-        elif _files_of(folder) != one.files:
-            yield Difference(one.folder, f"is not the `{name}` of the report")
+            yield Difference(artifact.folder, f"has no `{manifest.NAME}`, but the report lists it")
+        elif _files_of(folder) != artifact.files:
+            yield Difference(artifact.folder, f"is not the `{name}` of the report")
 
 
 def _how_the_recipe_differs(path: Path, report: Report) -> str | None:

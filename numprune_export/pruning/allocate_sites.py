@@ -1,4 +1,4 @@
-"""Scores of all sites to a plan, by one method; pure: no file, no run folder."""
+"""Allocate: scores of all sites to a plan. Pure: no file, no run folder."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ Method = Allocation | Search | Curves | LatencyBudget
 
 @dataclass(frozen=True)
 class CostBasis:
-    """What `keep` is a fraction of, and what costs are counted at."""
+    """The cost that `keep` is a fraction of."""
 
     dense: Sequence[Site]
-    """Sites of the dense model, whose cost is the whole: in a later round there is less left."""
+    """Sites of the dense model; `keep` is relative to their cost, in later rounds too."""
     forward: ForwardPass
-    """For a budget in multiply-accumulates."""
+    """The forward pass whose multiply-accumulates are counted."""
     measured: Measured | None = None
-    """Latencies of sublayers; a budget in milliseconds needs them, no other reads them."""
+    """Latencies of sublayers; needed for a budget in milliseconds, else not read."""
 
 
 @dataclass(frozen=True)
 class Allocated:
-    """A plan, and what was learned on the way to it."""
+    """A plan, and metrics of the allocation."""
 
     plan: Plan
     metrics: Metrics
-    """`budget.*` of a budget in milliseconds, `allocation.*` of plans that were compared."""
+    """`budget.*` for a budget in milliseconds, `allocation.*` if candidate plans were compared."""
 
 
 def allocate(
@@ -55,21 +55,21 @@ def allocate(
     divergence: Divergence | None = None,
     expect: Callable[[int], None] | None = None,
 ) -> Allocated:
-    """Choose the units that stay.
+    """Choose the units to keep.
 
     Args:
-        scored: Every site of the model, as `score_sites` gives them.
-        method: How the budget is shared.
+        scored: Every site of the model, from `score_sites`.
+        method: The allocation method.
         keep: Fraction of the dense model's cost that may stay.
-        basis: What the cost is.
-        gradients: By site name, of unit masks: a search then swaps units within a layer if its method
-            says so. None or empty: it does not.
-        divergence: From the dense model, of the model that a plan leaves; needed to choose between
-            several weights of attention, see `Curves.attention`.
-        expect: Told how many plans are about to be tried out.
+        basis: Definition of the cost.
+        gradients: Gradients of unit masks by site name, for rearrangement within a layer. None or
+            empty: no rearrangement.
+        divergence: Divergence of the model with a plan from the dense model; needed to choose among
+            several values of `Curves.attention`.
+        expect: Called with the number of candidate plans that will be compared.
 
     Raises:
-        RecipeError: no plan costs that little; the message gives the smallest budget that works.
+        RecipeError: no plan meets the budget; the message gives the smallest budget that works.
         NumericalError: a score or an error is not finite.
     """
     sites = [site_score.site for site_score in scored]
@@ -142,8 +142,8 @@ def _price(
 
 
 def _left(price: Price, dense: Sequence[Site], sites: Sequence[Site], keep: float) -> float:
-    """`keep` of the dense model as a fraction of what the sites cost now."""
-    whole, now = (sum(price(site, range(site.units)) for site in each) for each in (dense, sites))
+    """`keep` of the dense model's cost as a fraction of the present cost of the sites."""
+    whole, now = (sum(price(site, range(site.units)) for site in group) for group in (dense, sites))
     return min(1.0, keep * whole / now)
 
 
@@ -157,4 +157,4 @@ def _no_plans(_: int) -> None:
 
 
 def _no_divergence(plan: Plan) -> Metric:
-    raise ValueError("several weights of attention need a `divergence` to choose by")
+    raise ValueError("several values of `attention` need a `divergence` to choose by")

@@ -1,4 +1,4 @@
-"""Compensate and rewrite, block by block: a dense model and a plan to a smaller model."""
+"""Apply a plan: compensate and rewrite a dense model block by block."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ Lookup = Callable[[Site], Statistics]
 def one_shot(
     model: nn.Module, family: Family, plan: Plan, repair: Compensation, dense: Lookup
 ) -> Any:
-    """Every site repaired with the dense model's own statistics.
+    """Prune every site, compensated with statistics of the dense model.
 
     Args:
         model: The dense model; not changed.
         family: Its declaration.
-        plan: What stays.
-        repair: How the consumer is refitted.
-        dense: Gives the dense statistics of a site; asked only for sites that lose units.
+        plan: The units to keep.
+        repair: The compensation method.
+        dense: Returns the dense statistics of a site; called only for sites that lose units.
 
     Returns:
         A smaller model that shares untouched tensors with `model`.
 
     Raises:
-        InputError: the plan was made for another model.
+        InputError: the plan does not match the model.
     """
     _require_own_sites(model, family, plan)
     small = rewrite.clone_sharing_parameters(model)
@@ -63,14 +63,27 @@ def sequential(
     batch: int,
     tick: Progress,
 ) -> Any:
-    """Every site repaired with statistics of the already pruned prefix, front to back.
+    """Prune every site, compensated with statistics of the already pruned prefix, front to back.
 
-    Within a block the attention is cut first, so the MLP sees what it will see when served. What has
-    reached a consumer is held until that is repaired, so nothing before it is computed twice. The
-    arguments are those of `one_shot`; `tick` counts sequences through one block.
+    Within a block the attention is pruned first, so the MLP is compensated on the inputs that it
+    gets in the pruned model. The consumer's inputs are kept until it is compensated, so no layer
+    runs twice.
+
+    Args:
+        model: The dense model; not changed.
+        family: Its declaration.
+        plan: The units to keep.
+        repair: The compensation method.
+        windows: Calibration windows.
+        batch: Sequences per batch.
+        tick: Called with the number of sequences that passed a block.
+
+    Returns:
+        A smaller model that shares untouched tensors with `model`.
 
     Raises:
-        InputError: the plan was made for another model.
+        InputError: the plan does not match the model.
+        NumericalError: an activation is not finite.
     """
     _require_own_sites(model, family, plan)
     small, change = rewrite.clone_sharing_parameters(model), _Change(family, plan, repair)
@@ -85,7 +98,8 @@ def sequential(
                 rows = _intact(layers, batches, done)
             else:
                 break
-            outputs = [each.scatter_tokens(part) for each, part in zip(batches, rows, strict=True)]
+            pairs = zip(batches, rows, strict=True)
+            outputs = [state.scatter_tokens(output) for state, output in pairs]
             done.append(SublayerOutput(layers.site, outputs))
         with replayed_outputs(block, done):
             block_runner.advance(block, index, batches, tick)
@@ -94,21 +108,24 @@ def sequential(
 
 @dataclass(frozen=True)
 class _Change:
-    """What is done to every site."""
+    """The change applied to every site."""
 
     family: Family
     plan: Plan
     repair: Compensation
 
     def reaches(self, layers: SiteLayers) -> bool:
-        """Whether the plan removes units there."""
+        """Whether the plan removes units of this site."""
         return bool(self.plan.removed(layers.site))
 
     def compensated(
         self, layers: SiteLayers, batches: list[Batch], done: Sequence[SublayerOutput]
     ) -> list[Tensor]:
-        """Cut and compensate a site behind what is `done` in its block; the sublayer's output for each
-        batch, (real tokens, out)."""
+        """Prune and compensate a site behind the sublayers `done` in its block.
+
+        Returns:
+            The sublayer's output for each batch, (real tokens, out).
+        """
         block, site = layers.block, layers.site
         if isinstance(self.repair, ClosedForm) and self._refits_producers(self.repair, site):
             with replayed_outputs(block, done):
@@ -122,7 +139,7 @@ class _Change:
         return _outputs(layers, inputs)
 
     def cut(self, layers: SiteLayers, statistics: Statistics) -> None:
-        """Remove the units that go from the site's layers, and compensate the consumer."""
+        """Remove the pruned units from the site's layers, and compensate the consumer."""
         block, site, consumer = layers.block, layers.site, layers.consumer
         kept = self.plan.kept[site.name]
         bias: Tensor | None = consumer.bias
@@ -141,7 +158,7 @@ class _Change:
         return len(self.plan.removed(site)) >= repair.producers.least * site.units
 
     def _stride(self, site: Site, tokens: int) -> int:
-        """Of the tokens that the consumer's statistics are of."""
+        """Token stride of the consumer's statistics."""
         if not isinstance(self.repair, ClosedForm):
             return 1
         return self.repair.stride_alone(site.kind, site.inputs, tokens)
@@ -150,15 +167,15 @@ class _Change:
 def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:
     if plan.sites != family.sites(model):
         raise InputError(
-            f"this plan is for another model than this `{family.model_type}`: its sites differ",
-            hint="change only `kept` in a plan, or delete its folder to have it made anew",
+            f"the plan does not match this `{family.model_type}` model: the prunable sites differ",
+            hint="edit only `kept` in a plan, or delete its folder to recompute it",
         )
 
 
 def _intact(
     layers: SiteLayers, batches: list[Batch], done: Sequence[SublayerOutput]
 ) -> list[Tensor]:
-    """The output of a sublayer that loses nothing, for each batch, (real tokens, out)."""
+    """The output of a sublayer that loses no units, for each batch, (real tokens, out)."""
     inputs: list[Tensor] = []
     with replayed_outputs(layers.block, done):
         _watch(layers, batches, inputs.append)
@@ -168,22 +185,22 @@ def _intact(
 def _seen(
     layers: SiteLayers, batches: list[Batch], kept: Sequence[int], stride: int
 ) -> tuple[Statistics, list[Tensor]]:
-    """Statistics of the whole site behind the pruned prefix, of every `stride`-th token, and the inputs
-    that stay: (tokens, k) of each batch."""
+    """Statistics of the whole site behind the pruned prefix, over every `stride`-th token, and the
+    kept inputs of each batch, (tokens, k)."""
     columns = layers.columns(kept)
-    gathering = StatisticsAccumulator(layers.site.inputs, batches[0].hidden.device)
+    accumulator = StatisticsAccumulator(layers.site.inputs, batches[0].hidden.device)
     inputs: list[Tensor] = []
 
     def look(rows: Tensor) -> None:
-        gathering.add(rows[::stride])
+        accumulator.add(rows[::stride])
         inputs.append(rows[:, columns])
 
     _watch(layers, batches, look)
-    return gathering.result(layers.site), inputs
+    return accumulator.result(layers.site), inputs
 
 
 def _watch(layers: SiteLayers, batches: list[Batch], look: Callable[[Tensor], None]) -> None:
-    """Show what reaches a site's consumer."""
+    """Call `look` with the input of a site's consumer, batch by batch."""
 
     def no_tick(_: int) -> None:
         return
@@ -194,7 +211,7 @@ def _watch(layers: SiteLayers, batches: list[Batch], look: Callable[[Tensor], No
 
 
 def _outputs(layers: SiteLayers, inputs: list[Tensor]) -> list[Tensor]:
-    """The consumer's output for each batch; the list of inputs is emptied on the way."""
+    """The consumer's output for each batch; the list of inputs is emptied to free memory."""
     consumer = layers.block.get_submodule(layers.site.consumer)
     inputs.reverse()
     with torch.no_grad():

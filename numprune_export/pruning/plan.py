@@ -1,11 +1,12 @@
-"""The vocabulary every stage speaks. Plain data: no model, no file, no device.
+"""The pruning plan. Plain data: no model, no file, no device.
 
-    site   where width can be cut in one block: producers -> (units wide) -> consumer
-    unit   what is cut there in one piece: an MLP channel, a query head, or a KV head with all of its
-           query heads
-    plan   which units of which site stay
+    site   a prunable width in one block: producers -> (units wide) -> consumer
+    unit   the smallest part that can be removed: an MLP channel, a query head, or a KV head with
+    all of
+           its query heads
+    plan   the units kept at each site
 
-`keep` is everywhere the fraction that stays, never the fraction removed.
+`keep` is always the fraction that stays, never the fraction removed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _SITE = TypeAdapter(Site)
 
 @dataclass(frozen=True)
 class Plan:
-    """Which units stay, as sorted indices per site name; at least one unless the site may be empty."""
+    """The kept units, as sorted indices per site name; at least one unless the site may be
+    empty."""
 
     sites: tuple[Site, ...]
     kept: Mapping[str, tuple[int, ...]]
@@ -47,7 +49,7 @@ class Plan:
 
     @property
     def keep(self) -> float:
-        """Achieved fraction of the prunable parameters that stays."""
+        """Fraction of the prunable parameters that stays."""
         return self.kept_parameters / self.prunable_parameters
 
     @property
@@ -57,7 +59,7 @@ class Plan:
         return len(widths) == len({site.kind for site in self.sites})
 
     def refined(self, further: Plan) -> Plan:
-        """This plan with what a plan for the model that it leaves takes away as well."""
+        """This plan combined with a further plan for the model that it leaves."""
         kept = {}
         for site in self.sites:
             layout = site.layout(self.kept[site.name])
@@ -83,10 +85,10 @@ class Plan:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Plan:
-        """The plan that `to_json` gave, or what an editor made of it; totals are computed anew.
+        """Read the result of `to_json`, possibly edited; totals are recomputed.
 
         Raises:
-            InputError: it is not a plan, or a site keeps what it cannot.
+            InputError: the content is not a plan, or a site keeps invalid units.
         """
         try:
             rows = [(_site(row), tuple(row["kept"])) for row in content["sites"]]
@@ -101,14 +103,18 @@ class Plan:
             raise _unusable("a site is listed twice" if rows else "it lists no sites")
         for site, units in rows:
             whole = all(type(unit) is int for unit in units)
-            problem = _problem(site, units) if whole else f"`{site.name}` keeps what is no number"
+            problem = (
+                _problem(site, units)
+                if whole
+                else f"`{site.name}` keeps a unit that is not an integer"
+            )
             if problem is not None:
                 raise _unusable(problem)
         return cls(tuple(site for site, _ in rows), kept)
 
 
 def _site(row: Mapping[str, Any]) -> Site:
-    # Absent from plans written before a sublayer could be empty, or units could share.
+    # Plans of older versions have no such fields.
     values = {"may_be_empty": False, "groups": (), "shared_cost": 0, **row}
     site = _SITE.validate_json(json.dumps(values), strict=True)
     if min(site.block, site.units, site.consumer_width, site.unit_cost, *site.groups, 0) < 0:
@@ -119,17 +125,17 @@ def _site(row: Mapping[str, Any]) -> Site:
 def _problem(site: Site, kept: Sequence[int]) -> str | None:
     """Why a site cannot keep these units, or None."""
     if not kept and not site.may_be_empty:
-        return f"`{site.name}` keeps nothing, and its block cannot do without it"
+        return f"`{site.name}` keeps no unit, but its block needs at least one"
     if not all(0 <= unit < site.units for unit in kept):
-        return f"`{site.name}` keeps what is none of its {site.units} units"
+        return f"`{site.name}` keeps a unit outside 0 to {site.units - 1}"
     if any(second <= first for first, second in pairwise(kept)):
-        return f"`{site.name}` does not list its units in rising order, each once"
+        return f"the kept units of `{site.name}` are not strictly rising"
     return None
 
 
 def _unusable(problem: str) -> InputError:
     return InputError(
-        f"this plan cannot be followed: {problem}",
-        hint="`kept` lists rising numbers below `units`, none only where `may_be_empty`;"
-        " delete the plan's folder to have it made anew",
+        f"invalid plan: {problem}",
+        hint="`kept` lists strictly rising numbers below `units`; it may be empty only where"
+        " `may_be_empty`; delete the plan's folder to recompute it",
     )

@@ -1,4 +1,4 @@
-"""Plan to really smaller layers. The only module that replaces parts of a model."""
+"""Replace layers by smaller ones. The only module that replaces parts of a model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from numprune_export.pruning.plan import Plan
 
 
 def clone_sharing_parameters(model: nn.Module) -> Any:
-    """A copy with modules of its own and the same parameters: what is replaced in it is new memory,
-    what is not is shared with the original."""
+    """A copy with its own modules and the same parameters: layers replaced in the copy get new
+    memory, all others share memory with the original."""
     shared = {id(parameter): parameter for parameter in model.parameters()}
     return copy.deepcopy(model, memo=shared)
 
@@ -38,12 +38,14 @@ def shrink_producers(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
 
 
 def replace_consumer(block: nn.Module, site: Site, weight: Tensor, bias: Tensor | None) -> None:
-    """Put in the consumer's new weight (out, kept inputs) and bias (out,) or None."""
+    """Replace the consumer by a layer with this weight, (out, kept inputs), and bias, (out,) or
+    None."""
     block.set_submodule(site.consumer, linear_of(weight, bias))
 
 
 def empty(block: nn.Module, site: Site, bias: Tensor | None) -> None:
-    """Take the whole sublayer away: what is left is the consumer's bias, added to the residual."""
+    """Remove the whole sublayer; only the consumer's bias, if any, is still added to the
+    residual."""
     holders = {producer.path.rpartition(".")[0] for producer in site.producers}
     assert len(holders) == 1, site.producers
     modeling_numprune.empty(block, site.kind, holders.pop(), site.consumer)
@@ -53,19 +55,20 @@ def empty(block: nn.Module, site: Site, bias: Tensor | None) -> None:
 
 
 def set_attributes(block: nn.Module, attributes: dict[str, int]) -> None:
-    """Set numbers such as `mlp.intermediate_size` that a forward or a reader relies on."""
+    """Set attributes such as `mlp.intermediate_size` that the forward pass or a reader relies
+    on."""
     for path, value in attributes.items():
         owner, _, name = path.rpartition(".")
         setattr(block.get_submodule(owner), name, value)
 
 
 def mask(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
-    """Zero the removed units' columns of the consumer: the pruned network at its full size."""
+    """Zero the removed units' columns of the consumer: the pruned network at full size."""
     layers = SiteLayers(block, site)
     linear = layers.consumer
-    gone = complement(layers.width, layers.columns(kept))
+    removed = complement(layers.width, layers.columns(kept))
     weight = linear.weight.detach().clone()
-    weight[:, gone] = 0
+    weight[:, removed] = 0
     block.set_submodule(site.consumer, linear_of(weight, linear.bias))
 
 
@@ -76,7 +79,7 @@ def masked(model: nn.Module, block_list: Sequence[nn.Module], plan: Plan) -> Non
 
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A Linear around these values, frozen and contiguous."""
+    """A frozen `nn.Linear` with these values, contiguous; weight (out, in)."""
     linear = nn.Linear(
         weight.shape[1], weight.shape[0], bias=bias is not None, device="meta", dtype=weight.dtype
     )
@@ -87,5 +90,5 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Parameters, shared ones once."""
+    """Number of parameters; shared ones are counted once."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""Scores of all sites of a model, by one method; pure: no file, no run folder."""
+"""Score all sites of a model. Pure: no file, no run folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from numprune_export.pruning.score.fisher_obs import FisherObs
 
 @dataclass(frozen=True)
 class SiteScore:
-    """What a method says of one site."""
+    """The scores of one site."""
 
     site: Site
     columns: Float[Tensor, " n"]
-    """A score per input of the consumer; higher is more worth keeping."""
+    """One score per input of the consumer; higher is kept first."""
     removal: RemovalOrder
-    """The order in which the site's units go, and what each further one costs."""
+    """The removal order of the site's units, and its errors."""
 
 
 def score_sites(
@@ -34,14 +34,14 @@ def score_sites(
     keep: float,
     seed: int = 0,
 ) -> Iterator[SiteScore]:
-    """Score every site in turn; only one site's statistics need to be alive at a time.
+    """Score site by site; only one site's statistics are in memory at a time.
 
     Args:
         calibrated: Each site with its consumer's weight, PyTorch layout, and the statistics of its
             consumer's input.
-        method: How.
-        keep: Fraction of the prunable parameters that will stay; `numerical` alone reads it.
-        seed: Of `random`.
+        method: The scoring method.
+        keep: Fraction of the prunable parameters that will stay; only `numerical` reads it.
+        seed: Seed of `random`.
     """
     for index, (site, weight, statistics) in enumerate(calibrated):
         if isinstance(method, FisherObs):

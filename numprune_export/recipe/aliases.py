@@ -1,4 +1,4 @@
-"""Keys of earlier recipes: the old names of version 0.1, taken until 0.3."""
+"""Old recipe keys of version 0.1, accepted until version 0.3."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ RENAMED: Mapping[tuple[str, ...], str] = {
     ("compensate", "producers", "every"): "token_stride",
     ("compensate", "producers", "spared_every"): "spared_token_stride",
 }
-"""Path of an old key, the sections before it by their present names, to its present name."""
+"""Path of an old key, with the present names of its sections, to the present name of the key."""
 
 
 def present_names(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's content with every old key under its present name.
+    """A recipe's content with every old key replaced by its present name.
 
     Raises:
         RecipeError: a setting is given under both names.
@@ -46,11 +46,11 @@ def notices(content: Mapping[str, Any]) -> Iterator[str]:
         section = _section(current, path[:-1])
         if section is not None and path[-1] in section:
             section[new] = section.pop(path[-1])
-            yield f"`{'.'.join(path)}` is now called `{new}`; the old name is taken until version 0.3"
+            yield f"`{'.'.join(path)}` is now called `{new}`; the old name works until version 0.3"
 
 
 def _section(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any] | None:
-    """The mapping at a path, copied along the way so that the caller's own is not changed."""
+    """The mapping at a path; mappings on the path are copied, so the caller's data is unchanged."""
     section = content
     for key in path:
         inner = section.get(key)

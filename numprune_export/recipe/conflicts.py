@@ -1,4 +1,4 @@
-"""Settings of a recipe that are right each by itself and cannot be had together."""
+"""Settings of a recipe that are valid separately but contradict each other."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Conflict:
 
 
 class ConflictingSettings(ValueError):
-    """What the schema raises: every conflict of a recipe whose sections are right."""
+    """All conflicts of a recipe with valid sections; raised by the schema."""
 
     def __init__(self, conflicts: Sequence[Conflict]) -> None:
         super().__init__("; ".join(conflict.message for conflict in conflicts))
         self.conflicts = tuple(conflicts)
 
     def apart_from(self, keys: Set[str]) -> list[Conflict]:
-        """Those that none of these top-level keys takes part in."""
+        """Conflicts that involve none of these top-level keys."""
         return [conflict for conflict in self.conflicts if not conflict.keys & keys]
 
 
 def timing_of(settings: Allocate) -> Timing | None:
-    """How sublayers are timed, where the budget is in milliseconds."""
+    """Timing settings of a budget in milliseconds; None: another budget."""
     if isinstance(settings, LatencyBudget):
         return settings
     return settings.timed if isinstance(settings, Curves) else None
@@ -53,8 +53,8 @@ def conflicts(recipe: Recipe) -> Iterator[Conflict]:
     if isinstance(recipe.evaluation, Corpus) and recipe.evaluation.windows != "packed":
         yield Conflict(
             frozenset({"evaluation"}),
-            "`evaluation.windows` must be `packed`: perplexity is over full windows",
-            "leave `evaluation.windows` out",
+            "`evaluation.windows` must be `packed`: perplexity is computed on full windows",
+            "omit `evaluation.windows`",
         )
 
 
@@ -69,11 +69,11 @@ def _rounds(recipe: Recipe) -> Iterator[Conflict]:
             "give `rounds: 1`, or `allocate: curves`",
         )
     elif timing_of(recipe.allocate) is not None:
-        yield Conflict(keys, "a budget in milliseconds is met in one round", "give `rounds: 1`")
+        yield Conflict(keys, "a budget in milliseconds supports one round only", "give `rounds: 1`")
 
 
 def _summed_scores(recipe: Recipe) -> Iterator[Conflict]:
-    """A search adds scores of heads and neurons up, which only an estimate of the loss allows."""
+    """A search sums scores of heads and neurons, which is valid only for estimates of the loss."""
     score, settings = recipe.score, recipe.allocate
     if not isinstance(settings, Search | LatencyBudget):
         return
@@ -87,9 +87,9 @@ def _summed_scores(recipe: Recipe) -> Iterator[Conflict]:
     elif not score.estimates_loss and settings.min_keep == 0:
         yield Conflict(
             keys,
-            f"{named} does not compare between heads and neurons, and `allocate: {settings.method}`"
-            " would empty whole layers by it",
-            "give `score: fisher`, or `allocate: global`, or a floor as `allocate.min_keep: 0.1`",
+            f"{named} is not comparable between heads and neurons: `allocate: {settings.method}`"
+            " would empty whole layers",
+            "give `score: fisher`, or `allocate: global`, or a floor, `allocate.min_keep: 0.1`",
         )
 
 

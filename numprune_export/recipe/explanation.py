@@ -1,4 +1,4 @@
-"""What pydantic says against a recipe, as errors that name the key, the value and the fix."""
+"""Convert pydantic errors of a recipe to errors that name the key, the value and the fix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCHEMA_HINT = "see recipes/schema.json, or `numprune-export schema`"
 
 
 def mistakes_of(error: ValidationError, name: str) -> Iterator[RecipeError]:
-    """One error per mistake, in the order of the schema; `name` is the recipe's."""
+    """One error per mistake, in the order of the schema; `name` is the recipe's name."""
     for detail in error.errors():
         conflicts = detail.get("ctx", {}).get("error")
         if isinstance(conflicts, ConflictingSettings):
@@ -35,7 +35,7 @@ def mistakes_of_conflicts(conflicts: Iterable[Conflict], name: str) -> Iterator[
 
 
 def _location(detail: ErrorDetails) -> list[str]:
-    """The keys that lead to a mistake; the tag that a union's member adds is left out."""
+    """Keys that lead to a mistake, without the tag of a union's member."""
     location = [str(part) for part in detail["loc"]]
     if len(location) > 1 and location[0] in UNIONS:
         del location[1]
@@ -49,8 +49,8 @@ def _mistake(detail: ErrorDetails, name: str) -> RecipeError:
         return RecipeError(f"{name}: unknown key `{key}`", hint=_closest(location))
     if detail["type"] == "union_tag_not_found":
         return RecipeError(
-            f"{name}: `{key}` does not say its `method`",
-            hint=f"for example `--set {key}.method={_methods(key)[0]}`; there are also: "
+            f"{name}: `{key}` has no `method`",
+            hint=f"for example `--set {key}.method={_methods(key)[0]}`; other methods: "
             + ", ".join(_methods(key)[1:]),
         )
     return RecipeError(f"{name}: `{key}`: {_problem(detail)}", hint=_SCHEMA_HINT)
@@ -67,7 +67,7 @@ def _problem(detail: ErrorDetails) -> str:
 
 
 def _closest(location: list[str]) -> str:
-    """Where an unknown key would be known, or which known key it resembles, anywhere in the schema."""
+    """Hint for an unknown key: methods that have it, or the most similar key of the schema."""
     last = location[-1]
     if len(location) > 1 and (methods := _methods(location[0], last)):
         return f"`{last}` is a setting of `{location[0]}` with `method: {' or '.join(methods)}`"
@@ -79,7 +79,7 @@ def _closest(location: list[str]) -> str:
 
 
 def _methods(section: str, setting: str = "method") -> list[str]:
-    """Methods of a section that have such a setting."""
+    """Methods of a section that have a setting."""
     schema, methods = Recipe.model_json_schema(), []
     for member in schema["properties"].get(section, {}).get("oneOf", []):
         settings = schema["$defs"][member["$ref"].rpartition("/")[2]]["properties"]

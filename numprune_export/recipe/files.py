@@ -1,4 +1,4 @@
-"""What a recipe names beside itself: model, texts, targets. Read from its content, checked or not."""
+"""Files that a recipe refers to: model, texts, targets. Its content need not be valid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numprune_export.models.checkpoint.source import Source, resolve
 
 
 def local_model(content: Mapping[str, Any], search: Sequence[Path]) -> Source | None:
-    """The model that a recipe names, None where it is on the hub, which is not asked here.
+    """The local model of a recipe; None: the model is on the hub, which is not queried.
 
     Raises:
         NumpruneError: as `checkpoint.source.resolve`.
@@ -23,14 +23,14 @@ def local_model(content: Mapping[str, Any], search: Sequence[Path]) -> Source | 
     section = model if isinstance(model, Mapping) else {"source": model}
     reference, revision = section.get("source"), section.get("revision")
     if not isinstance(reference, str) or not (revision is None or isinstance(revision, str)):
-        return None  # no model by this name anywhere: the schema says so
+        return None  # invalid: reported by the schema
     if require(reference, search) is None:
         return None
     return resolve(reference, revision=revision, search=search)
 
 
 def unknown_targets(content: Mapping[str, Any]) -> Iterator[NumpruneError]:
-    """One error per export target that there is not, or setting that it does not take."""
+    """One error per unknown export target or invalid setting of a target."""
     chosen = content.get("targets")
     for name, settings in chosen.items() if isinstance(chosen, Mapping) else ():
         try:
@@ -41,7 +41,7 @@ def unknown_targets(content: Mapping[str, Any]) -> Iterator[NumpruneError]:
 
 
 def missing_data(content: Mapping[str, Any], search: Sequence[Path]) -> Iterator[NumpruneError]:
-    """One error per file or folder of texts, examples and tasks that is not there."""
+    """One error per missing file or folder of texts, examples or tasks."""
     for kind, name in _data(content):
         try:
             paths.require(name, search, what=kind)
@@ -50,7 +50,7 @@ def missing_data(content: Mapping[str, Any], search: Sequence[Path]) -> Iterator
 
 
 def _data(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What it is and its name, each once."""
+    """Kind and name of each data file or folder, without duplicates."""
     named = dict.fromkeys(
         (kind, name)
         for section in ("calibration", "evaluation")

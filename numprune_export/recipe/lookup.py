@@ -1,4 +1,4 @@
-"""Recipes by name: files, shipped files, and the table of GLUE and SQuAD."""
+"""Look up recipes by name: files, shipped files, and the table of GLUE and SQuAD."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.errors import InputError, Mistakes, RecipeError
-from numprune_export.core.paths import exists
+from numprune_export.core.paths import exists, shortened
 from numprune_export.core.yaml_text import read_recipe
 from numprune_export.data.tasks import glue
 from numprune_export.recipe.aliases import notices
@@ -20,19 +20,19 @@ from numprune_export.recipe.schema import Recipe
 
 
 def builtin_dir() -> Path:
-    """Where the shipped recipes are: inside the wheel, or beside the package in a checkout."""
+    """Folder of the shipped recipes: in the wheel, or next to the package in a checkout."""
     packaged = Path(__file__).parents[1] / "_recipes"
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "recipes"
 
 
 def builtin_names() -> list[str]:
-    """Of the shipped files; `glue.table()` has more, which no file holds."""
+    """Names of the shipped files; `glue.table()` has further recipes without files."""
     return sorted(path.stem for path in builtin_dir().glob("*.yaml"))
 
 
 @dataclass(frozen=True)
 class Named:
-    """A recipe with its name, and the folder that its relative paths are looked up in first."""
+    """A recipe with its name, and the folder searched first for its relative paths."""
 
     recipe: Recipe
     name: str
@@ -42,10 +42,10 @@ class Named:
 
 
 def named(name: str, changes: Sequence[str] = ()) -> Named:
-    """A recipe from a file, by the name of a shipped one, or from the table of GLUE and SQuAD.
+    """Read a recipe: a file, a shipped recipe, or an entry of the table of GLUE and SQuAD.
 
     Raises:
-        RecipeError: there is none, or something in it is not allowed.
+        RecipeError: the recipe does not exist or is invalid.
     """
     draft = _draft(name)
     apply(draft.content, changes)
@@ -53,16 +53,16 @@ def named(name: str, changes: Sequence[str] = ()) -> Named:
 
 
 def runnable(name: str, changes: Sequence[str] = (), targets: Sequence[str] = ()) -> Named:
-    """As `named`, of a recipe that is about to be run: its targets are known, its model and its files
-    are there, and they are what it takes them for. No weights are read, and the hub is not asked.
+    """As `named`, and check that its targets are known, that its model and files exist, and that it
+    fits its model. No weights are read, and the hub is not queried.
 
     Args:
         name: A recipe file, or the name of a recipe.
-        changes: `key=value`, made before anything is checked.
-        targets: Instead of the recipe's own; empty: its own.
+        changes: `key=value`, applied before any check.
+        targets: Replace the recipe's targets; empty: the recipe's.
 
     Raises:
-        NumpruneError: every mistake that is known at once; the first one is of the recipe if any is.
+        NumpruneError: lists every mistake; mistakes of the recipe come first.
     """
     draft, mistakes = _draft(name), Mistakes()
     with mistakes.collected():
@@ -85,11 +85,11 @@ def runnable(name: str, changes: Sequence[str] = (), targets: Sequence[str] = ()
 
 @dataclass(frozen=True)
 class _Draft:
-    """A recipe's content, not checked."""
+    """Unchecked content of a recipe."""
 
     content: dict[str, Any]
     file: str
-    """What messages call it."""
+    """Name in messages."""
     name: str
     folder: Path
 
@@ -98,7 +98,7 @@ class _Draft:
         return self.folder, Path.cwd()
 
     def choose(self, targets: Sequence[str]) -> None:
-        """Export to these targets alone, with the settings that the content has for them."""
+        """Export only to these targets, with their settings in the content."""
         own = self.content.get("targets")
         known = own if isinstance(own, dict) else {}
         self.content["targets"] = {target: known.get(target, {}) for target in targets}
@@ -116,7 +116,7 @@ def _draft(name: str) -> _Draft:
 
 
 def _is_file(name: str) -> bool:
-    """Whether `name` is that of a file, and not of a folder, whatever its length."""
+    """Whether `name` is an existing file; raises RecipeError if it is too long for a path."""
     try:
         return exists(Path(name)) and Path(name).is_file()
     except InputError as error:
@@ -124,7 +124,7 @@ def _is_file(name: str) -> bool:
 
 
 def _from_table(entry: glue.Entry) -> dict[str, Any]:
-    """The published method on a published task (Kwon et al. 2022), with the full refit."""
+    """Recipe of a published task with the method of Kwon et al. (2022), and the full refit."""
     return {
         "version": 1,
         "model": entry.model,
@@ -138,18 +138,18 @@ def _from_table(entry: glue.Entry) -> dict[str, Any]:
 
 
 def locate(name: str) -> Path:
-    """A recipe file, or the name of a shipped one.
+    """Path of a recipe file, or of a shipped recipe by name.
 
     Raises:
-        RecipeError: there is neither.
+        RecipeError: neither exists.
     """
     path = Path(name)
-    if path.is_file():
+    if _is_file(name):
         return path
     if name in builtin_names():
         return builtin_dir() / f"{name}.yaml"
     close = difflib.get_close_matches(path.stem, [*builtin_names(), *glue.table()], n=1)
     raise RecipeError(
-        f"no recipe `{name}`: neither a file nor a shipped recipe",
+        f"no recipe `{shortened(name)}`: neither a file nor a shipped recipe",
         hint=f"did you mean `{close[0]}`?" if close else f"shipped: {', '.join(builtin_names())}",
     )

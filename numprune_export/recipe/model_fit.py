@@ -1,4 +1,4 @@
-"""Whether a recipe can be followed with a model of some family: known from its config alone."""
+"""Check whether a recipe fits the family of a model, from its config alone."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from numprune_export.recipe.schema import Recipe
 
 
 def require_fit(recipe: Recipe, family: Family) -> None:
-    """Refuse a recipe that is for another kind of model.
+    """Reject a recipe for another kind of model.
 
     Raises:
-        RecipeError: every section that this model cannot follow.
+        RecipeError: lists every section that does not fit the model.
     """
-    found = list(misfits(recipe, family))
-    if found:
-        raise together(found)
+    mistakes = list(misfits(recipe, family))
+    if mistakes:
+        raise together(mistakes)
 
 
 def misfits(recipe: Recipe, family: Family) -> Iterator[RecipeError]:
-    """One error per section that a model of this family cannot follow."""
+    """One error per section that does not fit a model of this family."""
     if isinstance(family, BidirectionalEncoder):
         yield from _misfits_of_encoder(recipe, family.model_type)
     else:
@@ -35,25 +35,25 @@ def misfits(recipe: Recipe, family: Family) -> Iterator[RecipeError]:
 def _misfits_of_encoder(recipe: Recipe, model_type: str) -> Iterator[RecipeError]:
     if _labelled(recipe) != {True}:
         yield RecipeError(
-            f"`{model_type}` has a task head, which plain text cannot measure",
+            f"`{model_type}` has a task head; it cannot be evaluated on plain text",
             hint="give labelled examples under `calibration.files` and `evaluation.files`",
         )
     if recipe.generated_text.sequences:
         yield RecipeError(
-            f"`generated_text` is for language models, and `{model_type}` is none",
-            hint="leave it out",
+            f"`generated_text` is supported for language models only, not for `{model_type}`",
+            hint="remove `generated_text`",
         )
     if recipe.tasks is not None:
         yield RecipeError(
-            "`tasks` are asked of language models, this model has a task head of its own",
-            hint="remove `tasks`: `evaluation` measures it",
+            "`tasks` are supported for language models only; this model has a task head",
+            hint="remove `tasks`: `evaluation` measures the task",
         )
 
 
 def _misfits_of_decoder(recipe: Recipe, model_type: str) -> Iterator[RecipeError]:
     if _labelled(recipe) != {False}:
         yield RecipeError(
-            f"`{model_type}` is a language model, which labelled data cannot measure",
+            f"`{model_type}` is a causal language model; it cannot be evaluated on labelled data",
             hint="give plain text under `calibration.texts` and `evaluation.texts`",
         )
     if recipe.score.method == "fisher":
@@ -63,17 +63,17 @@ def _misfits_of_decoder(recipe: Recipe, model_type: str) -> Iterator[RecipeError
         )
     if timing_of(recipe.allocate) is not None:
         yield RecipeError(
-            f"a budget in milliseconds is for encoders, and `{model_type}` is none",
-            hint="give one in parameters or MACs: `allocate: {method: curves, cost: macs}`",
+            f"latency budgets are supported for encoders only, not for `{model_type}`",
+            hint="give a budget in parameters or MACs: `allocate: {method: curves, cost: macs}`",
         )
     if isinstance(recipe.allocate, Search) and recipe.query_heads == "single":
         yield RecipeError(
-            "`allocate: search` needs units that cost the same whatever else goes, and single query"
-            " heads share their KV head",
+            "`allocate: search` needs units of constant cost, and single query heads share their KV"
+            " head",
             hint="use `allocate: curves`, or `query_heads: grouped`",
         )
 
 
 def _labelled(recipe: Recipe) -> set[bool]:
-    """Of the calibration and the evaluation data: whether they are labelled examples."""
+    """Whether calibration and evaluation data are labelled examples."""
     return {isinstance(data, LabelledData) for data in (recipe.calibration, recipe.evaluation)}

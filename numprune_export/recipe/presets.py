@@ -1,4 +1,4 @@
-"""Named compositions of score, allocation, compensation and rounds: a recipe can name an intent.
+"""Presets: named compositions of score, allocation, compensation and rounds.
 
 Measured effect of each part: docs/results/ablations.md.
 """
@@ -15,12 +15,11 @@ FILLED = ("query_heads", "generated_text", "score", "allocate", "compensate", "r
 
 
 def composition(name: str, *, labelled: bool) -> dict[str, Any]:
-    """What a preset puts in the place of the sections that a recipe leaves out; nothing for a name
-    that is none.
+    """Sections of a preset; empty for an unknown name.
 
     Args:
-        name: The preset.
-        labelled: The model has a task head, which labelled examples measure.
+        name: Name of the preset.
+        labelled: Whether the model has a task head and is evaluated on labelled examples.
     """
     if labelled and name == "best":
         return _best_of_encoders()
@@ -28,20 +27,20 @@ def composition(name: str, *, labelled: bool) -> dict[str, Any]:
 
 
 def merged(content: Mapping[str, Any], *, labelled: bool) -> dict[str, Any]:
-    """A recipe's content over its preset. A section that names no method of its own changes single
-    settings of the preset's."""
-    found = composition(str(content.get("method")), labelled=labelled)
+    """A recipe's content merged over its preset. A section without `method` changes single
+    settings of the preset's section."""
+    filled = composition(str(content.get("method")), labelled=labelled)
     for key, value in content.items():
-        base = found.get(key)
+        base = filled.get(key)
         if isinstance(base, dict) and isinstance(value, dict) and "method" not in value:
-            found[key] = {**base, **value}
+            filled[key] = {**base, **value}
         else:
-            found[key] = value
-    return found
+            filled[key] = value
+    return filled
 
 
 def _best() -> dict[str, Any]:
-    """A bias brought nothing, and layers that had none would have one; nor did a second round."""
+    """Without bias, which layers may lack, and with one round: neither improved quality."""
     return {
         "query_heads": "single",
         "score": {"method": "fisher_obs", "centred": False, "token_stride": 2},
@@ -52,7 +51,8 @@ def _best() -> dict[str, Any]:
 
 
 def _best_of_encoders() -> dict[str, Any]:
-    """More weight on attention and a sequential refit brought nothing there; biases are there."""
+    """Attention weight 1 and one-shot order: larger weights and sequential order did not improve
+    quality. `affine`, because the layers have biases."""
     return {
         "score": {"method": "fisher_obs"},
         "allocate": {"method": "curves", "cost": "macs", "attention": 1.0},

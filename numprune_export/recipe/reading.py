@@ -1,4 +1,4 @@
-"""A recipe from a YAML file, or every mistake in it, each with its fix."""
+"""Read a recipe from a YAML file, or report every mistake in it with its fix."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _STAND_INS: dict[str, Any] = {
     "calibration": {"texts": ["-"]},
     "evaluation": {"texts": ["-"]},
 }
-"""For keys without a default, where the recipe's own are wrong and the others are looked at."""
+"""Valid values for required keys, used to check the rest of a recipe with invalid ones."""
 
 
 def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `key=value` changes to it before it is checked.
+    """Read a recipe and apply `key=value` changes before it is checked.
 
     Raises:
-        RecipeError: not readable, not YAML, or something in it is not allowed.
+        RecipeError: the file is unreadable, not YAML, or invalid.
     """
     content = read_recipe(path)
     apply(content, changes)
@@ -40,7 +40,7 @@ def parse(content: dict[str, Any], name: str) -> Recipe:
     """Check a recipe's content; `name` is used in messages.
 
     Raises:
-        RecipeError: everything in it that is not allowed, by dotted keys.
+        RecipeError: lists every mistake by dotted key.
     """
     content = present_names(content)
     try:
@@ -53,7 +53,7 @@ def parse(content: dict[str, Any], name: str) -> Recipe:
 def _conflicts_of_the_rest(
     content: dict[str, Any], error: ValidationError, name: str
 ) -> Iterator[RecipeError]:
-    """Conflicts between sections that hold no mistake; pydantic looks at none while one is wrong."""
+    """Conflicts between valid sections; pydantic skips them if any section is invalid."""
     wrong = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
     right = {key: value for key, value in content.items() if key not in wrong}
     try:
@@ -66,11 +66,11 @@ def _conflicts_of_the_rest(
 
 
 def apply(content: dict[str, Any], changes: Sequence[str]) -> None:
-    """Change a recipe's content by `key=value` each. A preset named so takes the place of what the
-    recipe says of the same, wherever it stands among the changes.
+    """Apply `key=value` changes to a recipe's content in place. A preset set by `method=` replaces
+    the sections that it fills, at any position among the changes.
 
     Raises:
-        RecipeError: changes that are not of that form; the others are made.
+        RecipeError: lists changes of another form; the others are applied.
     """
     if any(change.partition("=")[0] == "method" for change in changes):
         for key in FILLED:
@@ -91,7 +91,7 @@ def _apply_one(content: dict[str, Any], change: str) -> None:
 
 
 def assign(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set a key of a recipe's content; a dotted key reaches into a section, made where it is not there.
+    """Set a key of a recipe's content; a dotted key sets a key of a section, which is created if missing.
 
     >>> content = {"score": "wanda"}
     >>> assign(content, "score.damping", 0.1)

@@ -31,8 +31,9 @@ from numprune_export.pruning.allocate.latency.settings import LatencyBudget
 from numprune_export.pruning.allocate.threshold import Allocation
 from numprune_export.pruning.compensate.bias import Bias
 from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
 from numprune_export.pruning.compensate.none import Nothing
-from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.compensate.teacher_refit import Refit
 from numprune_export.pruning.score import Score
 from numprune_export.pruning.score.wanda import Wanda
 from numprune_export.recipe.aliases import present_names
@@ -43,12 +44,12 @@ DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
 
 
 def _named(key: str) -> BeforeValidator:
-    """Let a lone string stand for a section with one key: `score: wanda`."""
+    """Accept a string as shorthand for a section with one key: `score: wanda`."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 def _counted(key: str) -> BeforeValidator:
-    """Let a lone number stand for a section: `generated_text: 32`."""
+    """Accept an integer as shorthand for a section with one key: `generated_text: 32`."""
     return BeforeValidator(
         lambda value: (
             {key: value} if isinstance(value, int) and not isinstance(value, bool) else value
@@ -60,58 +61,57 @@ class Model(Strict):
     """The dense model."""
 
     source: str
-    """A Hugging Face folder, a `.gguf` file, a hub id, or `package:NAME/FILE` for a file that an
-    installed Python package carries."""
+    """A Hugging Face folder, a `.gguf` file, a hub id, or `package:NAME/FILE` for a file of an
+    installed Python package."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the model while it is pruned, and of the saved weights."""
+    """Dtype of the model during pruning, and of the saved weights."""
 
 
 class Parity(Strict):
-    """How exactly an exported model must agree with PyTorch."""
+    """Limits on the difference between an exported model and PyTorch."""
 
     tolerance: PositiveFloat = 1.0e-4
-    """Largest absolute difference of any logit from PyTorch computing in fp64."""
+    """Maximum absolute difference of any logit from PyTorch in fp64."""
     rounding: NonNegativeFloat = 3.0
-    """Where PyTorch's own error in the artifact's dtype on the same text, times this, is larger than
-    `tolerance`, that is the limit: no runtime can be asked to be more exact than the arithmetic
-    allows."""
+    """Factor on PyTorch's rounding error in the artifact's dtype on the same text. The limit is the
+    larger of this product and `tolerance`: no runtime can be more exact than its arithmetic."""
     steps: PositiveInt = 32
     """Decode steps compared, and greedy tokens generated."""
     bisect: bool = True
-    """When an artifact disagrees, export the model cut after fewer and fewer layers to name the first
-    one that is wrong: about log2(layers) further exports."""
+    """If an artifact fails, bisect over truncated models to find the first layer that differs:
+    about log2(layers) further exports."""
 
 
 class Benchmark(Strict):
-    """How dense and pruned are timed against each other."""
+    """Benchmark of dense and pruned artifacts."""
 
     prefill: PositiveInt = 128
     """Prompt tokens, for the time to the first token."""
     past: PositiveInt = 128
-    """Tokens in the cache when decoding is timed."""
+    """Tokens in the KV cache before the timed decode steps."""
     decode_steps: PositiveInt = 16
-    """Decode steps in one sample."""
+    """Decode steps per sample."""
     batch: PositiveInt = 1
     batches: tuple[PositiveInt, ...] = (1, 8, 32)
-    """Of an encoder: batch sizes that are timed, each at all `lengths`."""
+    """Encoders: timed batch sizes, each at all `lengths`."""
     lengths: tuple[PositiveInt, ...] = (16, 64, 128)
-    """Of an encoder: tokens per text."""
+    """Encoders: tokens per text."""
     warmup: Annotated[int, Field(ge=0)] = 2
-    """Rounds that are not counted."""
+    """Warm-up rounds, which are not counted."""
     samples: Annotated[int, Field(ge=5)] = 20
-    """Interleaved rounds, at least; every contender runs once in each."""
+    """Minimum number of interleaved rounds; every candidate runs once per round."""
     sessions: PositiveInt = 6
-    """Times the artifacts are opened anew, the rounds shared among them. How fast a model runs
-    depends by some percent on where its weights came to lie in memory: the intervals of the
-    speed-ups are over sessions. From 3 on; of fewer, they are over rounds."""
+    """Number of times the artifacts are reopened; the rounds are divided among the sessions.
+    Latency depends by a few percent on the memory layout of the weights, so the intervals of speed-ups are
+    over sessions; with fewer than 3 sessions, over rounds."""
     threads: PositiveInt = 1
-    """CPU threads of every contender."""
+    """CPU threads of every candidate."""
     reference: bool = True
-    """Time PyTorch in the same rounds."""
+    """Also time PyTorch in the same rounds."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the bootstrap behind the confidence intervals."""
+    """Seed of the bootstrap for confidence intervals."""
 
 
 def _kind_of_allocation(value: Any) -> str:
@@ -126,17 +126,17 @@ Allocate = Annotated[
     | Annotated[LatencyBudget, Tag("latency")],
     Discriminator(_kind_of_allocation),
 ]
-"""Thresholds over all units, error curves, the exact search under a budget of cost, or one of
-milliseconds."""
+"""Thresholds over all units, error curves, or the exact search under a budget of cost or of
+latency."""
 
 
 Repair = Annotated[
     ClosedForm | Bias | Nothing | ScalarTuning | Refit, Field(discriminator="method")
 ]
-"""Repairs from the statistics of one model, or fits of a pruned model to a teacher."""
+"""Compensation from statistics of one model, or fits of a pruned model to a teacher."""
 
 UNIONS = ("score", "allocate", "compensate", "calibration", "evaluation")
-"""Keys whose value is one of several sections."""
+"""Keys whose value is a union of sections."""
 
 _LABELLED = {*LabelledData.model_fields} - {*Corpus.model_fields}
 
@@ -151,65 +151,64 @@ Texts = Annotated[
     Annotated[Corpus, Tag("corpus")] | Annotated[LabelledData, Tag("labelled")],
     Discriminator(_kind_of_texts),
 ]
-"""Plain text, or labelled examples where a key says so that only those have."""
+"""Labelled examples if the section has a key that only they have, else plain text."""
 
 
 class Recipe(Strict):
-    """What `numprune-export run` does. Only `version`, `model`, `calibration` and `evaluation` have
-    no default."""
+    """Settings of `numprune-export run`. Only `version`, `model`, `calibration` and `evaluation`
+    are required."""
 
     version: Literal[1]
     """Version of this schema."""
     model: Annotated[Model, _named("source")]
-    """The dense model; a lone string is its `source`."""
+    """The dense model; a string is its `source`."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Fraction of the prunable block parameters that stay (not the fraction removed)."""
+    """Fraction of the prunable block parameters to keep (not the fraction removed)."""
     method: Preset | None = None
-    """A documented composition of what follows, up to `rounds`; a key given as well goes before it.
-    `best`: quality first. `fast`: no gradients, one pass. `paper-numerical`, `paper-fisher`: as
-    published."""
+    """Preset of the settings below, up to `rounds`; explicit keys override it. `best`: quality
+    first. `fast`: no gradients, one pass. `paper-numerical`, `paper-fisher`: as published."""
     query_heads: Literal["grouped", "single"] = "grouped"
-    """Of a decoder. `grouped`: a KV head goes with all of its query heads, and every KV head serves
-    as many as before. `single`: query heads go one by one, which needs a runtime that takes KV heads
-    serving different numbers of them."""
+    """Decoders: unit of attention pruning. `grouped`: a KV head is removed with all of its query
+    heads; the group size is unchanged. `single`: query heads are removed one by one, which needs a runtime
+    that supports KV heads with different group sizes."""
     calibration: Texts
-    """What scores and compensation are computed on: plain text for a language model, labelled
-    examples (`files`) for a model with a task head."""
+    """Data for scores and compensation: plain text for a language model, labelled examples
+    (`files`) for a model with a task head."""
     generated_text: Annotated[GeneratedText, _counted("sequences")] = GeneratedText()
-    """Of a language model: further calibration text that the dense model writes itself; a lone number
-    is its `sequences`. Other kinds of text are served much better then, and the calibration's own
-    kind a little worse."""
+    """Language models: additional calibration text generated by the dense model; a number is its
+    `sequences`. Improves quality on text unlike the calibration text, at a small loss on text like
+    it."""
     score: Annotated[Score, _named("method")] = Wanda()
-    """Which units are worth keeping. The default measured best; see docs/results/scores.md."""
+    """Importance score of units. The default measured best; see docs/results/scores.md."""
     allocate: Annotated[Allocate, _named("method")] = Allocation()
-    """How the budget is shared among layers."""
+    """Allocation of the budget among layers."""
     compensate: Annotated[Repair, _named("method")] = ClosedForm()
-    """How the kept weights make up for the removed ones."""
+    """Update of the kept weights that compensates for the removed units."""
     rounds: PositiveInt = 1
-    """Prune in this many rounds, each keeping the same fraction of the one before and calibrated on
-    what that left; only the choice of units is carried on, the weights are repaired once at the
-    end."""
+    """Number of pruning rounds. Each round recalibrates on the pruned model and keeps the same
+    fraction of the previous round. Only the choice of units carries over; weights are compensated once, at
+    the end."""
     targets: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(DEFAULT_TARGETS))
     """Export targets and their settings; `numprune-export targets` lists them."""
     evaluation: Texts
-    """Held-out text for perplexity, its windows always `packed`; or labelled examples for the task's
-    own scores."""
+    """Held-out text for perplexity, in `packed` windows; or labelled examples for the scores of the
+    task."""
     tasks: Tasks | None = None
-    """Of a language model: tasks of lm-eval beside perplexity."""
+    """Language models: lm-eval tasks in addition to perplexity."""
     parity: Parity = Parity()
     benchmark: Benchmark = Benchmark()
     gate: Gate = Gate()
-    """What `numprune-export check` asks of the run's report."""
+    """Limits that `numprune-export check` applies to the run's report."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """For the `random` score; text windows have seeds of their own."""
+    """Seed of the `random` score; text windows have separate seeds."""
     threads: PositiveInt | None = None
-    """CPU threads of everything but the benchmark; null: all cores."""
+    """CPU threads of all stages except the benchmark; null: all cores."""
     matmul_precision: Precision = "auto"
-    """fp32 matrix products while pruning: calibration, gradients, refits. `auto`: `bfloat16` where the
-    processor has instructions for it, else `medium`. `bfloat16` is twice as fast in layers of a block, which
-    then multiply numbers of eight bits; residual stream, norms, moments and solves stay fp32 and fp64.
-    `high` and `medium` let PyTorch shorten numbers (TF32 on a GPU); `highest` is plain fp32. What is
-    evaluated, compared and timed is always plain."""
+    """Precision of fp32 matmuls during pruning: calibration, gradients, refits. `auto`: `bfloat16`
+    on CPUs with instructions for it, else `medium`. `bfloat16`: layers of a block multiply with 8-bit
+    significands, twice as fast; residual stream, norms, moments and solves stay in fp32 and fp64.
+    `high`, `medium`: PyTorch may reduce precision (TF32 on a GPU). `highest`: plain fp32.
+    Evaluation, parity and benchmark always use plain fp32."""
 
     @model_validator(mode="before")
     @classmethod
@@ -221,14 +220,14 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        found = list(conflicts(self))
-        if found:
-            raise ConflictingSettings(found)
+        conflicting = list(conflicts(self))
+        if conflicting:
+            raise ConflictingSettings(conflicting)
         return self
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as resolved: every default written out, as YAML."""
+    """The resolved recipe as YAML, with all defaults."""
     text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return text
 

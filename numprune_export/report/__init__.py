@@ -1,1 +1,1 @@
-"""What a run measured, as a versioned file and as a page that a person reads."""
+"""The report of a run: report.json (versioned), its Markdown and HTML pages, and the verdict."""

@@ -1,4 +1,4 @@
-"""The report as a page: verdict first, then what it rests on."""
+"""Render a report as Markdown: verdict first, then the measurements."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timezone
@@ -15,10 +15,10 @@ _ABSENT = "-"
 
 
 def render(report: Report) -> str:
-    """A report as Markdown; sections without measurements are left out."""
+    """Render a report as Markdown; sections without content are omitted."""
     metrics = report.metrics
     parts = {
-        "Warnings": "\n".join(f"- {one}" for one in report.all_warnings),
+        "Warnings": "\n".join(f"- {warning}" for warning in report.all_warnings),
         "Quality": sections.quality(metrics),
         "Size": sections.sides(metrics, "size"),
         "Not run here": _not_run(report),
@@ -29,7 +29,7 @@ def render(report: Report) -> str:
         "Latency": sections.latency(metrics),
         "Memory": sections.sides(metrics, "memory"),
         "GPU": sections.gpu(metrics),
-        "What stays": _plan(report.plan),
+        "Kept units": _plan(report.plan),
         "Time per stage": sections.times(metrics),
         "Artifacts": _artifacts(report),
         "Environment": _environment(report.environment),
@@ -37,8 +37,8 @@ def render(report: Report) -> str:
     }
     body = (f"## {title}\n\n{text}" for title, text in parts.items() if text)
     head = f"# Pruning report: {report.recipe_name}\n\n**{report.summary}**"
-    made = f"Made {report.created.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC."
-    return "\n\n".join((head, made, *body)) + "\n"
+    created = f"Created {report.created.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC."
+    return "\n\n".join((head, created, *body)) + "\n"
 
 
 def _not_run(report: Report) -> str:
@@ -47,9 +47,9 @@ def _not_run(report: Report) -> str:
 
 def _plan(plan: tuple[SiteWidth, ...]) -> str:
     layers: dict[str, dict[str, str]] = {}
-    for one in plan:
-        layer, _, kind = one.site.rpartition(".")
-        layers.setdefault(layer, {})[kind] = f"{one.kept} of {one.units}"
+    for width in plan:
+        layer, _, kind = width.site.rpartition(".")
+        layers.setdefault(layer, {})[kind] = f"{width.kept} of {width.units}"
     rows = [
         [layer, kinds.get("attention", _ABSENT), kinds.get("mlp", _ABSENT)]
         for layer, kinds in layers.items()
@@ -59,14 +59,14 @@ def _plan(plan: tuple[SiteWidth, ...]) -> str:
 
 def _artifacts(report: Report) -> str:
     rows = [
-        [name, one.folder, size(one.size_bytes), ", ".join(_facts(one.facts))]
-        for name, one in report.artifacts.items()
+        [name, artifact.folder, size(artifact.size_bytes), ", ".join(_facts(artifact.facts))]
+        for name, artifact in report.artifacts.items()
     ]
     return table(["artifact", "folder", "size", "facts"], rows) if rows else ""
 
 
 def _facts(facts: Mapping[str, object]) -> Iterator[str]:
-    """The short ones; report.json holds all."""
+    """Scalar facts as `key value`; report.json holds all facts."""
     for key, value in facts.items():
         if isinstance(value, str | int | float):
             yield f"{key} {value}"
@@ -76,7 +76,7 @@ def _environment(environment: Environment) -> str:
     cores = f"{environment.usable_cores} usable cores"
     if environment.physical_cores is not None:
         cores += f" ({environment.physical_cores} physical)"
-    packages = ", ".join(f"{name} {one}" for name, one in environment.packages.items())
+    packages = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
     lines = [
         f"- {environment.cpu}, {environment.machine}, {cores}, {size(environment.memory_bytes)}",
         f"- {environment.system}, Python {environment.python}",

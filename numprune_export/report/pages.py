@@ -1,4 +1,4 @@
-"""Where the pages of a report lie: beside its JSON, by its name."""
+"""Paths of a report's Markdown and HTML pages, next to its JSON file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ MARKDOWN, HTML = ".md", ".html"
 
 
 def markdown_of(report: Path) -> Path:
-    """
+    """Path of the Markdown page.
+
     >>> markdown_of(Path("runs/a/report.json")).as_posix()
     'runs/a/report.md'
     """

@@ -1,4 +1,4 @@
-"""report.json: everything a run measured, and all that is needed to judge it. Versioned."""
+"""Schema of report.json (versioned): all measurements of a run and their conditions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 from numprune_export.core.settings import Strict
 from numprune_export.measure.environment import Environment
 
-if TYPE_CHECKING:  # a report is read without numpy and torch
+if TYPE_CHECKING:  # reading a report must not import numpy or torch
     from pathlib import Path
 
     from numprune_export.core.metric import Metric
@@ -21,11 +21,11 @@ if TYPE_CHECKING:  # a report is read without numpy and torch
 FORMAT_VERSION = 1
 
 Number = Annotated[float, Field(allow_inf_nan=True)]
-"""JSON has no NaN or infinity: they are written as the strings `NaN`, `Infinity`, `-Infinity`."""
+"""NaN and infinity, which JSON lacks, are written as `"NaN"`, `"Infinity"`, `"-Infinity"`."""
 
 
 class Measurement(Strict):
-    """One `Metric` as stored."""
+    """A `Metric` as stored in report.json."""
 
     model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
 
@@ -33,8 +33,9 @@ class Measurement(Strict):
     unit: str
     samples: int
     low: Number | None = None
-    """Lower end of a 95 % confidence interval, where there is one."""
+    """Lower end of the 95 % confidence interval, if measured."""
     high: Number | None = None
+    """Upper end of the 95 % confidence interval, if measured."""
     conditions: dict[str, JsonValue] = Field(default_factory=dict)
 
     @classmethod
@@ -43,32 +44,32 @@ class Measurement(Strict):
 
 
 class SiteWidth(Strict):
-    """How much of one site stays: heads or KV groups of an attention, channels of an MLP."""
+    """Kept units of one site: attention heads or KV groups, or MLP channels."""
 
     site: str
     kept: int
     units: int
     heads_per_unit: int | None = None
-    """Query heads that go with a unit of an attention; None: no attention, or an older report."""
+    """Query heads per attention unit; None: an MLP, or an older report."""
     kept_units: tuple[int, ...] | None = None
-    """Which units of an attention stay; None as above."""
+    """Indices of the kept attention units; None: an MLP, or an older report."""
     groups: tuple[int, ...] = ()
-    """Sizes of the groups of neighbouring units that share a key/value head; empty: none shares."""
+    """Sizes of the groups of adjacent units that share a KV head; empty: no sharing."""
 
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
-"""Percent."""
+"""In percent."""
 
 
 class SiteScores(Strict):
-    """How the scores of what stays and of what goes lie in one site of the dense model."""
+    """Score quantiles of the kept and of the removed units at one site of the dense model."""
 
     model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
 
     kept: tuple[Number, ...]
-    """At `QUANTILES`; empty where nothing stays."""
+    """At `QUANTILES`; empty if no unit is kept."""
     removed: tuple[Number, ...]
-    """At `QUANTILES`; empty where nothing goes."""
+    """At `QUANTILES`; empty if no unit is removed."""
 
 
 class ArtifactSummary(Strict):
@@ -96,40 +97,40 @@ class ArtifactSummary(Strict):
 
 
 class Report(Strict):
-    """One run. `metrics` is flat: dotted name to measurement."""
+    """The report of one run. `metrics` is flat: dotted name to measurement."""
 
     format_version: Literal[1] = 1
     created: AwareDatetime
     recipe_name: str
     summary: str
-    """The verdict, one sentence."""
+    """The verdict in one sentence."""
     metrics: dict[str, Measurement]
     plan_warnings: tuple[str, ...] = ()
-    """What a reader should know of the plan: that it was edited by hand, for example."""
+    """Warnings about the plan, for example that it was edited by hand."""
     warnings: tuple[str, ...] = ()
-    """What a reader of the numbers should know: clocks held down by heat, for example."""
+    """Warnings about the measurements, for example thermal throttling."""
     not_run: dict[str, str] = Field(default_factory=dict)
-    """What was made but could not be run where the report was made, and why: a target, or the graph
-    behind an engine, `<target>-graph`."""
+    """Reason by name for exports that could not run on this machine: a target, or the graph behind
+    an engine, `<target>-graph`."""
     plan: tuple[SiteWidth, ...]
     scores: dict[str, SiteScores] = Field(default_factory=dict)
-    """By site; older reports do not have them."""
+    """By site; empty in older reports."""
     latency_samples: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """Wall times in ms in the order of the rounds, by what the names of the metrics begin with,
-    `latency.onnx.decode.pruned`: index i of two of one phase is one round. Older reports do not
-    have them."""
+    """Wall times in ms by metric prefix, for example `latency.onnx.decode.pruned`, in round order:
+    equal indices of the dense and pruned entries of a phase are the same round. Empty in older
+    reports."""
     recipe: dict[str, JsonValue]
     dense_sha256: str | None = None
-    """Over the dense model's configuration, weights and tokenizer; older reports do not have it."""
+    """Over the dense model's configuration, weights and tokenizer; None in older reports."""
     evaluation_sha256: str | None = None
-    """Over the tokens (and labels) that quality was measured on; older reports do not have it."""
+    """Over the tokens and labels used for quality; None in older reports."""
     environment: Environment
     artifacts: dict[str, ArtifactSummary]
     """By `<target>.<variant>`."""
 
     @property
     def all_warnings(self) -> tuple[str, ...]:
-        """Of the plan, and of the numbers."""
+        """Warnings about the plan, then about the measurements."""
         return self.plan_warnings + self.warnings
 
 
@@ -142,10 +143,10 @@ def widths(plan: Plan) -> tuple[SiteWidth, ...]:
 
 
 def _width(site: Site, kept: Sequence[int]) -> SiteWidth:
-    found = SiteWidth(site=site.name, kept=len(kept), units=site.units)
+    width = SiteWidth(site=site.name, kept=len(kept), units=site.units)
     if site.kind != "attention":
-        return found
-    return found.model_copy(
+        return width
+    return width.model_copy(
         update={
             "heads_per_unit": _heads_per_unit(site),
             "kept_units": tuple(kept),
@@ -155,6 +156,6 @@ def _width(site: Site, kept: Sequence[int]) -> SiteWidth:
 
 
 def _heads_per_unit(site: Site) -> int:
-    """By the rows that a unit has in the query and in the key."""
+    """Ratio of the query rows to the key rows of a unit."""
     query, key = site.producers[:2]
     return query.width // key.width

@@ -1,6 +1,6 @@
-"""A hash over a file's own content, so that a later edit by hand can be said.
+"""A hash over a JSON file's own content, to detect later edits.
 
-It guards against mistakes, not against an author who computes it anew.
+It detects accidental edits only: anybody can recompute it.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ from typing import Any, Literal
 KEY = "sha256"
 
 Seal = Literal["whole", "edited", "absent"]
-"""`absent`: written before contents were hashed."""
+"""`whole`: the hash matches. `edited`: it does not. `absent`: the file predates the hash."""
 
 
 def content_sha256(content: Mapping[str, Any]) -> str:
-    """Of all keys but the hash's own; order and white space do not enter."""
+    """Hex SHA-256 over all keys except the hash itself, independent of key order and spacing."""
     own = {key: value for key, value in content.items() if key != KEY}
     text = json.dumps(own, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -28,7 +28,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seal_of(content: Mapping[str, Any]) -> Seal:
-    """Whether the hash that a content carries is its own."""
+    """Compare the stored hash with the content."""
     if KEY not in content:
         return "absent"
     return "whole" if content[KEY] == content_sha256(content) else "edited"

@@ -1,4 +1,4 @@
-"""The parts of the page that are made of measurements; empty text where nothing was measured."""
+"""Markdown sections of measurements; empty text if nothing was measured."""
 
 from numprune_export.report.tables import machine as machine_tables
 from numprune_export.report.tables import quality as quality_tables
@@ -7,29 +7,28 @@ from numprune_export.report.tables.table import Measurements, Tabular, table
 
 
 def quality(metrics: Measurements) -> str:
-    """One table per score, the one that counts first."""
-    found = quality_tables.quality(metrics)
-    tables = [_markdown(one) for one in found.values()]
+    """One table per score, the primary score first."""
+    tables = [_markdown(tabular) for tabular in quality_tables.quality(metrics).values()]
     return "\n\n".join([*tables, quality_tables.NOTE]) if tables else ""
 
 
 def sides(metrics: Measurements, kind: str) -> str:
-    """Dense beside pruned, for every quantity of this kind that has both."""
+    """Dense next to pruned, for each quantity of this kind that has both."""
     return _markdown(machine_tables.sides(metrics, kind))
 
 
 def parity(metrics: Measurements) -> str:
-    """Each exported model beside what its dtype itself costs PyTorch on the same text."""
+    """Error of each exported model, and PyTorch's own error in the same dtype on the same text."""
     return _markdown(quality_tables.parity(metrics))
 
 
 def allocation(metrics: Measurements) -> str:
-    """Weights of attention that were tried out, and the one that was taken."""
+    """The attention weights that were tried, and the chosen one."""
     return _markdown(quality_tables.allocation(metrics))
 
 
 def budget(metrics: Measurements) -> str:
-    """A budget in milliseconds: what was asked for, predicted, and measured afterwards."""
+    """Latency budgets: requested, predicted and measured milliseconds."""
     return _markdown(speed_tables.budget(metrics))
 
 
@@ -42,7 +41,7 @@ def latency(metrics: Measurements) -> str:
 
 
 def gpu(metrics: Measurements) -> str:
-    """The GPU before and after the benchmark."""
+    """The GPU's state before and after the benchmark."""
     return _markdown(machine_tables.gpu(metrics))
 
 
@@ -50,8 +49,10 @@ def times(metrics: Measurements) -> str:
     return _markdown(machine_tables.times(metrics))
 
 
-def _markdown(found: Tabular | None) -> str:
-    if found is None:
+def _markdown(tabular: Tabular | None) -> str:
+    if tabular is None:
         return ""
-    points = "\n".join(f"- {one}" for one in found.points)
-    return "\n\n".join(one for one in (table(found.header, found.rows), points, found.note) if one)
+    points = "\n".join(f"- {point}" for point in tabular.points)
+    return "\n\n".join(
+        part for part in (table(tabular.header, tabular.rows), points, tabular.note) if part
+    )

@@ -1,4 +1,4 @@
-"""report.json as text, and back: what is not a report, or a newer one, is refused."""
+"""Write and read report.json; other files and newer formats are rejected."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from numprune_export.report.seal import KEY, Seal, seal_of, sealed
 
 
 def to_json(report: Report) -> str:
-    """The text of report.json, with a hash over its content."""
+    """The text of report.json, including its seal."""
     content = json.loads(report.model_dump_json())
     return json.dumps(sealed(content), indent=2, ensure_ascii=False) + "\n"
 
@@ -21,42 +21,46 @@ def read(path: Path) -> Report:
     """Read a report of this or an earlier format.
 
     Raises:
-        InputError: not there, not whole, not a report, or written by a newer version.
+        InputError: the file is missing, incomplete, not a report, or written by a newer version.
     """
     return read_sealed(path)[0]
 
 
 def read_sealed(path: Path) -> tuple[Report, Seal]:
-    """A report, and whether it is as it was written. Raises as `read` does."""
+    """Like `read`, but also return the seal's state."""
     content = read_content(path)
     return parse(content, path), seal_of(content)
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Read the JSON object in a file.
 
     Raises:
-        InputError: not there, not whole, or something else.
+        InputError: the file is missing, incomplete, or not a JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(
-            f"cannot read the report `{path}`: {error}", hint="make the run again"
+            f"cannot read the report `{path}`: {error}", hint="run the recipe again"
         ) from None
     if not isinstance(content, dict):
         raise InputError(
-            f"`{path}` is not a report: it holds no JSON object",
+            f"`{path}` is not a report: it is not a JSON object",
             hint="give a report.json that numprune-export wrote",
         )
     return content
 
 
 def parse(content: dict[str, Any], path: Path) -> Report:
-    """The report that a file's content is.
+    """Validate the content of a report file.
+
+    Args:
+        content: Parsed JSON.
+        path: Its file, for the message.
 
     Raises:
-        InputError: it is none, or was written by a newer version.
+        InputError: the content is not a report, or was written by a newer version.
     """
     version = content.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -65,7 +69,7 @@ def parse(content: dict[str, Any], path: Path) -> Report:
             hint="update numprune-export",
         )
     try:
-        return Report.model_validate({key: one for key, one in content.items() if key != KEY})
+        return Report.model_validate({key: value for key, value in content.items() if key != KEY})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

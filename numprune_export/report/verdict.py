@@ -1,4 +1,4 @@
-"""What a run came to, in one sentence made of its metrics."""
+"""The verdict: a one-sentence summary of a run's metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,10 +6,10 @@ from numprune_export.report.schema import Measurement
 from numprune_export.report.tables.format import count, number, percent
 
 STAGES = ("dense", "masked", "pruned")
-"""Order in which a score is told; exported artifacts follow."""
+"""Order of the stages in a score; exported artifacts follow."""
 
 MOST_PHASES = 2
-"""More timed shapes than this are told as a range."""
+"""More timed shapes than this are summarized as a range."""
 
 
 def summarize(
@@ -17,7 +17,7 @@ def summarize(
     not_run: Mapping[str, str],
     plan_warnings: Sequence[str] = (),
 ) -> str:
-    """Size, speed and quality; what was not measured is said so, and what is odd about the plan."""
+    """One sentence with size, speed, quality, missing measurements and plan warnings."""
     missing = [f"{name} was built but not run here: {why}" for name, why in not_run.items()]
     parts = [_size(metrics), *_speeds(metrics), *missing, _quality(metrics), *plan_warnings]
     text = "; ".join(parts)
@@ -25,29 +25,29 @@ def summarize(
 
 
 def targets(metrics: Mapping[str, Measurement], kind: str) -> list[str]:
-    """Targets that have metrics of this kind, such as `latency`; PyTorch's own rows come last."""
+    """Sorted targets with metrics of this kind, for example `latency`; PyTorch targets last."""
     names = {name.split(".")[1] for name in metrics if name.startswith(f"{kind}.")}
     return sorted(names, key=lambda name: (is_reference(name), name))
 
 
 def is_reference(name: str) -> bool:
-    """Whether this is a row of PyTorch itself: `torch`, `torch-cuda`, `torch-cuda-compiled`."""
+    """Whether a target is PyTorch itself: `torch`, `torch-cuda`, `torch-cuda-compiled`."""
     return name.partition("-")[0] == "torch"
 
 
 def scores(metrics: Mapping[str, Measurement]) -> dict[str, dict[str, Measurement]]:
-    """Quality by score, the one that counts first, then by stage, in the order they are told."""
-    found: dict[str, dict[str, Measurement]] = {}
-    for name, one in metrics.items():
+    """Quality by score (the primary score first), then by stage in the order of `STAGES`."""
+    by_score: dict[str, dict[str, Measurement]] = {}
+    for name, metric in metrics.items():
         kind, _, rest = name.partition(".")
         if kind == "quality":
             score, _, stage = rest.rpartition(".")
-            found.setdefault(score, {})[stage] = one
-    return {score: dict(sorted(by.items(), key=_told)) for score, by in found.items()}
+            by_score.setdefault(score, {})[stage] = metric
+    return {score: dict(sorted(by.items(), key=_stage_order)) for score, by in by_score.items()}
 
 
 def score_name(score: str) -> str:
-    """A score as people read it; one of lm-eval, `lm_eval.<task>.<metric>`, names its task.
+    """The display name of a score; for lm-eval (`lm_eval.<task>.<metric>`) it includes the task.
 
     >>> score_name("entity_f1"), score_name("lm_eval.arc_easy.acc_norm")
     ('entity f1', 'acc norm of arc_easy')
@@ -56,27 +56,27 @@ def score_name(score: str) -> str:
     return " of ".join((metric.replace("_", " "), *task))
 
 
-def _told(item: tuple[str, Measurement]) -> tuple[int, str]:
+def _stage_order(item: tuple[str, Measurement]) -> tuple[int, str]:
     name = item[0]
     return (STAGES.index(name) if name in STAGES else len(STAGES), name)
 
 
 def timed(metrics: Mapping[str, Measurement]) -> list[tuple[str, str, str]]:
-    """What was timed: phase, target, and the name that its metrics begin with; phase by phase."""
-    found = []
+    """The timed phases as (phase, target, metric prefix), grouped by phase."""
+    rows = []
     for name in metrics:
         kind, *middle, last = name.split(".")
         if kind == "latency" and last == "speedup":
-            found.append((" ".join(middle[1:]), middle[0], name.removesuffix(".speedup")))
-    phases = list(dict.fromkeys(phase for phase, _, _ in found))
-    return sorted(found, key=lambda one: (phases.index(one[0]), is_reference(one[1]), one[1]))
+            rows.append((" ".join(middle[1:]), middle[0], name.removesuffix(".speedup")))
+    phases = list(dict.fromkeys(phase for phase, _, _ in rows))
+    return sorted(rows, key=lambda row: (phases.index(row[0]), is_reference(row[1]), row[1]))
 
 
 def speed(measurement: Measurement) -> str:
-    """How a speed-up reads: only an interval that excludes 1 is called faster or slower."""
+    """A phrase for a speed-up; it says faster or slower only if the interval excludes 1."""
     value, low, high = measurement.value, measurement.low, measurement.high
     if low is None or high is None:
-        return f"is {value:.2f}x, with no interval to judge it by"
+        return f"is {value:.2f}x, without a confidence interval"
     if low > 1:
         return f"is {value:.2f}x faster (95 % interval {low:.2f} to {high:.2f})"
     if high < 1:
@@ -105,31 +105,33 @@ def _speeds(metrics: Mapping[str, Measurement]) -> Iterator[str]:
     if not exported:
         yield "speed not measured"
     for target in exported:
-        found = {
-            phase: metrics[f"{at}.speedup"] for phase, one, at in timed(metrics) if one == target
+        speedups = {
+            phase: metrics[f"{at}.speedup"]
+            for phase, timed_target, at in timed(metrics)
+            if timed_target == target
         }
-        if len(found) > MOST_PHASES:
-            yield f"on {target} {_range(list(found.values()))}"
+        if len(speedups) > MOST_PHASES:
+            yield f"on {target} {_range(list(speedups.values()))}"
         else:
             yield f"on {target} " + " and ".join(
-                f"{phase} {speed(one)}" for phase, one in found.items()
+                f"{phase} {speed(speedup)}" for phase, speedup in speedups.items()
             )
 
 
-def _range(found: Sequence[Measurement]) -> str:
-    """Many shapes in one phrase."""
+def _range(speedups: Sequence[Measurement]) -> str:
+    """A phrase for the speed-ups of many shapes."""
     ratios, sure = (
-        [one.value for one in found],
-        sum(one.low is not None and one.low > 1 for one in found),
+        [speedup.value for speedup in speedups],
+        sum(speedup.low is not None and speedup.low > 1 for speedup in speedups),
     )
     return (
-        f"{min(ratios):.2f}x to {max(ratios):.2f}x as fast over {len(found)} shapes,"
+        f"{min(ratios):.2f}x to {max(ratios):.2f}x as fast over {len(speedups)} shapes,"
         f" significantly faster at {sure} of them"
     )
 
 
 def _quality(metrics: Mapping[str, Measurement]) -> str:
     for score, by in scores(metrics).items():
-        told = (f"{number(one.value)} {stage}" for stage, one in by.items())
-        return f"{score_name(score)} {' → '.join(told)}"
+        steps = (f"{number(metric.value)} {stage}" for stage, metric in by.items())
+        return f"{score_name(score)} {' → '.join(steps)}"
     return "quality not measured"

@@ -1,1 +1,1 @@
-"""What a command does beyond one run: sweep, remeasure, estimate."""
+"""Commands beyond one run: sweep, remeasure, estimate."""

@@ -124,7 +124,7 @@ def test_several_texts_fill_a_window_each_from_a_start_of_its_own():
 def test_logits_that_are_no_numbers_are_said():
     model = tiny()
     model.get_output_embeddings().weight.data.fill_(float("nan"))
-    with pytest.raises(NumericalError, match="are not finite where it writes"):
+    with pytest.raises(NumericalError, match="are not finite while it generates"):
         written(model)
 
 

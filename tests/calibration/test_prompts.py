@@ -81,14 +81,14 @@ def test_a_template_that_fills_the_window_gives_way_to_words_unless_it_is_asked_
 
 
 USELESS = [
-    ("we </s>", "puts nothing before a user's words"),
-    ("{{ messages[0].content }}", "puts nothing before a user's words"),
-    ("   {{ messages[0].content }}", "puts nothing before a user's words"),
-    ("we {{ messages[0].content | upper }}", "puts nothing before a user's words"),
+    ("we </s>", "puts nothing before the user's message"),
+    ("{{ messages[0].content }}", "puts nothing before the user's message"),
+    ("   {{ messages[0].content }}", "puts nothing before the user's message"),
+    ("we {{ messages[0].content | upper }}", "puts nothing before the user's message"),
     ("{{ raise_exception('only tools') }}", "template fails: only tools"),
     ("{% if %}", "template fails"),
     ("{{ messages[0].content + 1 }}", "template fails: can only concatenate str"),
-    ("{{ messages[0].tool_calls | length }}", "puts nothing before a user's words"),
+    ("{{ messages[0].tool_calls | length }}", "puts nothing before the user's message"),
     ("{{ 1 // 0 }}", "template fails: integer"),
     ("{{ range(10 ** 9) }}", "template fails: Range too big"),
     ({"rag": "we", "tool_use": "we"}, "template fails: This model has multiple chat templates"),
@@ -99,7 +99,7 @@ USELESS = [
 def test_a_template_of_no_use_is_refused_where_it_is_asked_for(template, what):
     with pytest.raises(InputError, match=what) as refusal:
         starts("chat", template)
-    assert "starts: vocabulary" in refusal.value.hint
+    assert "prompts: vocabulary" in refusal.value.hint
 
 
 @pytest.mark.parametrize(("template", "what"), USELESS)

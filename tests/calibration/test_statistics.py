@@ -82,7 +82,9 @@ def test_batches_do_not_matter():
 def test_moments_may_be_those_of_one_token_in_so_many():
     model, family, text = tiny(), FAMILIES["llama"], windows(sequences=4)
     found = {}
-    for block in calibration_statistics.collect(model, family, text, 2, lambda _: None, every=3):
+    for block in calibration_statistics.collect(
+        model, family, text, 2, lambda _: None, token_stride=3
+    ):
         found |= block
     for site in family.sites(model):
         x = direct(model, site, text)[::3]  # a batch has 24 tokens

@@ -98,13 +98,13 @@ def test_a_run_of_which_nothing_can_run_is_refused(refused, own_run):
 
 def test_wrong_options_are_refused(refused, small_run):
     assert "has no artifact of target `trt`" in refused(2, "bench", small_run, "--target", "trt")
-    assert "`--out` is one file" in refused(2, "bench", small_run, small_run, "--out", "x.json")
+    assert "`--out` names one file" in refused(2, "bench", small_run, small_run, "--out", "x.json")
     assert "no model at `nowhere`" in refused(4, "bench", "nowhere")
 
 
 @pytest.mark.parametrize("name", ["new.md", "new.html"])
 def test_the_json_does_not_take_the_name_of_a_page(name, tmp_path):
-    with pytest.raises(OutputError, match="a page of it would have that name") as refusal:
+    with pytest.raises(OutputError, match="a page of it has the same name") as refusal:
         write(tmp_path / name, sample.report())
     assert "new.json" in refusal.value.hint
     assert not (tmp_path / name).exists()
@@ -126,8 +126,8 @@ def test_a_target_that_was_not_asked_for_is_told(answered, two_targets, tmp_path
         "bench", two_targets, "--target", "onnx", "--out", "new.json", "--quiet"
     )
     assert code == 0, err
-    assert report(tmp_path / "new.json")["not_run"]["onnx-cuda"] == "not asked for"
-    assert "not measured: onnx-cuda: not asked for" in err
+    assert report(tmp_path / "new.json")["not_run"]["onnx-cuda"] == "not requested"
+    assert "not measured: onnx-cuda: not requested" in err
 
 
 def test_what_cannot_run_here_is_told_beside_what_is_missing(answered, two_targets, tmp_path):

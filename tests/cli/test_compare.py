@@ -60,7 +60,7 @@ def test_other_tokens_and_architectures_are_said(answered, small_run, tmp_path):
     code, out, err = answered("compare", small_run, other, *FEW, "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert any("other tokens than" in note for note in found["notes"])
+    assert any("tokenizes text differently from" in note for note in found["notes"])
     assert any("different architectures" in note and "`mistral`" in note for note in found["notes"])
     assert "quality.perplexity.A" in found["metrics"]
     assert "quality.perplexity.B" not in found["metrics"]

@@ -63,7 +63,7 @@ def test_a_gpu_is_named_with_driver_cuda_and_free_memory(printed, monkeypatch):
     monkeypatch.setattr(gpu, "read", lambda: replace(QUIET, persistence=False))
     out = printed("doctor")
     assert "NVIDIA H100 80GB HBM3, compute capability 9.0" in out
-    assert "driver 580.159.04, which runs CUDA up to 13.0" in out
+    assert "driver 580.159.04, supports CUDA up to 13.0" in out
     assert "78.6 of 79.6 GiB of its memory free" in out
     assert f"PyTorch can use it: {'yes' if torch.cuda.is_available() else 'no'}" in out
     assert "persistence mode is off" in out

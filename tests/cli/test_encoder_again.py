@@ -124,7 +124,7 @@ def test_runs_and_a_model_of_another_task_are_compared(answered, runs):
     }
     assert "latency.D.forward.b1.l16.speedup" in found["metrics"]
     (note,) = found["notes"]
-    assert "other` has other labels, `x, y, z`" in note
+    assert "other` has the labels `x, y, z`" in note
 
 
 def test_a_text_is_no_measure_of_an_encoder(refused, runs):

@@ -69,7 +69,7 @@ def answer(folder, *arguments):
         (
             ["run", "small.yaml", "--set", "allocate=latency", "--set", "score=fisher"],
             2,
-            ["`score: fisher` needs a model with a task head", "is for encoders"],
+            ["`score: fisher` needs a model with a task head", "supported for encoders only"],
         ),
         (
             ["sweep", "small.yaml", "--keep", "0.9,0.8", "--score", "wanda,flop"],

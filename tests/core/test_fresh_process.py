@@ -78,7 +78,7 @@ def test_libraries_start_python_from_an_empty_folder(trap, modules):
 
 PARENT = """
 import sys
-from numprune_export.fresh_process import run_module
+from numprune_export.core.fresh_process import run_module
 run_module("sleeper", [], on_line=lambda line: print(line, flush=True))
 """
 
@@ -99,7 +99,7 @@ def test_a_process_ends_with_its_parent_however_that_ends(modules, number):
 
 SWEEP = """
 import sys
-from numprune_export.sweep.local import Local
+from numprune_export.workflows.sweep.local import Local
 
 def modules(job):
     import json, random

@@ -120,7 +120,7 @@ def test_a_stage_whose_files_changed_is_made_again_and_the_log_says_why(tmp_path
         assert run.stage("s", "s", "one", make).resumed
     assert (again.folder / "a").read_text() == "first"
     assert (again.folder / "below" / "b").read_text() == "second"
-    assert f"s: made again, `s/{name}`" in (tmp_path / "run" / LOG).read_text()
+    assert f"s: recomputed, `s/{name}`" in (tmp_path / "run" / LOG).read_text()
 
 
 def test_a_file_written_later_and_one_that_is_nobodys_do_not_undo_a_stage(tmp_path):
@@ -328,7 +328,7 @@ def test_a_run_that_finished_a_stage_keeps_it_when_a_later_one_fails(tmp_path):
 
 OWNER = """
 import sys, time
-from numprune_export.run_folder import open_folder
+from numprune_export.core.run_folder import open_folder
 from pathlib import Path
 with open_folder(Path(sys.argv[1])):
     print("mine", flush=True)

@@ -270,7 +270,7 @@ def test_a_data_set_of_an_unreachable_hub_is_looked_for_in_the_cache_alone(monke
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(
-        HubError, match="`no-such-org/no-such-set`: the hub cannot be reached and it"
+        HubError, match="`no-such-org/no-such-set`: the Hub is unreachable and the data"
     ):
         corpora.fetch(Dataset(id="no-such-org/no-such-set"))
     assert offline == [True]

@@ -113,9 +113,9 @@ def test_decoders_and_encoders_are_not_taken_for_each_other(tmp_path):
     (tmp_path / "decoder").mkdir()
     tensors = llama.FAMILY.decoder(uneven())
     decoder = exporter.export(tensors, tmp_path / "decoder", OnnxSettings())
-    with pytest.raises(InputError, match="no room without a capacity"):
+    with pytest.raises(InputError, match="needs a capacity"):
         exporter.open(decoder, threads=1)
-    with pytest.raises(RecipeError, match="`fused` is a graph of encoders"):
+    with pytest.raises(RecipeError, match="`fused` is a graph for encoders"):
         exporter.export(tensors, tmp_path / "decoder", OnnxSettings(graph="fused"))
 
 

@@ -25,7 +25,9 @@ def test_a_target_refuses_what_it_does_not_say_that_it_takes(target, tmp_path):
     assert target.networks
     assert target.networks <= {"decoder", "encoder"}
     for kind in {"decoder", "encoder"} - target.networks:
-        with pytest.raises(UnsupportedModelError, match=f"`{target.name}` does not take {kind}s"):
+        with pytest.raises(
+            UnsupportedModelError, match=f"`{target.name}` does not support {kind}s"
+        ):
             target.export(network(kind), tmp_path, target.settings())
     assert not [*tmp_path.iterdir()]
 

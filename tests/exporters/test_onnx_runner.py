@@ -219,8 +219,8 @@ def other_positions(graph):
     ("change", "what"),
     [
         (without_outputs, "no output with a fixed number of logits|cannot load"),
-        (without_facts, "says nothing of its `max_positions`"),
-        (other_positions, "says `many` for its `max_positions`"),
+        (without_facts, "has no metadata `max_positions`"),
+        (other_positions, "has `many` as its metadata `max_positions`"),
     ],
 )
 def test_a_graph_of_another_program_is_an_input_error(change, what, artifact):

@@ -62,6 +62,6 @@ def test_turing_is_built_in_fp16(built):
 def test_version_that_binds_no_dtypes_is_refused_for_all_but_fp32(built, monkeypatch):
     """TensorRT before 10 may compute an fp16 network in fp32, and the other way round."""
     monkeypatch.setattr(toolkit.Toolkit, "strongly_typed", False)
-    with pytest.raises(MissingExtraError, match="so `float16` is not sure") as caught:
+    with pytest.raises(MissingExtraError, match="cannot guarantee `float16`") as caught:
         built(shaped([(4, 2, 32)]))
     assert "TensorRT 10 or newer" in caught.value.hint

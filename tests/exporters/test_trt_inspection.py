@@ -74,7 +74,7 @@ def test_quantized_layer_is_refused():
 
 @pytest.mark.parametrize("layers", [(), ("layers.0/MatMul_24",), (layer("reformat", "Half"),)])
 def test_report_that_names_no_product_proves_nothing(layers):
-    with pytest.raises(UnsupportedModelError, match="names no layer with a matrix product"):
+    with pytest.raises(UnsupportedModelError, match="names no layer with a matmul"):
         check_layers(report(*layers), "float16")
 
 

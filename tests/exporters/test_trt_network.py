@@ -69,7 +69,7 @@ def test_bindings_are_those_of_the_graph(parsed):
 def test_network_of_another_dtype_is_refused_by_layer(parsed, dtype):
     network = parsed(decoder_of(uneven("llama")), "fused", "float32")[0].network
     with pytest.raises(
-        UnsupportedModelError, match=r"`layers\.0/.*`FLOAT`, asked for was"
+        UnsupportedModelError, match=r"`layers\.0/.*`FLOAT`, not the requested"
     ) as caught:
         precision.check_network(network, dtype)
     assert caught.value.hint

@@ -118,7 +118,7 @@ def test_capacity_outside_the_profile_is_refused_before_anything_is_loaded(artif
 def test_stripped_engine_without_its_graph_is_refused(artifact):
     files = {name: one for name, one in artifact.files.items() if "graph" not in name}
     bare = replace(artifact, files=files, facts=artifact.facts | {"stripped": True})
-    with pytest.raises(InputError, match="stripped of its weights"):
+    with pytest.raises(InputError, match="has no weights, and the graph"):
         opened(bare)
 
 

@@ -90,7 +90,7 @@ def test_tensorrt_without_its_libraries_is_said(tmp_path):
     broken = "raise ImportError('libnvinfer.so.11: cannot open shared object file')"
     ready, detail, install = run_isolated(SAY, tmp_path, broken).split("|")
     assert ready == "False"
-    assert "`tensorrt` is installed and cannot be loaded: libnvinfer.so.11" in detail
+    assert "`tensorrt` is installed but cannot be loaded: libnvinfer.so.11" in detail
     assert "pypi.nvidia.com" in install
 
 
@@ -206,7 +206,7 @@ def test_tensorrt_itself_is_not_ready_here():
         ("9.0", (), "TensorRT-RTX 1.7.1.116 has no kernels for the Some GPU (sm90)"),
         ("8.6", (), None),
         ("8.6", ("sm80", "sm86"), None),
-        ("8.6", ("sm80",), "built for sm80, and the Some GPU is sm86"),
+        ("8.6", ("sm80",), "built for sm80, but the Some GPU is sm86"),
         ("12.0", ("sm120",), None),
     ],
 )

@@ -91,7 +91,7 @@ def test_noise_that_hides_a_regression_is_told():
     found = verdict(noisy(), baseline=noisy())
     assert found.passed
     (note,) = found.notes
-    assert note.startswith("1 of 8 speed-ups are too noisy to see 25 %")
+    assert note.startswith("1 of 8 speed-ups are too noisy to detect a drop of 25 %")
     assert f"{SPEEDUP}, could fall by 56 % and pass" in note
     assert verdict(runs.evidence()).notes == ()
 

@@ -60,7 +60,7 @@ def test_an_encoder_without_a_task_head_is_refused_by_name(name):
 
 
 def test_an_encoder_that_does_not_say_its_head_is_refused():
-    with pytest.raises(UnsupportedModelError, match="`roberta` model does not say") as caught:
+    with pytest.raises(UnsupportedModelError, match="`roberta` model has no") as caught:
         family_of("roberta", [])
     assert "`RobertaForQuestionAnswering`" in caught.value.hint
     assert family_of("roberta", None) is ENCODERS["roberta"]

@@ -14,7 +14,7 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.families import FAMILIES
 from numprune_export.numerics import gauss_newton
-from numprune_export.numerics.gauss_newton import refit
+from numprune_export.numerics.gauss_newton import Sublayer, refit
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pruning import apply
 from numprune_export.pruning.compensate import producers as mlp_refit
@@ -52,7 +52,8 @@ def fitted(activation, layers, last, x, targets, method=None, every=1):
     """Refitted on batches of tokens, or on one."""
     xs, ts = ([one] if torch.is_tensor(one) else one for one in (x, targets))
     method = ProducerRefit(token_stride=every) if method is None else method
-    return refit(activation, layers, last, last.weight, xs, ts, method, every=every, damping=0.01)
+    sublayer = Sublayer(activation, layers, last, last.weight)
+    return refit(sublayer, xs, ts, method, token_stride=every, damping=0.01)
 
 
 def error(activation, producers, consumer, bias, x, targets):
@@ -198,9 +199,8 @@ def test_producers_are_fitted_to_some_tokens_and_the_consumer_to_more():
 def test_the_ridge_pulls_to_the_dense_consumer():
     activation, layers, last, x, targets = problem(2, False, seed=7)
     dense = torch.randn_like(last.weight)
-    far = refit(
-        activation, layers, last, dense, [x], [targets], ProducerRefit(), every=1, damping=1e6
-    )
+    sublayer = Sublayer(activation, layers, last, dense)
+    far = refit(sublayer, [x], [targets], ProducerRefit(), token_stride=1, damping=1e6)
     torch.testing.assert_close(far.consumer, dense.detach().float(), rtol=1e-3, atol=1e-3)
 
 
@@ -270,9 +270,9 @@ def test_it_is_fitted_to_what_the_dense_sublayer_makes():
     plan, seen = Plan(sites, kept), []
     whole = mlp_refit.refit
 
-    def watched(activation, producers, consumer, dense, inputs, targets, *rest, **named):
-        seen.append((dense, inputs, targets))
-        return whole(activation, producers, consumer, dense, inputs, targets, *rest, **named)
+    def watched(sublayer, inputs, targets, *rest, **named):
+        seen.append((sublayer.dense, inputs, targets))
+        return whole(sublayer, inputs, targets, *rest, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlp_refit, "refit", watched)
@@ -311,5 +311,5 @@ def test_a_repair_at_once_has_no_activations_to_refit_to():
 
 
 def test_producers_are_fitted_to_tokens_that_the_consumer_is_fitted_to():
-    with pytest.raises(ValueError, match="must be a multiple of `every: 4`"):
+    with pytest.raises(ValueError, match="must be a multiple of `token_stride: 4`"):
         ClosedForm(token_stride=4, producers=ProducerRefit(token_stride=6))

@@ -14,7 +14,7 @@ from numprune_export.numerics.gram import rounding, shift_of, shifted
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.numerics.regression import MomentSums
 from numprune_export.pruning.compensate.closed_form import ClosedForm
-from numprune_export.pruning.compensate.teacher_methods import Refit
+from numprune_export.pruning.compensate.teacher_refit import Refit
 from numprune_export.pruning.plan import Site
 from numprune_export.pruning.score.fisher_obs import FisherObs
 

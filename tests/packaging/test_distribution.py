@@ -27,7 +27,7 @@ try:
 except PackageNotFoundError:
     installed = False
 from numprune_export import servers, targets
-from numprune_export.version import __version__
+from numprune_export.core.version import __version__
 print(json.dumps({
     "installed": installed,
     "version": __version__,

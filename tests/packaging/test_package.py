@@ -88,7 +88,7 @@ def test_the_wheel_has_both_packages_and_the_recipes_and_no_tests(wheel):
     for recipe in (ROOT / "recipes").rglob("*"):
         if recipe.is_file():
             assert f"numprune_export/_recipes/{recipe.relative_to(ROOT / 'recipes')}" in names
-    assert "numprune_exporters/onnx.py" in names
+    assert "numprune_exporters/onnx/target.py" in names
     assert "numprune_export/py.typed" in names
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"numprune_export", "numprune_exporters"}

@@ -83,5 +83,5 @@ def test_a_spoilt_plan_is_one_clear_error(again):
     done = run()
     assert done.code == 4
     assert "plan.json` is not readable" in done.err
-    assert "to have the plan made anew" in done.err
+    assert "to recompute the plan" in done.err
     assert "Traceback" not in done.err

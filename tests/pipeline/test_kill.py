@@ -85,6 +85,6 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
                 break
         err = process.stderr.read()
     assert process.returncode == 130
-    assert "goes on" in err
+    assert "this command resumes" in err
     assert "Traceback" not in err
     assert not list((tmp_path / "out").glob(".*.partial"))

@@ -36,7 +36,7 @@ def test_a_uniform_plan_with_added_biases_is_told_before_work_and_in_the_report(
         compensate={"method": "closed_form", "affine": True, "order": "one_shot"},
     )
     assert "stock checkpoint" in told.heard[0]
-    assert "`compensate.affine: false` leaves it out" in told.heard[0]
+    assert "`compensate.affine: false` omits it" in told.heard[0]
     assert "stock checkpoint" in report.warnings[0]
     assert "stock checkpoint" in (tmp_path / "out" / "report.md").read_text()
     assert "stock checkpoint" in (tmp_path / "out" / "log").read_text()
@@ -69,4 +69,4 @@ def test_a_head_beside_a_tied_config_is_saved_as_it_was_measured_and_told(tmp_pa
     kept = load_file(tmp_path / "out" / "model" / "model.safetensors")["lm_head.weight"]
     assert torch.equal(kept, head.float())
     (notice,) = [one for one in report.warnings if "tie_word_embeddings" in one]
-    assert "says `tie_word_embeddings: true`, but its weights have a head of their own" in notice
+    assert "says `tie_word_embeddings: true`, but its weights have an untied head" in notice

@@ -235,7 +235,7 @@ NOTHING = [
 NOT_CHANGED = re.compile(
     r"version|method|rounds|model\.(source|revision)|tasks|targets\.onnx"
     r"|(calibration|evaluation)\.(dataset|field|fields|windows|label|relabel|target_scale|outside"
-    r"|metric|stride)|(score|allocate|compensate)\.method|compensate\.(order|every|producers)"
+    r"|metric|stride)|(score|allocate|compensate)\.method|compensate\.(order|token_stride|producers)"
     r"|allocate\.timing\..*|generated_text\..*|query_heads|matmul_precision|model\.dtype"
 )
 """Of other sections' shapes, or changed for the other kind of model."""

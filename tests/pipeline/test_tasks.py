@@ -48,7 +48,7 @@ def test_dense_masked_pruned_and_the_artifact_are_asked(tmp_path, monkeypatch):
 
 def test_an_encoder_is_not_asked(tmp_path):
     labelled = {"files": [str(builtin_dir() / "data" / "presidents_dev.jsonl")]}
-    with pytest.raises(RecipeError, match="`tasks` are asked of language models"):
+    with pytest.raises(RecipeError, match="`tasks` are supported for language models only"):
         small_run(
             tmp_path,
             model=str(builtin_dir() / "tiny-bert"),

@@ -58,8 +58,8 @@ def test_every_layer_and_the_limits_are_told(finished, report):
     for one in report.plan:
         assert f"{one.units - one.kept} of {one.units} (" in text
     assert report.summary in text
-    assert "draw from the same text" in text
-    assert "do not say its licence" in text
+    assert "use the same text" in text
+    assert "do not state its licence" in text
     assert str(finished.parent) not in text
 
 
@@ -69,7 +69,7 @@ def test_a_number_that_is_none_is_left_out_of_the_metadata(report, config):
     data = ModelCard(card.render(broken, config, {})).data
     assert data.eval_results is None
     nothing = report.model_copy(update={"metrics": {}})
-    assert "measured as nothing" in card.render(nothing, config, {})
+    assert "measured only as nothing" in card.render(nothing, config, {})
 
 
 def test_a_parent_from_the_hub_is_the_base_model_and_gives_its_licence(report, config):

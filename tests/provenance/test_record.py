@@ -111,5 +111,5 @@ def test_the_commit_is_that_of_the_checkout_itself(tmp_path):
 
 def test_a_manifest_without_provenance_is_said(finished):
     folder = finished / "model"
-    with pytest.raises(record.InputError, match="does not say how it was made"):
+    with pytest.raises(record.InputError, match="has no valid provenance"):
         Provenance.of(manifest.read(folder).model_copy(update={"provenance": None}), folder)

@@ -85,7 +85,7 @@ def test_the_manifest_names_it_and_a_resumed_run_leaves_it(finished):
     [
         (lambda text: text.replace(text[text.index('"content"') :][12:76], "0" * 64), "another sha256"),
         (lambda text: text.replace('"config.json"', '"other.json"'), "another sha256"),
-        (lambda text: "{}", "is no bill of materials"),
+        (lambda text: "{}", "is not a bill of materials"),
     ],
 )  # fmt: skip
 def test_verify_sees_a_bill_of_other_files_even_where_the_manifest_was_made_anew(

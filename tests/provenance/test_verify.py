@@ -46,8 +46,8 @@ def test_a_whole_run_is_hashed_loaded_and_run(finished, verify):
         ".",
     ]
     assert "loaded, " in lines[0]
-    assert "ran by onnxruntime" in lines[1]
-    assert lines[-1] == "verified: every file is what was written"
+    assert "ran in onnxruntime" in lines[1]
+    assert lines[-1] == "verified: every file matches its manifest"
 
 
 @pytest.mark.parametrize("place", ["model", "artifacts/onnx/pruned"])
@@ -69,11 +69,11 @@ def test_every_difference_is_named_at_once(finished, verify):
     flip_last_byte(finished / "artifacts/onnx/pruned/model.onnx.data")
     captured = verify(finished, 1)
     for words in (
-        "`model/model.safetensors` is not the file that was written",
+        "`model/model.safetensors` was changed: its sha256 differs",
         "`model/tokenizer.json` has 2 bytes",
         "`model/evil.py` is extra",
         "`artifacts/onnx/dense/model.onnx` is missing",
-        "`artifacts/onnx/pruned/model.onnx.data` is not the file that was written",
+        "`artifacts/onnx/pruned/model.onnx.data` was changed: its sha256 differs",
     ):
         assert words in captured.out
     assert captured.out.count("DIFFERS") == 3
@@ -275,7 +275,7 @@ def test_the_log_may_grow_and_what_it_said_must_stand(finished, verify):
         file.write("more\n")
     assert "verified" in verify(finished, 0).out
     log.write_text("other" + log.read_text()[5:])
-    assert "`log` no longer begins with what was written" in verify(finished, 1).out
+    assert "`log` was changed: its recorded part differs" in verify(finished, 1).out
 
 
 def test_what_others_put_beside_a_run_is_named_and_not_looked_at(finished, verify):

@@ -99,7 +99,7 @@ def test_what_stays_costs_at_most_the_budget_and_uses_most_of_it(method, cost, k
 @pytest.mark.parametrize("method", FLOORED, ids=name_of)
 def test_a_budget_that_no_plan_can_meet_is_refused_in_one_wording(method):
     dense = whole_model()
-    with pytest.raises(RecipeError, match="cannot be met: the smallest that can is") as caught:
+    with pytest.raises(RecipeError, match="cannot be met: the smallest possible is") as caught:
         allocate(scored(dense), method, 0.3, basis(dense))
     assert "`min_keep` (0.8)" in caught.value.hint
 

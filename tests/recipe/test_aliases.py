@@ -35,7 +35,7 @@ def test_every_old_key_is_named_once_and_the_content_stays():
     assert repr(OLD) == before
     assert len(told) == len(aliases.RENAMED)
     assert told[0] == (
-        "`products` is now called `matmul_precision`; the old name is taken until version 0.3"
+        "`products` is now called `matmul_precision`; the old name works until version 0.3"
     )
     assert not list(aliases.notices(NEW))
 

@@ -80,8 +80,8 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
         ),
         (
             {"score": {"token_stride": 2}},
-            "`score` does not say its `method`",
-            "for example `--set score.method=numerical`; there are also: wanda, ",
+            "`score` has no `method`",
+            "for example `--set score.method=numerical`; other methods: wanda, ",
         ),
         ({"keep": 0}, "`keep`: must be greater than 0 (got `0`)", "schema"),
         ({"keep": 1.5}, "`keep`: must be at most 1 (got `1.5`)", "schema"),
@@ -100,7 +100,7 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
         (
             {"evaluation": {"texts": ["a"], "windows": "documents"}},
             "packed",
-            "leave `evaluation.windows` out",
+            "omit `evaluation.windows`",
         ),
     ],
 )

@@ -225,16 +225,16 @@ def test_everything_that_must_be_on_the_page_is(pages):
             assert text in told
     titles = [one.text for one in parse(pages("warned")).all("h2")]
     assert titles == [
-        "Warnings", "Not run here", "At a glance", "Quality", "Speed", "Size and memory", "What stays",
+        "Warnings", "Not run here", "At a glance", "Quality", "Speed", "Size and memory", "Kept units",
         "Parity with PyTorch", "How it was made", "Artifacts", "Environment", "Recipe",
     ]  # fmt: skip
 
 
 def test_a_report_of_before_says_what_it_lacks(pages):
     told = parse(pages("old")).all("main")[0].text
-    for one in ("which heads stay", "how the scores of units lie", "the time of every round"):
+    for one in ("which heads are kept", "the scores of units", "the time of every round"):
         assert one in told
-    assert "says how many stay, not which" in told
+    assert "holds only the number of kept units" in told
     assert "does not hold the rounds" in told
     assert "It does not hold" not in parse(pages("warned")).all("main")[0].text
 

@@ -48,7 +48,7 @@ def test_a_cell_is_filled_for_every_head_that_stays():
     assert (len(stay), len(gone)) == (2, 2)
     left = sorted(min(x for x, _ in one) for one in (*stay, *gone))
     assert [left.index(min(x for x, _ in one)) for one in stay] == [1, 3]
-    assert "2 of 4 heads stay, 50.0 %." in parse(plot.svg).all("desc")[0].text
+    assert "2 of 4 heads kept, 50.0 %." in parse(plot.svg).all("desc")[0].text
 
 
 def test_gaps_part_groups_that_share_a_key():
@@ -121,7 +121,7 @@ def test_rounds_far_out_are_told_by_an_arrow():
         for one in (report.latency_samples, samples)
     )
     assert "Arrow" not in before.caption
-    assert after.caption.endswith("Arrow: some took longer still.")
+    assert after.caption.endswith("Arrow: some rounds took longer.")
     arrows = [parse(one.svg).all("use") for one in (before, after)]
     assert len(arrows[1]) == len(arrows[0]) + 1
 

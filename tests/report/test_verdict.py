@@ -27,7 +27,7 @@ def ratio(value, low, high) -> Measurement:
             ratio(0.9, 0.8, 1.0),
             "shows no significant speed-up (0.90x, 95 % interval 0.80 to 1.00)",
         ),
-        (ratio(1.2, None, None), "is 1.20x, with no interval to judge it by"),
+        (ratio(1.2, None, None), "is 1.20x, without a confidence interval"),
     ],
 )
 def test_only_an_interval_without_one_is_called_faster_or_slower(one, expected):

@@ -103,7 +103,7 @@ def test_an_engine_without_weights_is_refused(engine, tmp_path):
 ALONE = """
 import sys
 sys.path.insert(0, "runtime")
-import numprune_exporters.trt.opening as opening
+import numprune_exporters.trt.run.open as opening
 assert "runtime" in opening.__file__
 import numprune_exporters.triton.served.opening
 print([m for m in ("torch", "pydantic", "transformers", "onnx", "onnx_ir") if m in sys.modules])

@@ -137,7 +137,7 @@ def test_a_run_at_work_exits_6(run_copy, refused):
 
     with (run_copy / ".numprune-run").open("a") as marker:
         fcntl.flock(marker, fcntl.LOCK_EX)
-        assert "another run is at work" in refused(6, run_copy)
+        assert "another run is in progress" in refused(6, run_copy)
 
 
 def test_an_output_that_is_in_use_exits_6(run_folder, tmp_path, refused):

@@ -198,7 +198,7 @@ def test_the_code_is_the_very_code_that_was_measured_with(packaged):
     names = [
         path.relative_to(copied) for path in copied.rglob("*.py") if path.name != "__init__.py"
     ]
-    assert {"checked_runner.py", "gqa_steps.py", "onnx_session.py", "artifact.py"} <= {
+    assert {"decoder.py", "gqa_steps.py", "session.py", "artifact.py"} <= {
         name.name for name in names
     }
     for name in names:
@@ -244,9 +244,9 @@ MODULE = """
 from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from numprune_export.recipe import Recipe
-from numprune_export.errors import InputError
+from numprune_export.core.errors import InputError
 def later():
-    from numprune_exporters import gqa_steps
+    from numprune_exporters.onnx import gqa_steps
 """
 
 
@@ -297,9 +297,7 @@ def test_a_graph_for_cuda_is_packaged_where_no_gpu_is(tmp_path, dtype):
     )
     config = config_of(tmp_path / "out" / CONFIGS[0])
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
-    assert config.parameters["opener"].string_value.startswith(
-        "numprune_exporters.onnx_cuda.target"
-    )
+    assert config.parameters["opener"].string_value.startswith("numprune_exporters.onnx_cuda.open")
     state = config_of(tmp_path / "out" / CONFIGS[1]).sequence_batching.state[0]
     kind = {"float16": "TYPE_FP16", "bfloat16": "TYPE_BF16"}[dtype]
     assert model_config_pb2.DataType.Name(state.data_type) == kind

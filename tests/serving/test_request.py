@@ -103,7 +103,7 @@ def test_what_is_said_of_a_wrong_value_is_short_and_can_be_sent():
     "text", ["[]", "3", '"a"', "null", "{", "[" * 100_000, '{"seed": ' + "9" * 5000 + "}"]
 )
 def test_parameters_that_are_no_object_are_an_error(text):
-    with pytest.raises(InputError, match="the parameters are no JSON"):
+    with pytest.raises(InputError, match="the parameters are not"):
         parameters(text)
 
 

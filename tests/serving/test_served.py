@@ -173,7 +173,7 @@ def test_a_bad_request_fails_and_those_beside_it_do_not(server, direct):
         ({"text_input": "We", "temperature": -1.0}, "`temperature` cannot be `-1.0`"),
         ({"text_input": "We", "top_p": 0.0}, "`top_p` cannot be `0.0`"),
         ({"text_input": "We", "max_tokns": 4}, "unknown parameter `max_tokns`"),
-        ({"text_input": ["We", "You"]}, "send one prompt in each request"),
+        ({"text_input": ["We", "You"]}, "send one prompt per request"),
         ({"max_tokens": 4}, "`text_input` is missing"),
     ],
 )

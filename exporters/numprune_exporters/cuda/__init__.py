@@ -1,1 +1,1 @@
-"""The CUDA runtime, through NVIDIA's own Python bindings: device, memory, stream. No torch."""
+"""The CUDA runtime through NVIDIA's Python bindings: device, memory, streams. Needs no torch."""

@@ -1,4 +1,4 @@
-"""Memory on the device, and pinned memory on the host that copies to and from it run at full speed in."""
+"""Device memory, and pinned host memory for copies at full speed."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from numprune_exporters.cuda.device import call, runtime
 
 
 class DeviceBuffer:
-    """Bytes on the device, aligned to 256, which only grow and whose content growing forgets."""
+    """Device memory aligned to 256 bytes. It only grows, and growing discards its content."""
 
     def __init__(self) -> None:
         self.address = 0
         self.size = 0
 
     def reserve(self, size: int) -> int:
-        """Hold at least `size` bytes; the address.
+        """Hold at least `size` bytes and return the address.
 
         Raises:
             DeviceError: the device is out of memory.
         """
         if size > self.size:
-            # The old bytes go first: both at once could be more than the device has.
+            # Free first: old and new memory together may exceed the device's memory.
             self.free()
             self.address, self.size = int(call("cudaMalloc", size)), size
         return self.address
 
     def free(self) -> None:
-        """Give the memory back. Nothing may be running that reads it."""
+        """Free the memory. No running work may read it."""
         if self.address:
             call("cudaFree", self.address)
         self.address = self.size = 0
 
 
 class PinnedBuffer:
-    """Page-locked bytes on the host, which only grow, seen as arrays."""
+    """Page-locked host memory viewed as arrays. It only grows."""
 
     def __init__(self) -> None:
         self.address = 0
         self.size = 0
 
     def reserve(self, size: int) -> int:
-        """Hold at least `size` bytes; the address. Arrays given out before are gone if it grows.
+        """Hold at least `size` bytes and return the address. Growing invalidates earlier arrays.
 
         Raises:
             DeviceError: the host cannot lock that much memory.
@@ -60,14 +60,14 @@ class PinnedBuffer:
         return view(self.address + offset, shape, dtype)
 
     def free(self) -> None:
-        """Give the memory back. No copy may be running from or to it."""
+        """Free the memory. No running copy may use it."""
         if self.address:
             call("cudaFreeHost", self.address)
         self.address = self.size = 0
 
 
 def view(address: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
-    """Host memory as an array that neither owns nor copies it."""
+    """An array over host memory, without ownership and without a copy."""
     kind = np.dtype(dtype)
     size = int(np.prod(shape)) * kind.itemsize
     memory = memoryview((ctypes.c_char * size).from_address(address))

@@ -1,4 +1,4 @@
-"""Calls into the CUDA runtime, checked, and what is known of the device."""
+"""Checked calls of the CUDA runtime, and properties of the device."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 from numprune_export.core.errors import DeviceError, MissingExtraError
 from numprune_export.core.optional import require
 
-_NOTHING_THERE = ("cudaErrorNoDevice", "cudaErrorInsufficientDriver")
-"""The runtime's two answers on a machine without a GPU: with a driver, and without one."""
+_NO_GPU = ("cudaErrorNoDevice", "cudaErrorInsufficientDriver")
+"""Errors of the runtime on a machine without a GPU: with a driver, and without one."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The device that everything here runs on: the first one that is visible."""
+    """The device in use: the first visible one."""
 
     name: str
     compute_capability: str
     """`major.minor`, for example `9.0`."""
     memory_bytes: int
     driver_cuda: str
-    """The newest CUDA version that the driver speaks."""
+    """The newest CUDA version that the driver supports."""
 
 
 def runtime() -> Any:
@@ -34,7 +34,10 @@ def runtime() -> Any:
 
 
 def call(name: str, *arguments: Any) -> Any:
-    """Call a function of the CUDA runtime; its one result, or None if it has none.
+    """Call a function of the CUDA runtime.
+
+    Returns:
+        Its result; a tuple of several results; None without a result.
 
     Raises:
         DeviceError: the call failed.
@@ -49,10 +52,10 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def require_gpu() -> Gpu:
-    """The device, found without allocating anything on it.
+    """The device. Allocates no memory on it.
 
     Raises:
-        DeviceError: there is none, or its driver is older than the installed bindings.
+        DeviceError: there is no device, or its driver is older than the installed bindings.
         MissingExtraError: cuda-bindings is not installed.
     """
     call("cudaGetDeviceCount")
@@ -66,7 +69,7 @@ def require_gpu() -> Gpu:
 
 
 def why_none() -> str | None:
-    """Why nothing can run on a GPU here, or None if it can."""
+    """The reason why no GPU can be used here; None: one can."""
     try:
         require_gpu()
     except (DeviceError, MissingExtraError) as error:
@@ -75,27 +78,27 @@ def why_none() -> str | None:
 
 
 def _device_error(name: str, error: Any) -> DeviceError:
-    if error.name in _NOTHING_THERE:
+    if error.name in _NO_GPU:
         return _no_device()
     if error.name == "cudaErrorMemoryAllocation":
         return DeviceError(
             f"the GPU is out of memory (`{name}`)",
-            hint="use a smaller batch or capacity, or free memory that others hold on this GPU",
+            hint="use a smaller batch or capacity, or free GPU memory of other processes",
         )
     _, text = runtime().cudaGetErrorString(error)
     return DeviceError(
         f"`{name}` failed on the GPU: {text.decode()} ({error.name})",
-        hint="run again; if it stays, check the GPU with `nvidia-smi`",
+        hint="run again; if it fails again, check the GPU with `nvidia-smi`",
     )
 
 
 def _no_device() -> DeviceError:
     _, driver = runtime().cudaDriverGetVersion()
     _, needed = runtime().cudaRuntimeGetVersion()
-    # Without any driver its version is 0, and the runtime says `insufficient driver` all the same.
+    # Without a driver the version is 0, and the runtime also reports `insufficient driver`.
     if driver and driver < needed:
         return DeviceError(
-            f"the NVIDIA driver speaks CUDA {_version(driver)}, CUDA {_version(needed)} is needed",
+            f"the NVIDIA driver supports CUDA {_version(driver)}; CUDA {_version(needed)} needed",
             hint=f"update the driver, or: pip install 'cuda-bindings=={driver // 1000}.*'",
         )
     return DeviceError(
@@ -104,5 +107,5 @@ def _no_device() -> DeviceError:
 
 
 def _version(number: int) -> str:
-    """CUDA writes 12.9 as 12090."""
+    """Version text of CUDA's number: 12090 is 12.9."""
     return f"{number // 1000}.{number % 1000 // 10}"

@@ -1,4 +1,4 @@
-"""A stream of work on the device, and a recording of it (a CUDA graph) that is launched as a whole."""
+"""A CUDA stream, and recordings of its work (CUDA graphs)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from numprune_exporters.cuda.device import call, runtime
 
 
 class Stream:
-    """Work is done in the order it was given, beside the host until `synchronize`."""
+    """Work runs in submission order, asynchronously to the host until `synchronize`."""
 
     def __init__(self) -> None:
-        # Not the default stream: that one waits for every other, and cannot be recorded.
+        # The default stream waits for every other stream and cannot be recorded.
         self._stream = call("cudaStreamCreateWithFlags", runtime().cudaStreamNonBlocking)
         self.handle = int(self._stream)
 
     def synchronize(self) -> None:
-        """Wait until all work is done; an error of any of it is raised here.
+        """Wait for all work; its errors are raised here.
 
         Raises:
-            DeviceError: something that was given to the stream has failed.
+            DeviceError: work of this stream failed.
         """
         call("cudaStreamSynchronize", self._stream)
 
@@ -37,7 +37,7 @@ class Stream:
     def copy_rows(
         self, target: int, target_pitch: int, source: int, source_pitch: int, width: int, rows: int
     ) -> None:
-        """Copy `rows` pieces of `width` bytes on the device; pitches are bytes from row to row."""
+        """Copy `rows` rows of `width` bytes on the device; a pitch is the bytes from row to row."""
         kind = runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice
         call(
             "cudaMemcpy2DAsync",
@@ -49,12 +49,12 @@ class Stream:
         call("cudaMemsetAsync", device, 0, size, self._stream)
 
     def record(self, work: Callable[[], None]) -> Recording:
-        """What `work` gives to this stream, kept instead of done.
+        """Record the work that `work` submits to this stream, without running it.
 
         Raises:
-            DeviceError: some of it cannot be recorded. The stream is usable again.
+            DeviceError: a part cannot be recorded. The stream stays usable.
         """
-        # Other threads may allocate meanwhile: only this one is held to what can be recorded.
+        # Other threads may allocate meanwhile: the restrictions apply to this thread only.
         mode = runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         call("cudaStreamBeginCapture", self._stream, mode)
         try:
@@ -69,12 +69,12 @@ class Stream:
             call("cudaGraphDestroy", graph)
 
     def close(self) -> None:
-        """Wait for the work and let the stream go."""
+        """Wait for the work and destroy the stream."""
         self.synchronize()
         call("cudaStreamDestroy", self._stream)
 
     def _abandon(self) -> None:
-        # An error when the recording has ended already. The runtime remembers it, which must not last.
+        # Fails if the recording has ended already. `cudaGetLastError` clears the stored error.
         error, graph = runtime().cudaStreamEndCapture(self._stream)
         if not int(error):
             call("cudaGraphDestroy", graph)
@@ -82,15 +82,15 @@ class Stream:
 
 
 class Recording:
-    """Recorded work: the same addresses and shapes every time it is launched."""
+    """Recorded work: every launch uses the same addresses and shapes."""
 
     def __init__(self, executable: object) -> None:
         self._executable = executable
 
     def launch(self, stream: Stream) -> None:
-        """Give all of it to the stream, as one piece of work."""
+        """Submit the recording to the stream as one operation."""
         call("cudaGraphLaunch", self._executable, stream._stream)
 
     def close(self) -> None:
-        """Let it go; no launch of it may be running."""
+        """Destroy the recording; none of its launches may be running."""
         call("cudaGraphExecDestroy", self._executable)

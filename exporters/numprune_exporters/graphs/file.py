@@ -1,4 +1,4 @@
-"""A graph as two files: the model, and its weights beside it, written one at a time."""
+"""Write a graph as two files, `model.onnx` and its weights, one weight in memory at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WEIGHTS = "model.onnx.data"
 
 
 def write(model: onnx_ir.Model, folder: Path) -> dict[str, Any]:
-    """Write `model.onnx` and `model.onnx.data`, and check them.
+    """Write `model.onnx` and `model.onnx.data`, and check them with `onnx.checker`.
 
     Returns:
         Facts that describe the graph: `opsets`, `inputs`, `outputs`, `versions`.
@@ -24,7 +24,7 @@ def write(model: onnx_ir.Model, folder: Path) -> dict[str, Any]:
         OutputError: the folder cannot be written.
         NumericalError: a weight does not fit the graph's dtype.
     """
-    # Here and not above: opening an artifact needs no graph writer.
+    # Imported here: opening an artifact must not import the graph writer.
     import onnx
     import onnx_ir
 
@@ -33,7 +33,7 @@ def write(model: onnx_ir.Model, folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise OutputError(
             f"cannot write the graph to `{folder}`: {error.strerror or error}",
-            hint="if the disk is full, free some space and run the same command again: it goes on where it stopped",
+            hint="if the disk is full, free some space and run the same command again: it resumes",
         ) from None
     onnx.checker.check_model(folder / ENTRY, full_check=True)
     return {
@@ -47,5 +47,5 @@ def write(model: onnx_ir.Model, folder: Path) -> dict[str, Any]:
 def _description(port: Any) -> dict[str, Any]:
     return {
         "type": port.dtype.name.lower(),
-        "shape": [one if isinstance(one, int) else str(one) for one in port.shape],
+        "shape": [size if isinstance(size, int) else str(size) for size in port.shape],
     }

@@ -1,4 +1,4 @@
-"""Writing an ONNX graph node by node: readable names, each constant once, weights read when saved."""
+"""Write an ONNX graph node by node: readable names, shared constants, weights read on saving."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Attribute = int | float | str | tuple[int, ...]
 
 
 class GraphWriter:
-    """Collects nodes, constants and weights in the order they are written.
+    """Collects nodes, constants and weights in writing order.
 
-    Node and value names come from the current scope and a counter, so the same calls always give
-    the same graph, byte for byte. `dtype` is what weights, activations and KV cache are held in;
-    what needs more is written between `wide` and `narrow`.
+    Node and value names come from the current scope and a counter, so the same calls give the same
+    graph, byte for byte. `dtype` is the dtype of weights, activations and KV cache. Operations in
+    fp32 are written between `wide` and `narrow`.
     """
 
     def __init__(self, dtype: str = "float32") -> None:
@@ -41,7 +41,7 @@ class GraphWriter:
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Put `name` before the names of all that is written inside."""
+        """Prefix the names of everything written inside with `name`."""
         outer, self._scope = self._scope, f"{self._scope}{name}/"
         yield
         self._scope = outer
@@ -70,17 +70,17 @@ class GraphWriter:
             value.name = f"{name}:{index}"
         return values
 
-    def declare(self, made: ir.Value, port: ir.Value) -> ir.Value:
-        """Give a node's output the name, type and shape that the graph promises outside."""
-        made.name, made.type, made.shape = port.name, port.type, port.shape
-        return made
+    def declare(self, output: ir.Value, port: ir.Value) -> ir.Value:
+        """Give a node's output the name, type and shape of the graph output `port`."""
+        output.name, output.type, output.shape = port.name, port.type, port.shape
+        return output
 
     def wide(self, x: ir.Value) -> ir.Value:
-        """x, of the graph's dtype, in fp32."""
+        """x cast from the graph's dtype to fp32."""
         return x if self.dtype == ir.DataType.FLOAT else self.cast(x, ir.DataType.FLOAT)
 
     def narrow(self, x: ir.Value) -> ir.Value:
-        """x, in fp32, in the graph's dtype."""
+        """x cast from fp32 to the graph's dtype."""
         return x if self.dtype == ir.DataType.FLOAT else self.cast(x, self.dtype)
 
     def cast(self, x: ir.Value, to: ir.DataType) -> ir.Value:
@@ -93,10 +93,10 @@ class GraphWriter:
         read: Callable[[], Array],
         dtype: ir.DataType | None = None,
     ) -> ir.Value:
-        """An initializer that `read` makes while the model is saved, and that is then dropped.
+        """An initializer that `read` returns while the model is saved; it is freed afterwards.
 
         Args:
-            dtype: What it is stored in; None: the graph's own.
+            dtype: Storage dtype; None: the graph's dtype.
         """
         name = f"{self._scope}{name}"
         dtype = dtype or self.dtype
@@ -152,17 +152,17 @@ class GraphWriter:
 
 
 def _stored(values: Array, dtype: ir.DataType, name: str) -> NDArray[np.generic]:
-    """fp32 values in `dtype`; only fp16 can fail to hold one."""
+    """fp32 values in `dtype`; only fp16 can overflow."""
     with np.errstate(over="ignore"):
         narrowed: NDArray[np.generic] = values.astype(dtype.numpy(), copy=False)
     if dtype == ir.DataType.FLOAT16 and not np.isfinite(narrowed).all():
         raise NumericalError(
-            f"weight `{name}` holds values that float16 cannot: up to `{np.abs(values).max():.1e}`",
+            f"weight `{name}` exceeds the range of float16: up to `{np.abs(values).max():.1e}`",
             hint="export with dtype: bfloat16 or float32",
         )
     return narrowed
 
 
 def value(name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
-    """A graph input or output; a dimension given by name is dynamic."""
+    """A graph input or output; named dimensions are dynamic."""
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))

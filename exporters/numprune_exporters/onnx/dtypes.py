@@ -1,9 +1,9 @@
-"""ONNX Runtime's names of types, and what numpy and ONNX call them."""
+"""ONNX Runtime's type names, mapped to numpy and ONNX types."""
 
 import numpy as np
 
 NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-"""Those that numpy has too."""
+"""Types that numpy has; it has no bfloat16."""
 
 ELEMENT_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
-"""Numbers of TensorProto.DataType."""
+"""Values of TensorProto.DataType."""

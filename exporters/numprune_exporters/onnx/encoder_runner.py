@@ -1,4 +1,4 @@
-"""A loaded encoder: checks what it is given, runs the graph on no more columns than are real."""
+"""Runner of an encoder: checks its inputs and runs only columns with real tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numprune_exporters.runners.inputs import check_vocabulary, integers, length
 
 
 class OnnxEncoderRunner:
-    """An EncoderRunner over an ONNX Runtime session, which is let go at `__exit__`."""
+    """An EncoderRunner over an ONNX Runtime session; `__exit__` releases the session."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session | None = session
@@ -33,10 +33,10 @@ class OnnxEncoderRunner:
     def forward(
         self, tokens: Tokens, lengths: Tokens | None = None, types: Tokens | None = None
     ) -> Logits:
-        """See EncoderRunner.forward. Types are ignored by a model that has none.
+        """See EncoderRunner.forward. A model without token types ignores `types`.
 
         Raises:
-            InputError: a wrong shape, length, token or type, or more tokens than positions.
+            InputError: a wrong shape, length, token or token type, or more tokens than positions.
         """
         tokens = integers("tokens", tokens, dimensions=2)
         self._check_length(tokens.shape[1])
@@ -44,7 +44,7 @@ class OnnxEncoderRunner:
         batch, width = tokens.shape
         longest = int(lengths.max())
         real = np.arange(longest, dtype=np.int64)[None] < lengths[:, None]
-        # A padded position may hold any number, and the embedding would look it up.
+        # A padded position may hold any number; 0 is a valid index of the embedding.
         tokens = np.where(real, tokens[:, :longest], 0)
         check_vocabulary(tokens, self._vocabulary)
         types = self._checked_types(types, (batch, width), real)
@@ -55,15 +55,15 @@ class OnnxEncoderRunner:
             return logits
         return np.pad(logits, ((0, 0), (0, width - longest), (0, 0)))
 
-    def _run(self, given: dict[str, NDArray[np.int64]]) -> Logits:
+    def _run(self, feeds: dict[str, NDArray[np.int64]]) -> Logits:
         if self._session is None:
             raise InputError("this runner is closed", hint="open the artifact again")
-        shape = given["input_ids"].shape
+        shape = feeds["input_ids"].shape
         shape = shape[:1] if self._per_text else shape
         logits = np.empty((*shape, self._classes), np.float32)
         binding = self._session.io_binding()
         for name in self._inputs:
-            binding.bind_cpu_input(name, given[name])
+            binding.bind_cpu_input(name, feeds[name])
         binding.bind_ortvalue_output("logits", OrtValue.ortvalue_from_numpy(logits))
         self._session.run_with_iobinding(binding)
         return logits
@@ -72,7 +72,7 @@ class OnnxEncoderRunner:
         if length > self._max_positions:
             raise InputError(
                 f"a text of `{length}` tokens exceeds the model's `{self._max_positions}` positions",
-                hint="cut the text into shorter ones",
+                hint="split the text into shorter texts",
             )
 
     def _checked_types(

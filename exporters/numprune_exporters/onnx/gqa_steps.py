@@ -1,4 +1,4 @@
-"""Running the GroupQueryAttention graph: the KV cache is one set of buffers, read and written."""
+"""Run the GroupQueryAttention graph: one set of KV-cache buffers, read and written in place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numprune_exporters.onnx.session import Session, logit_count, ports_of
 
 
 class GqaSteps:
-    """Buffers are made when the batch changes; a decode step writes its inputs where they are bound."""
+    """Buffers are allocated when the batch changes; a decode step writes into its bound inputs."""
 
     def __init__(self, session: Session, *, capacity: int, device: Device = "cpu") -> None:
         self._session = session
@@ -31,14 +31,14 @@ class GqaSteps:
         batch = tokens.shape[0]
         if batch != self._batch:
             self._allocate(batch)
-        # The kernels take no prompt wider than its longest row. What is asked of beyond is undefined.
+        # The kernels take no prompt wider than its longest row. Logits beyond a row are undefined.
         longest = int(lengths.max())
         tokens = np.ascontiguousarray(tokens[:, :longest])
-        asked = np.minimum(positions, longest - 1)
+        read_positions = np.minimum(positions, longest - 1)
         logits = np.empty((*positions.shape, self._vocabulary), np.float32)
         self._write_lengths(lengths)
         self._session.run_with_iobinding(
-            self._binding(self._placed(tokens), self._placed(asked), logits)
+            self._binding(self._placed(tokens), self._placed(read_positions), logits)
         )
         return logits
 
@@ -50,13 +50,13 @@ class GqaSteps:
         return self._logits.copy()
 
     def _allocate(self, batch: int) -> None:
-        # The old buffers go first: two sets at once could double the peak memory.
+        # Free the old buffers first: two sets at once would double the peak memory.
         self._batch, self._step, self._caches = 0, None, {}
         self._caches = {
             port.name: self._cache((batch, port.shape[1], self._capacity, port.shape[3]), port.type)
             for port in self._ports
         }
-        self.cache_bytes = sum(one.tensor_size_in_bytes() for one in self._caches.values())
+        self.cache_bytes = sum(cache.tensor_size_in_bytes() for cache in self._caches.values())
         self._seqlens = self._placed(np.zeros(batch, np.int32))
         self._total = np.zeros((), np.int32)
         self._token = self._placed(np.zeros((batch, 1), np.int64))
@@ -68,8 +68,8 @@ class GqaSteps:
     def _cache(self, shape: tuple[int, ...], kind: str) -> OrtValue:
         if self._device == "cpu":
             return OrtValue.ortvalue_from_shape_and_type(shape, ELEMENT_TYPES[kind], "cpu", 0)
-        # Cleared, since some kernels for a GPU weigh what lies behind a row with zero: NaN would stay.
-        # Sizes count, not types: numpy has no bfloat16, and what is bound is the address.
+        # Zeroed: some GPU kernels multiply the slots behind a row by zero, and 0 · NaN is NaN.
+        # float16 stands for bfloat16, which numpy lacks: only the size and the address matter.
         return self._placed(np.zeros(shape, np.float32 if kind == "tensor(float)" else np.float16))
 
     def _placed(self, array: NDArray[np.generic]) -> OrtValue:
@@ -83,7 +83,7 @@ class GqaSteps:
         binding = self._session.io_binding()
         binding.bind_ortvalue_input("input_ids", tokens)
         binding.bind_ortvalue_input("seqlens_k", self._seqlens)
-        # The kernels read this one on the host, on every device.
+        # The kernels read this input on the host, on every device.
         binding.bind_cpu_input("total_sequence_length", self._total)
         binding.bind_ortvalue_input("logits_positions", positions)
         binding.bind_ortvalue_output("logits", OrtValue.ortvalue_from_numpy(logits))

@@ -1,6 +1,6 @@
-"""Opening an `onnx` artifact: needs numpy and ONNX Runtime, and neither torch, pydantic nor onnx.
+"""Open an `onnx` artifact. Needs numpy and ONNX Runtime; no torch, pydantic or onnx.
 
-Apart from the exporter, because a server opens artifacts where nothing else is installed.
+Separate from the exporter, because a server opens artifacts with nothing else installed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 OLDEST_RUNTIME = "1.22"
 EXTRAS = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu"}
-"""Which extra installs which of the two packages, that hold one and the same module."""
+"""Package to the extra that installs it; both packages provide the module `onnxruntime`."""
 
 
 def open_artifact(
@@ -30,13 +30,13 @@ def open_artifact(
     """See Exporter.open.
 
     Raises:
-        InputError: a file is missing or altered, or a decoder has no capacity or fewer positions.
+        InputError: a file is missing or altered, or a decoder has no capacity or too few positions.
         MissingExtraError: onnxruntime is not installed, or too old for this graph.
     """
     needed = str(artifact.facts.get("needs_onnxruntime", OLDEST_RUNTIME))
     require_runtime(needed, package="onnxruntime")
     if artifact.network == "encoder":
-        # Here and not above: onnxruntime is optional until something runs.
+        # Imported here: onnxruntime is optional until a graph runs.
         from numprune_exporters.onnx.encoder_runner import OnnxEncoderRunner
 
         return OnnxEncoderRunner(open_session(artifact, threads=threads))
@@ -51,23 +51,23 @@ def require_runtime(needed: str, *, package: str) -> None:
     """Refuse an ONNX Runtime that is too old.
 
     Raises:
-        MissingExtraError: it is, or there is none.
+        MissingExtraError: it is too old or not installed.
     """
-    found = str(require("onnxruntime", extra=EXTRAS[package]).__version__)
-    if _numbers(found) < _numbers(needed):
+    installed = str(require("onnxruntime", extra=EXTRAS[package]).__version__)
+    if _numbers(installed) < _numbers(needed):
         raise MissingExtraError(
-            f"this graph needs onnxruntime {needed} or newer, {found} is installed",
+            f"this graph needs onnxruntime {needed} or newer, {installed} is installed",
             hint=f"pip install '{package}>={needed}', or export with `graph: standard`",
         )
 
 
 def steps(session: Session, *, capacity: int, device: Device = "cpu") -> GqaSteps | StandardSteps:
-    """What drives the session's graph, whose flavour and positions stand in the model.
+    """The steps for the session's graph; flavour and positions are in the model's metadata.
 
     Raises:
         InputError: the model has fewer positions than capacity.
     """
-    # Here and not above: onnxruntime is optional until something runs.
+    # Imported here: onnxruntime is optional until a graph runs.
     from numprune_exporters.onnx.gqa_steps import GqaSteps
     from numprune_exporters.onnx.standard_steps import StandardSteps
 
@@ -75,7 +75,7 @@ def steps(session: Session, *, capacity: int, device: Device = "cpu") -> GqaStep
     if not 1 <= capacity <= positions:
         raise InputError(
             f"capacity `{capacity}` is outside the model's 1 to `{positions}` positions",
-            hint="ask for shorter sequences",
+            hint="use shorter sequences",
         )
     if fact(session, "graph") == "gqa":
         return GqaSteps(session, capacity=capacity, device=device)
@@ -83,7 +83,7 @@ def steps(session: Session, *, capacity: int, device: Device = "cpu") -> GqaStep
 
 
 def vocabulary(session: Session) -> int:
-    """How many logits the graph gives per token."""
+    """Number of logits per token."""
     return logit_count(session)
 
 

@@ -1,4 +1,4 @@
-"""Opening an exported graph: files checked against their hashes, one ONNX Runtime CPU session."""
+"""Open an exported graph as an ONNX Runtime CPU session, after checking the file hashes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Session = Any
 
 
 def open_session(artifact: Artifact, *, threads: int, graph: str | None = None) -> Session:
-    """A session that computes with `threads` threads.
+    """A session with `threads` threads.
 
     Args:
         graph: The file to open, relative to the artifact's folder; None: the artifact's entry.
 
     Raises:
-        InputError: a file is missing, differs from its hash, or is not a graph this version reads.
+        InputError: a file is missing, differs from its hash, or this version cannot load the graph.
         MissingExtraError: onnxruntime is not installed.
     """
     runtime = require("onnxruntime", extra="cpu")
@@ -30,20 +30,20 @@ def open_session(artifact: Artifact, *, threads: int, graph: str | None = None) 
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # A spinning pool starves every other process on a shared machine, itself included.
+    # On a shared machine a spinning pool starves all processes, including its own.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     path = artifact.folder / (graph or artifact.entry)
     return load(runtime, path, options, ["CPUExecutionProvider"])
 
 
 def load(runtime: Any, path: Path | bytes, options: Any, providers: Sequence[Any]) -> Session:
-    """A session that was asked for these execution providers; which it has, it must be asked.
+    """A session with these execution providers requested; ask the session which ones it has.
 
     Args:
-        path: The graph's file, or the graph.
+        path: The graph's file, or its serialized bytes.
 
     Raises:
-        InputError: the file is not a graph that this version reads.
+        InputError: this version cannot load the graph.
     """
     state = runtime.capi.onnxruntime_pybind11_state
     not_a_graph = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf)
@@ -59,10 +59,10 @@ def load(runtime: Any, path: Path | bytes, options: Any, providers: Sequence[Any
 
 
 def logit_count(session: Session) -> int:
-    """How many logits the graph's first output has per answer.
+    """Size of the last dimension of the graph's first output: logits per token or text.
 
     Raises:
-        InputError: there is no such output: another program wrote the graph.
+        InputError: there is no such output, because another program wrote the graph.
     """
     outputs = session.get_outputs()
     last = outputs[0].shape[-1] if outputs and outputs[0].shape else None
@@ -72,10 +72,10 @@ def logit_count(session: Session) -> int:
 
 
 def ports_of(session: Session, prefix: str) -> list[Any]:
-    """The inputs whose names begin so.
+    """The graph inputs whose names start with `prefix`.
 
     Raises:
-        InputError: there are none: another program wrote the graph.
+        InputError: there are none, because another program wrote the graph.
     """
     ports = [port for port in session.get_inputs() if port.name.startswith(prefix)]
     if not ports:
@@ -84,34 +84,34 @@ def ports_of(session: Session, prefix: str) -> list[Any]:
 
 
 def fact(session: Session, name: str) -> str:
-    """What the graph's own metadata say.
+    """A value of the graph's own metadata.
 
     Raises:
-        InputError: they say nothing of it: another program wrote the graph.
+        InputError: the value is missing, because another program wrote the graph.
     """
     facts: dict[str, str] = session.get_modelmeta().custom_metadata_map
     if name not in facts:
-        raise _other_graph(f"says nothing of its `{name}`")
+        raise _other_graph(f"has no metadata `{name}`")
     return facts[name]
 
 
 def number(session: Session, name: str) -> int:
-    """A fact that is a whole number; raises as `fact`."""
+    """An integer of the metadata; raises as `fact`."""
     text = fact(session, name)
     if not text.isdecimal() or len(text) > 18:
-        raise _other_graph(f"says `{text[:20]}` for its `{name}`")
+        raise _other_graph(f"has `{text[:20]}` as its metadata `{name}`")
     return int(text)
 
 
-def _other_graph(what: str) -> InputError:
-    return InputError(f"the graph {what}", hint="export the model again")
+def _other_graph(defect: str) -> InputError:
+    return InputError(f"the graph {defect}", hint="export the model again")
 
 
 def verify(artifact: Artifact) -> None:
-    """Read every file of an artifact once.
+    """Check the sha256 of every file of an artifact.
 
     Raises:
-        InputError: one is missing or is not what its hash says.
+        InputError: a file is missing or differs from its hash.
     """
     for name, digest in artifact.files.items():
         path = artifact.folder / name

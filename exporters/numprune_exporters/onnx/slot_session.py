@@ -1,4 +1,4 @@
-"""The slot graph on ONNX Runtime's CPU: what the graph itself computes, whatever an engine makes of it."""
+"""Run the slot graph on ONNX Runtime's CPU, to compare the graph apart from its engine."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class SlotOnnx:
     def __init__(self, session: Session, *, capacity: int) -> None:
         self._session = session
         self._capacity = capacity
-        self._ports = [one for one in session.get_inputs() if one.name.startswith(f"{PAST}.")]
+        self._ports = [port for port in session.get_inputs() if port.name.startswith(f"{PAST}.")]
         self._cache: NDArray[np.generic] = np.zeros((0, 0, 0, 0))
 
     def allocate(self, batch: int) -> None:
         """See SlotDevice.allocate."""
-        heads, width = sum(one.shape[0] for one in self._ports), self._ports[0].shape[3]
+        heads, width = sum(port.shape[0] for port in self._ports), self._ports[0].shape[3]
         shape = (heads, batch, self._capacity, width)
         if self._cache.shape != shape:
             self._cache = np.zeros(shape, NUMPY_TYPES[self._ports[0].type])
 
     def prefill(self, call: SlotCall) -> Logits:
         """See SlotDevice.prefill."""
-        # A copy: new entries are written to the cache that these slots stand in for.
+        # An empty slot of its own: the new entries are written to the cache afterwards.
         return self._run(call, np.zeros_like(self._cache[:, :, :1]))
 
     def decode(self, call: SlotCall) -> Logits:
@@ -49,5 +49,5 @@ class SlotOnnx:
             start += port.shape[0]
         logits, new = self._session.run(["logits", NEW], feeds)
         self._cache[:, :, call.target : call.target + call.kept] = new[:, :, : call.kept]
-        found: Logits = logits
-        return found
+        typed: Logits = logits
+        return typed

@@ -1,4 +1,4 @@
-"""Running the standard graph: each call's present outputs are handed on as the next call's past."""
+"""Run the standard graph: the present outputs of a call are the past of the next call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numprune_exporters.onnx.session import Session
 
 
 class StandardSteps:
-    """Tensors of the cache stay ONNX Runtime's own; only names move from present to past."""
+    """ONNX Runtime owns the cache tensors; only their names change from present to past."""
 
     def __init__(self, session: Session, *, device: Device = "cpu") -> None:
         self._session = session
@@ -41,8 +41,8 @@ class StandardSteps:
 
     @property
     def cache_bytes(self) -> int:
-        """Memory of the KV cache, which grows with every step."""
-        return sum(one.tensor_size_in_bytes() for one in self._past.values())
+        """Bytes of the KV cache, which grows with every step."""
+        return sum(cache.tensor_size_in_bytes() for cache in self._past.values())
 
     def _run(self, tokens: Tokens, places: Tokens, positions: Tokens) -> Logits:
         binding = self._session.io_binding()

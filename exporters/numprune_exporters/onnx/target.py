@@ -1,4 +1,4 @@
-"""The `onnx` target: a graph written straight from the tensors, run by ONNX Runtime on the CPU."""
+"""The `onnx` target: a graph written directly from the tensors, run by ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 
 class OnnxSettings(BaseModel):
-    """What a recipe may say under `targets.onnx`."""
+    """Recipe settings under `targets.onnx`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     graph: Graph | None = None
-    """`gqa` (decoders) and `fused` (encoders): fused attention of ONNX Runtime, fastest there.
-    `standard`: any runtime can parse it. null: the fused one."""
+    """`gqa` (decoders) and `fused` (encoders): fused attention of ONNX Runtime, the fastest there.
+    `standard`: standard operators, for any runtime. null: the fused graph."""
     dtype: Literal["float32", "float16"] = "float32"
-    """Of weights, activations and KV cache."""
+    """Dtype of weights, activations and KV cache."""
 
 
 class OnnxExporter:
-    """Writes `model.onnx`, its weights beside it in `model.onnx.data`, and opens them."""
+    """Writes `model.onnx` with its weights in `model.onnx.data`, and opens them."""
 
     name: ClassVar[str] = "onnx"
     device: ClassVar[Device] = "cpu"
@@ -54,22 +54,22 @@ class OnnxExporter:
 
     def check(self, network: Decoder | Encoder, settings: BaseModel, longest: int) -> None:
         """See ChecksNetworks.check."""
-        _graph(self._given(settings), network.kind)
+        _graph(self._checked(settings), network.kind)
         refuse_activation(network.activation)
 
     def export(self, network: Decoder | Encoder, folder: Path, settings: BaseModel) -> Artifact:
         """See Exporter.export and `write_artifact`.
 
         Raises:
-            RecipeError: the graph that the settings ask for is one of another network.
+            RecipeError: the requested graph is for the other kind of network.
         """
-        given = self._given(settings)
-        graph = _graph(given, network.kind)
+        checked = self._checked(settings)
+        graph = _graph(checked, network.kind)
         return write_artifact(
-            self.name, network, folder, graph=graph, dtype=given.dtype, oldest=OLDEST_RUNTIME
+            self.name, network, folder, graph=graph, dtype=checked.dtype, oldest=OLDEST_RUNTIME
         )
 
-    def _given(self, settings: BaseModel) -> OnnxSettings:
+    def _checked(self, settings: BaseModel) -> OnnxSettings:
         if not isinstance(settings, OnnxSettings):
             raise RecipeError(
                 f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
@@ -88,9 +88,9 @@ def _graph(settings: OnnxSettings, network: Network) -> Graph:
     fastest, other = GRAPHS[network]
     graph = settings.graph or fastest
     if graph not in (fastest, other):
-        (takes,) = (name for name, graphs in GRAPHS.items() if graph in graphs)
+        (owner,) = (name for name, graphs in GRAPHS.items() if graph in graphs)
         raise RecipeError(
-            f"`targets.onnx.graph`: `{graph}` is a graph of {takes}s",
-            hint=f"use `{fastest}` or `{other}`, or leave it out",
+            f"`targets.onnx.graph`: `{graph}` is a graph for {owner}s",
+            hint=f"use `{fastest}` or `{other}`, or omit it",
         )
     return graph

@@ -1,4 +1,4 @@
-"""Writing a network as an artifact of ONNX Runtime: the same graphs, whatever device they run on."""
+"""Write a network as an ONNX Runtime artifact; the graphs are the same for every device."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ GRAPHS: Mapping[Network, tuple[Graph, ...]] = {
     "decoder": ("gqa", "standard"),
     "encoder": ("fused", "standard"),
 }
-"""By what is exported, the fastest first."""
+"""Graphs of each kind of network, the fastest first."""
 
 WINDOWED_RUNTIME = "1.24"
-"""1.23 runs GroupQueryAttention with a sliding window and gives other logits, without an error."""
+"""1.23 returns wrong logits for GroupQueryAttention with a sliding window, without an error."""
 
 
 def write_artifact(
@@ -38,14 +38,14 @@ def write_artifact(
     dtype: str,
     oldest: str,
 ) -> Artifact:
-    """Write `model.onnx`, `model.onnx.data` and the index. The graph has passed `onnx.checker`.
+    """Write `model.onnx`, `model.onnx.data` and the index, and check the graph with `onnx.checker`.
 
     Args:
         graph: One of `GRAPHS[network.kind]`.
-        oldest: The first ONNX Runtime that the target works with at all.
+        oldest: The oldest ONNX Runtime that the target supports.
 
     Raises:
-        UnsupportedModelError: the activation has no ONNX form here.
+        UnsupportedModelError: the graphs do not support the activation.
         NumericalError: a weight does not fit the dtype.
         OutputError: the folder cannot be written.
     """
@@ -69,7 +69,7 @@ def write_artifact(
 
 
 def _task(network: Decoder | Encoder) -> dict[str, str]:
-    """Facts of an encoder; an artifact without them is a decoder's."""
+    """Facts of an encoder; an artifact without them is a decoder."""
     if not isinstance(network, Encoder):
         return {}
     return {"network": network.kind, "task": network.head.task}
@@ -88,7 +88,7 @@ def _model(network: Decoder | Encoder, graph: Graph, dtype: str) -> onnx_ir.Mode
 
 
 def _decoder_model(decoder: Decoder, graph: Graph, dtype: str) -> onnx_ir.Model:
-    # Here and not above: opening an artifact needs no graph writer.
+    # Imported here: opening an artifact must not import the graph writer.
     from numprune_exporters.graphs.decoder import gqa, standard
 
     refuse_activation(decoder.activation)
@@ -106,7 +106,7 @@ def _encoder_model(encoder: Encoder, graph: Graph, dtype: str) -> onnx_ir.Model:
 
 
 def _encoder_metadata(encoder: Encoder, graph: Graph) -> dict[str, str]:
-    """What stands in the graph itself, since its shapes do not say it."""
+    """Metadata stored in the graph itself, because its shapes do not contain them."""
     types = encoder.type_embedding
     return {
         "network": encoder.kind,

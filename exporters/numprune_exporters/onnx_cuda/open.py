@@ -1,4 +1,4 @@
-"""Opening an `onnx-cuda` artifact: needs numpy and onnxruntime-gpu, and neither torch, pydantic nor onnx."""
+"""Open an `onnx-cuda` artifact. Needs numpy and onnxruntime-gpu; no torch, pydantic or onnx."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from numprune_exporters.onnx.standard_steps import StandardSteps
 
 OLDEST_CUDA_RUNTIME = "1.24"
-"""The first that tells on which device each operator runs."""
+"""The first version that reports the device of each operator."""
 
 
 class OnnxCudaRunner(CheckedRunner):
-    """A DecoderRunner that AccountsMemory, as far as ONNX Runtime lets it know."""
+    """A DecoderRunner that implements AccountsMemory for weights and KV cache."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class OnnxCudaRunner(CheckedRunner):
         self._driver = None
 
     def device_memory(self) -> Mapping[str, int]:
-        """See AccountsMemory.device_memory. Activations are ONNX Runtime's own, and not told."""
-        held = 0 if self._driver is None else self._driver.cache_bytes
-        return {"weights": self._weights_bytes, "kv_cache": held}
+        """See AccountsMemory.device_memory. ONNX Runtime does not report activations."""
+        cache_bytes = 0 if self._driver is None else self._driver.cache_bytes
+        return {"weights": self._weights_bytes, "kv_cache": cache_bytes}
 
 
 def open_artifact(
@@ -50,9 +50,9 @@ def open_artifact(
     """See Exporter.open.
 
     Raises:
-        InputError: a file is missing or altered, or no capacity is given, or one beyond the positions.
+        InputError: a file is missing or altered, or the capacity is missing or too large.
         MissingExtraError: onnxruntime-gpu is not installed, or too old for this graph.
-        DeviceError: no GPU, or the session is not on it.
+        DeviceError: there is no GPU, or the session does not run on it.
     """
     longest = require_capacity(artifact, capacity)
     require_runtime(

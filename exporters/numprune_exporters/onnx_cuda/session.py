@@ -1,4 +1,4 @@
-"""Opening an exported graph on the GPU: a session of ONNX Runtime that did not fall back to the CPU."""
+"""Open an exported graph on the GPU, and refuse a session that fell back to the CPU."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from numprune_exporters.onnx.session import Session, load, verify
 PROVIDER = "CUDAExecutionProvider"
 PACKAGE = "onnxruntime-gpu"
 INSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'numprune-export[gpu]'"
-"""Both packages hold one module, so that removing either breaks the other."""
+"""Both packages provide one module: removing either breaks the other."""
 
 _SHAPE_ARITHMETIC = {"Concat", "Range", "Shape", "Squeeze", "Sub", "Unsqueeze"}
-"""What ONNX Runtime computes on the host on purpose: shapes, which are needed there."""
+"""Operators that ONNX Runtime runs on the host by design: they compute shapes, needed there."""
 
 
 def missing_package() -> str | None:
-    """Why no graph can run on a GPU by what is installed, or None if one can."""
+    """The reason why the installed packages run no graph on a GPU; None: they do."""
     try:
         runtime = require("onnxruntime", extra="gpu")
     except MissingExtraError:
@@ -32,30 +32,30 @@ def missing_package() -> str | None:
     if PROVIDER in runtime.get_available_providers():
         return None
     if _installed(PACKAGE):
-        return f"`onnxruntime` and `{PACKAGE}` are both installed, and the first has replaced files"
-    return f"`onnxruntime` {runtime.__version__} is installed, which has no CUDA"
+        return f"`onnxruntime` and `{PACKAGE}` are both installed and overwrite each other's files"
+    return f"the installed `onnxruntime` {runtime.__version__} has no CUDA"
 
 
 def open_cuda_session(artifact: Artifact, *, threads: int) -> Session:
-    """A session with all of its tensors and operators on the GPU; shapes are computed on the host.
+    """A session with all tensors and operators on the GPU; only shapes are computed on the host.
 
     Raises:
-        InputError: a file is missing, differs from its hash, or is not a graph this version reads.
+        InputError: a file is missing, differs from its hash, or this version cannot load the graph.
         MissingExtraError: onnxruntime-gpu is not installed.
-        DeviceError: no GPU, its libraries cannot be loaded, or a part of the graph is not on it.
+        DeviceError: no GPU, its libraries cannot be loaded, or a part of the graph runs on_host.
     """
     missing = missing_package()
     if missing is not None:
         raise MissingExtraError(f"this step needs `{PACKAGE}`: {missing}", hint=INSTALL)
     verify(artifact)
     runtime = require("onnxruntime", extra="gpu")
-    with redirect_stdout(io.StringIO()):  # it prints what it does not find; the session tells
+    with redirect_stdout(io.StringIO()):  # it prints missing libraries; the session reports them
         runtime.preload_dlls()
     options = _options(runtime, threads)
     providers = [(PROVIDER, _PROVIDER_OPTIONS)]
     path = artifact.folder / artifact.entry
-    # Asked first with a graph of nothing: a real one would be loaded into the host's memory.
-    for graph in (_NOTHING, path):
+    # Test with a graph of one node first: a fallback would load the real one into host memory.
+    for graph in (_ONE_NODE, path):
         session = load(runtime, graph, options, providers)
         if session.get_providers()[0] != PROVIDER:
             raise _no_session(runtime, path)
@@ -63,7 +63,7 @@ def open_cuda_session(artifact: Artifact, *, threads: int) -> Session:
     return session
 
 
-_NOTHING = (
+_ONE_NODE = (
     b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity'
     b"\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01"
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
@@ -72,9 +72,9 @@ _NOTHING = (
 
 _PROVIDER_OPTIONS = {
     "device_id": "0",
-    # Blocks as large as asked for, not the next power of two: memory is one of our measurements.
+    # Blocks of the requested size, not of the next power of two: memory is measured.
     "arena_extend_strategy": "kSameAsRequested",
-    # fp32 is fp32: by default its products would round their inputs to 10 bits of mantissa.
+    # By default fp32 matmuls would round their inputs to 10 bits of mantissa.
     "use_tf32": "0",
 }
 
@@ -85,7 +85,7 @@ def _options(runtime: Any, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # `disable_cpu_ep_fallback` would also refuse the arithmetic of shapes.
+    # `disable_cpu_ep_fallback` would also refuse shape computations.
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
 
@@ -94,33 +94,33 @@ def check_placement(session: Session, path: Path) -> None:
     """Refuse a session that computes more than shapes on the host.
 
     Raises:
-        DeviceError: with the operators that are there.
+        DeviceError: an operator runs on the host; the message names it.
     """
-    elsewhere = {
+    on_host = {
         node.op_type
         for part in session.get_provider_graph_assignment_info()
         if part.ep_name != PROVIDER
         for node in part.get_nodes()
     }
-    astray = sorted(elsewhere - _SHAPE_ARITHMETIC)
-    if astray:
+    unexpected = sorted(on_host - _SHAPE_ARITHMETIC)
+    if unexpected:
         raise DeviceError(
-            f"ONNX Runtime has no CUDA kernels for `{', '.join(astray)}` of `{path}`",
+            f"ONNX Runtime has no CUDA kernels for `{', '.join(unexpected)}` of `{path}`",
             hint="export with another `dtype` or `graph`, or install a newer onnxruntime-gpu",
         )
 
 
 def _no_session(runtime: Any, path: Path) -> NumpruneError:
-    what = f"ONNX Runtime {runtime.__version__} would run `{path}` on the CPU, not on the GPU"
+    fallback = f"ONNX Runtime {runtime.__version__} would run `{path}` on the CPU, not on the GPU"
     try:
         require_gpu()
     except DeviceError as error:
-        return DeviceError(f"{what}: {error}", hint=error.hint)
+        return DeviceError(f"{fallback}: {error}", hint=error.hint)
     except MissingExtraError:
-        pass  # without the bindings nothing is known of the GPU, and nothing said
+        pass  # without the bindings the GPU's state is unknown
     return DeviceError(
-        f"{what}: its CUDA or cuDNN libraries cannot be loaded",
-        hint="pip install 'onnxruntime-gpu[cuda,cudnn]', and look at its messages on standard error",
+        f"{fallback}: its CUDA or cuDNN libraries cannot be loaded",
+        hint="pip install 'onnxruntime-gpu[cuda,cudnn]', and read its messages on standard error",
     )
 
 

@@ -21,32 +21,32 @@ from numprune_exporters.onnx_cuda.open import OLDEST_CUDA_RUNTIME, OnnxCudaRunne
 from numprune_exporters.onnx_cuda.session import INSTALL, missing_package
 
 WIDEST_HEAD = 256
-"""The fused attention that GroupQueryAttention runs on CUDA takes no wider ones."""
+"""Widest head that GroupQueryAttention supports on CUDA."""
 
 
 class OnnxCudaSettings(BaseModel):
-    """What a recipe may say under `targets.onnx-cuda`."""
+    """Recipe settings under `targets.onnx-cuda`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
-    """Of weights, activations and KV cache; norms, softmax and logits are fp32 all the same."""
+    """Dtype of weights, activations and KV cache. Norms, softmax and logits are always fp32."""
     graph: DecoderGraph | None = None
-    """`gqa`: fused attention, in half precision only. `standard`: single operators. null: `gqa` where
-    CUDA has it."""
+    """`gqa`: fused attention, in half precision only. `standard`: basic operators. null: `gqa`, and
+    `standard` in float32."""
 
 
 class OnnxCudaExporter:
-    """Writes `model.onnx`, its weights beside it in `model.onnx.data`, and opens them on the GPU."""
+    """Writes `model.onnx` with its weights in `model.onnx.data`, and opens them on the GPU."""
 
     name: ClassVar[str] = "onnx-cuda"
     device: ClassVar[Device] = "cuda"
-    summary: ClassVar[str] = "ONNX Runtime on an NVIDIA GPU; KV cache in place there"
+    summary: ClassVar[str] = "ONNX Runtime on an NVIDIA GPU; KV cache in place"
     settings: ClassVar[type[BaseModel]] = OnnxCudaSettings
     networks: ClassVar[frozenset[Network]] = frozenset({"decoder"})
 
     def availability(self) -> Availability:
-        """See Exporter.availability. Writing the graph needs neither GPU nor ONNX Runtime."""
+        """See Exporter.availability. Export needs neither a GPU nor ONNX Runtime."""
         missing = missing_package()
         if missing is not None:
             return Availability(True, missing, install=INSTALL, cannot_run=missing)
@@ -57,26 +57,26 @@ class OnnxCudaExporter:
         """See ChecksNetworks.check."""
         require_network(self, network.kind)
         assert isinstance(network, Decoder)
-        _graph_for(network, _given(settings))
+        _graph_for(network, _checked(settings))
         refuse_activation(network.activation)
 
     def export(self, network: Decoder | Encoder, folder: Path, settings: BaseModel) -> Artifact:
         """See Exporter.export and `write_artifact`.
 
         Raises:
-            RecipeError: CUDA has no kernel of this graph in this dtype.
-            UnsupportedModelError: the heads are wider than its kernel takes, or it is an encoder.
+            RecipeError: CUDA has no kernel for this graph in this dtype.
+            UnsupportedModelError: the model is an encoder, or its heads are too wide.
         """
         require_network(self, network.kind)
         assert isinstance(network, Decoder)
-        given = _given(settings)
-        graph = _graph_for(network, given)
+        checked = _checked(settings)
+        graph = _graph_for(network, checked)
         return write_artifact(
             self.name,
             network,
             folder,
             graph=graph,
-            dtype=given.dtype,
+            dtype=checked.dtype,
             oldest=OLDEST_CUDA_RUNTIME,
         )
 
@@ -87,7 +87,7 @@ class OnnxCudaExporter:
         return open_artifact(artifact, threads=threads, capacity=capacity)
 
 
-def _given(settings: BaseModel) -> OnnxCudaSettings:
+def _checked(settings: BaseModel) -> OnnxCudaSettings:
     if not isinstance(settings, OnnxCudaSettings):
         raise RecipeError(
             f"`{type(settings).__name__}` are not settings of the target `onnx-cuda`",
@@ -100,8 +100,8 @@ def _graph_for(decoder: Decoder, settings: OnnxCudaSettings) -> DecoderGraph:
     graph = _graph(settings)
     if graph == "gqa" and decoder.head_dim > WIDEST_HEAD:
         raise UnsupportedModelError(
-            f"heads of `{decoder.head_dim}` are wider than the {WIDEST_HEAD} that "
-            "GroupQueryAttention takes on CUDA",
+            f"heads are `{decoder.head_dim}` wide; GroupQueryAttention takes at most {WIDEST_HEAD} "
+            "on CUDA",
             hint="set `targets.onnx-cuda.graph: standard`",
         )
     return graph

@@ -1,1 +1,1 @@
-"""Runners: input checks, and how a graph is called step by step."""
+"""Input checks of runners, and the steps of a graph with a KV cache."""

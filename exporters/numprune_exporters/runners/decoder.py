@@ -1,4 +1,4 @@
-"""A loaded decoder: checks what it is given, keeps the lengths, leaves the graph to its steps."""
+"""Runner of a decoder: checks inputs and tracks lengths; its `Steps` run the graph."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numprune_exporters.runners.inputs import check_vocabulary, integers, length
 
 
 class Steps(Protocol):
-    """One graph flavour's way to call its runtime and keep its KV cache."""
+    """Calls one flavour of graph in its runtime and holds its KV cache."""
 
     def prefill(self, tokens: Tokens, lengths: Tokens, positions: Tokens) -> Logits: ...
     def decode(self, tokens: Tokens, lengths: Tokens) -> Logits: ...
 
 
 class CheckedRunner:
-    """A DecoderRunner over any Steps, which are let go, and their memory with them, at `__exit__`."""
+    """A DecoderRunner over any Steps; `__exit__` releases them and their memory."""
 
     def __init__(self, steps: Steps, *, vocabulary: int, capacity: int) -> None:
         self._steps: Steps | None = steps
@@ -47,13 +47,13 @@ class CheckedRunner:
         self._check_capacity(tokens.shape[1])
         lengths = lengths_of(tokens, lengths)
         places = np.arange(tokens.shape[1], dtype=np.int64)[None]
-        # A padded position may hold any number, and the embedding would look it up.
+        # A padded position may hold any number; 0 is a valid index of the embedding.
         tokens = np.where(places < lengths[:, None], tokens, 0)
         check_vocabulary(tokens, self._vocabulary)
         last = lengths[:, None] - 1
-        asked = np.repeat(places, len(tokens), axis=0) if all_positions else last
+        positions = np.repeat(places, len(tokens), axis=0) if all_positions else last
         self._lengths = None
-        logits = steps.prefill(tokens, lengths, asked)
+        logits = steps.prefill(tokens, lengths, positions)
         self._lengths = lengths
         return logits if all_positions else logits[:, 0]
 
@@ -61,7 +61,7 @@ class CheckedRunner:
         """See DecoderRunner.decode.
 
         Raises:
-            InputError: no prefill came first, another batch, a wrong token, or the cache is full.
+            InputError: decode before prefill, another batch size, a wrong token, or a full cache.
         """
         steps = self._running()
         if self._lengths is None:
@@ -93,19 +93,19 @@ class CheckedRunner:
 
 
 def require_capacity(artifact: Artifact, capacity: int | None) -> int:
-    """The capacity that an artifact is opened with, which must be a decoder's.
+    """The capacity for opening a decoder artifact.
 
     Raises:
-        InputError: the artifact holds an encoder, or the capacity is not given.
+        InputError: the artifact holds an encoder, or the capacity is missing.
     """
     if artifact.network != "decoder":
         raise InputError(
             f"`{artifact.folder}` holds an {artifact.network}, which `{artifact.target}` cannot run",
-            hint="export the model to a target that takes it",
+            hint="export the model to a target that supports encoders",
         )
     if capacity is None:
         raise InputError(
-            f"`{artifact.folder}` holds a decoder, which has no room without a capacity",
-            hint="give `capacity`: the longest sequence it will hold, in tokens",
+            f"`{artifact.folder}` holds a decoder, which needs a capacity",
+            hint="give `capacity`: the longest sequence in tokens, prompt and generated",
         )
     return capacity

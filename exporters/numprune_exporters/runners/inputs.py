@@ -1,4 +1,4 @@
-"""What a runner checks of the tokens, lengths and types it is given, whatever network it holds."""
+"""Checks of tokens, lengths and token types, common to all runners."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def integers(name: str, values: Tokens, *, dimensions: int) -> Tokens:
     """`values` as contiguous int64.
 
     Raises:
-        InputError: they are empty, not integers, or have another number of dimensions.
+        InputError: `values` are empty, not integers, or have another number of dimensions.
     """
     values = np.asarray(values)
     if values.ndim != dimensions or not values.size or values.dtype.kind not in "iu":
@@ -24,10 +24,10 @@ def integers(name: str, values: Tokens, *, dimensions: int) -> Tokens:
 
 
 def lengths_of(tokens: Tokens, lengths: Tokens | None) -> Tokens:
-    """The true length of each row of `tokens` (batch, length); full rows where none are given.
+    """The length of each row of `tokens` (batch, length) as (batch,); None: full rows.
 
     Raises:
-        InputError: `lengths` is not one number from 1 to the row length per row.
+        InputError: `lengths` does not have one number from 1 to the row length per row.
     """
     batch, longest = tokens.shape
     if lengths is None:
@@ -42,7 +42,7 @@ def lengths_of(tokens: Tokens, lengths: Tokens | None) -> Tokens:
 
 
 def check_vocabulary(tokens: Tokens, vocabulary: int) -> None:
-    """Raise InputError for a token that the embedding has no row for."""
+    """Raise InputError for a token outside the vocabulary."""
     wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
     if wrong.size:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Driving the slot graph: which slot each token goes to, what each slot holds, on any device."""
+"""Run the slot graph on any device: assigns tokens to cache slots and tracks their positions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numprune_export.export.runner import Logits, Tokens
 PAST = "past_key_values"
 """Prefix of the cache inputs, `.{layer}.{key,value}`."""
 NEW = "new_key_values"
-"""The output with every layer's new entries."""
+"""The output with the new entries of all layers."""
 
 
 @dataclass(frozen=True)
@@ -22,26 +22,26 @@ class SlotCall:
     tokens: Tokens
     """(batch, sequence)."""
     places: Tokens
-    """(batch, sequence), the position of each token in its row."""
+    """(batch, sequence): the position of each token in its row."""
     asked: Tokens
-    """(batch, k), indices of the tokens that get logits."""
+    """(batch, k): indices of the tokens whose logits are returned."""
     slots: Tokens
-    """(batch, slots read), the position held by each slot, -1 where it is empty."""
+    """(batch, slots read): the position in each slot, -1 for an empty slot."""
     target: int
-    """Slot that the first new entry goes to."""
+    """Slot of the first new entry."""
     kept: int
-    """How many of the new entries go into the cache; the rest is padding of every row."""
+    """Number of new entries written to the cache; the rest is padding in every row."""
 
 
 class SlotDevice(Protocol):
-    """Holds the cache, all layers in one array (heads, batch, capacity, head_dim), and runs calls."""
+    """Runs calls; holds all layers' caches as one array (heads, batch, capacity, head_dim)."""
 
     def allocate(self, batch: int) -> None:
-        """Make the cache for this many rows, or keep it if it has them already."""
+        """Allocate the cache for `batch` rows, or keep it if it has that size."""
         ...
 
     def prefill(self, call: SlotCall) -> Logits:
-        """Run a call that reads one empty slot; fp32 logits (batch, k, vocabulary) on the host."""
+        """Run a call that reads one empty slot: fp32 logits (batch, k, vocabulary) on the host."""
         ...
 
     def decode(self, call: SlotCall) -> Logits:
@@ -50,7 +50,7 @@ class SlotDevice(Protocol):
 
 
 class SlotSteps:
-    """Steps of a CheckedRunner. Rows share the slots: a shorter row leaves some of its own empty."""
+    """Steps of a CheckedRunner. All rows use the same slots; a shorter row leaves some empty."""
 
     def __init__(self, device: SlotDevice, *, capacity: int) -> None:
         self.device = device
@@ -71,8 +71,8 @@ class SlotSteps:
         )  # fmt: skip
         logits = self.device.prefill(call)
         self._slots = np.full((batch, self._capacity), -1, np.int64)
-        held = places[:, : self._filled]
-        self._slots[:, : self._filled] = np.where(held < lengths[:, None], held, -1)
+        filled = places[:, : self._filled]
+        self._slots[:, : self._filled] = np.where(filled < lengths[:, None], filled, -1)
         return logits
 
     def decode(self, tokens: Tokens, lengths: Tokens) -> Logits:

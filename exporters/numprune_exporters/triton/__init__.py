@@ -1,4 +1,4 @@
-"""The `triton` server: a model repository that serves text, and the bare graph beside it."""
+"""The `triton` server: a model repository that serves text, and one with the bare graph."""
 
 from numprune_exporters.triton.packager import TritonPackager
 

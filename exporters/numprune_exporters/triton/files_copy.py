@@ -1,4 +1,4 @@
-"""Putting big files into the package: checked, and linked instead of copied where that works."""
+"""Put artifact files into a package: hashes checked, hard links where possible, else copies."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from numprune_export.export.artifact import Artifact, sha256_of
 
 
 def place_artifact(artifact: Artifact, folder: Path) -> None:
-    """The files that run and an index of them into a new `folder`; evidence stays behind.
+    """Put the artifact's files, without its evidence, and their index into a new `folder`.
 
     Raises:
-        InputError: a file is missing or is not what its hash says.
+        InputError: a file is missing or differs from its hash.
     """
-    served = {name: one for name, one in artifact.files.items() if name not in artifact.evidence}
+    served = {
+        name: digest for name, digest in artifact.files.items() if name not in artifact.evidence
+    }
     for name, digest in served.items():
         source = artifact.folder / name
         if not source.is_file():
@@ -31,10 +33,10 @@ def place_artifact(artifact: Artifact, folder: Path) -> None:
     dataclasses.replace(artifact, folder=folder, files=served, evidence=()).save()
 
 
-def place_file(source: Path, place: Path) -> None:
-    """A hard link, or a copy where the file system has none or the two are on different disks."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+def place_file(source: Path, destination: Path) -> None:
+    """Hard-link `source`, or copy it where the file system cannot link."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, place)
+        os.link(source, destination)
     except OSError:
-        shutil.copyfile(source, place)
+        shutil.copyfile(source, destination)

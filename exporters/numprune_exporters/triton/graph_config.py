@@ -1,8 +1,8 @@
 """config.pbtxt of the bare graph, for Triton's own ONNX Runtime and TensorRT backends.
 
-The standard graph keeps its KV cache inside the server as implicit state: one entry for each
-layer's keys and values, each with that layer's width. Other graphs take caches and lengths that
-no state entry can say, so there the client sends and receives the caches.
+The standard graph keeps its KV cache in the server as implicit state, with one entry for the keys
+and one for the values of each layer. Implicit state cannot express the caches and lengths of other
+graphs; their client sends and receives the caches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TYPES: Mapping[str, str] = {
 PAST, PRESENT = "past_key_values.", "present."
 IDLE_US = 60_000_000
 SEQUENCES = 8
-"""Texts that take turns at once, where the settings do not say."""
+"""Concurrent sequences if the settings set no `max_batch`."""
 ONE_TOTAL = "one"
 """The warm-up file with the value 1."""
 
@@ -48,17 +48,17 @@ def graph_config(
 
 
 def keeps_state(artifact: Artifact) -> bool:
-    """Whether the graph's cache is one that Triton can keep: what comes out is what goes in next."""
+    """Whether Triton can keep the cache: a call's output cache is the next call's input."""
     return bool(artifact.facts["graph"] == "standard")
 
 
 def _stateful(
     inputs: Mapping[str, Any], outputs: Mapping[str, Any], settings: TritonSettings
 ) -> dict[str, Any]:
-    """One sequence in each batch slot: sequences of different lengths cannot share a call.
+    """Inputs, outputs and states for one sequence per call; lengths differ between sequences.
 
-    A state of no positions cannot be said, so each starts with one of zeros, which the client
-    masks: the first value of `attention_mask` is 0 in every call of a sequence.
+    A state cannot have zero positions, so each starts with one position of zeros. The client masks
+    it: the first value of `attention_mask` is 0 in every call of a sequence.
     """
     return {
         "max_batch_size": 1,
@@ -67,9 +67,9 @@ def _stateful(
             "oldest": {"max_candidate_sequences": settings.max_batch or SEQUENCES},
             "state": [_state(name, port) for name, port in inputs.items() if _is_past(name)],
         },
-        "input": [_port(name, one, 1) for name, one in inputs.items() if not _is_past(name)],
+        "input": [_port(name, port, 1) for name, port in inputs.items() if not _is_past(name)],
         "output": [
-            _port(name, one, 1) for name, one in outputs.items() if not name.startswith(PRESENT)
+            _port(name, port, 1) for name, port in outputs.items() if not name.startswith(PRESENT)
         ],
     }
 
@@ -94,48 +94,48 @@ def _state(name: str, port: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explicit(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Every tensor as it is, the batch included.
+    """Inputs and outputs with all dimensions, the batch included, and warm-up calls.
 
-    Only such a graph is warmed up: warm-up calls go past the scheduler that holds the states.
+    Graphs with implicit state have no warm-up: it bypasses the scheduler that holds the states.
     """
     return {
         "max_batch_size": 0,
-        "input": [_port(name, one, 0) for name, one in inputs.items()],
-        "output": [_port(name, one, 0) for name, one in outputs.items()],
+        "input": [_port(name, port, 0) for name, port in inputs.items()],
+        "output": [_port(name, port, 0) for name, port in outputs.items()],
         "model_warmup": [
             {
                 "name": "one token",
                 "batch_size": 1,
-                "inputs": {name: _warm_up(name, one) for name, one in inputs.items()},
+                "inputs": {name: _warm_up(name, port) for name, port in inputs.items()},
             }
         ],
     }
 
 
 def _warm_up(name: str, port: Mapping[str, Any]) -> dict[str, Any]:
-    """Zeros of size 1 wherever the size is free: the first token of the vocabulary, an empty cache."""
-    said: dict[str, Any] = {"zero_data": True}
+    """Zeros with every dynamic dimension 1: token 0 and an empty cache."""
+    data: dict[str, Any] = {"zero_data": True}
     if name == "total_sequence_length":
-        said = {"input_data_file": ONE_TOTAL}
+        data = {"input_data_file": ONE_TOTAL}
     dims = [size if isinstance(size, int) else 1 for size in port["shape"]] or [1]
-    return {"data_type": TYPES[port["type"]], "dims": dims, **said}
+    return {"data_type": TYPES[port["type"]], "dims": dims, **data}
 
 
 def _profile(artifact: Artifact, target: ServedTarget) -> dict[str, Any]:
-    """An engine has a profile for prompts and one for decoding; each needs an instance."""
+    """Instances of an engine: its prefill and decode profiles need one each."""
     if "profiles" not in artifact.facts:
         return {}
     return {"instance_group": [{**instances(target, 1), "profile": ["0", "1"]}]}
 
 
 def _port(name: str, port: Mapping[str, Any], skipped: int) -> dict[str, Any]:
-    """A port without its first `skipped` dimensions; a name for a size is any size."""
+    """A port without its first `skipped` dimensions; dynamic dimensions are -1."""
     dims = [size if isinstance(size, int) else -1 for size in port["shape"][skipped:]]
-    found: dict[str, Any] = {"name": name, "data_type": TYPES[port["type"]], "dims": dims or [1]}
+    config: dict[str, Any] = {"name": name, "data_type": TYPES[port["type"]], "dims": dims or [1]}
     if not dims:
-        # Triton has no tensor of no dimensions: one value is reshaped to it.
-        found["reshape"] = {"shape": []}
-    return found
+        # Triton has no scalar tensors: a vector of one value is reshaped.
+        config["reshape"] = {"shape": []}
+    return config
 
 
 def _is_past(name: str) -> bool:

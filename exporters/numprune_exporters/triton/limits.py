@@ -1,4 +1,4 @@
-"""What an artifact can hold, and what a package of it therefore promises."""
+"""Limits of an artifact, and the limits of a package within them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ LARGEST_BATCH = 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one package."""
+    """Limits of one package."""
 
     capacity: int
     """Longest sequence in tokens, prompt and generated."""
     batch: int
-    """Requests answered together."""
+    """Requests per batch."""
     longest_prompt: int
-    """Tokens that one prefill takes; the rest of a longer prompt is decoded."""
+    """Most tokens of one prefill; the rest of a longer prompt is decoded."""
 
 
 def limits(artifact: Artifact, settings: TritonSettings) -> Limits:
-    """What the settings ask for, or what suits where they say nothing.
+    """Limits from the settings; defaults where they are not set.
 
     Raises:
-        RecipeError: the artifact cannot hold what they ask for.
+        RecipeError: the settings exceed the limits of the artifact.
     """
     profiles = artifact.facts.get("profiles", {})
     prefill, decode = profiles.get("prefill", {}), profiles.get("decode", {})
@@ -39,14 +39,14 @@ def limits(artifact: Artifact, settings: TritonSettings) -> Limits:
     least, most = _ends(decode, "capacity", positions)
     capacity = settings.capacity or min(most, max(least, COMMON_CAPACITY))
     _require("capacity", capacity, least, min(most, positions))
-    largest = min(_ends(one, "batch", LARGEST_BATCH)[1] for one in (prefill, decode))
+    largest = min(_ends(profile, "batch", LARGEST_BATCH)[1] for profile in (prefill, decode))
     batch = settings.max_batch or min(largest, COMMON_BATCH)
     _require("max_batch", batch, 1, largest)
     return Limits(capacity, batch, min(capacity, _ends(prefill, "length", capacity)[1]))
 
 
 def _ends(profile: Mapping[str, Any], name: str, otherwise: int) -> tuple[int, int]:
-    """Smallest and largest size of a dimension that an engine was built for."""
+    """Smallest and largest size of a dimension in an engine's profile."""
     sizes = profile.get(name, [1, otherwise])
     return int(sizes[0]), int(sizes[-1])
 

@@ -1,4 +1,4 @@
-"""A dictionary to config.pbtxt, through Triton's own message: a wrong name or type cannot pass."""
+"""Convert a dictionary to config.pbtxt through Triton's protobuf message, which checks it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing the folder that Triton loads, and what a person needs to start it and to talk to it."""
+"""Write a Triton package: model repositories, requirements, client and README files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TOKENIZER_FILES = (
 
 
 class TritonPackager:
-    """A model repository: Python backend, text in and text out; the bare graph beside it."""
+    """Packages a text model (Python backend) and the bare graph as model repositories."""
 
     name: ClassVar[str] = "triton"
     summary: ClassVar[str] = "NVIDIA Triton Inference Server: text in, text out, streamed"
@@ -49,7 +49,7 @@ class TritonPackager:
         """See Packager.package.
 
         Raises:
-            RecipeError: a capacity or batch that the artifact does not have.
+            RecipeError: the capacity or batch exceeds the limits of the artifact.
             MissingExtraError: tritonclient is not installed.
         """
         if not isinstance(settings, TritonSettings):
@@ -57,11 +57,11 @@ class TritonPackager:
                 f"`{type(settings).__name__}` are not settings of the server `{self.name}`",
                 hint="give the settings class of the server",
             )
-        target, found = served(artifact), limits(artifact, settings)
-        _write_text_model(artifact, tokenizer, folder, settings, target, found)
+        target, within = served(artifact), limits(artifact, settings)
+        _write_text_model(artifact, tokenizer, folder, settings, target, within)
         if target.backend is not None:
             _write_graph(artifact, folder, settings, target)
-        _write_papers(artifact, folder, settings, target, found)
+        _write_documents(artifact, folder, settings, target, within)
 
 
 def _write_text_model(
@@ -70,7 +70,7 @@ def _write_text_model(
     folder: Path,
     settings: TritonSettings,
     target: ServedTarget,
-    found: Limits,
+    within: Limits,
 ) -> None:
     model = folder / "repository" / settings.name
     place_artifact(artifact, model / "1" / opening.ARTIFACT)
@@ -79,13 +79,13 @@ def _write_text_model(
     shutil.copyfile(FILES / "model.py", model / "1" / "model.py")
     (model / "warmup").mkdir()
     (model / "warmup" / WARM_UP_PROMPT).write_bytes(warm_up_text("Hello"))
-    (model / "config.pbtxt").write_text(to_pbtxt(text_config(settings, target, found)))
+    (model / "config.pbtxt").write_text(to_pbtxt(text_config(settings, target, within)))
 
 
 def _write_tokenizer(source: Path, folder: Path) -> None:
     if not (source / text_tokenizer.TOKENIZER).is_file():
         raise UnsupportedModelError(
-            f"`{source}` has no `{text_tokenizer.TOKENIZER}`, which the server tokenizes with",
+            f"`{source}` has no `{text_tokenizer.TOKENIZER}`, which the server needs",
             hint="use a model with a fast tokenizer",
         )
     folder.mkdir()
@@ -94,7 +94,7 @@ def _write_tokenizer(source: Path, folder: Path) -> None:
             shutil.copyfile(source / name, folder / name)
     try:
         text_tokenizer.TextTokenizer(folder)
-    except Exception as error:  # tokenizers has nothing narrower for a file it cannot read
+    except Exception as error:  # tokenizers raises no narrower error for an unreadable file
         raise InputError(
             f"the tokenizer in `{source}` cannot be read: {error}", hint="run the recipe again"
         ) from None
@@ -116,19 +116,19 @@ def _write_graph(
     )
 
 
-def _write_papers(
+def _write_documents(
     artifact: Artifact,
     folder: Path,
     settings: TritonSettings,
     target: ServedTarget,
-    found: Limits,
+    within: Limits,
 ) -> None:
     facts = readme.flat_facts(artifact)
-    requirements = [one.format(**facts) for one in target.requirements]
+    requirements = [requirement.format(**facts) for requirement in target.requirements]
     lines = [*requirements, f"tokenizers=={version('tokenizers')}", "numpy>=1.26,<2"]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n")
     client = (FILES / "client.py").read_text(encoding="utf-8")
     (folder / "client.py").write_text(client.replace("@NAME@", settings.name), encoding="utf-8")
     (folder / "README.md").write_text(
-        readme.text_model(artifact, settings, target, found), encoding="utf-8"
+        readme.text_model(artifact, settings, target, within), encoding="utf-8"
     )

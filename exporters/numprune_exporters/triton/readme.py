@@ -13,27 +13,27 @@ from numprune_exporters.triton.settings import TritonSettings
 
 FILES = Path(__file__).parent / "files"
 IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
-"""Of the release whose server the tests start."""
+"""Image of the release that the tests run."""
 
-STATE = """The KV cache stays in the server, as the implicit state of a sequence: give every request of a text the same sequence id, the
-first one the start flag and the last one the end flag. Each sequence starts with one cache position of zeros, because a state of no
-positions cannot be said. The client masks it:
+STATE = """The KV cache stays in the server as the implicit state of a sequence. All requests of a text carry the same sequence id; the first
+has the start flag, the last the end flag. Each sequence starts with one cache position of zeros, because a state cannot have zero
+positions. The client masks it:
 
 - `input_ids` (1, n): the prompt first, then one token in each request
 - `position_ids` (1, n): 0 to n-1 for the prompt, then n, n+1, ...
 - `attention_mask` (1, 1 + all tokens so far): **the first value is 0**, all others 1
-- `logits_positions` (1, k): which of this request's tokens get logits; [n-1] for the last
+- `logits_positions` (1, k): indices of this request's tokens whose logits are returned; [n-1] for the last
 
 Sequences of different lengths cannot share a call, so the batch is 1; sequences take turns."""
-EXPLICIT = """Triton's implicit state cannot say this graph's caches, so they are inputs and outputs as the graph has them: the client
-sends the cache and gets it back with each request. The names and shapes are in `config.pbtxt`; the first dimension of `input_ids`
-is the batch."""
+EXPLICIT = """Triton's implicit state cannot express this graph's caches, so they are inputs and outputs of the model: the client sends the
+cache and receives it with each request. The names and shapes are in `config.pbtxt`; the first dimension of `input_ids` is the
+batch."""
 
 
 def text_model(
     artifact: Artifact, settings: TritonSettings, target: ServedTarget, limits: Limits
 ) -> str:
-    """What to install, how to start, how to ask."""
+    """README of the text model: requirements, start, requests."""
     values = {
         "NAME": settings.name,
         "IMAGE": IMAGE,
@@ -50,7 +50,7 @@ def text_model(
 
 
 def graph(artifact: Artifact, settings: TritonSettings, target: ServedTarget) -> str:
-    """What the bare graph takes, and what of it has been checked."""
+    """README of the bare graph: its inputs, and how far it was checked."""
     values = {
         "NAME": settings.name,
         "IMAGE": IMAGE,
@@ -62,13 +62,13 @@ def graph(artifact: Artifact, settings: TritonSettings, target: ServedTarget) ->
 
 
 def flat_facts(artifact: Artifact) -> Mapping[str, str]:
-    """Facts as text, with `opset` and `toolkit_version`, which lie deeper, by names of their own."""
+    """Facts as text; the nested `opset` and `toolkit_version` become entries of their own."""
     facts = artifact.facts
-    deeper = {
+    nested = {
         "opset": facts.get("opsets", {}).get("ai.onnx", ""),
         "toolkit_version": facts.get("toolkit", {}).get("version", ""),
     }
-    return {name: str(one) for name, one in {**facts, **deeper}.items()}
+    return {name: str(fact) for name, fact in {**facts, **nested}.items()}
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:

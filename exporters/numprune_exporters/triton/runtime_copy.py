@@ -1,4 +1,4 @@
-"""Copying the code that runs an artifact: the very files, and all of this project they import."""
+"""Copy the modules that run an artifact, with everything of this project that they import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOTS = ("numprune_export", "numprune_exporters")
-PACKAGE = '"""Part of numprune-export, copied: what is needed to run one exported model."""\n'
+PACKAGE = '"""Copied from numprune-export: code to run one exported model."""\n'
 TELEMETRY = "numprune_export.core.telemetry"
 ROOT_PACKAGE = f"""{PACKAGE}
 from {TELEMETRY} import switch_off
@@ -19,30 +19,30 @@ switch_off()
 
 
 def copy_modules(names: Iterable[str], folder: Path) -> None:
-    """Copy modules and what they import of this project, as packages below `folder`.
+    """Copy modules and their imports from this project, as packages below `folder`.
 
-    Files are copied as they are. Only the `__init__.py` files are written anew, since the real ones
-    import more than is needed here; those of the roots turn telemetry off, as the real ones do.
+    Modules are copied unchanged. The `__init__.py` files are replaced, because the originals import
+    more than is needed here. Those of the root packages turn telemetry off, as the originals do.
     """
     for name in sorted(closure([*names, TELEMETRY])):
-        place = folder.joinpath(*name.split(".")).with_suffix(".py")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_source(name), place)
-        for parent in place.relative_to(folder).parents[:-1]:
+        path = folder.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_source(name), path)
+        for parent in path.relative_to(folder).parents[:-1]:
             text = ROOT_PACKAGE if str(parent) in ROOTS else PACKAGE
             (folder / parent / "__init__.py").write_text(text)
 
 
 def closure(names: Iterable[str]) -> set[str]:
-    """These modules and all that they import of this project, at any depth, packages left out."""
-    found: set[str] = set()
+    """These modules and all modules of this project that they import, without packages."""
+    modules: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in modules:
+            modules.add(name)
             waiting += _imports(name)
-    return found
+    return modules
 
 
 def _imports(name: str) -> Iterator[str]:
@@ -54,7 +54,7 @@ def _imports(name: str) -> Iterator[str]:
             candidates = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        yield from (one for one in candidates if _is_module(one))
+        yield from filter(_is_module, candidates)
 
 
 def _run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
@@ -69,10 +69,10 @@ def _run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
 def _is_module(name: str) -> bool:
     if name.partition(".")[0] not in ROOTS:
         return False
-    # A name imported from a module is no module: its parent has no place to look in.
+    # A name imported from a module is not a module: its parent has no search locations.
     parent, _, _ = name.rpartition(".")
-    found = importlib.util.find_spec(parent) if parent else None
-    if found is None or found.submodule_search_locations is None:
+    parent_spec = importlib.util.find_spec(parent) if parent else None
+    if parent_spec is None or parent_spec.submodule_search_locations is None:
         return False
     spec = importlib.util.find_spec(name)
     return spec is not None and spec.submodule_search_locations is None

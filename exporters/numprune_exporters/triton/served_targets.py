@@ -1,4 +1,4 @@
-"""Which targets can be served, and what opens their artifacts inside the server."""
+"""Targets that can be served, and how the server opens their artifacts."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from numprune_export.export.artifact import Artifact
 
 @dataclass(frozen=True)
 class ServedTarget:
-    """How an artifact is opened where only its runtime is installed."""
+    """How an artifact is opened in an environment with only its runtime installed."""
 
     opener: str
-    """`module:function`, with the arguments of `Exporter.open`. The module and all of this project
-    that it imports is copied into the repository, and must need neither torch nor pydantic."""
+    """`module:function`, with the arguments of `Exporter.open`. The module and its imports from
+    this project are copied into the repository and must need neither torch nor pydantic."""
     requirements: tuple[str, ...]
-    """Distributions that the runner imports, versions pinned where they must be; facts in braces."""
+    """Distributions that the runner imports, with version pins; artifact facts in braces."""
     kind: Literal["KIND_CPU", "KIND_GPU"]
     backend: Literal["onnxruntime", "tensorrt"] | None
-    """Triton's own backend for the bare graph; None: it has none for such artifacts."""
+    """Triton's backend for the bare graph; None: it has none for this target."""
     default_file: str
-    """What that backend calls the graph."""
+    """File name of the graph in that backend."""
     note: str
-    """For the README: what the runtime needs; artifact facts in braces."""
+    """Requirements of the runtime, for the README; artifact facts in braces."""
     graph_note: str
-    """For the bare graph's README: what its backend needs."""
+    """Requirements of the backend, for the bare graph's README."""
 
 
 ENGINE_OPENER = "numprune_exporters.trt.run.open:open_engine"
 CUDA = "cuda-bindings>=12.9,<14"
 ENGINE_NOTE = (
-    "The engine runs in {runtime}, in exactly this version, on the GPU it was built for."
-    " **No server has run an engine of this kind yet**: what has been run is the same code with"
-    " ONNX Runtime."
+    "The engine needs exactly {runtime} and the GPU it was built for."
+    " **No server has run an engine of this kind yet**: the same code was run with ONNX Runtime."
 )
 
 TARGETS: Mapping[str, ServedTarget] = {
@@ -55,7 +54,7 @@ TARGETS: Mapping[str, ServedTarget] = {
         backend="onnxruntime",
         default_file="model.onnx",
         note="The model runs in ONNX Runtime {needs_onnxruntime} or newer, on the GPU."
-        " **No server has run it on a GPU yet**: what has been run is the same code on the CPU.",
+        " **No server has run it on a GPU yet**: the same code was run on the CPU.",
         graph_note="Needs a server whose ONNX Runtime is {needs_onnxruntime} or newer (opset {opset}).",
     ),
     "trt": ServedTarget(
@@ -82,7 +81,7 @@ TARGETS: Mapping[str, ServedTarget] = {
 
 
 def instances(target: ServedTarget, count: int) -> dict[str, Any]:
-    """An instance group. On a GPU it names the first one: the runner computes there."""
+    """An instance group. On a GPU it names the first one, which the runner uses."""
     gpus = {"gpus": [0]} if target.kind == "KIND_GPU" else {}
     return {"count": count, "kind": target.kind, **gpus}
 
@@ -91,12 +90,12 @@ def served(artifact: Artifact) -> ServedTarget:
     """How this artifact is served.
 
     Raises:
-        UnsupportedModelError: its target is not one that Triton can serve, or it has no weights, or
-            it is an encoder.
+        UnsupportedModelError: Triton cannot serve the artifact's target, or the artifact has no
+            weights or is an encoder.
     """
     if artifact.network != "decoder":
         raise UnsupportedModelError(
-            f"Triton serves text in, text out: `{artifact.folder}` holds an {artifact.network}",
+            f"Triton packages generate text: `{artifact.folder}` holds an {artifact.network}",
             hint="package an artifact of a language model",
         )
     if artifact.facts.get("stripped"):

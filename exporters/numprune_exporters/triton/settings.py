@@ -1,4 +1,4 @@
-"""What `package --server triton --set` may say."""
+"""Settings of `package --server triton --set`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class TritonSettings(BaseModel):
     )
 
     name: Annotated[str, AfterValidator(_valid_name)] = "model"
-    """What clients call the model."""
+    """Name of the model for clients."""
     capacity: PositiveInt | None = None
     """Longest sequence in tokens, prompt and generated. Default: the model's, at most 2048."""
     max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] = 64
-    """Generated at most for a request that does not say."""
+    """Most generated tokens of a request without `max_tokens`."""
     max_batch: PositiveInt | None = None
-    """Requests answered together. Default: what the artifact takes, at most 8."""
+    """Requests per batch. Default: the artifact's largest batch, at most 8."""
     queue_delay_us: Annotated[int, Field(ge=0, le=60_000_000)] = 2000
-    """How long a request may wait for others, in microseconds, at most a minute."""
+    """Longest wait of a request for others, in microseconds; at most one minute."""
     instances: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Copies of the model, each with its own memory; each answers one batch at a time."""
+    """Copies of the model, each with its own memory; each runs one batch at a time."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads of each instance; 0: one for each core."""
+    """CPU threads per instance; 0: one per core."""

@@ -1,4 +1,4 @@
-"""config.pbtxt of the model that clients speak to: text in, text out, by the Python backend."""
+"""config.pbtxt of the text model, for Triton's Python backend."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def text_config(settings: TritonSettings, target: ServedTarget, limits: Limits) 
             "max_queue_delay_microseconds": settings.queue_delay_us,
         },
         "instance_group": [instances(target, settings.instances)],
-        "input": [_required("text_input"), *(_optional(*one) for one in INPUTS)],
+        "input": [_required("text_input"), *(_optional(name, kind) for name, kind in INPUTS)],
         "output": [
             {"name": name, "data_type": kind, "dims": [size]} for name, kind, size in OUTPUTS
         ],
@@ -63,7 +63,7 @@ def _required(name: str) -> dict[str, Any]:
 
 def _optional(name: str, kind: str) -> dict[str, Any]:
     if name == "stop_words":
-        # Ragged: requests with another number of stop words may share a batch.
+        # Ragged: requests with different numbers of stop words may share a batch.
         return {
             "name": name,
             "data_type": kind,
@@ -89,6 +89,6 @@ def _warm_up(batch: int) -> dict[str, Any]:
 
 
 def warm_up_text(text: str) -> bytes:
-    """One string as Triton reads it from a file: its length in 4 bytes, little-endian, and UTF-8."""
+    """A string in Triton's file format: length in bytes as 4 bytes, little-endian, then UTF-8."""
     encoded = text.encode()
     return len(encoded).to_bytes(4, "little") + encoded

@@ -1,1 +1,1 @@
-"""The `trt` and `trt-rtx` targets: an engine built from the slot graph, and what runs it."""
+"""The `trt` and `trt-rtx` targets: engines built from the slot graph, and their runner."""

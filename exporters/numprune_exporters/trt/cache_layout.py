@@ -1,4 +1,4 @@
-"""Where each layer's keys and values lie in the one array that holds all caches."""
+"""Layout of all layers' keys and values in one cache array."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from numprune_export.core.errors import InputError
 from numprune_exporters.trt.profiles import Span
 
 ALIGNMENT = 256
-"""TensorRT takes tensor addresses that are multiples of this many bytes only."""
+"""Alignment in bytes that TensorRT requires of tensor addresses."""
 
 
 @dataclass(frozen=True)
 class RowCopy:
-    """A strided copy into the array, in bytes: `rows` times `width`."""
+    """A strided copy into the array: `rows` rows of `width` bytes. Offset and pitches in bytes."""
 
     offset: int
-    """Of the first row in the array."""
+    """Offset of the first row in the array."""
     target_pitch: int
     source_pitch: int
     width: int
@@ -26,10 +26,10 @@ class RowCopy:
 
 @dataclass(frozen=True)
 class SlotLayout:
-    """The array (heads, batch, slots, head_dim), layers one after the other along the heads."""
+    """The array (heads, batch, slots, head_dim), with all layers concatenated along the heads."""
 
     heads: tuple[int, ...]
-    """Of each cache input, in the order of the inputs: layer 0 keys, layer 0 values, layer 1 keys."""
+    """KV heads of each cache input, in input order: layer 0 keys, layer 0 values, layer 1 keys."""
     batch: int
     slots: int
     token_bytes: int
@@ -41,14 +41,14 @@ class SlotLayout:
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Where each cache input begins, in bytes."""
+        """Offset of each cache input in bytes."""
         before = [sum(self.heads[:index]) for index in range(len(self.heads))]
         return tuple(count * self._head_bytes for count in before)
 
     def copy(self, *, sequence: int, target: int, kept: int) -> RowCopy:
-        """How new entries (heads, batch, sequence, head_dim) go to the slots from `target` on.
+        """The copy of new entries (heads, batch, sequence, head_dim) to the slots from `target` on.
 
-        The first `kept` tokens of each row are copied.
+        It copies the first `kept` tokens of each row.
         """
         return RowCopy(
             offset=target * self.token_bytes,
@@ -64,10 +64,10 @@ class SlotLayout:
 
 
 def slots_for(capacity: int, token_bytes: int, span: Span) -> int:
-    """The slots of a cache for `capacity` tokens, so many that each layer begins aligned at any batch.
+    """Number of cache slots for `capacity` tokens such that every layer is aligned at any batch.
 
     Raises:
-        InputError: the engine was not built for so many.
+        InputError: the number is outside the engine's profile.
 
     >>> slots_for(1001, 64 * 2, Span(1, 512, 2048))
     1002
@@ -76,12 +76,12 @@ def slots_for(capacity: int, token_bytes: int, span: Span) -> int:
     if not 1 <= capacity <= slots <= span.max:
         raise InputError(
             f"capacity `{capacity}` needs `{slots}` slots, the engine was built for {span}",
-            hint="ask for shorter sequences, or export with a larger `decode.capacity.max`",
+            hint="use shorter sequences, or export with a larger `decode.capacity.max`",
         )
     return slots
 
 
 def aligned(slots: int, token_bytes: int) -> int:
-    """At least `slots`, and so many that each layer's part of the cache is aligned."""
+    """`slots` rounded up so that each layer's part of the cache is aligned."""
     multiple = ALIGNMENT // gcd(ALIGNMENT, token_bytes)
     return -(-slots // multiple) * multiple

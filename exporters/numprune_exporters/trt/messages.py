@@ -1,4 +1,4 @@
-"""What the builder and the parser say: collected, never printed, and read for the reason of a failure."""
+"""Messages of the builder and the parser: collected, and parsed for failure reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numprune_export.core.errors import DeviceError, NumpruneError, RecipeError
 
 _LONGEST = 400
 _PLACE = re.compile(r"\s*\(?In \S+ at /_src/.*$", re.DOTALL)
-"""Where in the library's own source it happened."""
+"""The location in the library's source."""
 _WRAPPING = re.compile(
     r"^(?:\[\S+\] |\S+: )?Error Code \d+: (?:Internal Error|([\w ]+)) \((?:\[[^\]]*\] )?"
 )
@@ -26,10 +26,10 @@ class Message:
 
 
 def collector(module: Any) -> Any:
-    """An ILogger that hands warnings and errors to whoever listens."""
+    """An ILogger that appends warnings and errors to its `listeners`."""
 
     class Collector(module.ILogger):  # type: ignore[misc]
-        """`listeners`: lists that get each message."""
+        """`listeners`: lists that receive each message."""
 
         def __init__(self) -> None:
             module.ILogger.__init__(self)
@@ -37,32 +37,33 @@ def collector(module: Any) -> Any:
 
         def log(self, severity: Any, text: str) -> None:
             if severity <= module.ILogger.WARNING:
-                heard = Message(severity <= module.ILogger.ERROR, shortened(text))
-                for one in self.listeners:
-                    one.append(heard)
+                message = Message(severity <= module.ILogger.ERROR, shortened(text))
+                for listener in self.listeners:
+                    listener.append(message)
 
     return Collector()
 
 
 def shortened(text: str) -> str:
-    """What was said, in one line.
+    """The text of a message, in one line.
 
     >>> shortened("IBuilder::build: Error Code 1: Myelin ([pass.cpp:7: run] No FP32.  In f at /_src/g")
     'Myelin: No FP32.'
     >>> shortened("[api.cpp::check::9] Error Code 3: Internal Error (bad  name)")
     'bad name'
     """
-    said = _WRAPPING.sub(lambda found: f"{found[1]}: " if found[1] else "", _PLACE.sub("", text))
-    line = " ".join(said.split())
-    if said != text and line.endswith(")") and line.count(")") > line.count("("):
+    core = _WRAPPING.sub(lambda match: f"{match[1]}: " if match[1] else "", _PLACE.sub("", text))
+    line = " ".join(core.split())
+    if core != text and line.endswith(")") and line.count(")") > line.count("("):
         line = line[:-1]
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
-def reason(heard: Sequence[Message]) -> str:
-    """The first error; what follows it is mostly its consequences."""
-    errors = [one.text for one in heard if one.error] or [one.text for one in heard]
-    return errors[0] if errors else "the builder gave no reason"
+def reason(messages: Sequence[Message]) -> str:
+    """The first error (later ones are mostly its consequences), else the first warning."""
+    texts = [message.text for message in messages if message.error]
+    texts = texts or [message.text for message in messages]
+    return texts[0] if texts else "the builder gave no reason"
 
 
 _DRIVER = (
@@ -75,26 +76,26 @@ _MEMORY = (
     "out of memory", "OutOfMemory", "cudaError 2 ", "cudaError 2:", "could not be allocated",
     "bad_alloc", "CHECK(p) failed",
 )  # fmt: skip
-"""Of the GPU; the last two of the host, as the builder says it."""
+"""Messages about GPU memory; the last two are about host memory."""
 _WORKSPACE = ("within workspace limit", "insufficient workspace")
 
 
-def not_the_graph(heard: Sequence[Message], *, title: str, target: str) -> NumpruneError | None:
-    """The error to raise where a build failed for a reason that no other graph would cure."""
-    said = "\n".join(one.text for one in heard)
-    if any(one in said for one in _WORKSPACE):
+def not_the_graph(messages: Sequence[Message], *, title: str, target: str) -> NumpruneError | None:
+    """The error of a build whose failure no other graph would avoid; None: another graph may."""
+    text = "\n".join(message.text for message in messages)
+    if any(pattern in text for pattern in _WORKSPACE):
         return RecipeError(
-            f"`targets.{target}.workspace_mib` is too small: {reason(heard)}",
-            hint="raise it, or leave it out",
+            f"`targets.{target}.workspace_mib` is too small: {reason(messages)}",
+            hint="raise it, or omit it",
         )
-    if any(one in said for one in _MEMORY):
+    if any(pattern in text for pattern in _MEMORY):
         return DeviceError(
-            f"{title} ran out of memory while building: {reason(heard)}",
+            f"{title} ran out of memory while building: {reason(messages)}",
             hint="lower the largest sizes of the profiles, set `workspace_mib`, or use a larger machine",
         )
-    if any(one in said for one in (*_DRIVER, *_NO_DEVICE)):
+    if any(pattern in text for pattern in (*_DRIVER, *_NO_DEVICE)):
         return DeviceError(
-            f"{title} found no GPU it can use while building: {reason(heard)}",
+            f"{title} found no GPU for the build: {reason(messages)}",
             hint="run on a machine with an NVIDIA GPU, and update its driver",
         )
     return None

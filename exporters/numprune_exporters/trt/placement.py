@@ -1,4 +1,4 @@
-"""Which GPUs an engine is built for, and whether the one here is among them."""
+"""The GPUs that an engine is built for, and whether this machine's GPU is one of them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from numprune_exporters.trt.toolkit import Toolkit
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an engine runs."""
+    """The GPUs that an engine runs on."""
 
     built_for: dict[str, Any]
-    """`gpu` and `compute_capability` of the GPU it was built on, or `compute_capabilities`: `sm86`
-    and the like, or `portable`."""
+    """`gpu` and `compute_capability` of the build GPU, or `compute_capabilities`: names such as
+    `sm86`, or `portable`."""
     cannot_load: str | None
-    """Why it cannot be loaded here; None: it can."""
+    """The reason why it cannot be loaded here; None: it can."""
 
 
 def of(kit: Toolkit, settings: EngineSettings) -> Placement:
-    """Where an engine of these settings runs.
+    """The GPUs that an engine of these settings runs on.
 
     Raises:
         DeviceError: the build needs a GPU and there is none.
@@ -40,7 +40,7 @@ def of(kit: Toolkit, settings: EngineSettings) -> Placement:
 
 
 def why_not_here(kit: Toolkit, named: Sequence[str] = ()) -> str | None:
-    """Why engines built ahead of time, for these GPUs or for all, cannot run here; None: they can."""
+    """Why an engine for the `named` GPUs (empty: all) cannot run here; None: it can."""
     try:
         gpu = require_gpu()
     except (DeviceError, MissingExtraError) as error:
@@ -49,7 +49,7 @@ def why_not_here(kit: Toolkit, named: Sequence[str] = ()) -> str | None:
     if here.upper() not in kit.module.ComputeCapability.__members__:
         return f"{kit.title} has no kernels for the {gpu.name} ({here})"
     if named and here not in named:
-        return f"built for {', '.join(named)}, and the {gpu.name} is {here}"
+        return f"built for {', '.join(named)}, but the {gpu.name} is {here}"
     return None
 
 
@@ -63,5 +63,5 @@ def _require_gpu_for_refit(kit: Toolkit) -> None:
     except DeviceError as error:
         raise DeviceError(
             f"{kit.title} compiles refittable and stripped engines on a GPU: {error}",
-            hint="leave out `refittable` and `stripped`, or build on a machine with an NVIDIA GPU",
+            hint="omit `refittable` and `stripped`, or build on a machine with an NVIDIA GPU",
         ) from None

@@ -1,4 +1,4 @@
-"""A file that the builder writes a serialized engine into, piece by piece."""
+"""A stream writer: the builder writes the serialized engine to a file in pieces."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from typing import Any, BinaryIO
 
 
 def file_writer(module: Any, file: BinaryIO) -> Any:
-    """An IStreamWriter. Its `failure` is the OSError that ended it, or None."""
+    """An IStreamWriter. `failure` is the OSError that stopped it, or None."""
 
     class FileWriter(module.IStreamWriter):  # type: ignore[misc]
         def __init__(self) -> None:
-            module.IStreamWriter.__init__(self)  # pybind: `super()` makes no C++ object
+            module.IStreamWriter.__init__(self)  # pybind: `super()` creates no C++ object
             self.failure: OSError | None = None
 
         def write(self, data: bytes) -> int:
-            """How many bytes were taken: fewer than given ends the build."""
+            """Number of bytes written; fewer than given stops the build."""
             if self.failure is not None:
                 return 0
             try:
                 return file.write(data)
-            except OSError as error:  # must not cross the library, which knows no exceptions
+            except (
+                OSError
+            ) as error:  # must not pass through the library, which does not handle exceptions
                 self.failure = error
                 return 0
 

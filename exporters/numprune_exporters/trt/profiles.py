@@ -1,7 +1,7 @@
-"""The shapes an engine is built for: one optimisation profile for prompts, one for decode steps.
+"""The shapes of an engine: one optimisation profile for prefill, one for decode.
 
-A profile gives every dynamic dimension of the graph, by its name, a smallest, a best and a largest
-value. Opening an artifact reads them from its facts, so this module needs neither pydantic nor torch.
+A profile gives each named dynamic dimension of the graph a smallest, a best and a largest value.
+Opening an artifact reads them from its facts, so this module imports neither pydantic nor torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PREFILL, DECODE = 0, 1
 
 @dataclass(frozen=True)
 class Span:
-    """Sizes that a dimension may have, and the one that is tuned for."""
+    """Smallest, best (tuned) and largest size of a dimension."""
 
     min: int
     opt: int
@@ -43,15 +43,15 @@ class Profiles:
     length: Span
     """Prompt tokens."""
     positions: Span
-    """How many tokens of a prompt get logits in one call."""
+    """Tokens of a prompt whose logits are returned in one call."""
     decode_batch: Span
     capacity: Span
-    """Slots of the KV cache. The largest is rounded up, so that every layer's part is aligned."""
+    """Slots of the KV cache. The largest is rounded up so that every layer's part is aligned."""
     model_positions: int
 
     @property
     def dimensions(self) -> tuple[Mapping[str, Span], Mapping[str, Span]]:
-        """The graph's dynamic dimensions in each profile. A prompt reads one empty slot."""
+        """Dynamic dimensions of the graph in each profile. Prefill reads one empty slot."""
         prefill = {
             "batch": self.prefill_batch,
             "sequence": self.length,
@@ -67,31 +67,31 @@ class Profiles:
         return prefill, decode
 
     def require_capacity(self, capacity: int) -> None:
-        """Raise InputError where no decode step with so many tokens was built."""
+        """Raise InputError if `capacity` is outside the decode profile."""
         most = min(self.capacity.max, self.model_positions)
         if not 1 <= capacity <= most:
             raise InputError(
                 f"capacity `{capacity}` is outside the 1 to {most} tokens of engine and model",
-                hint="ask for shorter sequences, or export with a larger `decode.capacity.max`",
+                hint="use shorter sequences, or export with a larger `decode.capacity.max`",
             )
 
     def require_prompt(self, batch: int, length: int, positions: int) -> None:
-        """Raise InputError for a prompt, or its decode steps, of a shape that was not built."""
-        asked = (
+        """Raise InputError if a prompt or its decode steps are outside the profiles."""
+        checks = (
             ("batch", "prefill.batch", batch, self.prefill_batch),
             ("batch", "decode.batch", batch, self.decode_batch),
             ("prompt length", "prefill.length", length, self.length),
             ("logits positions", "prefill.positions", positions, self.positions),
         )
-        for what, key, size, span in asked:
+        for dimension, key, size, span in checks:
             if not span.holds(size):
                 raise InputError(
-                    f"{what} `{size}` is outside the {span} the engine was built for",
-                    hint=f"ask for less, or change `{key}` of the target and export again",
+                    f"{dimension} `{size}` is outside the {span} the engine was built for",
+                    hint=f"change it, or change `{key}` of the target and export again",
                 )
 
     def facts(self) -> dict[str, dict[str, list[int]]]:
-        """As the artifact keeps them: min, opt, max by profile and dimension."""
+        """For the artifact's facts: [min, opt, max] by profile and dimension."""
         return {
             "prefill": {
                 "batch": _listed(self.prefill_batch),
@@ -102,22 +102,22 @@ class Profiles:
         }
 
     def prefill_shapes(self, steps: int) -> dict[str, list[int]]:
-        """Prompts at every corner of the prefill profile that can be followed by `steps` tokens."""
+        """[batch, length] at each corner of the prefill profile that leaves `steps` more tokens."""
         room = min(self.capacity.max, self.model_positions) - steps
-        found = {}
+        shapes = {}
         for corner in ("min", "opt", "max"):
             batch = getattr(self.prefill_batch, corner)
             length = min(getattr(self.length, corner), room)
             if self.decode_batch.holds(batch) and self.length.holds(length):
-                found[corner] = [batch, length]
-        return found
+                shapes[corner] = [batch, length]
+        return shapes
 
 
 def from_facts(facts: Mapping[str, Any]) -> Profiles:
-    """What `Profiles.facts` wrote under `profiles`, and `max_positions`.
+    """Profiles from an artifact's facts `profiles` and `max_positions`.
 
     Raises:
-        InputError: it is not there, or not complete.
+        InputError: these facts are missing or incomplete.
     """
     try:
         prefill, decode = facts["profiles"]["prefill"], facts["profiles"]["decode"]
@@ -138,7 +138,7 @@ def from_facts(facts: Mapping[str, Any]) -> Profiles:
 
 
 def corners(shape: Sequence[int | str], spans: Mapping[str, Span]) -> tuple[Shape, Shape, Shape]:
-    """Smallest, best and largest shape of an input whose dynamic dimensions stand as names."""
+    """Smallest, best and largest shape of an input; its dynamic dimensions are names."""
 
     def at(corner: str) -> Shape:
         return tuple(getattr(spans[dim], corner) if isinstance(dim, str) else dim for dim in shape)

@@ -1,4 +1,4 @@
-"""What a recipe may say under `targets.trt` and `targets.trt-rtx`, and the profiles that follow."""
+"""Recipe settings under `targets.trt` and `targets.trt-rtx`, and the profiles they give."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Strict(BaseModel):
 
 
 class Sizes(_Strict):
-    """Of one dimension: smallest, the one tuned for, largest. What is left out is chosen for you."""
+    """Smallest, tuned and largest size of a dimension. Omitted values are chosen automatically."""
 
     min: int | None = Field(default=None, ge=1)
     opt: int | None = Field(default=None, ge=1)
@@ -35,13 +35,13 @@ class Sizes(_Strict):
 
     @model_validator(mode="after")
     def _ordered(self) -> Sizes:
-        given = [one for one in (self.min, self.opt, self.max) if one is not None]
+        given = [size for size in (self.min, self.opt, self.max) if size is not None]
         if given != sorted(given):
             raise ValueError(f"{given} are not in the order min <= opt <= max")
         return self
 
     def span(self, smallest: int, best: int, largest: int) -> Span:
-        """These sizes, and the given ones, moved to fit, where none was said."""
+        """These sizes; an omitted one is the default argument, moved into order."""
         low = smallest if self.min is None else self.min
         high = largest if self.max is None else self.max
         if self.max is None:
@@ -52,75 +52,75 @@ class Sizes(_Strict):
 
 
 class Prefill(_Strict):
-    """Prompts the engine takes."""
+    """Shapes of prompts."""
 
     batch: Sizes = Sizes()
-    """Prompts at once; default 1, 1, 4."""
+    """Prompts per batch; default 1, 1, 4."""
     length: Sizes = Sizes()
-    """Tokens of a prompt; default 1, 128, 1024, as far as the model has positions."""
+    """Tokens of a prompt; default 1, 128, 1024, at most the model's positions."""
     positions: Sizes = Sizes()
-    """Tokens of a prompt that get logits; default 1, 1, and the longest prompt. The largest decides
-    on activation memory where a vocabulary is large."""
+    """Tokens of a prompt whose logits are returned; default 1, 1, longest prompt. With a large
+    vocabulary the largest value dominates activation memory."""
 
 
 class Decode(_Strict):
-    """Decode steps the engine takes."""
+    """Shapes of decode steps."""
 
     batch: Sizes = Sizes()
-    """Sequences at once; default that of `prefill.batch`."""
+    """Sequences per batch; default: `prefill.batch`."""
     capacity: Sizes = Sizes()
-    """Slots of the KV cache, prompt and generated; default 1, 1024, all of the model's positions.
-    The largest is rounded up to what memory alignment asks."""
+    """Slots of the KV cache, prompt and generated; default 1, 1024, the model's positions. The
+    largest is rounded up for memory alignment."""
 
 
 class EngineSettings(_Strict):
-    """What both targets have."""
+    """Settings common to both targets."""
 
     dtype: Dtype = "float16"
-    """Of weights, activations and KV cache; norms, softmax and logits are fp32 all the same."""
+    """Dtype of weights, activations and KV cache. Norms, softmax and logits are always fp32."""
     graph: Graph = "auto"
-    """`fused`: one Attention operator per layer. `decomposed`: single operators. `auto`: the first of
-    these that the parser takes and the builder builds."""
+    """`fused`: one Attention operator per layer. `decomposed`: basic operators. `auto`: the first
+    of these that the parser accepts and the builder builds."""
     prefill: Prefill = Prefill()
     decode: Decode = Decode()
     workspace_mib: int | None = Field(default=None, ge=1)
-    """Limit on scratch memory, MiB; null: what the device has."""
+    """Limit of workspace memory in MiB; null: the device's memory."""
     tf32: bool = False
-    """Let fp32 matrix products round their inputs to 10 bits of mantissa."""
+    """Allow TF32: fp32 matmuls round their inputs to 10 bits of mantissa."""
     refittable: bool = False
-    """Keep what is needed to exchange the weights."""
+    """Build an engine whose weights can be replaced."""
     stripped: bool = False
-    """Leave the weights out of the engine; they are put back from the graph."""
+    """Build an engine without weights; opening it reads them from the graph."""
     repeat_builds: int = Field(default=1, ge=1, le=16)
-    """Build this many engines, each timed apart: how much a rebuild alone changes."""
+    """Number of engines to build. Each is timed separately: the variance of rebuilds."""
     keep_graph: bool = True
-    """Keep the ONNX graph beside the engine, to check the engine against."""
+    """Keep the ONNX graph beside the engine, to compare the engine with it."""
 
     @model_validator(mode="after")
     def _weights_somewhere(self) -> EngineSettings:
         if self.stripped and not self.keep_graph:
             raise ValueError(
-                "a `stripped` engine needs its weights from the graph: keep_graph: true"
+                "a `stripped` engine reads its weights from the graph: set keep_graph: true"
             )
         return self
 
 
 class TrtSettings(EngineSettings):
-    """What a recipe may say under `targets.trt`."""
+    """Recipe settings under `targets.trt`."""
 
     optimization_level: int | None = Field(default=None, ge=0, le=5)
-    """How long the builder looks for faster kernels; null: TensorRT's own choice, 3."""
+    """Builder optimization level; higher builds longer. null: TensorRT's default, 3."""
     timing_cache: str | None = "timing.cache"
-    """File with kernel timings, kept across builds: relative to the target's folder in the run, or
+    """File of kernel timings kept across builds, relative to the target's folder in the run, or
     absolute; null: none."""
     hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = "none"
-    """Which other GPUs the engine may run on."""
+    """Further GPUs that the engine may run on."""
     version_compatible: bool = False
-    """Let later TensorRT versions of the same major version run the engine."""
+    """Allow later TensorRT versions of the same major version to run the engine."""
 
 
 class TrtRtxSettings(EngineSettings):
-    """What a recipe may say under `targets.trt-rtx`."""
+    """Recipe settings under `targets.trt-rtx`."""
 
     compute_capabilities: tuple[ComputeCapability, ...] = Field(default=(), strict=False)
     """GPUs to build for; empty: portable, from Ampere on."""
@@ -130,7 +130,7 @@ def profiles(decoder: Decoder, settings: EngineSettings, target: str) -> Profile
     """The engine's profiles for this model.
 
     Raises:
-        RecipeError: the model has fewer positions, or the cache fewer slots, than were asked for.
+        RecipeError: a size exceeds the model's positions or another profile limit.
     """
     positions = decoder.max_positions
     prefill, decode = settings.prefill, settings.decode
@@ -138,7 +138,7 @@ def profiles(decoder: Decoder, settings: EngineSettings, target: str) -> Profile
     longest = min(_LONGEST_PROMPT, positions, decode.capacity.max or positions)
     length = prefill.length.span(1, min(_COMMON_PROMPT, longest), longest)
     capacity = decode.capacity.span(1, min(_LONGEST_PROMPT, positions), positions)
-    found = Profiles(
+    chosen = Profiles(
         prefill_batch=batch,
         length=length,
         positions=prefill.positions.span(1, 1, length.max),
@@ -146,29 +146,34 @@ def profiles(decoder: Decoder, settings: EngineSettings, target: str) -> Profile
         capacity=capacity,
         model_positions=positions,
     )
-    _check(found, f"targets.{target}")
+    _check(chosen, f"targets.{target}")
     token_bytes = decoder.head_dim * ITEM_BYTES[settings.dtype]
-    return replace(found, capacity=replace(capacity, max=aligned(capacity.max, token_bytes)))
+    return replace(chosen, capacity=replace(capacity, max=aligned(capacity.max, token_bytes)))
 
 
-def _check(found: Profiles, prefix: str) -> None:
-    positions = found.model_positions
+def _check(chosen: Profiles, prefix: str) -> None:
+    positions = chosen.model_positions
     limits = (
-        ("prefill.length.max", found.length.max, positions, "the model has positions"),
-        ("decode.capacity.max", found.capacity.max, positions, "the model has positions"),
-        ("prefill.positions.max", found.positions.max, found.length.max, "a prompt has tokens"),
-        ("prefill.length.max", found.length.max, found.capacity.max, "the cache has slots"),
-        ("prefill.batch.max", found.prefill_batch.max, found.decode_batch.max, "rows are decoded"),
+        ("prefill.length.max", chosen.length.max, positions, "the model has positions"),
+        ("decode.capacity.max", chosen.capacity.max, positions, "the model has positions"),
+        ("prefill.positions.max", chosen.positions.max, chosen.length.max, "a prompt has tokens"),
+        ("prefill.length.max", chosen.length.max, chosen.capacity.max, "the cache has slots"),
+        (
+            "prefill.batch.max",
+            chosen.prefill_batch.max,
+            chosen.decode_batch.max,
+            "rows are decoded",
+        ),
     )
-    for key, size, limit, what in limits:
+    for key, size, limit, available in limits:
         if size > limit:
             raise RecipeError(
-                f"`{prefix}.{key}`: `{size}` is more than {what} (`{limit}`)",
+                f"`{prefix}.{key}`: `{size}` is more than {available} (`{limit}`)",
                 hint=f"set it to at most {limit}",
             )
-    if found.prefill_batch.min < found.decode_batch.min:
+    if chosen.prefill_batch.min < chosen.decode_batch.min:
         raise RecipeError(
-            f"`{prefix}.decode.batch.min`: `{found.decode_batch.min}` is more than the smallest"
-            f" prompt batch (`{found.prefill_batch.min}`)",
-            hint="every prompt that is taken must be decoded too",
+            f"`{prefix}.decode.batch.min`: `{chosen.decode_batch.min}` is more than the smallest"
+            f" prompt batch (`{chosen.prefill_batch.min}`)",
+            hint="lower it: decode must accept every prompt batch",
         )

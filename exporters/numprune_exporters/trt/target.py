@@ -1,4 +1,4 @@
-"""The `trt` and `trt-rtx` targets: the slot graph, written and built into engines."""
+"""The `trt` and `trt-rtx` targets: engines built from the slot graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from numprune_exporters.trt.settings import EngineSettings, TrtRtxSettings, TrtS
 
 
 class _EngineExporter(ABC):
-    """What both targets do alike."""
+    """Behaviour common to both targets."""
 
     name: ClassVar[str]
     device: ClassVar[Device] = "cuda"
@@ -34,7 +34,7 @@ class _EngineExporter(ABC):
         require_network(self, network.kind)
         assert isinstance(network, Decoder)
         refuse_activation(network.activation)
-        slots = profiles(network, self._given(settings), self.name).capacity.max
+        slots = profiles(network, self._checked(settings), self.name).capacity.max
         if longest > slots:
             raise RecipeError(
                 f"`targets.{self.name}.decode.capacity.max`: the recipe runs sequences of `{longest}`"
@@ -42,7 +42,7 @@ class _EngineExporter(ABC):
                 hint=f"raise it to {longest}, or run shorter sequences",
             )
 
-    def _given(self, settings: BaseModel) -> EngineSettings:
+    def _checked(self, settings: BaseModel) -> EngineSettings:
         if not isinstance(settings, EngineSettings) or not isinstance(settings, self.settings):
             raise RecipeError(
                 f"`{type(settings).__name__}` are not settings of the target `{self.name}`",
@@ -58,18 +58,18 @@ class _EngineExporter(ABC):
         """See Exporter.export.
 
         Raises:
-            UnsupportedModelError: an encoder, or no graph could be built, or not in the asked dtype.
-            RecipeError: a profile that the model cannot take, or too small a workspace.
-            DeviceError: the GPU that the build needs is missing, too old or full.
+            UnsupportedModelError: an encoder, or no graph can be built in the requested dtype.
+            RecipeError: a profile exceeds the model, or the workspace is too small.
+            DeviceError: the build needs a GPU that is missing, too old or full.
             InputError: the timing cache cannot be used.
             OutputError: a file cannot be written.
         """
-        # Here and not above: opening an artifact needs no graph writer and no torch.
+        # Imported here: opening an artifact must import neither the graph writer nor torch.
         from numprune_exporters.trt.build.artifact import make
 
         require_network(self, network.kind)
         assert isinstance(network, Decoder)
-        return make(toolkit.load(self.name), network, folder, self._given(settings))
+        return make(toolkit.load(self.name), network, folder, self._checked(settings))
 
     def open(
         self, artifact: Artifact, *, threads: int, capacity: int | None = None
@@ -77,9 +77,9 @@ class _EngineExporter(ABC):
         """See Exporter.open.
 
         Raises:
-            InputError: a file is missing or altered, or no capacity within the engine's profile.
+            InputError: a file is missing or altered, or capacity is missing or outside the profile.
             MissingExtraError: the toolkit or the CUDA bindings are not installed.
-            DeviceError: no GPU, or not one that this engine runs on.
+            DeviceError: there is no GPU, or the engine does not run on it.
         """
         from numprune_exporters.trt.run.open import open_engine
 
@@ -105,7 +105,7 @@ class _EngineExporter(ABC):
 
 
 class TrtExporter(_EngineExporter):
-    """Builds on the GPU that the engine is for."""
+    """Builds on the GPU that runs the engine."""
 
     name: ClassVar[str] = "trt"
     summary: ClassVar[str] = "TensorRT engine, built and run on this machine's GPU"
@@ -126,7 +126,7 @@ class TrtExporter(_EngineExporter):
 
 
 class TrtRtxExporter(_EngineExporter):
-    """Builds with no GPU, for GPUs stated or for all from Ampere on."""
+    """Builds without a GPU, for named GPUs or for all from Ampere on."""
 
     name: ClassVar[str] = "trt-rtx"
     summary: ClassVar[str] = "TensorRT-RTX engine, built ahead of time on any machine"

@@ -1,7 +1,6 @@
-"""TensorRT and TensorRT-RTX, and all that differs between them and between their versions.
+"""TensorRT and TensorRT-RTX: all differences between the two and between their versions.
 
-One module of this name is loaded per process, with one logger: the library keeps the first logger it
-is given for good.
+Each library is loaded once per process, with one logger, because it keeps the first logger it gets.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ INSTALL = {
 
 @dataclass(frozen=True)
 class Toolkit:
-    """One of the two libraries. `module` is untyped: both are compiled without type information."""
+    """One of the two libraries. `module` is untyped: neither library has type information."""
 
     target: str
     module: Any
@@ -40,59 +39,59 @@ class Toolkit:
 
     @property
     def title(self) -> str:
-        """Name and version, as people write them."""
+        """Name and version for messages, for example `TensorRT 10.13`."""
         return f"{NAMES[self.target]} {self.version}"
 
     @property
     def ahead_of_time(self) -> bool:
-        """Whether engines are built for stated GPUs, with none there."""
+        """Whether engines are built for named GPUs, without a GPU."""
         return self.target == "trt-rtx"
 
     @contextmanager
     def listening(self) -> Iterator[list[Message]]:
-        """Collect warnings and errors, oldest first, for the time of a `with`."""
-        heard: list[Message] = []
-        self.logger.listeners.append(heard)
+        """Collect warnings and errors, oldest first, within a `with` block."""
+        messages: list[Message] = []
+        self.logger.listeners.append(messages)
         try:
-            yield heard
+            yield messages
         finally:
-            self.logger.listeners.remove(heard)
+            self.logger.listeners.remove(messages)
 
     @property
     def strongly_typed(self) -> bool:
-        """Whether a network's dtypes can be made binding: since TensorRT 10, unasked since 11."""
+        """Whether networks can be strongly typed: since TensorRT 10; always so since 11."""
         return "STRONGLY_TYPED" in self.module.NetworkDefinitionCreationFlag.__members__
 
     def builder(self) -> Any:
         """An IBuilder.
 
         Raises:
-            DeviceError: it needs a GPU, and there is none or its driver is too old.
+            DeviceError: the builder needs a GPU, and it is missing or its driver is too old.
         """
-        with self.listening() as heard:
+        with self.listening() as messages:
             try:
-                made = self.module.Builder(self.logger)
-            except TypeError:  # what the bindings make of a null pointer
-                made = None
-        if made is None:
-            reason = heard[0].text if heard else "no reason given"
+                builder = self.module.Builder(self.logger)
+            except TypeError:  # the bindings raise it for a null pointer
+                builder = None
+        if builder is None:
+            reason = messages[0].text if messages else "no reason given"
             raise DeviceError(
                 f"{self.title} cannot start its builder: {reason}",
                 hint="run on a machine with an NVIDIA GPU and a current driver (`nvidia-smi`)",
             )
-        return made
+        return builder
 
     def network(self, builder: Any) -> Any:
-        """An empty INetworkDefinition, strongly typed where that exists."""
+        """An empty INetworkDefinition, strongly typed where supported."""
         flags = self.module.NetworkDefinitionCreationFlag.__members__
-        wanted = "STRONGLY_TYPED" if self.strongly_typed else "EXPLICIT_BATCH"
-        return builder.create_network(1 << int(flags[wanted]))
+        flag = "STRONGLY_TYPED" if self.strongly_typed else "EXPLICIT_BATCH"
+        return builder.create_network(1 << int(flags[flag]))
 
     def parser(self, network: Any) -> Any:
         return self.module.OnnxParser(network, self.logger)
 
     def asks(self, parser: Any, graph: Path) -> bool:
-        """Whether the parser says that it takes a whole graph; it may fill the network on the way."""
+        """Whether the parser reports that it supports the whole graph; may modify its network."""
         content = graph.read_bytes()
         if hasattr(parser, "supports_model_v2"):
             return bool(parser.supports_model_v2(content, str(graph)))
@@ -100,9 +99,9 @@ class Toolkit:
         return bool(answer[0] if isinstance(answer, tuple) else answer)
 
     def serialize(self, builder: Any, network: Any, config: Any, file: BinaryIO) -> bool:
-        """Build an engine into an open file; False where the builder fails.
+        """Build an engine into an open file; False if the builder fails.
 
-        Where the version can, it is handed over in pieces, and takes no memory as a whole.
+        Versions that support it stream the engine in pieces, so it is never whole in memory.
 
         Raises:
             OSError: the file cannot be written.
@@ -119,28 +118,28 @@ class Toolkit:
         return built
 
     def allow_decomposition(self, network: Any) -> int:
-        """Let attention without a kernel of its own be built from parts; how many there are.
+        """Allow attention without a fused kernel to be decomposed; returns their number.
 
-        Since TensorRT 10.14 the parser makes the operator Attention one layer.
+        Since TensorRT 10.14 the parser converts the operator Attention to one layer.
         """
         boundary = getattr(self.module.LayerType, "ATTENTION_INPUT", None)
-        found = 0
+        count = 0
         for index in range(network.num_layers if boundary is not None else 0):
             layer = network.get_layer(index)
             if layer.type == boundary:
-                # The bindings hand out the base class of a layer.
+                # The bindings return the base class of a layer.
                 layer.__class__ = self.module.IAttentionInputLayer
                 layer.attention.decomposable = True
-                found += 1
-        return found
+                count += 1
+        return count
 
 
 @cache
 def load(target: str) -> Toolkit:
-    """The library behind a target.
+    """The library of a target.
 
     Raises:
-        MissingExtraError: it is not installed, or installed without its libraries.
+        MissingExtraError: it is not installed, or it cannot be loaded.
     """
     try:
         module = require(MODULES[target], extra=target)
@@ -148,6 +147,6 @@ def load(target: str) -> Toolkit:
         raise MissingExtraError(str(error), hint=INSTALL[target]) from None
     except (ImportError, OSError) as error:
         raise MissingExtraError(
-            f"`{MODULES[target]}` is installed and cannot be loaded: {error}", hint=INSTALL[target]
+            f"`{MODULES[target]}` is installed but cannot be loaded: {error}", hint=INSTALL[target]
         ) from None
     return Toolkit(target, module, collector(module))

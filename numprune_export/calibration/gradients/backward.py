@@ -1,4 +1,4 @@
-"""Backward passes that leave the weights alone: no gradient of theirs is computed or kept."""
+"""Backward passes that compute no gradients of the weights."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from numprune_export.core.errors import NumericalError
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """No weight asks for a gradient within; afterwards each is as it was."""
-    before = [(one, one.requires_grad) for one in module.parameters()]
+    """Disable gradients of all parameters inside the `with`; each is restored afterwards."""
+    before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     module.requires_grad_(False)
     try:
         yield
     finally:
-        for one, asked in before:
-            one.requires_grad_(asked)
+        for parameter, required in before:
+            parameter.requires_grad_(required)
 
 
 def require_finite(values: Tensor, what: str) -> None:
-    """Check `values`, which `what` names with its verb.
+    """Check that all values are finite; `what` names them with a verb, for the message.
 
     Raises:
-        NumericalError: one is NaN or infinite.
+        NumericalError: a value is NaN or infinite.
     """
     if not bool(torch.isfinite(values).all()):
         raise NumericalError(

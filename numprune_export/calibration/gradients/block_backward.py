@@ -1,8 +1,8 @@
-"""Gradients at the outputs of a model's sublayers, with one block's graph alive at a time.
+"""Gradients at the outputs of a model's sublayers, with one block's graph in memory at a time.
 
-Forth without gradients, keeping what went into each block; through the head, for the gradient at
-the last block's output; then back block by block, each run again from what was kept. That is one
-forward pass more than backpropagation needs, for the memory of one block's activations and, per
+The forward pass runs without gradients and keeps the input of each block. The head gives the
+gradient at the last block's output. The backward pass recomputes each block from its kept input.
+That costs one more forward pass than backpropagation; memory is one block's activations and, per
 block, one hidden state per token (Chen et al. 2016, arXiv:1604.06174, with a checkpoint per block).
 Weights get no gradients.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from numprune_export.calibration.gradients.backward import frozen, require_finite
-from numprune_export.calibration.gradients.mask_gradients import Loss
+from numprune_export.calibration.gradients.mask_gradients import LabelledLoss
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch, Progress
@@ -28,48 +28,45 @@ from numprune_export.models.family import Family
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What is summed over all texts and differentiated."""
+class Objective(LabelledLoss):
+    """The loss that is summed over all texts and differentiated."""
 
-    loss: Loss
-    labels: Tensor
-    """(texts, ...), handed to `loss` by rows."""
     positions: int | None = None
-    """Positions of each text that go through the head together, for a loss that adds up over them
-    and a head that looks at one at a time; None: all."""
+    """Positions of each text that go through the head at once, for a loss that is a sum over
+    positions and a head that reads one position at a time; None: all."""
 
     def gradient(
         self, model: nn.Module, family: Family, windows: Windows, rows: NDArray[Any], hidden: Tensor
     ) -> Float[Tensor, "batch length hidden"]:
-        """Of the summed loss of some rows, with respect to their last block's output.
+        """The gradient of the summed loss of these rows with respect to their last block's output.
 
         Raises:
             NumericalError: a loss is not finite.
         """
         labels, length = self.labels[rows], hidden.shape[1]
-        found, step = torch.empty_like(hidden), self.positions or length
+        gradient, step = torch.empty_like(hidden), self.positions or length
         for start in range(0, length, step):
             stop = min(start + step, length)
             here = hidden[:, start:stop].detach().requires_grad_()
-            mine = labels if self.positions is None else labels[:, start:stop]
+            part = labels if self.positions is None else labels[:, start:stop]
             with torch.enable_grad(), frozen(model):
                 outputs = block_runner.after(model, family, windows.positions(start, stop), here)
-                losses = self.loss(outputs, mine)
+                losses = self.loss(outputs, part)
                 require_finite(losses, "the loss of a calibration example is")
-                (found[:, start:stop],) = torch.autograd.grad(losses.sum(), here)
-        return found
+                (gradient[:, start:stop],) = torch.autograd.grad(losses.sum(), here)
+        return gradient
 
 
 @dataclass
-class Journey:
-    """A batch of texts on its way through the blocks and back."""
+class BatchState:
+    """State of a batch of texts during the forward and backward pass."""
 
     batch: Batch
     rows: NDArray[Any]
     inputs: list[Tensor] = field(default_factory=list)
-    """What went into each block that it has not come back through, on the CPU."""
+    """Inputs of the blocks that the backward pass has not reached yet, on the CPU."""
     gradient: Tensor | None = None
-    """With respect to the last of these blocks' output."""
+    """Gradient with respect to the output of the last of these blocks."""
 
 
 def forward(
@@ -79,57 +76,63 @@ def forward(
     batches: Sequence[NDArray[Any]],
     objective: Objective,
     tick: Progress,
-) -> list[Journey]:
-    """Take some batches, given by their rows, to the last block's output and the gradient there."""
-    journeys = [
-        Journey(block_runner.prepare_batches(model, family, windows.rows(rows), len(rows))[0], rows)
+) -> list[BatchState]:
+    """Run batches, given by their rows, to the last block's output, and compute the gradient
+    there."""
+    states = [
+        BatchState(
+            block_runner.prepare_batches(model, family, windows.rows(rows), len(rows))[0], rows
+        )
         for rows in batches
     ]
     for index, block in enumerate(family.block_list(model)):
-        for one in journeys:
-            one.inputs.append(one.batch.hidden.cpu())
-            block_runner.advance(block, index, [one.batch], tick)
-    for one in journeys:
-        one.gradient = objective.gradient(
-            model, family, windows.rows(one.rows), one.rows, one.batch.hidden
+        for state in states:
+            state.inputs.append(state.batch.hidden.cpu())
+            block_runner.advance(block, index, [state.batch], tick)
+    for state in states:
+        state.gradient = objective.gradient(
+            model, family, windows.rows(state.rows), state.rows, state.batch.hidden
         )
-    return journeys
+    return states
 
 
 def backward(
-    block: nn.Module, index: int, consumers: Mapping[str, str], journey: Journey
+    block: nn.Module, index: int, consumers: Mapping[str, str], state: BatchState
 ) -> dict[str, Float[Tensor, "tokens out"]]:
-    """Take a batch back through one block.
+    """Run the backward pass of a batch through one block.
 
     Args:
-        consumers: By any name, paths of layers in the block.
+        block: The block.
+        index: Its number.
+        consumers: Paths of layers in the block, by site name.
+        state: The batch, whose gradient is at the block's output; it is moved to the block's input.
 
     Returns:
-        By that name, the gradient at the layer's output, a row for every real token.
+        By site name, the gradient at the layer's output, a row per real token.
     """
-    batch = journey.batch
-    hidden = journey.inputs.pop().to(batch.hidden.device).detach().requires_grad_()
+    batch = state.batch
+    hidden = state.inputs.pop().to(batch.hidden.device).detach().requires_grad_()
     with torch.enable_grad(), frozen(block), _outputs(block, consumers) as outputs:
         after = batch.arguments[index].call(block, hidden)
-        journey.gradient, *found = torch.autograd.grad(
-            after, [hidden, *outputs.values()], journey.gradient
+        state.gradient, *gradients = torch.autograd.grad(
+            after, [hidden, *outputs.values()], state.gradient
         )
-    return {name: batch.rows(one) for name, one in zip(outputs, found, strict=True)}
+    return {name: batch.rows(rows) for name, rows in zip(outputs, gradients, strict=True)}
 
 
 @contextmanager
 def _outputs(block: nn.Module, paths: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
-    """What these layers give when the block is run, by name, in the order that they were reached."""
-    found: dict[str, Tensor] = {}
+    """Collects the outputs of these layers by name, in the order of execution."""
+    outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        return lambda _module, _inputs, output: found.__setitem__(name, output)
+        return lambda _module, _inputs, output: outputs.__setitem__(name, output)
 
     handles = [
         block.get_submodule(path).register_forward_hook(keep(name)) for name, path in paths.items()
     ]
     try:
-        yield found
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()

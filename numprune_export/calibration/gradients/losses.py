@@ -1,4 +1,4 @@
-"""The loss of a decoder that needs no labels but the text: cross-entropy of every next token."""
+"""Losses without gold labels: next tokens, or labels drawn from the model's predictions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from numprune_export.data.labelled.encoded import UNSCORED
 from numprune_export.export.encoder import Task
 
 LOGITS_AT_ONCE = 1 << 24
-"""Logits that are alive at once: 64 MiB in fp32, and up to four times that while their gradient is
-taken."""
+"""Logits in memory at once: 64 MiB in fp32, and up to four times as much while their gradient is
+computed."""
 
 
 def next_tokens(windows: Windows) -> Int[Tensor, "sequences length"]:
-    """The token after each one; UNSCORED after a window's last one and where it is padded."""
+    """The next token at each position; UNSCORED at a window's last token and at padding."""
     following = torch.full(windows.tokens.shape, UNSCORED)
     following[:, :-1] = torch.from_numpy(windows.tokens[:, 1:])
     last = torch.from_numpy(windows.lengths)[:, None] - 1
@@ -30,9 +30,10 @@ def next_tokens(windows: Windows) -> Int[Tensor, "sequences length"]:
 def next_token_loss(
     outputs: Any, following: Int[Tensor, "batch length"]
 ) -> Float[Tensor, " batch"]:
-    """Nats of a window, summed over its predicted tokens, fp32; a `Loss` over `next_tokens`.
+    """Nats per window, summed over its predicted tokens, fp32; a `Loss` whose labels are
+    `next_tokens`.
 
-    It adds up over positions, so a part of the positions gives a part of it.
+    The loss is a sum over positions, so it can be computed part by part.
     """
     following = following[:, : outputs.logits.shape[1]].to(outputs.logits.device)
     each = functional.cross_entropy(
@@ -45,33 +46,35 @@ def next_token_loss(
 
 
 def positions_at_once(model: nn.Module, batch: int) -> int:
-    """How many positions of each of `batch` windows give LOGITS_AT_ONCE logits, at least 1."""
+    """Positions per window at which `batch` windows have LOGITS_AT_ONCE logits, at least 1."""
     config: Any = model.config
     return max(1, LOGITS_AT_ONCE // (batch * int(config.vocab_size)))
 
 
 @dataclass(frozen=True)
 class OwnPredictions:
-    """A `Loss` whose labels are the mask of real tokens, (batch, length or more) bool.
+    """A `Loss` on labels drawn from the model's own predictions; its labels argument is the mask of
+    real tokens, (batch, length or more) bool.
 
-    A model with one output is a regression: its noise is ±1 around its own answer, of unit variance,
-    so that an example's squared gradient is exactly that of ½(z − z₀)².
+    A model with one output is a regression: its label is its own output ± 1, noise of unit
+    variance, so an example's squared gradient is exactly that of ½(z − z₀)².
     """
 
     task: Task
     generator: Generator
-    """Draws the labels; the same seed gives the same gradients."""
+    """Draws the labels; equal seeds give equal gradients."""
     temperature: float = 2.0
 
     def __call__(self, outputs: Any, real: Bool[Tensor, "batch length"]) -> Float[Tensor, " batch"]:
-        """One loss per example; of tokens, the mean over the real ones; of a span, over its two ends."""
+        """One loss per example: for tokens, the mean over real tokens; for a span, over start and
+        end."""
         match self.task:
             case "sequence":
                 return self._drawn(outputs.logits)
             case "token":
                 real = real[:, : outputs.logits.shape[1]]
-                none = torch.zeros(real.shape, device=real.device)
-                losses = none.masked_scatter(real, self._drawn(outputs.logits[real]))
+                zeros = torch.zeros(real.shape, device=real.device)
+                losses = zeros.masked_scatter(real, self._drawn(outputs.logits[real]))
                 return losses.sum(1) / real.sum(1)
             case "span":
                 real = real[:, : outputs.start_logits.shape[1]]
@@ -87,6 +90,6 @@ class OwnPredictions:
             signs = torch.randint(0, 2, (len(logits),), generator=self.generator) * 2 - 1
             return 0.5 * (logits[:, 0] - logits[:, 0].detach() + signs).square()
         softened = logits / self.temperature
-        # The KL divergence is scaled by T², the cross-entropy of one label by T: see above.
+        # The KL divergence is scaled by T², the cross-entropy of a sampled label by T.
         labels = softened.detach().softmax(1).multinomial(1, generator=self.generator)[:, 0]
         return self.temperature * functional.cross_entropy(softened, labels, reduction="none")

@@ -1,1 +1,1 @@
-"""How a run is shown: console, event lines, interrupts."""
+"""Output of a run: console, event lines, interrupts."""

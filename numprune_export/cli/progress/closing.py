@@ -1,4 +1,4 @@
-"""The last lines of a command that wrote a report: where to read it."""
+"""Print the paths of a written report."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import typer
 from numprune_export.report.pages import html_of, markdown_of
 
 
-def told_where(report: Path, *, json: bool = False) -> None:
-    """
+def echo_report_paths(report: Path, *, json: bool = False) -> None:
+    """Print the paths of a report's pages.
+
     Args:
-        report: The report's JSON.
-        json: Name it too: it has a name that cannot be guessed.
+        report: JSON file of the report.
+        json: Also print the path of the JSON file.
     """
     if json:
         typer.echo(f"json: {report}")

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a bar on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from numprune_export.cli.progress.heartbeat import heartbeat
 from numprune_export.core.progress import Observer, Silent, Tallies, Tally
 
 LINE_EVERY_S = 30.0
-"""Seconds between two lines of a stage in a log."""
+"""Seconds between two progress lines of a stage."""
 
 
 @contextmanager
 def observer(*, quiet: bool) -> Iterator[Observer]:
-    """The observer that suits where stderr goes."""
+    """The observer for stderr: bars on a terminal, lines otherwise, silent if quiet."""
     if quiet:
         yield Silent()
     elif sys.stderr.isatty():
@@ -54,7 +54,7 @@ def observer(*, quiet: bool) -> Iterator[Observer]:
 
 
 class RateColumn(ProgressColumn):
-    """Steps per second of late."""
+    """Recent steps per second."""
 
     def render(self, task: Task) -> Text:
         return Text(
@@ -63,12 +63,12 @@ class RateColumn(ProgressColumn):
 
 
 class Bars:
-    """One live bar per stage; finished stages stay as lines."""
+    """One live bar per stage; finished stages remain as lines."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._open: list[tuple[TaskID, int]] = []
-        """Task and steps expected of it; the last one is at work."""
+        """Task and expected steps; the last one is active."""
 
     def begin(self, stage: str) -> None:
         self._open.append((self._progress.add_task(stage, total=None), 0))
@@ -93,16 +93,16 @@ class Bars:
 
 
 class Lines:
-    """One line when a stage begins, one when it ends, and one every so often between: for logs."""
+    """Progress for logs: a line as a stage begins and ends, and periodic lines in between."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._tallies = Tallies()
-        self._told = 0.0
+        self._last_line_at = 0.0
 
     def begin(self, stage: str) -> None:
-        self._told = self._clock()
-        self._tallies.begin(stage, self._told)
+        self._last_line_at = self._clock()
+        self._tallies.begin(stage, self._last_line_at)
         typer.echo(f"  {stage} ...", err=True)
 
     def expect(self, steps: int) -> None:
@@ -112,10 +112,10 @@ class Lines:
         self._tallies.advance(steps, self._clock())
 
     def beat(self) -> None:
-        """Called often, by another thread: a stage that says nothing is still seen to live."""
+        """Print a periodic line even if a stage makes no step; called from another thread."""
         tally, now = self._tallies.at_work, self._clock()
-        if tally is not None and now - self._told >= LINE_EVERY_S:
-            self._told = now
+        if tally is not None and now - self._last_line_at >= LINE_EVERY_S:
+            self._last_line_at = now
             typer.echo(f"  {tally.stage}: {state(tally, now)}", err=True)
 
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
@@ -127,7 +127,7 @@ class Lines:
 
 
 def state(tally: Tally, now: float) -> str:
-    """How far a stage is, in words.
+    """Progress of a stage as text.
 
     >>> tally = Tally("calibrate", began=0.0, expected=200)
     >>> state(tally, 30.0)
@@ -147,7 +147,8 @@ def _line(stage: str, seconds: float, resumed: bool) -> str:
 
 
 def duration(seconds: float) -> str:
-    """
+    """Format a duration.
+
     >>> duration(9.4), duration(75), duration(7325)
     ('9 s', '1 min 15 s', '2 h 02 min')
     """

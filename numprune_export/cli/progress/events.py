@@ -1,4 +1,4 @@
-"""What `run --json` and `sweep --json` write to stdout: one JSON object a line; see docs/reference/events.md."""
+"""Events of `run --json` and `sweep --json`, one JSON object per line: docs/reference/events.md."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from numprune_export.core.settings import Strict
 
 PROGRESS_EVERY_S = 1.0
 ALIVE_EVERY_S = 30.0
-"""A stage that makes no step is told of this often."""
+"""Interval of progress events for a stage that makes no step."""
 
 
 class _Event(Strict):
     format: Literal[1] = 1
-    """Version of this schema; new keys and new kinds of event do not change it."""
+    """Version of this schema; new keys and event kinds do not change it."""
     at: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc))
 
 
 class Start(_Event):
-    """The first line."""
+    """The first event."""
 
     event: Literal["start"] = "start"
     version: str
-    """Of numprune-export."""
+    """Version of numprune-export."""
     recipe: str
     folder: str
-    """The run's or the sweep's, as given."""
+    """Folder of the run or sweep, as given."""
     points: tuple[str, ...] | None = None
-    """Of a sweep: their names, in order."""
+    """Names of a sweep's points, in order; null: a run."""
 
 
 class Begin(_Event):
     event: Literal["begin"] = "begin"
     stage: str
     point: str | None = None
-    """Of a sweep: which one the stage belongs to."""
+    """Point of a sweep that the stage belongs to; null: a run."""
 
 
 class Progress(_Event):
-    """At most once a second; every 30 s where a stage makes no step."""
+    """At most once per second; every 30 s if a stage makes no step."""
 
     event: Literal["progress"] = "progress"
     stage: str
     done: int
     expected: int | None
-    """Steps of the whole stage; null: it has not said."""
+    """Steps of the whole stage; null: unknown."""
     rate: float | None
     """Steps per second."""
     elapsed_s: float
@@ -66,9 +66,9 @@ class End(_Event):
     event: Literal["end"] = "end"
     stage: str
     seconds: float
-    """Wall time it took when it was made, this time or an earlier one."""
+    """Wall time of the stage, in this run or in the earlier one that finished it."""
     resumed: bool
-    """An earlier run had finished it; nothing was done."""
+    """True if an earlier run had finished the stage."""
     point: str | None = None
 
 
@@ -79,18 +79,18 @@ class Warned(_Event):
 
 
 class Reported(_Event):
-    """The last line of a run that went well."""
+    """The last event of a successful run."""
 
     event: Literal["report"] = "report"
     path: str
-    """report.json."""
+    """Path of report.json."""
     markdown: str
     html: str
     summary: str
 
 
 class Reason(Strict):
-    """One mistake: why a point of a sweep failed, or what else is wrong with a recipe."""
+    """Cause of a failed point, or a further mistake in a recipe."""
 
     message: str
     hint: str
@@ -98,14 +98,14 @@ class Reason(Strict):
 
 
 class PointEnded(_Event):
-    """A point of a sweep is done or has failed."""
+    """A point of a sweep has finished or failed."""
 
     event: Literal["point"] = "point"
     point: str
     ended: int
-    """How many have, this one included."""
+    """Number of ended points, including this one."""
     path: str | None = None
-    """Its report.json; null: it failed."""
+    """Path of its report.json; null: the point failed."""
     markdown: str | None = None
     html: str | None = None
     summary: str | None = None
@@ -113,29 +113,29 @@ class PointEnded(_Event):
 
 
 class Swept(_Event):
-    """The last line of a sweep, even if points failed."""
+    """The last event of a sweep, even if points failed."""
 
     event: Literal["sweep"] = "sweep"
     path: str
-    """sweep.json."""
+    """Path of sweep.json."""
     markdown: str
     done: int
     failed: int
 
 
 class Failed(_Event):
-    """The last line of a run or a sweep that did not go well."""
+    """The last event of a failed run or sweep."""
 
     event: Literal["error"] = "error"
     kind: str
-    """Class of the error; `Interrupted` after Ctrl-C."""
+    """Class name of the error; `Interrupted` after Ctrl-C."""
     message: str
     hint: str | None
     exit_code: int
     resume: str | None
-    """The command that goes on from the last whole stage."""
+    """Command that resumes after the last finished stage."""
     further: tuple[Reason, ...] = ()
-    """Other mistakes of the same recipe and options."""
+    """Further mistakes in the same recipe and options."""
 
 
 Event = Annotated[
@@ -146,7 +146,7 @@ ANY: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class Events:
-    """An Observer that writes events, those of one point in a sweep."""
+    """Observer that writes events, with the point of a sweep if given."""
 
     def __init__(
         self,
@@ -160,10 +160,10 @@ class Events:
         self._quiet, self._clock, self._point = quiet, clock, point
         self._lock = threading.Lock()
         self._tallies = Tallies()
-        self._told = (0.0, 0)
+        self._last_progress = (0.0, 0)
 
     def write(self, event: _Event) -> None:
-        """One line, at once. A reader that went away ends the telling, not the run."""
+        """Write and flush one line. After the reader closes the pipe, events are dropped."""
         with self._lock:
             if self._stream is None:
                 return
@@ -177,7 +177,7 @@ class Events:
         self.write(Begin(stage=stage, point=self._point))
         now = self._clock()
         self._tallies.begin(stage, now)
-        self._told = now, 0
+        self._last_progress = now, 0
 
     def expect(self, steps: int) -> None:
         self._tallies.expect(steps)
@@ -186,13 +186,13 @@ class Events:
         self._tallies.advance(steps, self._clock())
 
     def beat(self) -> None:
-        """Called often, by another thread."""
+        """Write a progress event if one is due; called from another thread."""
         tally, now = self._tallies.at_work, self._clock()
         if tally is None or self._quiet:
             return
-        at, done = self._told
+        at, done = self._last_progress
         if now - at >= (PROGRESS_EVERY_S if tally.done > done else ALIVE_EVERY_S):
-            self._told = now, tally.done
+            self._last_progress = now, tally.done
             self.write(
                 Progress(
                     stage=tally.stage,
@@ -208,7 +208,7 @@ class Events:
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
         self._tallies.end()
         outer = self._tallies.at_work
-        self._told = self._clock(), outer.done if outer else 0
+        self._last_progress = self._clock(), outer.done if outer else 0
         self.write(End(stage=stage, seconds=seconds, resumed=resumed, point=self._point))
 
     def warn(self, message: str) -> None:
@@ -217,7 +217,7 @@ class Events:
 
 @contextmanager
 def events_only() -> Iterator[TextIO]:
-    """The real stdout for events; whatever else writes there, native code too, goes to stderr."""
+    """Yield the real stdout for events; all other output, also of native code, goes to stderr."""
     sys.stdout.flush()
     descriptor = sys.stdout.fileno()
     kept = os.dup(descriptor)
@@ -226,7 +226,7 @@ def events_only() -> Iterator[TextIO]:
     try:
         yield stream
     finally:
-        with suppress(BrokenPipeError):  # what a reader that went away has not read
+        with suppress(BrokenPipeError):  # the reader has closed the pipe
             stream.close()
         sys.stdout.flush()
         os.dup2(kept, descriptor)

@@ -1,4 +1,4 @@
-"""What ended a command that streams events, as the last of them."""
+"""Write the error that ended a command as its last event."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numprune_export.core.errors import NumpruneError
 
 
 @contextmanager
-def failures_told(events: Events) -> Iterator[None]:
-    """Write what is raised as an event, and raise it further."""
+def failure_events(events: Events) -> Iterator[None]:
+    """Write an exception as an event, and re-raise it."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Call something now and then while the main thread is at work."""
+"""Call a function periodically while the main thread works."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EVERY_S = 1.0
 
 @contextmanager
 def heartbeat(beat: Callable[[], None], *, every_s: float = EVERY_S) -> Iterator[None]:
-    """Call `beat` every `every_s` seconds, from a thread of its own, until the block ends."""
+    """Call `beat` every `every_s` seconds from its own thread until the context ends."""
     finished = threading.Event()
 
     def run() -> None:

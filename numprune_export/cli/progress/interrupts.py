@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one stops the run, and the next ones do not disturb it in tidying up."""
+"""Ctrl-C: the first one stops the run; further ones do not interrupt its cleanup."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ INTERRUPTED = 130
 """Exit code."""
 
 GRACE_S = 10.0
-"""After so long a further Ctrl-C counts again: the first one may have been lost in foreign code."""
+"""Seconds after which a further Ctrl-C counts again: native code may have swallowed the first."""
 
 _PATIENCE = b"\nstopping: the unfinished stage is being removed\n"
 
 
 @contextmanager
 def stopping_once() -> Iterator[None]:
-    """KeyboardInterrupt at the first Ctrl-C; those of the next seconds are answered with a line.
+    """Raise KeyboardInterrupt at the first Ctrl-C; print a line for those within `GRACE_S`.
 
-    Where Ctrl-C is ignored, as in a shell's background, it stays ignored.
+    If Ctrl-C is ignored, as in a background job of a shell, it stays ignored.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:
@@ -49,7 +49,7 @@ def stopping_once() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        # The process is about to end, and Python gives up its handlers before it does.
+        # Python removes its signal handlers before the process has ended.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise
     except BaseException:
@@ -60,8 +60,8 @@ def stopping_once() -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """A Ctrl-C of the meantime counts at the end: what raises in PyTorch's extension modules while they
-    are being loaded ends the process with a crash."""
+    """Delay Ctrl-C until the context ends: an exception while PyTorch loads its extension modules
+    crashes the process."""
     before = signal.getsignal(signal.SIGINT)
     if not callable(before):
         yield
@@ -77,13 +77,13 @@ def held_back() -> Iterator[None]:
 
 
 @contextmanager
-def told_how_to_go_on() -> Iterator[None]:
-    """Answer Ctrl-C with the command that goes on, and the exit code."""
+def resume_hint() -> Iterator[None]:
+    """On Ctrl-C, print the command that resumes, and exit with `INTERRUPTED`."""
     try:
         yield
     except KeyboardInterrupt:
         typer.echo(
-            "interrupted: whole stages are kept, and this command goes on after the last of them:\n"
+            "interrupted: finished stages are kept; this command resumes after the last of them:\n"
             f"  {command_line()}",
             err=True,
         )
@@ -91,7 +91,7 @@ def told_how_to_go_on() -> Iterator[None]:
 
 
 def command_line() -> str:
-    """The command that this process was started with, as a shell takes it."""
+    """Command line of this process, quoted for a shell."""
     program = Path(sys.argv[0])
     start = [_shortest(program)]
     if program.suffix == ".py":
@@ -101,6 +101,6 @@ def command_line() -> str:
 
 
 def _shortest(program: Path) -> str:
-    """Its name if a shell finds it by that, else its path."""
-    found = shutil.which(program.name)
-    return program.name if found and Path(found).samefile(program) else str(program)
+    """Name of a program if it is on PATH, else its path."""
+    on_path = shutil.which(program.name)
+    return program.name if on_path and Path(on_path).samefile(program) else str(program)

@@ -1,4 +1,4 @@
-"""A run of the pipeline, told to a person or to a program."""
+"""Run the pipeline with console output or events."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import typer
 
+from numprune_export import api
 from numprune_export import recipe as recipes
-from numprune_export.cli.progress.closing import told_where
+from numprune_export.cli.progress.closing import echo_report_paths
 from numprune_export.cli.progress.console import observer
 from numprune_export.cli.progress.events import Events, Reported, Start, Warned, events_only
-from numprune_export.cli.progress.failures import failures_told
+from numprune_export.cli.progress.failures import failure_events
 from numprune_export.cli.progress.heartbeat import heartbeat
 from numprune_export.cli.progress.interrupts import held_back
 from numprune_export.core.errors import Mistakes
@@ -25,7 +26,7 @@ from numprune_export.report.schema import Report
 
 @dataclass(frozen=True)
 class Given:
-    """What the command line says."""
+    """Arguments of the `run` command."""
 
     recipe: str
     targets: tuple[str, ...]
@@ -33,10 +34,10 @@ class Given:
     assignments: tuple[str, ...]
 
     def checked(self) -> tuple[Named, Path]:
-        """The recipe, changed as asked for, and the run folder.
+        """The recipe with its changes, and the run folder.
 
         Raises:
-            NumpruneError: every mistake that is known before PyTorch is imported.
+            NumpruneError: lists every mistake that is known before PyTorch is imported.
         """
         mistakes, named = Mistakes(), None
         with mistakes.collected():
@@ -52,7 +53,7 @@ class Given:
 
 
 def with_console(given: Given, *, quiet: bool) -> None:
-    """Progress on stderr, the verdict on stdout."""
+    """Run with progress on stderr and the summary on stdout."""
     named, folder = given.checked()
     for notice in named.notices:
         typer.echo(f"note: {notice}", err=True)
@@ -61,18 +62,18 @@ def with_console(given: Given, *, quiet: bool) -> None:
     for warning in report.all_warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(report.summary)
-    told_where(folder / REPORT)
+    echo_report_paths(folder / REPORT)
 
 
 def with_events(given: Given, *, quiet: bool) -> None:
-    """Events on stdout and nothing else there; errors on stderr too."""
+    """Run with only events on stdout; errors also on stderr."""
     with events_only() as stream:
         events = Events(stream, quiet=quiet)
-        with failures_told(events):
-            _told(given, events)
+        with failure_events(events):
+            _stream_run(given, events)
 
 
-def _told(given: Given, events: Events) -> None:
+def _stream_run(given: Given, events: Events) -> None:
     named, folder = given.checked()
     events.write(Start(version=__version__, recipe=named.name, folder=str(folder)))
     for notice in named.notices:
@@ -93,11 +94,7 @@ def _told(given: Given, events: Events) -> None:
 
 
 def _run(named: Named, folder: Path, watching: Observer) -> Report:
-    # Here and not above: PyTorch takes seconds to import, and mistakes are answered without it.
+    # Imported here: PyTorch takes seconds to import, and mistakes are reported without it.
     with held_back():
-        from numprune_export import pipeline
-
-    search = (named.folder, Path.cwd())
-    return pipeline.run(
-        named.recipe, name=named.name, folder=folder, search=search, observer=watching
-    )
+        import numprune_export.pipeline  # noqa: F401
+    return api.run(named, folder, progress=watching)

@@ -1,4 +1,4 @@
-"""A sweep, told to a person or to a program."""
+"""Run a sweep with console output or events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from numprune_export.cli.progress.console import observer
 from numprune_export.cli.progress.events import Events, Start, Swept, events_only
-from numprune_export.cli.progress.failures import failures_told
+from numprune_export.cli.progress.failures import failure_events
 from numprune_export.cli.progress.interrupts import held_back
 from numprune_export.cli.progress.sweep_events import PointTeller, PointWatch
 from numprune_export.core.errors import RecipeError
@@ -30,7 +30,7 @@ from numprune_export.workflows.sweep.work import Executor, Failure
 
 @dataclass(frozen=True)
 class Given:
-    """What the command line says is swept."""
+    """Arguments of the `sweep` command."""
 
     recipe: str
     keep: str
@@ -42,7 +42,7 @@ class Given:
     out: Path | None
 
     def points(self) -> tuple[str, tuple[points.Point, ...]]:
-        """The recipe's name, and the runs."""
+        """Name of the recipe, and the points."""
         axes = points.Axes(
             points.keeps(self.keep),
             points.words("--score", self.score),
@@ -57,7 +57,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the command line says points are run."""
+    """Executor options of the `sweep` command."""
 
     ray: str | None
     jobs: int | None
@@ -71,70 +71,70 @@ class Place:
         if self.jobs is not None and self.jobs > 1:
             raise RecipeError(
                 f"`--jobs {self.jobs}` would time {self.jobs} points on one machine at once",
-                hint="leave it out, or give the machines of a Ray cluster by `--ray`",
+                hint="omit `--jobs`, or give a Ray cluster with `--ray`",
             )
         return Local()
 
 
 def with_console(given: Given, place: Place, *, quiet: bool) -> bool:
-    """Progress on stderr, the table on stdout; whether a point failed."""
+    """Sweep with progress on stderr and the table on stdout; returns whether a point failed."""
     executor = place.executor(quiet=quiet)
-    name, found = given.points()
+    name, runs = given.points()
     folder = given.folder(name)
-    made = _sweep()(
+    result = _sweep()(
         name,
-        found,
+        runs,
         folder=folder,
         executor=executor,
         watch=partial(_drawn, quiet=quiet),
-        tell=_quiet if quiet else _Teller(len(found)),
+        tell=_quiet if quiet else _Teller(len(runs)),
     )
-    _show(made, folder)
-    return bool(_failed(made))
+    _show(result, folder)
+    return bool(_failed(result))
 
 
 def with_events(given: Given, place: Place, *, quiet: bool) -> bool:
-    """Events on stdout and nothing else there; whether a point failed."""
+    """Sweep with only events on stdout; returns whether a point failed."""
     with events_only() as stream:
         events = Events(stream, quiet=quiet)
-        with failures_told(events):
+        with failure_events(events):
             executor = place.executor(quiet=quiet)
-            name, found = given.points()
+            name, runs = given.points()
             folder = given.folder(name)
-            names = tuple(one.name for one in found)
+            names = tuple(run.name for run in runs)
             start = Start(version=__version__, recipe=name, folder=str(folder), points=names)
             events.write(start)
-            made = _sweep()(
+            result = _sweep()(
                 name,
-                found,
+                runs,
                 folder=folder,
                 executor=executor,
                 watch=PointWatch(stream, quiet=quiet),
                 tell=PointTeller(events, folder),
             )
-            events.write(_swept(made, folder))
-    return bool(_failed(made))
+            events.write(_swept(result, folder))
+    return bool(_failed(result))
 
 
 def _sweep() -> Callable[..., Sweep]:
-    """PyTorch takes seconds to import, and mistakes are answered without it."""
+    """Import late: PyTorch takes seconds to import, and mistakes are reported without it."""
     with held_back():
         from numprune_export.workflows.sweep.run import sweep
     return sweep
 
 
-def _swept(made: Sweep, folder: Path) -> Swept:
-    failed = _failed(made)
+def _swept(result: Sweep, folder: Path) -> Swept:
+    failed = _failed(result)
     return Swept(
         path=str(folder / record.NAME),
         markdown=str(folder / page.NAME),
-        done=len(made.points) - failed,
+        done=len(result.points) - failed,
         failed=failed,
     )
 
 
-def _failed(made: Sweep) -> int:
-    return sum(one.status != "done" for one in made.points)
+def _failed(result: Sweep) -> int:
+    return sum(point.status != "done" for point in result.points)
 
 
 @contextmanager
@@ -151,21 +151,21 @@ class _Teller:
 
     def __call__(self, point: str, outcome: Report | Failure) -> None:
         self._ended += 1
-        told = f"failed: {outcome.message}" if isinstance(outcome, Failure) else "done"
-        typer.echo(f"point {self._ended} of {self._total}, {point}: {told}", err=True)
+        status = f"failed: {outcome.message}" if isinstance(outcome, Failure) else "done"
+        typer.echo(f"point {self._ended} of {self._total}, {point}: {status}", err=True)
 
 
 def _quiet(point: str, outcome: Report | Failure) -> None:
     return
 
 
-def _show(found: Sweep, folder: Path) -> None:
-    typer.echo(page.table_of(found))
-    for one in found.points:
-        if one.error is not None:
-            typer.echo(f"failed: {one.name}: {one.error.message}", err=True)
-            typer.echo(f"  hint: {one.error.hint}", err=True)
+def _show(result: Sweep, folder: Path) -> None:
+    typer.echo(page.table_of(result))
+    for point in result.points:
+        if point.error is not None:
+            typer.echo(f"failed: {point.name}: {point.error.message}", err=True)
+            typer.echo(f"  hint: {point.error.hint}", err=True)
     typer.echo(f"sweep: {folder / page.NAME}")
-    if any(one.status == "done" for one in found.points):
+    if any(point.status == "done" for point in result.points):
         every = folder / POINTS / "*"
         typer.echo(f"points: {markdown_of(every / REPORT)}, {html_of(every / REPORT)}")

@@ -1,4 +1,4 @@
-"""Events of a sweep: its points' own, from the processes that run them, and how each ended."""
+"""Events of a sweep: those of its points, written by their processes, and their outcomes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from numprune_export.workflows.sweep.work import Failure
 
 
 class PointWatch:
-    """A Watch that writes to the sweep's own stream.
+    """A Watch that writes to the sweep's stream.
 
-    Only a child process of this one can be handed it: the stream's descriptor goes along.
+    It can be pickled only to a child process, because it passes on the stream's descriptor.
     """
 
     def __init__(self, stream: TextIO, *, quiet: bool) -> None:
@@ -43,7 +43,7 @@ def _arrived(descriptor: Any, quiet: bool) -> PointWatch:
 
 
 class PointTeller:
-    """A Tell that writes each point's warnings and how it ended."""
+    """A Tell that writes each point's warnings and outcome."""
 
     def __init__(self, events: Events, folder: Path) -> None:
         self._events, self._folder = events, folder

@@ -1,1 +1,1 @@
-"""Labelled examples: rows, labels, tokenization."""
+"""Labelled examples: rows, labels, tokenisation."""

@@ -1,4 +1,4 @@
-"""Examples as a model takes them: right-padded windows with their labels, cut into batches."""
+"""Encoded examples: right-padded windows with labels, split into batches."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.export.encoder import Task as Kind
 
 UNSCORED = -100
-"""The label of a token that has none: what torch's cross entropy ignores."""
+"""Label of a token without a label; torch's cross entropy ignores it."""
 
 Labels = NDArray[np.int64] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Questions:
-    """What turns span logits back into answers."""
+    """Data for decoding span logits into answers."""
 
     contexts: tuple[str, ...]
     answers: tuple[tuple[str, ...], ...] | None
-    """Every accepted answer of each question; none: it has no answer. None: not labelled."""
+    """Accepted answers of each question; an empty tuple: no answer. None: not labelled."""
     question_of: NDArray[np.int64]
-    """(windows,), the question that a window is of."""
+    """(windows,), index of the question of each window."""
     offsets: NDArray[np.int64]
-    """(windows, length, 2), where a token lies in the context; -1: it is no part of it."""
+    """(windows, length, 2), start and end character of each token in the context; -1: not in the
+    context."""
     may_be_unanswerable: bool
-    """Some question of the data has no answer, as in SQuAD 2: none is then a possible answer."""
+    """Whether some question has no answer, as in SQuAD 2; 'no answer' is then a valid
+    prediction."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,21 @@ class Encoded:
     """As wide as the longest row."""
     labels: Labels | None
     """`sequence`: (n,) class numbers, or fp32 targets of a regression. `token`: (n, length) class
-    numbers, UNSCORED where a token begins no word. `span`: (n, 3), the first and last token of the
-    answer (0 and 0: not in this window) and the window's length, behind which no answer lies.
-    None: not labelled."""
+    numbers, UNSCORED where a token does not begin a word. `span`: (n, 3), first and last token of
+    the answer (0 and 0: not in this window) and the window's length. None: not labelled."""
     cut: int
-    """How many examples were longer than the windows, and lost their end."""
+    """Number of truncated examples."""
     questions: Questions | None = None
 
     def __len__(self) -> int:
         return len(self.windows.tokens)
 
     def batches(self, size: int | None = None, *, by_length: bool) -> Iterator[Batch]:
-        """Batches no wider than their longest row.
+        """Batches, each as wide as its longest row.
 
         Args:
-            size: Rows of a batch; None: as the data's settings say.
-            by_length: Rows of like length together, which pads least; else in order.
+            size: Rows per batch; None: from the data's settings.
+            by_length: Group rows of similar length, which minimises padding; false: keep the order.
         """
         order = np.arange(len(self))
         if by_length:
@@ -83,7 +84,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of the encoded examples, and which."""
+    """Some rows of the encoded examples, and their indices."""
 
     rows: NDArray[np.int64]
     windows: Windows
@@ -91,7 +92,7 @@ class Batch:
 
 
 def padded(rows: Sequence[Sequence[int]], value: int) -> NDArray[np.int64]:
-    """Rows of unequal length, filled up on the right."""
+    """Rows padded on the right with `value` to the longest row, (rows, length)."""
     width = max(map(len, rows))
     filled = np.full((len(rows), width), value, dtype=np.int64)
     for index, row in enumerate(rows):

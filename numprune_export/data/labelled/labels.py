@@ -1,4 +1,4 @@
-"""A label as the data has it to what the model counts with: a class number, or a number."""
+"""Conversion of labels in the data to class numbers or regression targets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from numprune_export.data.row_file import Row
 _UNNAMED = re.compile(r"LABEL_\d+")
 _NUMBER = re.compile(r"\s*-?\d+(\.0+)?\s*", re.ASCII)
 _DIGITS = 18
-"""Of a label that may be a class number."""
-_UNLABELLED = "-1 stands for a hidden label: give a split that has labels"
+"""Most digits of a label that may be a class number."""
+_UNLABELLED = "-1 marks a hidden label: give a split with labels"
 
 
 @dataclass(frozen=True)
 class Classes:
-    """The model's classes by name, in order."""
+    """Names of the model's classes, by class number."""
 
     names: tuple[str, ...]
 
@@ -34,7 +34,7 @@ class Classes:
         """From a transformers config.
 
         Raises:
-            InputError: its classes are not numbered from 0.
+            InputError: the classes are not numbered from 0.
         """
         names = config.id2label
         missing = next((index for index in range(config.num_labels) if index not in names), None)
@@ -47,19 +47,19 @@ class Classes:
 
     @property
     def unnamed(self) -> bool:
-        """The names say nothing: transformers gave them, `LABEL_0`, `LABEL_1` and so on."""
+        """Whether all names are defaults of transformers: `LABEL_0`, `LABEL_1` and so on."""
         return all(_UNNAMED.fullmatch(name) for name in self.names)
 
     def number(self, label: Any, place: str, relabel: Mapping[str, int] | None = None) -> int:
-        """The class number of a label: a number, a number as text, or a name of this model's.
+        """The class number of a label: a number, a number as text, or a class name of the model.
 
-        Names are compared without case. A class that a data set names and the model does not is
-        refused, unless the model's classes have no names of their own.
+        Names are compared without case. A class name of the data set that the model does not have
+        is an error, unless the model's classes have default names only.
 
         Args:
-            label: As the data has it.
-            place: For messages.
-            relabel: Labels of the data to class numbers, by their names or numbers.
+            label: The label in the data.
+            place: Source for messages.
+            relabel: Class numbers by the data's label names or numbers.
 
         Raises:
             InputError: the model has no such class; the message begins with `place`.
@@ -87,13 +87,14 @@ class Classes:
             )
         if self._index(str(number), place) not in (None, number):
             raise InputError(
-                f"{place}: label `{number}` may be the class of that name or of that number",
+                f"{place}: label `{number}` is ambiguous: one class has this name,"
+                " another this number",
                 hint="`relabel` maps the data's labels to class numbers",
             )
         return number
 
     def _counted(self, label: Any, place: str) -> int | None:
-        """A number, or a number as text; None: it is neither."""
+        """The label as an integer, if it is a number or a number as text; else None."""
         if isinstance(label, str):
             if not _NUMBER.fullmatch(label):
                 return None
@@ -108,18 +109,18 @@ class Classes:
         return int(label)
 
     def _index(self, name: str, place: str) -> int | None:
-        """The class of a name, alike but for case if there is none alike in all."""
+        """The class with this name, ignoring case and outer blanks if there is no exact match."""
         if name in self.names:
             return self.names.index(name)
         plain = name.strip().casefold()
-        alike = [index for index, own in enumerate(self.names) if own.strip().casefold() == plain]
-        if len(alike) > 1:
+        similar = [index for index, own in enumerate(self.names) if own.strip().casefold() == plain]
+        if len(similar) > 1:
             raise InputError(
-                f"{place}: label `{_shown(name)}` may be any of the model's classes "
-                + ", ".join(f"`{self.names[index]}`" for index in alike),
+                f"{place}: label `{_shown(name)}` is ambiguous: it matches the classes "
+                + ", ".join(f"`{self.names[index]}`" for index in similar),
                 hint="`relabel` maps the data's names to class numbers",
             )
-        return alike[0] if alike else None
+        return similar[0] if similar else None
 
     def _of_data_set(self, label: NamedClass, place: str) -> int:
         index = self._index(label.name, place)
@@ -128,7 +129,7 @@ class Classes:
         if self.unnamed or label.name == str(label.number):
             return label.number
         raise InputError(
-            f"{place}: the model has no class `{label.name}`, as the data set calls its class"
+            f"{place}: the model has no class `{label.name}`, the data set's name of class"
             f" {label.number}",
             hint=self._nearest(label.name),
         )
@@ -146,12 +147,12 @@ class Classes:
         return (
             f"did you mean `{close[0]}`? `relabel` maps the data's names to class numbers"
             if close
-            else f"its classes: {shown}{more}; `relabel` maps the data's names to their numbers"
+            else f"the model's classes: {shown}{more}; `relabel` maps the data's names to their numbers"
         )
 
 
 def _texts(label: Any) -> tuple[str, ...]:
-    """How a recipe may write a label under `relabel`."""
+    """The keys of a label that `relabel` may use."""
     if isinstance(label, NamedClass):
         return label.name, str(label.number)
     if isinstance(label, bool):
@@ -164,10 +165,10 @@ def _shown(label: Any) -> str:
 
 
 def target_number(label: Any, place: str, scale: float = 1.0) -> float:
-    """The number that a regression should give: the label divided by `scale`, finite in fp32.
+    """The target of a regression: the label divided by `scale`, finite in fp32.
 
     Raises:
-        InputError: it is no such number.
+        InputError: the label is not such a number.
     """
     try:
         value = math.nan if isinstance(label, bool) else float(label) / scale
@@ -175,8 +176,8 @@ def target_number(label: Any, place: str, scale: float = 1.0) -> float:
         value = math.nan
     if not abs(value) <= _LARGEST:
         raise InputError(
-            f"{place}: label `{_shown(label)}` is not a number, or too large, for a model that"
-            " predicts one",
+            f"{place}: label `{_shown(label)}` is not a number or is too large, but the model"
+            " predicts a number",
             hint="fix the label, or give a model with classes",
         )
     return value
@@ -186,16 +187,16 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def of(row: Row, field: str) -> Any:
-    """A row's label as it stands there.
+    """A row's label, unconverted.
 
     Raises:
-        InputError: it has none.
+        InputError: the row has no label.
     """
     label = row.fields.get(field)
     if label is None or (isinstance(label, str) and not label.strip()):
         raise InputError(
             f"{row.place} has no label under `{field}`",
-            hint="label it, leave it out, or name the right field with `label`: it has "
-            + ", ".join(f"`{one}`" for one in row.fields),
+            hint="label the row, leave it out, or name the right field with `label`: the row has "
+            + ", ".join(f"`{name}`" for name in row.fields),
         )
     return label

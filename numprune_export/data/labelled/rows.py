@@ -1,4 +1,4 @@
-"""The rows of labelled data that a recipe asks for, from files or a `datasets` id."""
+"""Read the rows of labelled data of a recipe, from files or a `datasets` id."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from numprune_export.data.row_file import Row
 
 
 def read(data: LabelledData, search: Sequence[Path]) -> list[Row]:
-    """The rows asked for, the same for equal seeds, in their order in the data.
+    """Draw the configured number of rows, in data order; equal for equal seeds.
 
     Raises:
-        InputError: a file is missing or unreadable, or there are fewer rows than asked for or than
-            one batch takes.
-        HubError: the data set cannot be fetched.
+        InputError: a file is missing or unreadable, or there are fewer rows than `sequences` or
+            than one batch.
+        HubError: the data set cannot be loaded.
     """
     if data.dataset is not None:
         fetched = corpus.fetch(data.dataset)
@@ -36,12 +36,12 @@ def read(data: LabelledData, search: Sequence[Path]) -> list[Row]:
 
 
 def _drawn(data: LabelledData, available: int, holds: str) -> list[int]:
-    asked = data.sequences or max(available, data.batch)
-    if available < asked:
+    needed = data.sequences or max(available, data.batch)
+    if available < needed:
         raise InputError(
             f"{holds} {available} examples, fewer than "
-            + (f"the {asked} asked for" if data.sequences else f"one batch of {data.batch}"),
-            hint="give more examples, or ask for fewer with `sequences` and `batch`",
+            + (f"the {needed} requested" if data.sequences else f"one batch of {data.batch}"),
+            hint="give more examples, or lower `sequences` and `batch`",
         )
     if data.sequences is None:
         return list(range(available))
@@ -50,9 +50,9 @@ def _drawn(data: LabelledData, available: int, holds: str) -> list[int]:
 
 
 def _named_labels(fetched: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with class numbers replaced by the data set's own names for them.
+    """The row with class numbers replaced by `NamedClass`, which adds the data set's class names.
 
-    The names are kept beside the numbers: only a model that knows them can tell which it means.
+    Names and numbers are both kept: only the model's class names decide which of them applies.
     """
     named = dict(row)
     for column, feature in fetched.features.items():
@@ -65,7 +65,7 @@ def _named_labels(fetched: Any, row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class NamedClass:
-    """A class by its number in a data set and the name that the data set gives it."""
+    """A class of a data set, by number and name."""
 
     number: int
     name: str
@@ -73,8 +73,8 @@ class NamedClass:
 
 def _name(value: Any, names: Sequence[str]) -> Any:
     if isinstance(value, list):
-        return [_name(one, names) for one in value]
-    # The hub's convention for a hidden label is -1, which has no name.
+        return [_name(item, names) for item in value]
+    # On the Hub a hidden label is -1, which has no name.
     return NamedClass(value, names[value]) if isinstance(value, int) and value >= 0 else value
 
 
@@ -82,7 +82,7 @@ def _file(name: str, search: Sequence[Path]) -> list[Row]:
     path = paths.require(name, search, what="data file")
     if path.suffix.lower() not in row_file.SUFFIXES:
         raise InputError(
-            f"`{path}` is not labelled data by its name",
-            hint=f"give a file that ends in {', '.join(row_file.SUFFIXES)}",
+            f"`{path}` has no suffix of labelled data",
+            hint=f"give a file with one of these suffixes: {', '.join(row_file.SUFFIXES)}",
         )
     return row_file.rows_of(path)

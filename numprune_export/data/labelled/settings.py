@@ -1,4 +1,4 @@
-"""Settings of labelled data: where the examples are, what they are called, how many are drawn."""
+"""Settings of labelled data: source, field names, number of examples."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from numprune_export.data.corpus import Dataset
 MetricName = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "exact_match"]
 
 
-def _keys_as_text(given: Any) -> Any:
-    """YAML reads the keys of `{0: 1}` and `{true: 1}` as a number and a truth value."""
-    if not isinstance(given, dict):
-        return given
-    return {_key_as_text(key): value for key, value in given.items()}
+def _keys_as_text(mapping: Any) -> Any:
+    """Convert keys to text: YAML reads the keys of `{0: 1}` and `{true: 1}` as a number and a
+    boolean."""
+    if not isinstance(mapping, dict):
+        return mapping
+    return {_key_as_text(key): value for key, value in mapping.items()}
 
 
 def _key_as_text(key: Any) -> Any:
@@ -28,42 +29,44 @@ def _key_as_text(key: Any) -> Any:
 class LabelledData(Strict):
     """Labelled examples for a model with a task head.
 
-    What a row holds follows from the head. One answer per text: one text or a pair, and a class or a
-    number. One per token: a list of words, and as many tags. A span: a question, a context, and
-    answers as in SQuAD.
+    The head determines the form of a row. Sequence head: one text or a pair, and a class or a
+    number. Token head: a list of words, and one tag per word. Span head: a question, a context, and
+    answers in SQuAD form.
     """
 
     files: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """`.jsonl`, `.json`, `.csv` or `.tsv` files with a row per example, or SQuAD's own `.json` files. In
-    `.tsv` a quote mark is a character like any other."""
+    """`.jsonl`, `.json`, `.csv` or `.tsv` files with one row per example, or SQuAD `.json` files.
+    In `.tsv` quote marks have no meaning."""
     dataset: Dataset | None = None
     """Instead of `files`."""
     fields: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] | None = None
-    """The fields of a row that hold its text: one text or a pair; the words; question and context.
-    Null: `text`; `words`; `question` and `context`."""
+    """The fields of a row with its text. Sequence head: one text or a pair; null: `text`. Token
+    head: the words; null: `words`. Span head: question and context; null: `question` and
+    `context`."""
     label: str | None = None
-    """The field that holds the answer. Null: `label`; `tags`; `answers`."""
+    """The field with the label. Null: `label`, `tags` or `answers`, for a sequence, token or span
+    head."""
     relabel: Annotated[dict[str, int], BeforeValidator(_keys_as_text)] | None = None
-    """A label as the data has it, a name or a number, to the model's class number, where the two differ.
-    Labels it does not name stay as they are."""
+    """Mapping from labels in the data, names or numbers, to the model's class numbers. Labels that
+    are not listed do not change."""
     target_scale: PositiveFloat = 1.0
-    """What the numbers of a regression are divided by, where the model learnt them on another scale."""
+    """Divisor of regression labels, for a model trained on another scale."""
     outside: str = "O"
-    """Tags: the one that marks nothing, which the F1 score leaves out."""
+    """The tag outside of entities, which the F1 score ignores."""
     metric: MetricName | None = None
-    """The one that counts in the verdict. Null: accuracy of classes; Spearman of numbers; F1 of tags
-    and answers."""
+    """The metric of the verdict. Null: accuracy for classes; Spearman for numbers; F1 for tags and
+    answers."""
     sequences: PositiveInt | None = None
-    """How many examples are drawn, without replacement. Null: all, in their order."""
+    """Number of examples drawn without replacement. Null: all, in order."""
     max_length: Annotated[int, Field(ge=8)] = 128
-    """Tokens of an example, special ones included; what is longer is cut, or, where a span is
-    asked for, read in several windows."""
+    """Most tokens of an example, special tokens included. Longer examples are truncated; for a span
+    head they are split into several windows."""
     stride: PositiveInt = 64
-    """Context tokens that two windows of one question share."""
+    """Context tokens shared by consecutive windows of a question."""
     batch: PositiveInt = 32
-    """Sequences run at once."""
+    """Sequences per batch."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Which of the examples are drawn."""
+    """Seed of the draw of examples."""
 
     @model_validator(mode="after")
     def _consistent(self) -> LabelledData:

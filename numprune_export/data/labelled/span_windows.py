@@ -1,4 +1,4 @@
-"""Questions and long contexts to windows that overlap, with the answer's place in each."""
+"""Overlapping windows of questions with long contexts, and the answer's position in each."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ NOWHERE = -1
 
 
 def encode(data: LabelledData, reading: Reading, questions: list[Question]) -> Encoded:
-    """Every window of every question.
+    """Encode every window of every question.
 
     Raises:
-        InputError: a question leaves its context no room beside `stride`.
+        InputError: a question leaves no room for its context and `stride`.
     """
     _require_room(data, reading, questions)
     tokens = reading.call(
         data,
-        [one.text for one in questions],
-        [one.context for one in questions],
+        [question.text for question in questions],
+        [question.context for question in questions],
         truncation="only_second",
         stride=data.stride,
         return_overflowing_tokens=True,
@@ -35,8 +35,8 @@ def encode(data: LabelledData, reading: Reading, questions: list[Question]) -> E
     windows = reading.windows(tokens, [question.place for question in questions])
     question_of = np.asarray(tokens["overflow_to_sample_mapping"], dtype=np.int64)
     offsets = _context_offsets(tokens, windows.tokens.shape)
-    labelled = all(one.answers is not None for one in questions)
-    places = [
+    labelled = all(question.answers is not None for question in questions)
+    spans = [
         (*_tokens_of(questions[index].span, offsets[row]), length)
         for row, (index, length) in enumerate(zip(question_of, windows.lengths, strict=True))
     ]
@@ -44,23 +44,23 @@ def encode(data: LabelledData, reading: Reading, questions: list[Question]) -> E
         kind="span",
         data=data,
         windows=windows,
-        labels=np.asarray(places, dtype=np.int64) if labelled else None,
+        labels=np.asarray(spans, dtype=np.int64) if labelled else None,
         cut=0,
         questions=Questions(
-            contexts=tuple(one.context for one in questions),
-            answers=tuple(one.answers or () for one in questions) if labelled else None,
+            contexts=tuple(question.context for question in questions),
+            answers=tuple(question.answers or () for question in questions) if labelled else None,
             question_of=question_of,
             offsets=offsets,
-            may_be_unanswerable=labelled and not all(one.answers for one in questions),
+            may_be_unanswerable=labelled and not all(question.answers for question in questions),
         ),
     )
 
 
 def _require_room(data: LabelledData, reading: Reading, questions: list[Question]) -> None:
-    lengths = [len(one) for one in reading.tokenizer([q.text for q in questions])["input_ids"]]
+    lengths = [len(ids) for ids in reading.tokenizer([q.text for q in questions])["input_ids"]]
     special = reading.tokenizer.num_special_tokens_to_add(pair=True)
     longest = int(np.argmax(lengths))
-    # The question was counted with its own special tokens, so this asks for a few tokens too many.
+    # The lengths include special tokens, so this bound is a few tokens too strict.
     if lengths[longest] + special + data.stride >= data.max_length:
         raise InputError(
             f"{questions[longest].place}: a question of {lengths[longest]} tokens leaves no room for"
@@ -70,19 +70,19 @@ def _require_room(data: LabelledData, reading: Reading, questions: list[Question
 
 
 def _context_offsets(tokens: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """(windows, length, 2): where each token lies in the context, NOWHERE if it is no part of it."""
+    """(windows, length, 2): start and end character of each token in the context, or NOWHERE."""
     offsets = np.full((*shape, 2), NOWHERE, dtype=np.int64)
     for row, encoding in enumerate(tokens.encodings):
-        for position, (part, place) in enumerate(
+        for position, (part, characters) in enumerate(
             zip(encoding.sequence_ids, encoding.offsets, strict=True)
         ):
             if part == 1:
-                offsets[row, position] = place
+                offsets[row, position] = characters
     return offsets
 
 
 def _tokens_of(span: tuple[int, int] | None, offsets: NDArray[np.int64]) -> tuple[int, int]:
-    """First and last token of the answer; 0 and 0, the first token, where not all of it is here."""
+    """First and last token of the answer; 0 and 0 if the window does not hold the whole answer."""
     context = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
     if span is None or not len(context):
         return 0, 0

@@ -1,4 +1,4 @@
-"""Text to windows with special tokens and token types."""
+"""Tokenise labelled texts to windows with special tokens and token types."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a model reads text: its tokenizer, and what its embeddings have room for."""
+    """A model's tokenizer and the limits of its embeddings."""
 
     tokenizer: PreTrainedTokenizerBase
     max_positions: int
-    """The longest text, in tokens."""
+    """Most tokens of a text."""
     token_types: int
-    """1 or less: all tokens are of one type."""
+    """Number of token types; 1 or less: a single type."""
     embeddings: int
-    """Token ids go from 0 to one less."""
+    """Number of embeddings; token ids must be below it."""
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, config: Any, max_positions: int) -> Reading:
-        """Of a transformers config.
+        """From a transformers config.
 
         Raises:
-            InputError: the tokenizer is a slow one, which knows neither words nor offsets.
+            InputError: the tokenizer is a slow one, which gives neither words nor offsets.
         """
         if not tokenizer.is_fast:
             raise InputError(
@@ -46,14 +46,14 @@ class Reading:
         return cls(tokenizer, max_positions, token_types, int(config.vocab_size))
 
     def call(self, data: LabelledData, *texts: Any, **options: Any) -> Any:
-        """Tokenise with special tokens, cut at `max_length`.
+        """Tokenise with special tokens, truncated at `max_length`.
 
         Raises:
-            RecipeError: `max_length` is more than the model has positions for.
+            RecipeError: `max_length` exceeds the model's positions.
         """
         if data.max_length > self.max_positions:
             raise RecipeError(
-                f"`max_length: {data.max_length}` is more than the model's {self.max_positions}"
+                f"`max_length: {data.max_length}` exceeds the model's {self.max_positions}"
                 " positions",
                 hint=f"set it to {self.max_positions} or less",
             )
@@ -69,11 +69,11 @@ class Reading:
         )
 
     def windows(self, encoded: Any, places: Sequence[str]) -> Windows:
-        """What `call` gave, padded to its longest row.
+        """The result of `call`, padded to its longest row.
 
         Args:
-            encoded: One row per text, or, where texts overflow, per piece of one.
-            places: Where each text is from, for messages.
+            encoded: One row per text, or one row per window where a text has several.
+            places: Source of each text, for messages.
 
         Raises:
             InputError: the model has no embedding for a token.
@@ -82,8 +82,8 @@ class Reading:
         owner = encoded.get("overflow_to_sample_mapping", range(len(rows)))
         named = ((places[index], ids) for index, ids in zip(owner, rows, strict=True))
         require_embeddings(named, self.tokenizer, self.embeddings)
-        # What padding is made of never matters: it is masked, and lengths say where it starts. Only
-        # RoBERTa looks at it, to count positions. A pad token that was added may have no embedding.
+        # The value of padding is irrelevant, because it is masked, except to RoBERTa, which counts
+        # positions by it. An added pad token may have no embedding.
         pad = self.tokenizer.pad_token_id
         pad = 0 if pad is None or pad >= self.embeddings else int(pad)
         types = padded(encoded["token_type_ids"], 0) if self.token_types > 1 else None
@@ -94,5 +94,5 @@ class Reading:
         )
 
     def cut(self, encoded: Any) -> int:
-        """How many texts were longer than their window."""
-        return sum(bool(one.overflowing) for one in encoded.encodings)
+        """Number of truncated texts."""
+        return sum(bool(encoding.overflowing) for encoding in encoded.encodings)

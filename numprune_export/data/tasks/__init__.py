@@ -1,1 +1,1 @@
-"""What an encoder is good for: labelled examples, their loss, and how well they are answered."""
+"""Tasks of encoders: labelled examples, losses and scores."""

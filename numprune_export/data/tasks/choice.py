@@ -1,4 +1,4 @@
-"""Which task a model's head is for."""
+"""Select the task of a model's head."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from numprune_export.export.encoder import Task as Kind
 
 
 def task_of(kind: Kind, config: Any) -> Task:
-    """The task of a model with this kind of head, and its classes as its config names them.
+    """The task of a model with this kind of head, with the classes of its config.
 
     Raises:
-        UnsupportedModelError: the head gives several labels to one text.
+        UnsupportedModelError: the head predicts several labels per text.
     """
     problem = getattr(config, "problem_type", None)
     if kind == "span":
@@ -25,7 +25,7 @@ def task_of(kind: Kind, config: Any) -> Task:
     if problem == "multi_label_classification":
         raise UnsupportedModelError(
             "`problem_type: multi_label_classification` is not supported",
-            hint="give a model that gives one class or one number per text",
+            hint="give a model that predicts one class or one number per text",
         )
     regression = problem == "regression" or (problem is None and config.num_labels == 1)
     return SequenceTask(Classes.of(config), regression)

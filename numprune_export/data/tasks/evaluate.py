@@ -1,4 +1,4 @@
-"""Run an encoder over labelled examples, rows of like length together."""
+"""Run an encoder on labelled examples, grouped by length."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from numprune_export.export.runner import EncoderRunner, Logits
 
 
 def _silent(_rows: int) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """How an evaluation is run; what else its figures hold for."""
+    """Settings of an evaluation, and further conditions of its metrics."""
 
     batch: int | None = None
-    """Rows of a batch; None: as the data's settings say."""
+    """Rows per batch; None: from the data's settings."""
     conditions: Mapping[str, Any] = field(default_factory=dict)
     progress: Callable[[int], None] = _silent
-    """Called with the number of rows just done."""
+    """Called with the number of rows of each finished batch."""
 
 
 def answered(runner: EncoderRunner, encoded: Encoded, run: Run) -> Iterator[tuple[Batch, Logits]]:
-    """Batches with their logits.
+    """Run the model; batches with their logits.
 
     Raises:
         NumericalError: a logit of a real token is NaN or infinite.
@@ -42,7 +42,7 @@ def answered(runner: EncoderRunner, encoded: Encoded, run: Run) -> Iterator[tupl
             real = logits[np.arange(logits.shape[1]) < windows.lengths[:, None]]
         if not np.isfinite(real).all():
             raise NumericalError(
-                "the model gives NaN or infinite logits for labelled examples",
+                "the model returns NaN or infinite logits for labelled examples",
                 hint="check the weights, or prune less",
             )
         yield batch, logits
@@ -50,7 +50,7 @@ def answered(runner: EncoderRunner, encoded: Encoded, run: Run) -> Iterator[tupl
 
 
 def conditions(encoded: Encoded, run: Run) -> dict[str, Any]:
-    """What every score of an evaluation depends on."""
+    """Conditions of every score of an evaluation, for the report."""
     lengths = encoded.windows.lengths
     return {
         "batch": run.batch or encoded.data.batch,

@@ -1,4 +1,4 @@
-"""What an evaluation found: scores that can be resampled, as metrics, and compared in pairs."""
+"""Results of an evaluation: scores with bootstrap intervals, and paired comparisons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numprune_export.data.tasks.metrics.bootstrap import Resampled, Rows
 
 @dataclass(frozen=True)
 class Measure:
-    """One score over examples."""
+    """One score over examples, which can be resampled."""
 
     value: float
     unit: str
@@ -26,7 +26,7 @@ class Measure:
 
     @classmethod
     def mean_of(cls, values: NDArray[np.float64], unit: str, **notes: Any) -> Measure:
-        """The mean of a number that every example has, (n,)."""
+        """The mean of one value per example, (n,)."""
 
         def score(rows: Rows) -> NDArray[np.float64]:
             return np.asarray(values[rows].mean(1))
@@ -42,11 +42,15 @@ class Evaluation:
     conditions: Mapping[str, Any]
 
     def metrics(self, *, seed: int = 0) -> Metrics:
-        """Every score with its 95 % interval over examples."""
+        """Every score with its 95 % bootstrap interval over examples."""
         return {
-            name: self._metric(one, one.value, bootstrap.interval(one.resampled, one.examples, seed=seed))
-            for name, one in self.measures.items()
-        }  # fmt: skip
+            name: self._metric(
+                measure,
+                measure.value,
+                bootstrap.interval(measure.resampled, measure.examples, seed=seed),
+            )
+            for name, measure in self.measures.items()
+        }
 
     def resamples(self, *, seed: int = 0) -> dict[str, NDArray[np.float64]]:
         """Every score on the same resamples of the examples, (resamples,)."""
@@ -56,14 +60,14 @@ class Evaluation:
         }
 
     def change_from(self, before: Evaluation, *, seed: int = 0) -> Metrics:
-        """Every score minus what it was, with a 95 % interval over pairs of the same example."""
-        return {
-            name: self._metric(one, one.value - before.measures[name].value, interval)
-            for name, one, interval in (
-                (name, one, self._interval_from(before.measures[name], one, seed))
-                for name, one in self.measures.items()
-            )
-        }
+        """Difference of every score from `before`, with a paired 95 % bootstrap interval over
+        examples."""
+        changes = {}
+        for name, measure in self.measures.items():
+            earlier = before.measures[name]
+            interval = self._interval_from(earlier, measure, seed)
+            changes[name] = self._metric(measure, measure.value - earlier.value, interval)
+        return changes
 
     def _interval_from(self, before: Measure, after: Measure, seed: int) -> tuple[float, float]:
         assert before.examples == after.examples, (before.examples, after.examples)
@@ -71,6 +75,6 @@ class Evaluation:
             before.resampled, after.resampled, after.examples, seed=seed
         )
 
-    def _metric(self, one: Measure, value: float, interval: tuple[float, float]) -> Metric:
-        conditions = {**self.conditions, **one.notes}
-        return Metric(value, one.unit, one.examples, *interval, conditions)
+    def _metric(self, measure: Measure, value: float, interval: tuple[float, float]) -> Metric:
+        conditions = {**self.conditions, **measure.notes}
+        return Metric(value, measure.unit, measure.examples, *interval, conditions)

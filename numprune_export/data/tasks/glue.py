@@ -1,4 +1,4 @@
-"""GLUE and SQuAD by name: `bert-base-mrpc` is a recipe made from a table, not a file."""
+"""GLUE and SQuAD recipes by name, such as `bert-base-mrpc`: entries of a table, not files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Benchmark:
     metric: MetricName
     max_length: int
     mean_length: float
-    """Tokens of an example of the validation split, on average and without padding, for which MACs
-    are counted (Kwon et al. 2022)."""
+    """Mean tokens per example of the validation split without padding, at which MACs are counted
+    (Kwon et al. 2022)."""
     label: str = "label"
     validation: str = "validation"
     batch: int = 32
@@ -47,14 +47,14 @@ BENCHMARKS = {
     ),
 }  # fmt: skip
 
-# Names of the hub, which were not fetched when this table was written.
+# Hub ids; they were not downloaded when this table was written.
 _TEXTATTACK = {
     "mnli": "MNLI", "qqp": "QQP", "qnli": "QNLI", "sst2": "SST-2",
     "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "stsb": "STS-B",
 }  # fmt: skip
 _MODELS = {
-    **{f"bert-base-{one}": f"textattack/bert-base-uncased-{name}" for one, name in _TEXTATTACK.items()},
-    **{f"distilbert-{one}": f"textattack/distilbert-base-uncased-{name}" for one, name in _TEXTATTACK.items()},
+    **{f"bert-base-{task}": f"textattack/bert-base-uncased-{name}" for task, name in _TEXTATTACK.items()},
+    **{f"distilbert-{task}": f"textattack/distilbert-base-uncased-{name}" for task, name in _TEXTATTACK.items()},
     "bert-base-squad1": "csarron/bert-base-uncased-squad-v1",
     "bert-base-squad2": "deepset/bert-base-uncased-squad2",
     "distilbert-squad1": "distilbert/distilbert-base-uncased-distilled-squad",
@@ -62,9 +62,9 @@ _MODELS = {
 }  # fmt: skip
 
 _OTHER_COUNT: dict[str, dict[str, Any]] = {
-    # These checkpoints count contradiction, entailment, neutral; GLUE begins with entailment.
+    # These checkpoints order classes contradiction, entailment, neutral; in GLUE entailment is first.
     "mnli": {"relabel": {"0": 1, "1": 2, "2": 0}},
-    # They learnt similarity from 0 to 1; GLUE's goes up to 5.
+    # These checkpoints predict similarity from 0 to 1; GLUE's labels go up to 5.
     "stsb": {"target_scale": 5.0},
 }
 
@@ -74,12 +74,12 @@ STRIDE = 128
 
 @dataclass(frozen=True)
 class Entry:
-    """What a recipe of this table says; the rest is the schema's defaults."""
+    """The settings of a recipe of this table; all others are defaults of the schema."""
 
     model: str
     """Hub id."""
     calibration: dict[str, Any]
-    """Settings of `LabelledData`: a draw from the training split."""
+    """Settings of `LabelledData`: a sample of the training split."""
     evaluation: dict[str, Any]
     """Settings of `LabelledData`: the whole validation split."""
     mean_length: float
@@ -87,12 +87,16 @@ class Entry:
 
 
 def table() -> dict[str, Entry]:
-    """Every recipe of the table by its name, as `bert-base-mrpc` or `distilbert-squad1`."""
+    """Every recipe of the table by name, such as `bert-base-mrpc` or `distilbert-squad1`."""
     return {name: entry(name) for name in _MODELS}
 
 
 def entry(name: str) -> Entry:
-    """One recipe of the table; KeyError: it has none of this name."""
+    """One recipe of the table.
+
+    Raises:
+        KeyError: the table has no such recipe.
+    """
     model = _MODELS[name]
     task = name.rpartition("-")[2]
     benchmark = BENCHMARKS[task]

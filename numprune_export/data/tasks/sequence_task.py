@@ -1,4 +1,4 @@
-"""One answer per text or pair of texts: a class, or a number."""
+"""Sequence task: one class or one number per text or pair of texts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SequenceTask:
 
     classes: Classes
     regression: bool
-    """The model predicts one number and not a class."""
+    """Whether the model predicts a number instead of a class."""
     kind: ClassVar[Kind] = "sequence"
 
     @property
@@ -50,25 +50,27 @@ class SequenceTask:
     ) -> Encoded:
         """See `Task.load`."""
         fields = text_fields(data, ("text",), (1, 2))
-        found = rows.read(data, search)
-        texts = [[text_of(row.get(one), one, row.place) for row in found] for one in fields]
+        examples = rows.read(data, search)
+        texts = [
+            [text_of(row.get(field), field, row.place) for row in examples] for field in fields
+        ]
         tokens = reading.call(data, *texts, truncation="longest_first")
         return Encoded(
             kind=self.kind,
             data=data,
-            windows=reading.windows(tokens, [row.place for row in found]),
-            labels=self._labels(data, found) if labelled else None,
+            windows=reading.windows(tokens, [row.place for row in examples]),
+            labels=self._labels(data, examples) if labelled else None,
             cut=reading.cut(tokens),
         )
 
     def _labels(
-        self, data: LabelledData, found: list[Row]
+        self, data: LabelledData, examples: list[Row]
     ) -> NDArray[np.int64] | NDArray[np.float32]:
-        pairs = [(labels.of(row, data.label or "label"), row.place) for row in found]
+        pairs = [(labels.of(row, data.label or "label"), row.place) for row in examples]
         if self.regression:
             targets = [labels.target_number(*pair, data.target_scale) for pair in pairs]
             return np.asarray(targets, dtype=np.float32)
-        numbers = [self.classes.number(*one, data.relabel) for one in pairs]
+        numbers = [self.classes.number(*pair, data.relabel) for pair in pairs]
         return np.asarray(numbers, dtype=np.int64)
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
@@ -98,8 +100,8 @@ class SequenceTask:
         losses = np.empty(len(encoded))
         answers = np.empty(len(encoded))
         for batch, logits in answered(runner, encoded, run):
-            given = torch.from_numpy(np.asarray(batch.labels))
-            losses[batch.rows] = self.loss(torch.from_numpy(logits), given).numpy()
+            gold_labels = torch.from_numpy(np.asarray(batch.labels))
+            losses[batch.rows] = self.loss(torch.from_numpy(logits), gold_labels).numpy()
             answers[batch.rows] = logits[:, 0] if self.regression else logits.argmax(1)
         unit = "squared error" if self.regression else "nats per example"
         if self.regression:

@@ -1,4 +1,4 @@
-"""Span logits to the text of an answer, as SQuAD's baselines decode them (Devlin et al. 2018, §4.2)."""
+"""Decode span logits to answer texts, as in the SQuAD baselines (Devlin et al. 2018, §4.2)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from numprune_export.export.runner import Logits
 
 BEST = 20
-"""How many of the likeliest starts and ends are combined."""
+"""Number of most likely starts and ends that are combined."""
 LONGEST = 30
-"""Tokens of an answer."""
+"""Most tokens of an answer."""
 
 
 class Candidate(NamedTuple):
-    """A possible answer: its logits' sum, and where it lies in the context."""
+    """A possible answer: the sum of its logits, and its start and end character in the context."""
 
     score: float
     start: int
@@ -25,15 +25,16 @@ class Candidate(NamedTuple):
 
 
 NO_ANSWER = -1
-"""`start` and `end` of the candidate that there is no answer."""
+"""`start` and `end` of the candidate 'no answer'."""
 
 
 def candidates(logits: Logits, offsets: NDArray[np.int64]) -> list[Candidate]:
-    """The best answer of one window, if it has one, and that there is none.
+    """The candidate 'no answer' of one window, and its best answer, if any.
 
     Args:
-        logits: (length, 2), of starting and of ending at a token; without padding.
-        offsets: (length, 2), where the token lies in the context; -1: it is no part of it.
+        logits: (length, 2), start and end logits without padding.
+        offsets: (length, 2), start and end character of each token in the context; -1: not in the
+            context.
     """
     null = Candidate(float(logits[0].sum()), NO_ANSWER, NO_ANSWER)
     context = np.flatnonzero(offsets[:, 0] >= 0)
@@ -48,17 +49,17 @@ def candidates(logits: Logits, offsets: NDArray[np.int64]) -> list[Candidate]:
     first, last = np.unravel_index(int(sums.argmax()), sums.shape)
     if not allowed[first, last]:
         return [null]
-    place = offsets[context[starts[first]], 0], offsets[context[ends[last]], 1]
-    return [null, Candidate(float(sums[first, last]), int(place[0]), int(place[1]))]
+    start, end = offsets[context[starts[first]], 0], offsets[context[ends[last]], 1]
+    return [null, Candidate(float(sums[first, last]), int(start), int(end))]
 
 
-def best_answer(found: Sequence[Candidate], context: str, *, may_be_none: bool) -> str:
-    """The likeliest text over all windows of a question; empty if none is likelier.
+def best_answer(window_candidates: Sequence[Candidate], context: str, *, may_be_none: bool) -> str:
+    """The most likely answer over all windows of a question; empty if 'no answer' is more likely.
 
-    There is no answer only if every window says so: its least sure one counts (threshold 0).
+    The score of 'no answer' is the lowest over the windows (threshold 0).
     """
-    null = min(one.score for one in found if one.start == NO_ANSWER)
-    spans = [one for one in found if one.start != NO_ANSWER]
+    null = min(candidate.score for candidate in window_candidates if candidate.start == NO_ANSWER)
+    spans = [candidate for candidate in window_candidates if candidate.start != NO_ANSWER]
     if not spans:
         return ""
     best = max(spans)

@@ -1,4 +1,4 @@
-"""Where in a context a question is answered: SQuAD 1 and 2."""
+"""Span task: the answer to a question in a context, as in SQuAD 1 and 2."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ class SpanTask:
     ) -> Encoded:
         """See `Task.load`."""
         fields = text_fields(data, ("question", "context"), (2,))
-        found = rows.read(data, search)
+        examples = rows.read(data, search)
         label = data.label or "answers"
-        questions = [Question.of(row, fields, label, labelled=labelled) for row in found]
+        questions = [Question.of(row, fields, label, labelled=labelled) for row in examples]
         return encode(data, reading, questions)
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Mean cross entropy of first and last token, padding left out; see `Task.loss`."""
+        """Mean cross entropy of first and last token, without padding; see `Task.loss`."""
         logits = logits_of(outputs)
-        behind = torch.arange(logits.shape[1], device=logits.device) >= labels[:, 2:]
-        logits = logits.masked_fill(behind[..., None], -torch.inf)
+        padding = torch.arange(logits.shape[1], device=logits.device) >= labels[:, 2:]
+        logits = logits.masked_fill(padding[..., None], -torch.inf)
         ends = functional.cross_entropy(logits, labels[:, :2], reduction="none")
         return ends.mean(1)
 
@@ -79,18 +79,18 @@ class SpanTask:
         assert questions is not None
         assert questions.answers is not None
         losses = np.empty(len(encoded))
-        found: list[list[Candidate]] = [[] for _ in questions.contexts]
+        by_question: list[list[Candidate]] = [[] for _ in questions.contexts]
         for batch, logits in answered(runner, encoded, run):
-            given = torch.from_numpy(np.asarray(batch.labels))
-            losses[batch.rows] = self.loss(torch.from_numpy(logits), given).numpy()
-            for row, one in zip(batch.rows, logits, strict=True):
+            labels = torch.from_numpy(np.asarray(batch.labels))
+            losses[batch.rows] = self.loss(torch.from_numpy(logits), labels).numpy()
+            for row, window_logits in zip(batch.rows, logits, strict=True):
                 length = int(encoded.windows.lengths[row])
-                found[questions.question_of[row]] += candidates(
-                    one[:length], questions.offsets[row, :length]
+                by_question[questions.question_of[row]] += candidates(
+                    window_logits[:length], questions.offsets[row, :length]
                 )
         answers = [
-            best_answer(one, context, may_be_none=questions.may_be_unanswerable)
-            for one, context in zip(found, questions.contexts, strict=True)
+            best_answer(window_candidates, context, may_be_none=questions.may_be_unanswerable)
+            for window_candidates, context in zip(by_question, questions.contexts, strict=True)
         ]
         scores = _scores(answers, questions.answers, questions.may_be_unanswerable)
         scores["loss"] = Measure.mean_of(losses, "nats per window")
@@ -98,9 +98,9 @@ class SpanTask:
 
 
 def _scores(
-    given: list[str], accepted: tuple[tuple[str, ...], ...], unanswerable: bool
+    predicted: list[str], accepted: tuple[tuple[str, ...], ...], unanswerable: bool
 ) -> dict[str, Measure]:
-    pairs = list(zip(given, accepted, strict=True))
+    pairs = list(zip(predicted, accepted, strict=True))
     f1 = np.asarray([squad.f1(*pair) for pair in pairs])
     scores = {
         "f1": Measure.mean_of(f1, "fraction"),
@@ -109,7 +109,7 @@ def _scores(
         ),
     }
     if unanswerable:
-        has_answer = np.asarray([bool(one) for one in accepted])
+        has_answer = np.asarray([bool(answers) for answers in accepted])
         scores["f1_answerable"] = Measure.mean_of(f1[has_answer], "fraction")
         if not has_answer.all():
             scores["f1_unanswerable"] = Measure.mean_of(f1[~has_answer], "fraction")

@@ -1,4 +1,4 @@
-"""The contract of a task: examples in, losses for gradients out, scores of a model."""
+"""The interface of a task: examples, losses and scores; and helpers that tasks share."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """What a model with a head is asked, and how its answers are judged."""
+    """A task of a model with a head: its data, loss and scores."""
 
     kind: ClassVar[Kind]
 
     @property
     def metrics(self) -> tuple[MetricName, ...]:
-        """What `evaluate` gives besides `loss`; the first one counts unless the data says else."""
+        """Scores that `evaluate` returns besides `loss`; the first is the default metric of the
+        verdict."""
         ...
 
     def load(
@@ -40,62 +41,63 @@ class Task(Protocol):
         """Read, draw and tokenise examples.
 
         Args:
-            data: Which examples.
+            data: Settings of the data.
             reading: The model's tokenizer and limits.
-            search: Folders that relative paths are looked up in.
-            labelled: Whether labels are read; rows need none if not.
+            search: Folders in which relative paths are looked up.
+            labelled: Whether labels are read; if false, rows need no labels.
 
         Raises:
-            InputError: a file or a row is unusable, or there are too few; the message names it.
-            HubError: the data set cannot be fetched.
-            RecipeError: the settings ask for what this model or task has not.
+            InputError: a file or a row is invalid, or there are too few rows; the message names it.
+            HubError: the data set cannot be loaded.
+            RecipeError: the settings do not fit the model or the task.
         """
         ...
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """The loss of each example in nats (of a regression: its squared error), fp32, (batch,).
+        """The loss of each example in nats, or the squared error of a regression, fp32, (batch,).
 
         Args:
-            outputs: What a transformers class with this head returns, or its logits.
+            outputs: Output of a transformers class with this head, or its logits.
             labels: `Batch.labels` of the same rows.
         """
         ...
 
     def evaluate(self, runner: EncoderRunner, encoded: Encoded, run: Run = ...) -> Evaluation:
-        """The scores of a model on labelled examples, its mean loss among them.
+        """The scores of a model on labelled examples, mean loss included.
 
         Raises:
-            InputError: the examples cannot tell a good model from a bad one; see `require_varied`.
-            NumericalError: the model gives NaN or infinite logits.
+            InputError: all labels are equal; see `require_varied`.
+            NumericalError: the model returns NaN or infinite logits.
             MissingExtraError: a library for the scores is not installed.
         """
         ...
 
     def require_varied(self, encoded: Encoded) -> None:
-        """Check that the labels, which must be there, differ; before work is done for their sake.
+        """Check that the labels, which must be present, are not all equal.
 
         Raises:
-            InputError: all are the same: any model that always says so would be perfect.
+            InputError: all labels are equal, so a constant prediction would be perfect.
         """
         ...
 
 
 def headline(task: Task, data: LabelledData) -> MetricName:
-    """The name of the score that counts.
+    """The name of the metric of the verdict.
 
     Raises:
-        RecipeError: the data asks for one that this task does not have.
+        RecipeError: the configured metric does not exist for this task.
     """
     if data.metric is not None and data.metric not in task.metrics:
         raise RecipeError(
             f"`metric: {data.metric}` does not fit the model's head",
-            hint=f"it has {', '.join(f'`{one}`' for one in task.metrics)}",
+            hint=f"its metrics: {', '.join(f'`{name}`' for name in task.metrics)}",
         )
     return data.metric or task.metrics[0]
 
 
 def logits_of(outputs: Any) -> Tensor:
-    """fp32 logits of a transformers output, start and end of a span as the last axis, or of a tensor."""
+    """fp32 logits of a transformers output or of a tensor; start and end logits of a span are
+    stacked as the last axis."""
     import torch
 
     if isinstance(outputs, torch.Tensor):
@@ -107,10 +109,11 @@ def logits_of(outputs: Any) -> Tensor:
 
 
 def same_label(count: int, label: str) -> InputError:
+    """The error for labels that are all equal."""
     return InputError(
-        f"all {count} labelled examples have the same answer, `{label}`: no score can tell a good"
-        " model from one that always says so",
-        hint="give examples with different labels; a file sorted by label must not be cut",
+        f"all {count} labelled examples have the same label, `{label}`: a constant prediction would"
+        " be perfect",
+        hint="give examples with different labels; do not truncate a file sorted by label",
     )
 
 
@@ -120,28 +123,28 @@ def text_fields(
     """The names of the fields that hold text.
 
     Raises:
-        RecipeError: there are not as many as the model's head takes.
+        RecipeError: their number does not fit the model's head.
     """
     fields = data.fields or default
     if len(fields) not in counts:
-        wanted = " or ".join(map(str, counts))
+        allowed = " or ".join(map(str, counts))
         raise RecipeError(
-            f"`fields` names {len(fields)} fields of text, where the model's head takes {wanted}",
+            f"`fields` names {len(fields)} text fields, but the model's head takes {allowed}",
             hint=f"for example `fields: [{', '.join(default)}]`",
         )
     return fields
 
 
 def text_of(value: Any, field: str, place: str) -> str:
-    """A row's text.
+    """A row's text, validated.
 
     Raises:
-        InputError: it is empty, or no text.
+        InputError: the value is empty or not a string.
     """
     if not isinstance(value, str) or not value.strip():
         raise InputError(
             f"{place} has no text under `{field}`" if value in (None, "") or isinstance(value, str)
             else f"{place} has a {type(value).__name__} under `{field}`, not a text",
-            hint="mend the row, leave it out, or name the right `fields`",
+            hint="fix the row, leave it out, or name the right `fields`",
         )  # fmt: skip
     return value

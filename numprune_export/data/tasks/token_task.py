@@ -1,4 +1,4 @@
-"""One answer per word: part of speech, entity, edit; a word is judged by its first token."""
+"""Token task: one tag per word, such as part of speech or entity, at its first token."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class TokenTask:
     ) -> Encoded:
         """See `Task.load`."""
         (field,) = text_fields(data, ("words",), (1,))
-        found = rows.read(data, search)
-        words = [_words(row.get(field), field, row.place) for row in found]
+        examples = rows.read(data, search)
+        words = [_words(row.get(field), field, row.place) for row in examples]
         _require_word_starts(reading.tokenizer)
         tokens = reading.call(data, words, is_split_into_words=True)
-        windows = reading.windows(tokens, [row.place for row in found])
-        tags = self._tags(data, found, words) if labelled else None
+        windows = reading.windows(tokens, [row.place for row in examples])
+        tags = self._tags(data, examples, words) if labelled else None
         return Encoded(
             kind=self.kind,
             data=data,
@@ -65,10 +65,10 @@ class TokenTask:
         )
 
     def _tags(
-        self, data: LabelledData, found: list[Row], words: list[list[str]]
+        self, data: LabelledData, examples: list[Row], words: list[list[str]]
     ) -> list[list[int]]:
         field, tagged = data.label or "tags", []
-        for row, text in zip(found, words, strict=True):
+        for row, text in zip(examples, words, strict=True):
             tags = labels.of(row, field)
             tags = tags.split() if isinstance(tags, str) else tags
             if not isinstance(tags, list) or len(tags) != len(text):
@@ -83,13 +83,13 @@ class TokenTask:
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Mean cross entropy over the words of each text; see `Task.loss`."""
         logits = logits_of(outputs)
-        # A batch may be narrower than the longest of all examples.
+        # A batch may be shorter than the longest example.
         labels = labels[:, : logits.shape[1]]
         scored = labels != UNSCORED
-        each = functional.cross_entropy(
+        losses = functional.cross_entropy(
             logits.mT, labels, ignore_index=UNSCORED, reduction="none"
         ).masked_fill(~scored, 0.0)
-        return each.sum(1) / scored.sum(1).clamp_min(1)
+        return losses.sum(1) / scored.sum(1).clamp_min(1)
 
     def require_varied(self, encoded: Encoded) -> None:
         """See `Task.require_varied`."""
@@ -109,50 +109,52 @@ class TokenTask:
         losses = np.empty(len(encoded))
         counts = np.empty((len(encoded), 5))
         for batch, logits in answered(runner, encoded, run):
-            given = np.asarray(batch.labels)
+            labels = np.asarray(batch.labels)
             losses[batch.rows] = self.loss(
-                torch.from_numpy(logits), torch.from_numpy(given)
+                torch.from_numpy(logits), torch.from_numpy(labels)
             ).numpy()
-            for row, gold, guess in zip(batch.rows, given, logits.argmax(2), strict=True):
+            for row, gold, predicted in zip(batch.rows, labels, logits.argmax(2), strict=True):
                 scored = gold != UNSCORED
-                counts[row] = self._counts(gold[scored], guess[scored], encoded.data.outside)
+                counts[row] = self._counts(gold[scored], predicted[scored], encoded.data.outside)
         scores = {
             "f1": _ratio(counts[:, 2:3] * 2, counts[:, 3:5], "fraction"),
             "accuracy": _ratio(counts[:, 0:1], counts[:, 1:2], "fraction"),
             "loss": Measure.mean_of(losses, "nats per word, mean over texts"),
         }
-        found = {"words": int(counts[:, 1].sum()), "entities": int(counts[:, 3].sum())}
-        return Evaluation(scores, {**conditions(encoded, run), **found})
+        totals = {"words": int(counts[:, 1].sum()), "entities": int(counts[:, 3].sum())}
+        return Evaluation(scores, {**conditions(encoded, run), **totals})
 
     def _counts(
-        self, gold: NDArray[np.int64], guess: NDArray[np.int64], outside: str
+        self, gold: NDArray[np.int64], predicted: NDArray[np.int64], outside: str
     ) -> tuple[int, int, int, int, int]:
-        """Words right, words, entities found, entities there are, entities predicted."""
+        """Correct words, words, correct entities, gold entities, predicted entities."""
         names = self.classes.names
-        tags, guessed = ([names[one] for one in row] for row in (gold, guess))
-        return int((gold == guess).sum()), len(gold), *entities.counts(tags, guessed, outside)
+        tags, predicted_tags = ([names[index] for index in row] for row in (gold, predicted))
+        right = int((gold == predicted).sum())
+        return right, len(gold), *entities.counts(tags, predicted_tags, outside)
 
 
 def _require_word_starts(tokenizer: Any) -> None:
-    """Byte-level tokenizers see the start of a word in the blank before it.
+    """Check that a byte-level tokenizer, which marks a word's start by the blank before it, adds
+    the blank.
 
     Raises:
-        InputError: this one would see none before words that are given one by one.
+        InputError: the tokenizer does not add blanks before separate words.
     """
     splits = str(tokenizer.backend_tokenizer.pre_tokenizer)
     if "ByteLevel" in splits and "add_prefix_space=True" not in splits:
         raise InputError(
-            "the tokenizer needs a blank before every word and is not set to add one",
+            "the tokenizer needs a blank before every word but is not set to add it",
             hint="load it with `add_prefix_space=True` and save it again",
         )
 
 
 def _words(value: Any, field: str, place: str) -> list[str]:
     words = value.split() if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(one, str) and one for one in words):
+    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
         raise InputError(
             f"{place} has no list of words under `{field}`",
-            hint="mend the row, or name the right `fields`",
+            hint="fix the row, or name the right `fields`",
         )
     if not words:
         raise InputError(f"{place} has no text under `{field}`", hint="leave the row out")
@@ -160,7 +162,7 @@ def _words(value: Any, field: str, place: str) -> list[str]:
 
 
 def _placed(tags: list[list[int]], tokens: Any, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """(n, length): a word's tag at its first token."""
+    """(n, length): the tag of each word at its first token, UNSCORED elsewhere."""
     placed = np.full(shape, UNSCORED, dtype=np.int64)
     for row, (tagged, encoding) in enumerate(zip(tags, tokens.encodings, strict=True)):
         last = None
@@ -172,11 +174,11 @@ def _placed(tags: list[list[int]], tokens: Any, shape: tuple[int, ...]) -> NDArr
 
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64], unit: str) -> Measure:
-    """A ratio of sums over texts; 0 where there is nothing to find."""
-    above, below = part.sum(1), whole.sum(1)
+    """A ratio of sums over texts; 0 where the denominator is 0."""
+    numerators, denominators = part.sum(1), whole.sum(1)
 
     def score(drawn: Rows) -> NDArray[np.float64]:
-        return np.asarray(above[drawn].sum(1) / np.maximum(below[drawn].sum(1), 1))
+        return np.asarray(numerators[drawn].sum(1) / np.maximum(denominators[drawn].sum(1), 1))
 
-    value = float(score(np.arange(len(above))[None])[0])
-    return Measure(value, unit, len(above), score)
+    value = float(score(np.arange(len(numerators))[None])[0])
+    return Measure(value, unit, len(numerators), score)

@@ -1,1 +1,1 @@
-"""Verdicts of the gate, in the formats that people and CI systems read."""
+"""Output formats for the gate's verdict: text, JSON, JUnit XML, GitHub annotations."""

@@ -1,4 +1,4 @@
-"""A verdict as JSON, for programs. Versioned."""
+"""Render a verdict as versioned JSON."""
 
 from __future__ import annotations
 
@@ -18,42 +18,47 @@ def render(verdict: Verdict) -> str:
         "passed": verdict.passed,
         "comparable": not verdict.refused,
         "summary": verdict.summary,
-        "refused": [_difference(one) for one in verdict.refused],
-        "overruled": [_difference(one) for one in verdict.overruled],
+        "refused": [_difference(difference) for difference in verdict.refused],
+        "overruled": [_difference(difference) for difference in verdict.overruled],
         "notes": list(verdict.notes),
-        "findings": [_finding(one) for one in verdict.findings],
+        "findings": [_finding(finding) for finding in verdict.findings],
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _difference(one: Difference) -> dict[str, str]:
-    return {"side": one.side, "what": one.what, "baseline": one.baseline, "report": one.report}
-
-
-def _finding(one: Finding) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "name": one.name,
-        "kind": one.kind,
-        "status": one.status,
-        "failed": one.failed,
-        "unit": one.unit,
-        "baseline": _value(one.baseline),
-        "report": _value(one.report),
+def _difference(difference: Difference) -> dict[str, str]:
+    return {
+        "side": difference.side,
+        "what": difference.what,
+        "baseline": difference.baseline,
+        "report": difference.report,
     }
-    if one.detail:
-        found["detail"] = one.detail
-    if one.change is not None:
-        found |= {
-            "worse_by": one.change.fraction(one.change.worse),
-            "allowed": one.change.allowed,
-            "noise": one.change.fraction(one.change.noise),
-            "noise_assumed": list(one.change.assumed),
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "name": finding.name,
+        "kind": finding.kind,
+        "status": finding.status,
+        "failed": finding.failed,
+        "unit": finding.unit,
+        "baseline": _value(finding.baseline),
+        "report": _value(finding.report),
+    }
+    if finding.detail:
+        fields["detail"] = finding.detail
+    if finding.change is not None:
+        fields |= {
+            "worse_by": finding.change.fraction(finding.change.worse),
+            "allowed": finding.change.allowed,
+            "noise": finding.change.fraction(finding.change.noise),
+            "noise_assumed": list(finding.change.assumed),
         }
-    return found
+    return fields
 
 
 def _value(value: str | float | None) -> str | float | None:
-    """JSON has no NaN or infinity: they are written as words, as in report.json."""
+    """NaN and infinity as the strings `NaN`, `Infinity`, `-Infinity`, as in report.json."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -1,4 +1,4 @@
-"""A verdict for GitHub Actions: annotations on standard output, and a Markdown job summary."""
+"""Render a verdict for GitHub Actions: annotations and a Markdown job summary."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from numprune_export.report.tables.table import table
 
 TITLE = "numprune-export check"
 MOST = 10
-"""GitHub shows this many errors of one step; the others are in the summary."""
+"""Number of errors that GitHub shows per step; the summary lists all."""
 
 
 def commands(verdict: Verdict) -> str:
-    """One workflow command a line."""
-    lines = [_command("error", TITLE, f"not comparable: {one}") for one in verdict.refused]
+    """Workflow commands, one per line."""
+    lines = [
+        _command("error", TITLE, f"not comparable: {difference}") for difference in verdict.refused
+    ]
     lines += [
-        _command("error", f"{one.status}: {one.name}", _said(one)) for one in verdict.failures
+        _command("error", f"{finding.status}: {finding.name}", _message(finding))
+        for finding in verdict.failures
     ]
     if len(lines) > MOST:
         hidden = len(lines) - (MOST - 1)
         lines = [*lines[: MOST - 1], _command("error", TITLE, f"{hidden} more; see the summary")]
     lines += [
-        _command("warning", TITLE, f"compared all the same: {one}") for one in verdict.overruled
+        _command("warning", TITLE, f"compared anyway: {difference}")
+        for difference in verdict.overruled
     ]
-    lines += [_command("notice", TITLE, one) for one in verdict.notes]
+    lines += [_command("notice", TITLE, note) for note in verdict.notes]
     lines.append(_command("notice", TITLE, verdict.summary))
     return "\n".join(lines) + "\n"
 
@@ -32,35 +36,38 @@ def summary(verdict: Verdict) -> str:
     """Markdown for `$GITHUB_STEP_SUMMARY`."""
     mark = "✅" if verdict.passed else "❌"
     parts = [f"### {mark} {TITLE}", _escaped(verdict.summary)]
-    said = [f"not comparable: {one}" for one in verdict.refused]
-    said += [f"compared all the same: {one}" for one in verdict.overruled]
-    said += [f"note: {one}" for one in verdict.notes]
-    if said:
-        parts.append("\n".join(f"- {_escaped(one)}" for one in said))
-    rows = [_row(one) for one in shown(verdict, everything=False)]
+    bullets = [f"not comparable: {difference}" for difference in verdict.refused]
+    bullets += [f"compared anyway: {difference}" for difference in verdict.overruled]
+    bullets += [f"note: {note}" for note in verdict.notes]
+    if bullets:
+        parts.append("\n".join(f"- {_escaped(bullet)}" for bullet in bullets))
+    rows = [_row(finding) for finding in shown(verdict, everything=False)]
     if rows:
         header = ["metric", "baseline", "report", "change", "allowed", "verdict"]
         parts.append(table(header, rows))
     return "\n\n".join(parts) + "\n\n"
 
 
-def _row(one: Finding) -> list[str]:
-    cells = [f"`{one.name}`", one.said("baseline"), one.said("report")]
-    verdict = f"**{one.status}**" if one.failed else one.status
-    if one.failed and one.detail:
-        verdict += f": {one.detail}"
-    return [" ".join(cell.split()) for cell in (*cells, change_of(one), allowed_of(one), verdict)]
+def _row(finding: Finding) -> list[str]:
+    cells = [f"`{finding.name}`", finding.formatted("baseline"), finding.formatted("report")]
+    verdict = f"**{finding.status}**" if finding.failed else finding.status
+    if finding.failed and finding.detail:
+        verdict += f": {finding.detail}"
+    return [
+        " ".join(cell.split())
+        for cell in (*cells, change_of(finding), allowed_of(finding), verdict)
+    ]
 
 
-def _said(one: Finding) -> str:
-    numbers = f"{one.said('baseline')} → {one.said('report')}"
-    if one.change is not None:
-        numbers += f" ({change_of(one)}, allowed {allowed_of(one)})"
-    return f"{numbers}; {one.detail}" if one.detail else numbers
+def _message(finding: Finding) -> str:
+    numbers = f"{finding.formatted('baseline')} → {finding.formatted('report')}"
+    if finding.change is not None:
+        numbers += f" ({change_of(finding)}, allowed {allowed_of(finding)})"
+    return f"{numbers}; {finding.detail}" if finding.detail else numbers
 
 
 def _command(kind: str, title: str, message: str) -> str:
-    """As the runner reads them: what would end a property or a line is percent-encoded."""
+    """A workflow command; characters that end a property or a line are percent-encoded."""
     head = _encoded(title).replace(":", "%3A").replace(",", "%2C")
     return f"::{kind} title={head}::{_encoded(message)}"
 
@@ -70,5 +77,5 @@ def _encoded(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text from a report as text, not as HTML."""
+    """Escape HTML in text from a report."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""A verdict as JUnit XML, in the part of it that GitHub, GitLab and Jenkins all read."""
+"""Render a verdict as JUnit XML, using the subset that GitHub, GitLab and Jenkins support."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ COMPARABLE = "the reports are comparable"
 
 
 def render(verdict: Verdict) -> str:
-    """One test case per metric, shape and limit; refusing to compare is one failed case."""
+    """One test case per metric, shape and limit, and one for comparability."""
     suite = ElementTree.Element("testsuite", name=SUITE)
     case = ElementTree.SubElement(suite, "testcase", classname="gate", name=COMPARABLE, time="0")
     if verdict.refused:
-        said = [_clean(str(one)) for one in verdict.refused]
-        _failure(case, "incomparable", _clean(verdict.summary), "\n".join(said))
-    for one in verdict.findings:
-        _case(suite, one)
-    said = [*map(str, verdict.overruled), *verdict.notes]
-    if said:
-        ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(said))
+        reasons = [_clean(str(difference)) for difference in verdict.refused]
+        _failure(case, "incomparable", _clean(verdict.summary), "\n".join(reasons))
+    for finding in verdict.findings:
+        _case(suite, finding)
+    notes = [*map(str, verdict.overruled), *verdict.notes]
+    if notes:
+        ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(notes))
     counts = {
         "tests": str(len(suite.findall("testcase"))),
         "failures": str(len(suite.findall("testcase/failure"))),
@@ -32,23 +32,32 @@ def render(verdict: Verdict) -> str:
     }
     suite.attrib.update(counts)
     root = ElementTree.Element("testsuites", name=SUITE)
-    root.attrib.update({key: one for key, one in counts.items() if key != "skipped"})
+    root.attrib.update({key: count for key, count in counts.items() if key != "skipped"})
     root.append(suite)
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _case(suite: ElementTree.Element, one: Finding) -> None:
+def _case(suite: ElementTree.Element, finding: Finding) -> None:
     case = ElementTree.SubElement(
-        suite, "testcase", classname=f"gate.{one.kind}", name=_clean(one.name), time="0"
+        suite, "testcase", classname=f"gate.{finding.kind}", name=_clean(finding.name), time="0"
     )
-    told = _clean(f"baseline {one.said('baseline')}, report {one.said('report')}")
-    if one.failed:
-        numbers = f"change {change_of(one)}, allowed {allowed_of(one)}" if one.change else ""
-        lines = [one.detail, told, numbers]
-        _failure(case, one.status, f"{one.status}: {told}", _clean("\n".join(filter(None, lines))))
-    elif one.status == "skipped":
-        ElementTree.SubElement(case, "skipped", message=_clean(one.detail))
+    values = _clean(
+        f"baseline {finding.formatted('baseline')}, report {finding.formatted('report')}"
+    )
+    if finding.failed:
+        numbers = (
+            f"change {change_of(finding)}, allowed {allowed_of(finding)}" if finding.change else ""
+        )
+        lines = [finding.detail, values, numbers]
+        _failure(
+            case,
+            finding.status,
+            f"{finding.status}: {values}",
+            _clean("\n".join(filter(None, lines))),
+        )
+    elif finding.status == "skipped":
+        ElementTree.SubElement(case, "skipped", message=_clean(finding.detail))
 
 
 def _failure(case: ElementTree.Element, kind: str, message: str, text: str) -> None:
@@ -56,7 +65,8 @@ def _failure(case: ElementTree.Element, kind: str, message: str, text: str) -> N
 
 
 def _clean(text: str) -> str:
-    """Without the control characters that XML cannot hold."""
+    """Replace control characters, which XML does not allow."""
     return "".join(
-        one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
     )

@@ -1,5 +1,4 @@
-"""A verdict as plain text: what fails first, then what was judged, in a table of 100 columns; the last
-line is the summary."""
+"""Render a verdict as text: a table 100 columns wide, failures first, then the summary line."""
 
 from __future__ import annotations
 
@@ -16,22 +15,23 @@ _NAME, _VALUE, _SHORT = 46, 12, 8
 
 
 def render(verdict: Verdict, *, everything: bool = False) -> str:
-    """The whole verdict; `everything`: a line for each metric, not only the telling ones."""
+    """Render the verdict; `everything`: list all metrics, not only those that `shown` selects."""
     return "\n".join(_lines(verdict, everything=everything)) + "\n"
 
 
 def shown(verdict: Verdict, *, everything: bool) -> list[Finding]:
-    """The findings worth a line: failures first, then improvements, speed-ups, quality and limits."""
+    """The findings to list: failures first, then improvements, speed-ups, quality and limits."""
     rest = [
-        one
-        for one in verdict.findings
-        if not one.failed and (everything or one.status == "improved" or one.kind in _HEADLINES)
+        finding
+        for finding in verdict.findings
+        if not finding.failed
+        and (everything or finding.status == "improved" or finding.kind in _HEADLINES)
     ]
     return [*verdict.failures, *rest]
 
 
 def change_of(finding: Finding) -> str:
-    """How far the report is from the baseline: `-4.2 %`."""
+    """Relative change from the baseline: `-4.2 %`."""
     if isinstance(finding.baseline, str) or isinstance(finding.report, str):
         return ""
     if not finding.baseline or finding.report is None:
@@ -41,45 +41,46 @@ def change_of(finding: Finding) -> str:
 
 
 def allowed_of(finding: Finding) -> str:
-    """How much worse would still pass: `3.1 %`."""
-    found = finding.change
-    return "" if found is None else f"{100 * found.allowed:.1f} %"
+    """Largest regression that passes: `3.1 %`."""
+    change = finding.change
+    return "" if change is None else f"{100 * change.allowed:.1f} %"
 
 
 def _lines(verdict: Verdict, *, everything: bool) -> Iterator[str]:
-    yield from _listed("not comparable:", [str(one) for one in verdict.refused])
-    yield from _listed("compared all the same:", [str(one) for one in verdict.overruled])
+    yield from _listed("not comparable:", [str(difference) for difference in verdict.refused])
+    yield from _listed("compared anyway:", [str(difference) for difference in verdict.overruled])
     yield from _listed("note:", verdict.notes)
     findings = shown(verdict, everything=everything)
     if findings:
         yield _row("metric", "baseline", "report", "change", "allowed", "")
-    for one in findings:
-        before, now = (_cell(one, side) for side in SIDES)
-        yield _row(one.name, before, now, change_of(one), allowed_of(one), one.status)
-        if one.failed or everything:
-            yield from _details(one)
+    for finding in findings:
+        before, now = (_cell(finding, side) for side in SIDES)
+        yield _row(
+            finding.name, before, now, change_of(finding), allowed_of(finding), finding.status
+        )
+        if finding.failed or everything:
+            yield from _details(finding)
     yield verdict.summary
 
 
-def _listed(title: str, said: Sequence[str]) -> Iterator[str]:
-    if said:
+def _listed(title: str, items: Sequence[str]) -> Iterator[str]:
+    if items:
         yield title
-    for one in said:
-        yield from wrap(one, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+    for item in items:
+        yield from wrap(item, _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
-def _cell(one: Finding, side: Side) -> str:
-    """The value in a column: without its unit where that is a phrase, and not at all where it is
-    too long."""
-    value = one.baseline if side == "baseline" else one.report
-    long = isinstance(value, float) and " " in one.unit
-    said = number(value) if long and isinstance(value, float) else one.said(side)
-    return said if len(said) <= _VALUE else "…"
+def _cell(finding: Finding, side: Side) -> str:
+    """The value for a column: without a unit of several words, and `…` if too long."""
+    value = finding.baseline if side == "baseline" else finding.report
+    long = isinstance(value, float) and " " in finding.unit
+    text = number(value) if long and isinstance(value, float) else finding.formatted(side)
+    return text if len(text) <= _VALUE else "…"
 
 
-def _details(one: Finding) -> Iterator[str]:
-    said = [f"{side}: {one.said(side)}" for side in SIDES if _cell(one, side) == "…"]
-    for line in [one.detail, *said]:
+def _details(finding: Finding) -> Iterator[str]:
+    values = [f"{side}: {finding.formatted(side)}" for side in SIDES if _cell(finding, side) == "…"]
+    for line in [finding.detail, *values]:
         yield from wrap(line, _WIDTH, initial_indent="    ", subsequent_indent="      ")
 
 

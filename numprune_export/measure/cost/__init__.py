@@ -1,1 +1,1 @@
-"""Parameters, multiply-accumulates and bytes, from shapes alone."""
+"""Parameter, multiply-accumulate and byte counts, computed from shapes."""

@@ -1,7 +1,7 @@
-"""What a decoder costs by its shapes alone: no clock, no weights read.
+"""Cost of a decoder, counted from its shapes: nothing is timed, no weights are read.
 
-Prefill is bound by arithmetic and decoding by memory traffic, so the ratio of dense to pruned
-FLOPs, and of bytes read per token, is the speed-up that a runtime without overhead would show.
+Prefill is compute-bound and decoding is memory-bound. The dense-to-pruned ratio of FLOPs, and of
+bytes read per token, is therefore the speed-up of a runtime without overhead.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """Totals over the whole model, at one batch and one length."""
+    """Totals over the whole model, at one batch size and one length."""
 
     parameters: int
     """A tied vocabulary projection counts once."""
     weight_bytes: int
     prefill_flops: int
-    """Two per multiply-accumulate: all linear layers, causal attention scores and their weighted
-    sum, and the vocabulary projection of each sequence's last token."""
+    """Two per multiply-accumulate. Counts all linear layers, causal attention scores and their
+    weighted sum, and the vocabulary projection of each sequence's last token."""
     decode_bytes: int
-    """Read for one token of each sequence: every weight once, one embedding row per sequence,
-    the KV cache."""
+    """Bytes read to decode one token of each sequence: every weight once, one embedding row per
+    sequence, the KV cache."""
 
 
 def cost(
     decoder: Decoder, *, batch: int, prefill_length: int, past_length: int, itemsize: int
 ) -> Cost:
-    """Count a decoder's cost.
+    """Count the cost of a decoder.
 
     Args:
-        decoder: Read for shapes only.
+        decoder: Only its shapes are read.
         batch: Sequences processed together.
         prefill_length: Tokens per sequence in the prefill.
-        past_length: Tokens in the cache when one more is decoded.
-        itemsize: Bytes per number as exported, weights and cache alike.
+        past_length: Tokens in the KV cache when the next token is decoded.
+        itemsize: Bytes per exported number, for weights and KV cache.
     """
     blocks = sum(_parameters(layer) for layer in decoder.layers) + decoder.final_norm.numel()
     head, embedding = _size(decoder.head), decoder.embedding.numel()
@@ -61,7 +61,7 @@ def cost(
 
 
 def ideal_speedups(dense: Cost, pruned: Cost) -> dict[str, float]:
-    """The most that removing this work can give, of `prefill` by FLOPs and of `decode` by bytes."""
+    """Upper bounds of the speed-up: `prefill` from FLOPs, `decode` from bytes."""
     return {
         "prefill": dense.prefill_flops / pruned.prefill_flops,
         "decode": dense.decode_bytes / pruned.decode_bytes,
@@ -69,7 +69,7 @@ def ideal_speedups(dense: Cost, pruned: Cost) -> dict[str, float]:
 
 
 def _layer_flops(decoder: Decoder, layer: DecoderLayer, length: int) -> int:
-    linear = sum(one.weight.numel() for one in _projections(layer))
+    linear = sum(projection.weight.numel() for projection in _projections(layer))
     window = layer.sliding_window or length
     visible = sum(min(position, window) for position in range(1, length + 1))
     scores = 2 * layer.query_heads * decoder.head_dim * visible  # q·k, and weights·v
@@ -77,7 +77,7 @@ def _layer_flops(decoder: Decoder, layer: DecoderLayer, length: int) -> int:
 
 
 def _cached(decoder: Decoder, layer: DecoderLayer, past: int) -> int:
-    """Numbers of the KV cache that one new token reads."""
+    """Elements of the KV cache that one new token reads."""
     return 2 * layer.kv_heads * decoder.head_dim * min(past, layer.sliding_window or past)
 
 
@@ -85,7 +85,7 @@ def _parameters(layer: DecoderLayer) -> int:
     norms: Iterator[Tensor | None] = iter(
         (layer.input_norm, layer.post_attention_norm, layer.query_norm, layer.key_norm)
     )
-    return sum(_size(one) for one in _projections(layer)) + sum(
+    return sum(_size(projection) for projection in _projections(layer)) + sum(
         norm.numel() for norm in norms if norm is not None
     )
 

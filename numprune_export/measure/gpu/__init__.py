@@ -1,1 +1,1 @@
-"""Which GPU this is, and whether it is fit for timing."""
+"""State of the GPU, and whether timings on it can be trusted."""

@@ -1,4 +1,4 @@
-"""A GPU's state by NVML, through NVIDIA's own bindings (`nvidia-ml-py`, imported as `pynvml`)."""
+"""GPU state from NVML, through NVIDIA's bindings (`nvidia-ml-py`, imported as `pynvml`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numprune_export.measure.gpu.state import GpuState, reasons_of
 
 
 def read(device: str) -> GpuState | None:
-    """The state now, or None where the bindings, the driver or the device are not there.
+    """The current state, or None if the bindings, the driver or the device are missing.
 
     Args:
-        device: An index in PCI order, or a UUID.
+        device: Index in PCI order, or UUID.
     """
     try:
         nvml = require("pynvml", extra="cuda")
@@ -39,20 +39,20 @@ def _handle(nvml: Any, device: str) -> Any:
 
 
 def _state(nvml: Any, handle: Any) -> GpuState:
-    def ask(question: Callable[..., Any], *arguments: Any) -> Any:
-        """The answer, or None where this card or driver has none."""
+    def query(function: Callable[..., Any], *arguments: Any) -> Any:
+        """The value, or None if this card or driver does not report it."""
         try:
-            return question(handle, *arguments)
+            return function(handle, *arguments)
         except nvml.NVMLError:
             return None
 
     cuda = int(nvml.nvmlSystemGetCudaDriverVersion_v2())
-    capability = ask(nvml.nvmlDeviceGetCudaComputeCapability)
-    memory = ask(nvml.nvmlDeviceGetMemoryInfo)
-    power = ask(nvml.nvmlDeviceGetPowerUsage)
-    thermal = ask(nvml.nvmlDeviceGetViolationStatus, nvml.NVML_PERF_POLICY_THERMAL)
-    capped = ask(nvml.nvmlDeviceGetViolationStatus, nvml.NVML_PERF_POLICY_POWER)
-    persistence = ask(nvml.nvmlDeviceGetPersistenceMode)
+    capability = query(nvml.nvmlDeviceGetCudaComputeCapability)
+    memory = query(nvml.nvmlDeviceGetMemoryInfo)
+    power = query(nvml.nvmlDeviceGetPowerUsage)
+    thermal = query(nvml.nvmlDeviceGetViolationStatus, nvml.NVML_PERF_POLICY_THERMAL)
+    capped = query(nvml.nvmlDeviceGetViolationStatus, nvml.NVML_PERF_POLICY_POWER)
+    persistence = query(nvml.nvmlDeviceGetPersistenceMode)
     return GpuState(
         name=_text(nvml.nvmlDeviceGetName(handle)),
         driver_version=_text(nvml.nvmlSystemGetDriverVersion()),
@@ -60,12 +60,12 @@ def _state(nvml: Any, handle: Any) -> GpuState:
         compute_capability=None if capability is None else f"{capability[0]}.{capability[1]}",
         memory_total_bytes=None if memory is None else int(memory.total),
         memory_used_bytes=None if memory is None else int(memory.used),
-        temperature_c=ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
-        sm_clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
-        memory_clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
+        temperature_c=query(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+        sm_clock_mhz=query(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
+        memory_clock_mhz=query(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
         power_w=None if power is None else power / 1000,
-        # The older of NVML's two names for it, which old and new bindings have.
-        reasons=reasons_of(ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons) or 0),
+        # NVML's older name for it: old and new bindings have it.
+        reasons=reasons_of(query(nvml.nvmlDeviceGetCurrentClocksThrottleReasons) or 0),
         persistence=None if persistence is None else bool(persistence),
         thermal_ns=None if thermal is None else int(thermal.violationTime),
         power_ns=None if capped is None else int(capped.violationTime),
@@ -73,5 +73,5 @@ def _state(nvml: Any, handle: Any) -> GpuState:
 
 
 def _text(value: str | bytes) -> str:
-    """Bindings before 11.515 answer in bytes."""
+    """Bindings before 11.515 return bytes."""
     return value.decode() if isinstance(value, bytes) else value

@@ -1,4 +1,4 @@
-"""The GPU that this process computes on, as its driver sees it: now."""
+"""Current state of the GPU that this process computes on, as the driver reports it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numprune_export.measure.gpu.state import GpuState
 
 
 def read() -> GpuState | None:
-    """By NVML, or by nvidia-smi where its bindings are not installed; None: there is no GPU.
+    """The state from NVML, or from nvidia-smi if the bindings are not installed; None: no GPU.
 
-    Changes nothing on the device and needs no CUDA in this process.
+    Changes nothing on the device and does not initialise CUDA in this process.
     """
     device = visible()
     if device is None:
@@ -23,12 +23,12 @@ def read() -> GpuState | None:
 def visible() -> str | None:
     """The first device that CUDA may use here, as an index or UUID; None: CUDA may use none.
 
-    CUDA counts the fastest first and the driver in PCI order, so an index can mean another card
-    where the cards of a host differ; `CUDA_DEVICE_ORDER=PCI_BUS_ID` makes the two agree.
+    CUDA numbers the fastest device first, the driver numbers in PCI order. On a host with different
+    cards an index can therefore mean two devices; `CUDA_DEVICE_ORDER=PCI_BUS_ID` prevents that.
     """
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is None:
         return "0"
     first = allowed.split(",")[0].strip()
-    # As CUDA reads it: empty, or an index that cannot be, hides all devices.
+    # As in CUDA: an empty value or an invalid index hides all devices.
     return first if first.isdecimal() or first.startswith(("GPU-", "MIG-")) else None

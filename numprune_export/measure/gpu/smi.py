@@ -1,4 +1,4 @@
-"""A GPU's state by `nvidia-smi`, which comes with the driver: for hosts without NVML's bindings."""
+"""GPU state from `nvidia-smi`, which ships with the driver: for hosts without NVML bindings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numprune_export.measure.gpu.state import GpuState, reasons_of
 
 MIB = 1 << 20
 SECONDS = 20
-"""Without persistence the driver is loaded first, which takes some of these."""
+"""Timeout. Without persistence mode the driver is loaded first, which takes seconds."""
 
 FIELDS = (
     "name",
@@ -28,58 +28,65 @@ FIELDS = (
 
 
 def read(device: str) -> GpuState | None:
-    """The state now, or None where there is no `nvidia-smi`, no driver or no such device."""
+    """The current state, or None if `nvidia-smi`, the driver or the device is missing."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    answer = _run(
+    output = _run(
         program,
         f"--id={device}",
         f"--query-gpu={','.join(FIELDS)}",
         "--format=csv,noheader,nounits",
     )
-    if answer is None:
+    if output is None:
         return None
-    return parse(answer, header=_run(program) or "")
+    return parse(output, header=_run(program) or "")
 
 
 def parse(answer: str, header: str) -> GpuState | None:
-    """One line of values in the order of `FIELDS`; the CUDA version stands in the plain page.
+    """Parse the output of `nvidia-smi`.
 
-    None where the line is another: a message instead of values.
+    Args:
+        answer: Its first line holds the values in the order of `FIELDS`.
+        header: Output of `nvidia-smi` without arguments, which names the CUDA version.
+
+    Returns:
+        None if the line is a message instead of values.
     """
-    values = [one.strip() for one in answer.strip().partition("\n")[0].split(",")]
+    values = [value.strip() for value in answer.strip().partition("\n")[0].split(",")]
     if len(values) != len(FIELDS):
         return None
-    told = dict(zip(FIELDS, values, strict=True))
+    row = dict(zip(FIELDS, values, strict=True))
     cuda = re.search(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", header)
-    bits = told["clocks_throttle_reasons.active"]
+    bits = row["clocks_throttle_reasons.active"]
     return GpuState(
-        name=told["name"],
-        driver_version=told["driver_version"],
+        name=row["name"],
+        driver_version=row["driver_version"],
         cuda_version=None if cuda is None else cuda[1],
-        compute_capability=told["compute_cap"] if _number(told["compute_cap"]) else None,
-        memory_total_bytes=_bytes(told["memory.total"]),
-        memory_used_bytes=_bytes(told["memory.used"]),
-        temperature_c=_number(told["temperature.gpu"]),
-        sm_clock_mhz=_number(told["clocks.sm"]),
-        memory_clock_mhz=_number(told["clocks.mem"]),
-        power_w=_number(told["power.draw"]),
+        compute_capability=row["compute_cap"] if _number(row["compute_cap"]) else None,
+        memory_total_bytes=_bytes(row["memory.total"]),
+        memory_used_bytes=_bytes(row["memory.used"]),
+        temperature_c=_number(row["temperature.gpu"]),
+        sm_clock_mhz=_number(row["clocks.sm"]),
+        memory_clock_mhz=_number(row["clocks.mem"]),
+        power_w=_number(row["power.draw"]),
         reasons=reasons_of(int(bits, 16)) if bits.startswith("0x") else (),
-        persistence={"Enabled": True, "Disabled": False}.get(told["persistence_mode"]),
+        persistence={"Enabled": True, "Disabled": False}.get(row["persistence_mode"]),
     )
 
 
 def _run(*command: str) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return result.stdout if result.returncode == 0 else None
 
 
 def _number(text: str) -> float | None:
-    """`[N/A]`, `[Not Supported]` and the like are None."""
+    """None for `[N/A]`, `[Not Supported]` and the like."""
     return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None
 
 

@@ -1,4 +1,4 @@
-"""What a GPU was doing when something was measured on it, and whether that can be trusted."""
+"""State of a GPU during a measurement, and warnings about throttling and heat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from numprune_export.core.metric import Metric, Metrics
 
 HOT_C = 85
-"""Close to where NVIDIA's server and desktop chips begin to slow down (they say so at 85 to 95 °C)."""
+"""Near the slowdown threshold of NVIDIA's server and desktop GPUs (85 to 95 °C)."""
 
 REASONS = {
     0x1: "idle",
@@ -25,33 +25,33 @@ REASONS = {
 """Bits of NVML's clocks event reasons (`nvmlClocksEventReason*` in nvml.h)."""
 
 CHOSEN = frozenset({"idle", "application clocks", "sync boost", "display clocks"})
-"""The reasons that are no trouble: nothing to do, or a clock that somebody set."""
+"""Harmless reasons: an idle GPU, or clocks set by a user."""
 
 
 @dataclass(frozen=True)
 class GpuState:
-    """One reading. None: this driver or this card does not tell."""
+    """One reading. None: the driver or the card does not report the value."""
 
     name: str
     driver_version: str
     cuda_version: str | None
-    """The newest CUDA that the driver can run, for example `13.0`."""
+    """Newest CUDA version that the driver supports, for example `13.0`."""
     compute_capability: str | None
     memory_total_bytes: int | None
     memory_used_bytes: int | None
-    """By all processes."""
+    """Used by all processes."""
     temperature_c: float | None
     sm_clock_mhz: float | None
     memory_clock_mhz: float | None
     power_w: float | None
     reasons: tuple[str, ...]
-    """Why the clocks were not higher at that moment, in the words of `REASONS`."""
+    """Why the clocks were not higher at that moment: values of `REASONS`."""
     persistence: bool | None
-    """Whether the driver stays loaded between processes; without it the first call is slow."""
+    """Whether the driver stays loaded between processes; otherwise the first call is slow."""
     thermal_ns: int | None = None
-    """How long the clocks have been held down by heat, since the driver was loaded."""
+    """Time that heat has held the clocks down, since the driver was loaded."""
     power_ns: int | None = None
-    """How long by the power cap."""
+    """Time that the power cap has held the clocks down."""
 
     @property
     def memory_free_bytes(self) -> int | None:
@@ -61,7 +61,7 @@ class GpuState:
 
 
 def reasons_of(bits: int) -> tuple[str, ...]:
-    """The names of the bits that are set.
+    """Names of the set bits.
 
     >>> reasons_of(0x24)
     ('power cap', 'thermal slowdown')
@@ -70,13 +70,13 @@ def reasons_of(bits: int) -> tuple[str, ...]:
 
 
 def conditions(state: GpuState) -> dict[str, Any]:
-    """What a number measured on this GPU holds under."""
-    found = {
+    """Conditions of a metric measured on this GPU."""
+    values = {
         "gpu": state.name,
         "driver": state.driver_version,
         "driver_cuda": state.cuda_version,
     }
-    return {key: one for key, one in found.items() if one is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 _UNITS = {
@@ -89,27 +89,28 @@ _UNITS = {
 
 
 def metrics(before: GpuState, after: GpuState) -> Metrics:
-    """Both readings as `gpu.<before|after>.<what>`, and what the clocks lost in between.
+    """Both readings as `gpu.<before|after>.<key>`, and the throttled time in between.
 
     Returns:
-        What the driver told: temperature, clocks, power and used memory; `gpu.throttled.thermal_ms`
-        and `gpu.throttled.power_ms`, how long heat and the power cap held the clocks down.
+        Temperature, clocks, power and used memory, as far as the driver reports them, and
+        `gpu.throttled.thermal_ms` and `gpu.throttled.power_ms`: the time that heat and the power
+        cap held the clocks down.
     """
-    found: Metrics = {}
+    metrics: Metrics = {}
     for moment, state in (("before", before), ("after", after)):
         under = conditions(state) | {"reasons": ", ".join(state.reasons) or "none"}
         for key, unit in _UNITS.items():
             value = getattr(state, key)
             if value is not None:
-                found[f"gpu.{moment}.{key}"] = Metric(value, unit, 1, conditions=under)
+                metrics[f"gpu.{moment}.{key}"] = Metric(value, unit, 1, conditions=under)
     for key, spent in _throttled_ms(before, after):
         name = f"gpu.throttled.{key}_ms"
-        found[name] = Metric(spent, "ms", 1, conditions=conditions(after))
-    return found
+        metrics[name] = Metric(spent, "ms", 1, conditions=conditions(after))
+    return metrics
 
 
 def warnings(before: GpuState, after: GpuState) -> tuple[str, ...]:
-    """Whole sentences for a reader of the numbers measured between the two readings."""
+    """Sentences that warn about measurements taken between the two readings."""
     return tuple(_doubts(before, after))
 
 
@@ -119,11 +120,11 @@ def _doubts(before: GpuState, after: GpuState) -> Iterator[str]:
             cause = "heat" if key == "thermal" else "its power cap"
             yield f"the GPU's clocks were held down by {cause} for {spent:.0f} ms of the benchmark"
     for moment, state in (("before", before), ("after", after)):
-        trouble = [one for one in state.reasons if one not in CHOSEN]
+        trouble = [reason for reason in state.reasons if reason not in CHOSEN]
         if trouble:
             yield f"the GPU's clocks were held down {moment} the benchmark: {', '.join(trouble)}"
     if after.temperature_c is not None and after.temperature_c >= HOT_C:
-        yield f"the GPU reached {after.temperature_c:.0f} °C, where chips begin to slow down"
+        yield f"the GPU reached {after.temperature_c:.0f} °C, where GPUs begin to slow down"
 
 
 def _throttled_ms(before: GpuState, after: GpuState) -> Iterator[tuple[str, float]]:

@@ -1,1 +1,1 @@
-"""Latency of runners, interleaved, with confidence intervals."""
+"""Interleaved latency measurements of runners, with confidence intervals."""

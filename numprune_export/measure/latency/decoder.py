@@ -1,4 +1,4 @@
-"""Prefill and decode as what is timed of decoders."""
+"""Latency workload of decoders: prefill and decode."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 @dataclass(frozen=True)
 class DecoderWorkload:
-    """One prompt's prefill, and a run of tokens after a past of given length."""
+    """The prefill of one prompt, and decode steps after a past of a given length."""
 
     tokens: Tokens
-    """Prompt ids, (batch, at least max(prefill_length, past_length)); all rows full."""
+    """Prompt ids, (batch, at least max(prefill_length, past_length)), without padding."""
     prefill_length: int
     past_length: int
     decode_steps: int
     """Tokens per decode sample; a sample is their mean time."""
     ideal: Mapping[str, float] | None = None
-    """By phase, the speed-up that the removed work allows (`cost.decoder.ideal_speedups`)."""
+    """Ideal speed-up by phase (`cost.decoder.ideal_speedups`)."""
 
     def __post_init__(self) -> None:
         longest = max(self.prefill_length, self.past_length)
         if self.tokens.ndim != 2 or self.tokens.shape[1] < longest:
             raise InputError(
                 f"benchmark prompt of shape `{self.tokens.shape}` is shorter than {longest} tokens",
-                hint="give a longer prompt, or time a shorter one",
+                hint="give a longer prompt, or lower the prefill and past lengths",
             )
 
     @property
     def capacity(self) -> int:
-        """The longest sequence a runner must hold."""
+        """Tokens of the longest sequence that a runner must hold."""
         return max(self.prefill_length, self.past_length + self.decode_steps)
 
     @property
@@ -48,7 +48,7 @@ class DecoderWorkload:
         return int(self.tokens.shape[0])
 
     def timings(self, runners: Mapping[str, DecoderRunner]) -> dict[str, Timing]:
-        """See Workload.timings: `prefill` and `decode`, whose time is per token of each sequence."""
+        """See Workload.timings: `prefill`, and `decode` with times per token of each sequence."""
         under = {"batch": self.batch}
         return {
             "prefill": Timing(

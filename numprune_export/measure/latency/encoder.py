@@ -1,4 +1,4 @@
-"""A forward pass by batch and length as what is timed of encoders."""
+"""Latency workload of encoders: a forward pass by batch size and length."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numprune_export.measure.latency.timing import Timing, discard
 
 @dataclass(frozen=True)
 class Bucket:
-    """One shape that is timed; all texts of it are full."""
+    """One timed input shape, without padding."""
 
     batch: int
     length: int
@@ -26,7 +26,7 @@ class Bucket:
 
     @property
     def timing(self) -> str:
-        """As the names of metrics say it."""
+        """The timing as named in metrics."""
         return f"forward.{self.name}"
 
 
@@ -35,20 +35,19 @@ BUCKETS = tuple(Bucket(batch, length) for batch in (1, 8, 32) for length in (16,
 
 @dataclass(frozen=True)
 class EncoderWorkload:
-    """A forward pass of every bucket."""
+    """One forward pass per bucket."""
 
     tokens: Tokens
-    """Text, (rows, tokens); cut to each bucket, and repeated where it is larger."""
+    """Token ids, (rows, tokens); cut to each bucket, or repeated if it is larger."""
     buckets: tuple[Bucket, ...]
     ideal: Mapping[str, float] | None = None
-    """By timing, `forward.b<batch>.l<length>`, the speed-up that the removed work allows
-    (`cost.encoder.ideal_speedup`). It counts multiply-accumulates at every size, also where so few
-    tokens are run that reading the weights takes as long."""
+    """Ideal speed-up by timing, `forward.b<batch>.l<length>` (`cost.encoder.ideal_speedup`). It
+    counts multiply-accumulates at every size, also for small inputs bound by reading weights."""
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or not self.tokens.size:
             raise InputError(
-                f"benchmark text of shape `{self.tokens.shape}` is not rows of tokens",
+                f"benchmark text of shape `{self.tokens.shape}` does not have shape (rows, tokens)",
                 hint="give token ids of shape (rows, tokens)",
             )
 

@@ -1,4 +1,4 @@
-"""The timing protocol: contenders take turns, so that whatever drifts hits all of them alike."""
+"""The timing protocol: contenders are interleaved, so that drift affects all of them equally."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from numprune_export.core.errors import RecipeError
 
 MINIMUM_SAMPLES = 5
-"""Fewer rounds cannot carry a bootstrap interval: it would be narrow whatever the noise."""
+"""A bootstrap interval of fewer rounds would be narrow whatever the noise."""
 
 
 Key = TypeVar("Key")
@@ -24,26 +24,26 @@ def _nothing() -> None: ...
 
 @dataclass(frozen=True)
 class Contender:
-    """What is timed. `step` must return only when its work is done, the device drained."""
+    """A timed operation. `step` returns only when its work is done and the device is idle."""
 
     step: Callable[[], None]
     prepare: Callable[[], None] = _nothing
-    """Brings the state that `step` starts from; runs before every step, never timed."""
+    """Sets up the state that `step` starts from; runs before every step, untimed."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Times of one contender, (rounds,) each, in round order: index i of two contenders pairs."""
+    """Times of one contender in round order, (rounds,) each; the same index is the same round."""
 
     wall_ms: NDArray[np.float64]
     cpu_ms: NDArray[np.float64]
-    """Of all threads of this process, so it is above wall time where threads share the work and
-    below it where the machine was taken away."""
+    """Of all threads of this process: above wall time if several threads work, below it if the
+    process was suspended."""
 
 
 @dataclass(frozen=True)
 class Clocks:
-    """What times are read from, in nanoseconds."""
+    """Sources of time, in nanoseconds."""
 
     wall: Callable[[], int] = perf_counter_ns
     """Read last before a step and first after it."""
@@ -51,33 +51,33 @@ class Clocks:
     """Processor time of all threads."""
 
 
-def _untold(_rounds: int) -> None: ...
+def _no_progress(_rounds: int) -> None: ...
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How often everything is timed, by which clocks, and who is told of progress."""
+    """Number of rounds and sessions, clocks and progress callback of a measurement."""
 
     warmup: int
     """Untimed rounds, per session."""
     samples: int
-    """Timed rounds in all, at least: each session has `timed_rounds`."""
+    """Minimum of timed rounds over all sessions; each session has `timed_rounds`."""
     sessions: int = 1
-    """Times that models are opened anew, the rounds shared among them."""
+    """How many times the models are opened; the rounds are split among the sessions."""
     seed: int = 0
     """Of the bootstrap."""
     clocks: Clocks = Clocks()
-    progress: Callable[[int], None] = _untold
+    progress: Callable[[int], None] = _no_progress
     """Called with 1 after every round, warm-up included."""
 
     @property
     def timed_rounds(self) -> int:
-        """Of each session, so that all together are at least `samples`."""
+        """Per session, so that all sessions together have at least `samples`."""
         return -(-self.samples // self.sessions)
 
     @property
     def rounds(self) -> int:
-        """Of each timing, warm-up included."""
+        """Per timing, warm-up included."""
         return self.sessions * (self.warmup + self.timed_rounds)
 
 
@@ -86,44 +86,44 @@ def in_sessions(
     protocol: Protocol,
     reopen: Iterable[Callable[[], None]] = (),
 ) -> dict[Key, dict[str, Samples]]:
-    """Time several fields of contenders, session after session.
+    """Time several groups of contenders, session by session.
 
-    How fast a loaded model runs depends by some percent on where its weights came to lie in memory.
-    That is as it is until the model is loaded again, and no number of rounds shows it.
+    The speed of a loaded model depends by a few percent on the memory addresses of its weights.
+    They are fixed until the model is loaded again, so more rounds do not show this variation.
 
-    In each round every contender of a field runs once. The order turns and reverses from round to
-    round: over 2k rounds each of k contenders stands at each place equally often.
+    In each round every contender of a group runs once. The order rotates and reverses from round to
+    round: over 2k rounds each of k contenders has each position equally often.
 
     Args:
-        fields: The contenders of each thing that is timed, such as a phase or a shape.
-        protocol: How often, and by which clocks.
-        reopen: What loads models anew; called between sessions.
+        fields: The contenders of each timing, such as a phase or a shape.
+        protocol: Rounds, sessions and clocks.
+        reopen: Callbacks that reload models; called between sessions.
 
     Returns:
-        Rounds in order, session after session.
+        Samples in round order, session by session.
 
     Raises:
-        RecipeError: the samples are fewer than `MINIMUM_SAMPLES`.
+        RecipeError: there are fewer samples than `MINIMUM_SAMPLES`.
     """
     if protocol.samples < MINIMUM_SAMPLES:
         raise RecipeError(
-            f"`{protocol.samples}` latency samples cannot carry a confidence interval",
+            f"`{protocol.samples}` latency samples are too few for a confidence interval",
             hint=f"take at least {MINIMUM_SAMPLES}",
         )
-    found: dict[Key, list[dict[str, Samples]]] = {key: [] for key in fields}
+    sessions: dict[Key, list[dict[str, Samples]]] = {key: [] for key in fields}
     for session in range(protocol.sessions):
-        for open_anew in reopen if session else ():
-            open_anew()
+        for reload in reopen if session else ():
+            reload()
         for key, contenders in fields.items():
-            found[key].append(_session(contenders, protocol, session * protocol.timed_rounds))
-    return {key: _joined(parts) for key, parts in found.items()}
+            sessions[key].append(_session(contenders, protocol, session * protocol.timed_rounds))
+    return {key: _joined(parts) for key, parts in sessions.items()}
 
 
 def _joined(parts: Sequence[Mapping[str, Samples]]) -> dict[str, Samples]:
     return {
         name: Samples(
-            np.concatenate([one[name].wall_ms for one in parts]),
-            np.concatenate([one[name].cpu_ms for one in parts]),
+            np.concatenate([part[name].wall_ms for part in parts]),
+            np.concatenate([part[name].cpu_ms for part in parts]),
         )
         for name in parts[0]
     }
@@ -132,7 +132,7 @@ def _joined(parts: Sequence[Mapping[str, Samples]]) -> dict[str, Samples]:
 def _session(
     contenders: Mapping[str, Contender], protocol: Protocol, first: int
 ) -> dict[str, Samples]:
-    """One session's rounds; `first` is the number of the first one, for the order of turns."""
+    """Time the rounds of one session; `first` is the number of its first round."""
     wall: dict[str, list[float]] = {name: [] for name in contenders}
     cpu: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(protocol.warmup + protocol.timed_rounds):
@@ -147,8 +147,8 @@ def _session(
 
 def _order(names: list[str], number: int) -> list[str]:
     start = number // 2 % len(names)
-    turned = names[start:] + names[:start]
-    return turned[::-1] if number % 2 else turned
+    rotated = names[start:] + names[:start]
+    return rotated[::-1] if number % 2 else rotated
 
 
 def _time(contender: Contender, clocks: Clocks) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Dense beside pruned on every target, in the same rounds: their times, and how they compare."""
+"""Latency of the dense and the pruned model on every target, measured in the same rounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 @dataclass(frozen=True)
 class Pair(Generic[R_co]):
-    """The dense and the pruned model on one target, both open."""
+    """Open runners of the dense and the pruned model on one target."""
 
     dense: R_co
     pruned: R_co
@@ -26,24 +26,24 @@ class Pair(Generic[R_co]):
 
 @dataclass(frozen=True)
 class LatencyRow(Generic[R_co]):
-    """A row of latency tables: a target, or PyTorch."""
+    """A row of a latency table: a target, or PyTorch."""
 
     pair: Pair[R_co]
     conditions: Mapping[str, Any] = field(default_factory=dict)
-    """What else its numbers hold under: dtype, threads, device, runtime version."""
+    """Conditions of its metrics: dtype, threads, device, runtime version."""
     reopen: Callable[[], None] | None = None
-    """Opens the pair anew; None: it stays as it is."""
+    """Reopens the pair; None: the pair stays open."""
     rebuilds: Sequence[R_co] = ()
-    """Further builds of its pruned model, timed in the same rounds."""
+    """More builds of the pruned model, timed in the same rounds."""
 
 
 @dataclass(frozen=True)
 class Latencies:
-    """What was timed."""
+    """Metrics and samples of a latency measurement."""
 
     metrics: Metrics
     samples: Mapping[str, Samples]
-    """As they are reported, by row and timing: `latency.onnx.decode.pruned`."""
+    """As reported, by row, timing and variant: `latency.onnx.decode.pruned`."""
 
 
 def measure_pairs(
@@ -52,20 +52,20 @@ def measure_pairs(
     """Time every pair at every timing, all in the same rounds.
 
     Args:
-        rows: By target; `torch` is one like any other.
-        workload: What is timed.
-        protocol: How often. There are timings * `protocol.rounds` rounds.
+        rows: By target, PyTorch as `torch`.
+        workload: The timed operations.
+        protocol: There are timings * `protocol.rounds` rounds.
 
     Returns:
         `latency.<target>.<timing>.{dense,pruned}.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}` and
         `latency.<target>.<timing>.{speedup,speedup_low,speedup_high,ideal,of_ideal,cpu_speedup}`;
-        `cpu_ms` is the median processor time, and `cpu_speedup` its ratio, which other work on the
-        machine disturbs less than `speedup`. The two of `ideal` where the workload knows it.
-        `latency.<target>.<timing>.pruned.rebuild_spread`, where there are rebuilds: how much slower
-        the slowest build's median is than the fastest's, as a fraction.
+        `cpu_ms` is the median processor time and `cpu_speedup` its ratio, which is less affected by
+        other load than `speedup`. `ideal` and `of_ideal` are present if the workload has an ideal.
+        With rebuilds also `latency.<target>.<timing>.pruned.rebuild_spread`: the median of the
+        slowest build relative to the fastest, minus 1.
 
     Raises:
-        RecipeError: fewer samples than an interval needs.
+        RecipeError: there are fewer samples than `MINIMUM_SAMPLES`.
     """
     timings = workload.timings(
         {
@@ -90,7 +90,7 @@ def measure_pairs(
 
 
 def _variants(row: LatencyRow[R]) -> dict[str, R]:
-    """All runners of a row, by the names that they are timed under."""
+    """All runners of a row, by variant."""
     builds = {f"build{number}": runner for number, runner in enumerate(row.rebuilds)}
     return {"dense": row.pair.dense, "pruned": row.pair.pruned, **builds}
 
@@ -102,7 +102,7 @@ def _reported(
     taken: Mapping[str, Samples],
     protocol: Protocol,
 ) -> Latencies:
-    """One row at one timing: times of both variants, and how they compare."""
+    """Metrics of one row at one timing: times of both variants, and the speed-up."""
     dense, pruned = timing.scaled(taken["dense"]), timing.scaled(taken["pruned"])
     sessions = 1 if row.reopen is None else protocol.sessions
     under = {**timing.conditions, **row.conditions}

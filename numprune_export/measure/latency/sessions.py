@@ -1,4 +1,4 @@
-"""Runners that can be opened anew while others hold them, for timings over several sessions."""
+"""Runners that can be reopened in place, for timings over several sessions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Own = TypeVar("Own", bound="Reopened[Any]")
 
 
 class Reopened(Generic[R]):
-    """An open runner that gives way to a fresh one of the same artifact on `reopen`."""
+    """Holds an open runner and can replace it with a new runner of the same artifact."""
 
     def __init__(self, opener: Callable[[], AbstractContextManager[Any]]) -> None:
         """
         Args:
-            opener: Opens a runner of this class's kind; of an artifact, the kind is its `network`.
+            opener: Opens a runner of this class's kind; an artifact's `network` is its kind.
         """
         self._opener = opener
         self._stack = ExitStack()
@@ -66,15 +66,17 @@ class ReopenedEncoder(Reopened[EncoderRunner]):
 
 
 def reopener(runners: Sequence[Reopened[R]]) -> Callable[[], None]:
-    """What closes all of them and opens them again, in the opposite order each time: the first to be
-    opened takes the memory that was just given back."""
+    """A callback that closes all runners and opens them again, in reversed order each time.
+
+    The order matters: the runner opened first gets the memory that was freed last.
+    """
     order = list(runners)
 
     def reopen() -> None:
-        for one in order:
-            one.close()
+        for runner in order:
+            runner.close()
         order.reverse()
-        for one in order:
-            one.open()
+        for runner in order:
+            runner.open()
 
     return reopen

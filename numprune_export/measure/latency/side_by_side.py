@@ -1,4 +1,4 @@
-"""Any number of models timed in the same interleaved rounds, each against the first."""
+"""Latency of any number of models in the same interleaved rounds, each relative to the first."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def measure(
     """Time every model at every timing.
 
     Args:
-        runners: By model. Those that are `Reopened` are opened anew between sessions.
-        conditions: By model, what else holds.
-        workload: What is timed.
-        protocol: How often. There are timings * `protocol.rounds` rounds.
+        runners: By model. `Reopened` runners are reopened between sessions.
+        conditions: Conditions of the metrics, by model.
+        workload: The timed operations.
+        protocol: There are timings * `protocol.rounds` rounds.
 
     Returns:
-        `latency.<model>.<timing>.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}`, and of all but the first
-        model `.speedup`: how many times as fast it is as the first.
+        `latency.<model>.<timing>.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}`, and for all but the
+        first model `.speedup` relative to the first, above 1 if faster.
 
     Raises:
-        RecipeError: fewer samples than an interval needs.
+        RecipeError: there are fewer samples than `MINIMUM_SAMPLES`.
     """
     timings = workload.timings(runners)
     reopened = {name: runner for name, runner in runners.items() if isinstance(runner, Reopened)}

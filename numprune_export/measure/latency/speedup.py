@@ -1,4 +1,4 @@
-"""What timings become in the report: times of one variant, and how two of them compare."""
+"""Latency metrics of the report: times of one variant, and the speed-up between two."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def times(name: str, samples: Samples, tokens: int, under: Mapping[str, Any]) ->
     """`<name>.{p50_ms,p90_ms,p99_ms,cpu_ms,tokens_per_s}`.
 
     Args:
-        tokens: How many of them one sample's time is for.
-        under: The conditions that the numbers hold under.
+        tokens: Tokens processed per sample.
+        under: Conditions of the metrics.
     """
     count = len(samples.wall_ms)
     ranks = {rank: percentile(samples.wall_ms, rank) for rank in (50, 90, 99)}
@@ -42,7 +42,7 @@ def times(name: str, samples: Samples, tokens: int, under: Mapping[str, Any]) ->
 def compared(
     first: NDArray[np.float64], second: NDArray[np.float64], *, seed: int, sessions: int
 ) -> Ratio:
-    """How many times as fast the second is, from paired rounds, session after session."""
+    """Speed-up of the second over the first, from paired rounds, session by session."""
     if sessions < MINIMUM_SESSIONS:
         return ratio_of_medians(first, second, seed=seed)
     return ratio_over_sessions(first, second, sessions=sessions)
@@ -61,24 +61,23 @@ def speedup(
     """`<name>.{speedup,speedup_low,speedup_high,ideal,of_ideal,cpu_speedup}` of paired rounds.
 
     Args:
-        ideal: The speed-up that the removed work allows; None: neither `ideal` nor `of_ideal`.
-        seed: Of the bootstrap, where there are too few sessions for an interval over them.
-        sessions: How often the two were opened anew, in equal shares of the rounds.
+        ideal: Ideal speed-up; None: neither `ideal` nor `of_ideal` is reported.
+        seed: Of the bootstrap, used if there are too few sessions for an interval over them.
+        sessions: How many times the two were opened; each session has the same number of rounds.
     """
     ratio = compared(dense.wall_ms, pruned.wall_ms, seed=seed, sessions=sessions)
     count = len(dense.wall_ms)
     values = {"speedup_low": ratio.low, "speedup_high": ratio.high}
     values |= {} if ideal is None else {"ideal": ideal, "of_ideal": ratio.value / ideal}
-    found = {f"{name}.speedup": Metric(ratio.value, "ratio", count, ratio.low, ratio.high, under)}
-    # Zero where the system counts processor time more coarsely than a sample is long. A GPU's work
-    # is not in it.
+    metrics = {f"{name}.speedup": Metric(ratio.value, "ratio", count, ratio.low, ratio.high, under)}
+    # Zero if the clock's resolution is coarser than a sample. GPU work is not included.
     if under.get("device") != "cuda" and dense.cpu_ms.min() > 0 and pruned.cpu_ms.min() > 0:
         busy = compared(dense.cpu_ms, pruned.cpu_ms, seed=seed, sessions=sessions)
-        found[f"{name}.cpu_speedup"] = Metric(
+        metrics[f"{name}.cpu_speedup"] = Metric(
             busy.value, "ratio", count, busy.low, busy.high, under
         )
     return {
-        **found,
+        **metrics,
         **{
             f"{name}.{key}": Metric(value, "ratio", count, conditions=under)
             for key, value in values.items()

@@ -1,4 +1,4 @@
-"""What a row of timings says: percentiles, and a ratio that knows how sure it is."""
+"""Statistics of timings: percentiles, and ratios with confidence intervals."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Ratio:
-    """Dense over pruned, with a 95 % interval."""
+    """Dense time over pruned time, with a 95 % interval."""
 
     value: float
     low: float
@@ -17,7 +17,7 @@ class Ratio:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes 1: one side is really the faster one."""
+        """Whether the interval excludes 1."""
         return not self.low <= 1 <= self.high
 
 
@@ -39,8 +39,8 @@ def ratio_of_medians(
 ) -> Ratio:
     """Speed-up of pruned over dense, above 1 if pruned is faster, from paired rounds (rounds,).
 
-    The interval is a percentile bootstrap (Efron 1979) that draws whole rounds, so noise that a
-    round's two timings share cancels in it as it does in the ratio.
+    The interval is a percentile bootstrap (Efron 1979) that resamples whole rounds. Noise common to
+    the two timings of a round cancels in it, as it does in the ratio.
     """
     assert dense.shape == pruned.shape, (dense.shape, pruned.shape)
     rounds = np.random.default_rng(seed).integers(0, len(dense), (resamples, len(dense)))
@@ -50,22 +50,23 @@ def ratio_of_medians(
 
 
 MINIMUM_SESSIONS = 3
-"""Of fewer, an interval between sessions says nothing."""
+"""Fewer sessions give no useful interval over sessions."""
 _T95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
 )  # fmt: skip
-"""Student's two-sided 95 % quantiles of 1, 2, ... degrees of freedom; beyond, the last is used."""
+"""Student's two-sided 95 % quantiles of 1, 2, ... degrees of freedom; the last is used for more."""
 
 
 def ratio_over_sessions(
     dense: NDArray[np.float64], pruned: NDArray[np.float64], *, sessions: int
 ) -> Ratio:
-    """Speed-up of pruned over dense from paired rounds (rounds,), session after session.
+    """Speed-up of pruned over dense from paired rounds (rounds,), session by session.
 
-    Each session gives one number, the median over its rounds of the logarithm of the round's ratio:
-    what a round's two timings share cancels. The value is their mean, the interval Student's, over
-    sessions: rounds of one session share where the weights lie, and are not independent.
+    Each session gives one number: the median over its rounds of the log ratio, in which noise
+    common to the two timings of a round cancels. The value is the exponential of the sessions'
+    mean, with a Student t interval over sessions. Rounds of a session are not independent: they
+    share the memory addresses of the weights.
     """
     assert dense.shape == pruned.shape, (dense.shape, pruned.shape)
     assert sessions >= MINIMUM_SESSIONS, sessions

@@ -1,4 +1,4 @@
-"""What is timed: a workload makes timings of open models, one for each phase or shape."""
+"""Workloads and timings: a workload gives one timing per phase or input shape."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ def _as_taken(samples: Samples) -> Samples:
 
 @dataclass(frozen=True)
 class Timing:
-    """The models as contenders, and what their samples are for."""
+    """The contenders of one phase or shape, and the interpretation of their samples."""
 
     contenders: Mapping[str, Contender]
     tokens: int
-    """That one sample's time is for."""
+    """Tokens processed per sample."""
     conditions: Mapping[str, Any]
     scaled: Callable[[Samples], Samples] = _as_taken
-    """Samples as they are reported, such as times per token."""
+    """Converts samples for the report, for example to times per token."""
     ideal: float | None = None
-    """The speed-up of a pruned model that the removed work allows; None: not known."""
+    """Ideal speed-up of the pruned model; None: unknown."""
 
 
 class Workload(Protocol[R_contra]):
-    """What open models are given to do."""
+    """Work that open models are timed on."""
 
     def timings(self, runners: Mapping[str, R_contra]) -> Mapping[str, Timing]:
-        """By what the names of metrics say, such as `decode`, of any number of open models."""
+        """Timings of open models, by the name used in metrics, such as `decode`."""
         ...
 
 
 def discard(_: object) -> None:
-    """For an answer that nobody reads."""
+    """Drop a result, so that a call returns None."""

@@ -1,1 +1,1 @@
-"""Peak memory of a model or an artifact, on the host and on the GPU."""
+"""Peak memory of a model or an artifact on the host and on the GPU."""

@@ -1,4 +1,4 @@
-"""Peak memory of dense and pruned artifacts, each alone in a fresh process."""
+"""Peak memory of dense and pruned artifacts, each measured in a fresh process."""
 
 import json
 from collections.abc import Mapping
@@ -25,17 +25,17 @@ def measure_memory(
     prompt_tokens: int,
     decode_steps: int,
 ) -> Metrics:
-    """Load and run each artifact in a process of its own that has no PyTorch in it.
+    """Load and run each artifact in its own process, without PyTorch.
 
     Args:
-        target: Name of the exporter that made the artifacts.
-        folders: Variant, `dense` or `pruned`, to its artifact folder.
+        target: Name of the exporter that wrote the artifacts.
+        folders: Artifact folder by variant, `dense` or `pruned`.
 
     Returns:
-        `memory.<target>.<variant>.peak_bytes`: the whole process, interpreter and runtime
-        included. `.model_bytes`: above what the process held before the model was loaded.
-        On a GPU also `.device_bytes`: what loading and running added on the device, of which
-        `.weights_bytes`, `.activations_bytes` and `.kv_cache_bytes` are the runner's own account.
+        `memory.<target>.<variant>.peak_bytes`: of the whole process, interpreter and runtime
+        included. `.model_bytes`: the increase since before the model was loaded.
+        On a GPU also `.device_bytes`: the device memory added by loading and running. It comprises
+        `.weights_bytes`, `.activations_bytes` and `.kv_cache_bytes`, as the runner reports them.
 
     Raises:
         NumpruneError: an artifact could not be loaded or run.
@@ -46,35 +46,37 @@ def measure_memory(
         "prompt-tokens": prompt_tokens,
         "decode-steps": decode_steps,
     }
-    conditions: dict[str, Any] = {key.replace("-", "_"): one for key, one in options.items()}
-    found: Metrics = {}
+    conditions: dict[str, Any] = {key.replace("-", "_"): value for key, value in options.items()}
+    metrics: Metrics = {}
     for variant, folder in folders.items():
-        seen = _run(target, folder, options)
+        probed = _run(target, folder, options)
         name = f"memory.{target}.{variant}"
-        conditions["device"] = seen["device"]
+        conditions["device"] = probed["device"]
         host = conditions | {"measure": "peak resident set of a fresh process"}
-        peak, model = seen["peak_bytes"], seen["peak_bytes"] - seen["baseline_bytes"]
-        found[f"{name}.peak_bytes"] = Metric(peak, "bytes", 1, conditions=host)
-        found[f"{name}.model_bytes"] = Metric(model, "bytes", 1, conditions=host)
-        for part, size in device_parts(seen).items():
-            measure = "as the runner accounts for it" if part in seen["held"] else _ON_DEVICE[part]
-            told = conditions | {"measure": measure}
-            found[f"{name}.{part}_bytes"] = Metric(size, "bytes", 1, conditions=told)
-    return found
+        peak, model = probed["peak_bytes"], probed["peak_bytes"] - probed["baseline_bytes"]
+        metrics[f"{name}.peak_bytes"] = Metric(peak, "bytes", 1, conditions=host)
+        metrics[f"{name}.model_bytes"] = Metric(model, "bytes", 1, conditions=host)
+        for part, size in device_parts(probed).items():
+            reported = part in probed["held"]
+            measure = "as the runner accounts for it" if reported else _ON_DEVICE[part]
+            under = conditions | {"measure": measure}
+            metrics[f"{name}.{part}_bytes"] = Metric(size, "bytes", 1, conditions=under)
+    return metrics
 
 
-def device_parts(seen: Mapping[str, Any]) -> dict[str, int]:
-    """A probe's account of the GPU: `device`, `weights`, `activations`, `kv_cache`; empty on a CPU.
+def device_parts(probed: Mapping[str, Any]) -> dict[str, int]:
+    """GPU memory of a probe: `device`, `weights`, `activations`, `kv_cache`; empty on a CPU.
 
-    Where a runtime does not tell its activations, they are what the others leave of `device`.
+    If a runtime does not report its activations, they are the rest of `device`.
 
-    >>> seen = {"device_baseline_bytes": 400, "device_run_bytes": 1000}
-    >>> device_parts(seen | {"held": {"weights": 500, "kv_cache": 60}})
+    >>> probed = {"device_baseline_bytes": 400, "device_run_bytes": 1000}
+    >>> device_parts(probed | {"held": {"weights": 500, "kv_cache": 60}})
     {'device': 600, 'weights': 500, 'activations': 40, 'kv_cache': 60}
     """
-    if "device_run_bytes" not in seen:
+    if "device_run_bytes" not in probed:
         return {}
-    device, held = seen["device_run_bytes"] - seen["device_baseline_bytes"], dict(seen["held"])
+    device = probed["device_run_bytes"] - probed["device_baseline_bytes"]
+    held = dict(probed["held"])
     if held and "activations" not in held:
         held["activations"] = max(device - sum(held.values()), 0)
     return {"device": device, **{part: held[part] for part in _PARTS if part in held}}
@@ -90,5 +92,5 @@ def _run(target: str, folder: Path, options: Mapping[str, int]) -> dict[str, Any
             f"measuring the memory of `{folder}` failed: {ended.reason} (exit {ended.code})",
             hint="export the model again, or give the process more memory",
         )
-    found: dict[str, Any] = json.loads(ended.lines[-1])
-    return found
+    probed: dict[str, Any] = json.loads(ended.lines[-1])
+    return probed

@@ -1,9 +1,9 @@
-"""One artifact's memory, in the process it alone lives in; `memory.py` starts it.
+"""Measures the memory of one artifact in a fresh process, which `peak.py` starts.
 
     python -m numprune_export.measure.memory.probe TARGET FOLDER [options]
 
-Writes one line of JSON to standard output. Imports neither torch nor transformers, so that what
-is measured is the runtime that would serve the model.
+Writes one line of JSON to standard output. Imports neither torch nor transformers, so that the
+measurement covers only the serving runtime.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ def probe(
 ) -> dict[str, object]:
     """Load the artifact, run one prefill and some decode steps, and read the peak.
 
-    Token 0 stands for every token: what is computed does not change what is allocated.
+    All tokens are 0: token values do not change the allocations.
 
     Returns:
-        Of this process: `baseline_bytes`, `loaded_bytes`, `peak_bytes`. `device`, and on a GPU the
-        same of the device, `device_*`, where the last is what a run left there, and `held`, what
-        the runner says it holds. The baseline has the CUDA context in it.
+        `device`, and of this process `baseline_bytes`, `loaded_bytes` and `peak_bytes`. `held`: the
+        device memory that the runner reports. On a GPU also `device_baseline_bytes`,
+        `device_loaded_bytes` and `device_run_bytes` (after the run); the baseline includes the CUDA
+        context.
 
     Raises:
         RecipeError: no installed exporter has this name.
-        MissingExtraError: its runtime cannot run here.
-        DeviceError: there is no GPU for it, or too little memory on it.
+        MissingExtraError: the runtime is unavailable here.
+        DeviceError: there is no GPU, or its memory is too small.
     """
     exporter = _exporter(target)
-    ready = exporter.availability()  # loads the runtime, which is not the model's memory
+    ready = exporter.availability()  # loads the runtime before the baseline is read
     if not ready.ready:
         raise MissingExtraError(
             f"target `{target}` cannot run here: {ready.detail}",
@@ -51,21 +52,21 @@ def probe(
         )
     artifact = Artifact.load(folder)
     on_device = _used if exporter.device == "cuda" else _nothing
-    found: dict[str, object] = {"device": exporter.device, **on_device("baseline")}
-    found["baseline_bytes"] = current_bytes()
+    result: dict[str, object] = {"device": exporter.device, **on_device("baseline")}
+    result["baseline_bytes"] = current_bytes()
     tokens = np.zeros((batch, prompt_tokens), np.int64)
     longest = prompt_tokens + decode_steps
     with exporter.open(artifact, threads=threads, capacity=longest) as runner:
-        found |= {"loaded_bytes": current_bytes(), **on_device("loaded")}
+        result |= {"loaded_bytes": current_bytes(), **on_device("loaded")}
         if isinstance(runner, EncoderRunner):
             runner.forward(tokens)
         else:
             runner.prefill(tokens)
             for _ in range(decode_steps):
                 runner.decode(tokens[:, 0])
-        found |= {"peak_bytes": peak_bytes(), **on_device("run"), "held": _held(runner)}
-    found["heavy_imports"] = sorted({"torch", "transformers"} & sys.modules.keys())
-    return found
+        result |= {"peak_bytes": peak_bytes(), **on_device("run"), "held": _held(runner)}
+    result["heavy_imports"] = sorted({"torch", "transformers"} & sys.modules.keys())
+    return result
 
 
 def _used(moment: str) -> dict[str, int]:
@@ -81,13 +82,13 @@ def _held(runner: DecoderRunner | EncoderRunner) -> dict[str, int]:
 
 
 def _exporter(target: str) -> Exporter:
-    found = registered(GROUP)
-    if target not in found:
+    exporters = registered(GROUP)
+    if target not in exporters:
         raise RecipeError(
             f"unknown export target `{target}`",
-            hint=f"installed targets: {', '.join(sorted(found)) or 'none'}",
+            hint=f"installed targets: {', '.join(sorted(exporters)) or 'none'}",
         )
-    exporter: Exporter = found[target].load()()
+    exporter: Exporter = exporters[target].load()()
     return exporter
 
 
@@ -98,11 +99,11 @@ def main() -> int:
     for name in ("threads", "batch", "prompt-tokens", "decode-steps"):
         parser.add_argument(f"--{name}", type=int, required=True)
     try:
-        found = probe(**vars(parser.parse_args()))
+        result = probe(**vars(parser.parse_args()))
     except NumpruneError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(json.dumps(result) + "\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Resident memory of this process, by the operating system's own count."""
+"""Memory of this process and of its GPU, as the operating system and CUDA report it."""
 
 import sys
 from pathlib import Path
@@ -12,14 +12,14 @@ _STATUS = Path("/proc/self/status")
 
 
 def current_bytes() -> int:
-    """Resident memory now."""
+    """Current resident memory."""
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_bytes() -> int:
-    """The most that was resident since this process started its program.
+    """Peak resident memory since this process started its program.
 
-    Linux: VmHWM, which starts afresh at exec; ru_maxrss there would still hold the parent's peak.
+    On Linux VmHWM, which is reset at exec; ru_maxrss there would include the parent's peak.
     """
     if _STATUS.exists():
         return _status_bytes("VmHWM")
@@ -40,10 +40,10 @@ def _status_bytes(key: str) -> int:
 
 
 def used_bytes() -> int:
-    """In use on the device now, by all processes. The first call makes this process's CUDA context.
+    """Device memory in use by all processes. The first call creates this process's CUDA context.
 
     Raises:
-        DeviceError: CUDA cannot say.
+        DeviceError: CUDA cannot read it.
         MissingExtraError: cuda-bindings is not installed.
     """
     runtime = require("cuda.bindings.runtime", extra="cuda")

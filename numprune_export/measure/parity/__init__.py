@@ -1,1 +1,1 @@
-"""Whether an exported model computes what PyTorch computes."""
+"""Parity between an exported model and PyTorch."""

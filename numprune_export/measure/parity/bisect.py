@@ -1,7 +1,7 @@
-"""Where a wrong export goes wrong: the same target with only the first layers of the model.
+"""Bisection of a wrong export: the first layer with which it differs from PyTorch.
 
-A model cut after k layers is exported, opened and compared like the whole one, so nothing has to be
-read out of the middle of an engine, and no output is added that would change how it is fused.
+The model truncated after k layers is exported, opened and compared like the whole model. No
+intermediate tensor has to be read from an engine, and no added output changes its fusions.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numprune_export.models.family import Family
 
 
 def first_wrong_layer(layers: int, wrong: Callable[[int], bool]) -> int | None:
-    """Index of the first layer with which a cut model is wrong, by halving.
+    """Find the first layer with which a truncated model is wrong, by bisection.
 
     Args:
-        layers: How many the model has.
-        wrong: Whether the model cut after this many layers, from 1 to `layers`, is wrong. One that is
-            wrong stays so with more layers.
+        layers: Number of layers of the model.
+        wrong: Whether the model with its first n layers is wrong, for n from 1 to `layers`. A wrong
+            model is assumed to stay wrong with more layers.
 
     Returns:
-        The layer's index from 0; None where the whole model, made once more, is right.
+        Index of the layer, from 0; None if the whole model, exported again, is right.
     """
     right, bad = 0, layers
     while bad - right > 1:
@@ -40,7 +40,7 @@ def first_wrong_layer(layers: int, wrong: Callable[[int], bool]) -> int | None:
 
 @contextmanager
 def cut(model: PreTrainedModel, family: Family, layers: int) -> Iterator[PreTrainedModel]:
-    """The model with its first `layers` blocks only, for the time of a `with`."""
+    """The model with its first `layers` blocks only, within a `with` statement."""
     blocks = model.get_submodule(family.blocks)
     assert isinstance(blocks, nn.ModuleList)
     rest = list(blocks[layers:])

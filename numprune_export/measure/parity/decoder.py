@@ -1,4 +1,4 @@
-"""Whether two runners are the same model: logits, distributions and greedy text, side by side."""
+"""Parity of two decoder runners: logits, distributions and greedy text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from numprune_export.measure.parity.tally import Tally
 _ROWS = 3
 
 SHAPE_STEPS = 2
-"""Decode steps after the prompt of a compiled shape."""
+"""Decode steps compared after the prompt of a compiled shape."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a candidate is from its reference over every compared position."""
+    """Differences between a candidate and its reference over all compared positions."""
 
     max_abs_error: float
-    """Largest difference of a logit; infinite if either side gave NaN or infinity."""
+    """Largest absolute difference of a logit; infinite if either side returned NaN or infinity."""
     worst: str
-    """Where that is: prompt shape, step, row."""
+    """Location of the largest difference: prompt shape, step, row."""
     kl_mean: float
     """KL(reference || candidate), nats per position."""
     top1_agreement: float
-    """Fraction of positions where both rank the same token first."""
+    """Fraction of positions with the same top-ranked token."""
     greedy_match: float
-    """Fraction of freely generated tokens that agree before the first difference of their row."""
+    """Fraction of greedily generated tokens before the first difference of their row."""
     positions: int
     greedy_tokens: int
     finite: bool
@@ -41,7 +41,7 @@ class Parity:
         return self.positions
 
     def metrics(self, prefix: str, conditions: Mapping[str, Any] | None = None) -> Metrics:
-        """As `<prefix>.max_abs_error`, `.kl_mean`, `.top1_agreement` and `.greedy_match`."""
+        """Metrics `<prefix>.max_abs_error`, `.kl_mean`, `.top1_agreement` and `.greedy_match`."""
         where = dict(conditions or {})
         error = Metric(
             self.max_abs_error, "logit", self.positions, conditions={**where, "worst": self.worst}
@@ -60,7 +60,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Right-padded rows (batch, length), their true lengths, and what follows (batch, steps)."""
+    """Right-padded rows (batch, length), their lengths, and the next tokens (batch, steps)."""
 
     name: str
     tokens: Tokens
@@ -70,7 +70,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Shape:
-    """A prompt shape that a target was compiled for, beside those that are always compared."""
+    """A prompt shape that a target was compiled for, compared in addition to the fixed ones."""
 
     name: str
     batch: int
@@ -85,22 +85,22 @@ def compare(
     steps: int = 32,
     shapes: Sequence[Shape] = (),
 ) -> Parity:
-    """Run both on the same prompts: prefill, teacher-forced decoding, free greedy decoding.
+    """Run both on the same prompts: prefill, teacher-forced decoding, greedy decoding.
 
     Prompt shapes: one row, three rows, three rows of different lengths, one row of one token.
-    Each is compared at every prompt position, after each of `steps` given tokens, at the last
-    prompt position alone (another path in most runtimes), and over `steps` greedy tokens.
+    Each is compared at every prompt position, after each of `steps` forced tokens, at the last
+    prompt position alone (a separate path in most runtimes), and over `steps` greedy tokens.
 
     Args:
         reference: An open runner, usually PyTorch.
-        candidate: An open runner with room for as many tokens as a row of `tokens` has.
-        tokens: (3, prompt length + steps), real text if the agreement is to mean anything.
-        steps: How many tokens are decoded after each prompt.
-        shapes: Compared too, at the last prompt position and after `SHAPE_STEPS` tokens; the text
-            is repeated where they are larger than it.
+        candidate: An open runner with capacity for a row of `tokens`.
+        tokens: Token ids of real text, (3, prompt length + steps).
+        steps: Tokens decoded after each prompt.
+        shapes: Compared at the last prompt position and after each of `SHAPE_STEPS` tokens; the
+            text is repeated if it is shorter.
 
     Raises:
-        InputError: `tokens` has not three rows, or its prompts are shorter than four tokens.
+        InputError: `tokens` does not have three rows, or its prompts are shorter than four tokens.
     """
     tally = _Tally()
     for prompt in prompts(tokens, steps):
@@ -112,7 +112,7 @@ def compare(
 
 
 class Compared(Protocol):
-    """What `check` judges: the parity of a decoder, or of an encoder."""
+    """Input of `check`: the parity of a decoder or of an encoder."""
 
     @property
     def max_abs_error(self) -> float: ...
@@ -123,14 +123,14 @@ class Compared(Protocol):
 
 
 def check(parity: Compared, tolerance: float, *, name: str) -> None:
-    """Pass if every logit of the candidate `name` was finite and within `tolerance`.
+    """Check that every logit of the candidate `name` is finite and within `tolerance`.
 
     Raises:
-        ParityError: one was not; the message says which.
+        ParityError: a logit is not; the message names its location.
     """
     if not parity.finite:
         raise ParityError(
-            f"`{name}` or its PyTorch reference gives NaN or infinity at {parity.worst}",
+            f"`{name}` or its PyTorch reference returned NaN or infinity at {parity.worst}",
             hint="check the weights for overflow, or export with a wider dtype",
         )
     if not parity.max_abs_error <= tolerance:
@@ -142,7 +142,7 @@ def check(parity: Compared, tolerance: float, *, name: str) -> None:
 
 
 def prompts(tokens: Tokens, steps: int) -> Iterator[Prompt]:
-    """The prompt shapes that `compare` runs, cut from `tokens` (3, prompt length + steps)."""
+    """The prompts that `compare` runs, cut from `tokens` (3, prompt length + steps)."""
     length = tokens.shape[1] - steps if tokens.ndim == 2 else 0
     if length < 4 or tokens.shape[0] != _ROWS:
         raise InputError(
@@ -150,7 +150,7 @@ def prompts(tokens: Tokens, steps: int) -> Iterator[Prompt]:
             f" {4 + steps} tokens",
             hint="give more text",
         )
-    # The first row is not the longest: a runner that takes its length for all is caught.
+    # The first row is not the longest, to catch a runner that uses its length for all rows.
     lengths = np.array([length // 2, length, length // 4 + 1], np.int64)
     uneven = np.stack([row[n : n + steps] for row, n in zip(tokens, lengths, strict=True)])
     padded = np.where(np.arange(length) < lengths[:, None], tokens[:, :length], 0)
@@ -163,8 +163,11 @@ def prompts(tokens: Tokens, steps: int) -> Iterator[Prompt]:
 def greedy(
     runner: DecoderRunner, tokens: Tokens, lengths: Tokens | None, steps: int
 ) -> tuple[Logits, Tokens]:
-    """Generate freely. Returns the logits after the prompt (batch, vocabulary) and the tokens
-    (batch, steps)."""
+    """Decode greedily.
+
+    Returns:
+        The logits after the prompt, (batch, vocabulary), and the generated tokens, (batch, steps).
+    """
     first = runner.prefill(tokens, lengths)
     chosen = [first.argmax(axis=1)]
     while len(chosen) < steps:
@@ -216,14 +219,14 @@ def _compare_shape(
 
 
 class _Tally(Tally):
-    """With what two runners generate freely."""
+    """Tally that also counts agreeing greedy tokens."""
 
     def __init__(self) -> None:
         super().__init__()
         self.greedy_agreeing = self.greedy_tokens = 0
 
     def add_greedy(self, expected: Tokens, got: Tokens) -> None:
-        """Both (batch, steps)."""
+        """Add greedy tokens of both runners, (batch, steps) each."""
         same = np.cumprod(expected == got, axis=1)
         self.greedy_agreeing += int(same.sum())
         self.greedy_tokens += same.size

@@ -1,4 +1,4 @@
-"""Whether two encoder runners are the same model: answers side by side, padding included."""
+"""Parity of two encoder runners, on full and on padded batches."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ _FEWEST_TOKENS = 4
 
 @dataclass(frozen=True)
 class EncoderParity:
-    """How far a candidate is from its reference over every compared answer.
+    """Differences between a candidate and its reference over all compared answers.
 
-    An answer is a distribution over classes (of a text or of a token) or over a text's tokens (where
-    a span starts, where it ends). One number, of a regression, is no distribution: of it there are
-    only the errors.
+    An answer is a distribution over classes (of a text or of a token) or over the tokens of a text
+    (start or end of a span). A regression output is no distribution: only errors are compared.
     """
 
     max_abs_error: float
-    """Largest difference of a logit; infinite if either side gave NaN or infinity."""
+    """Largest absolute difference of a logit; infinite if either side returned NaN or infinity."""
     mean_abs_error: float
     """Mean over answers of the mean absolute difference of their logits."""
     worst: str
-    """Where the largest is: shape, row, answer."""
+    """Location of the largest difference: shape, row, answer."""
     kl_mean: float | None
-    """KL(reference || candidate), nats per answer."""
+    """KL(reference || candidate), nats per answer; None for a regression."""
     top1_agreement: float | None
-    """Fraction of answers that both give the same."""
+    """Fraction of answers with the same top-ranked class or token; None for a regression."""
     answers: int
     finite: bool
     """False if any logit of either side was NaN or infinite."""
@@ -46,7 +45,7 @@ class EncoderParity:
         return self.answers
 
     def metrics(self, prefix: str, conditions: Mapping[str, Any] | None = None) -> Metrics:
-        """As `<prefix>.max_abs_error` and `.mean_abs_error`, and, where answers are distributions,
+        """Metrics `<prefix>.max_abs_error` and `.mean_abs_error`, and for distributions also
         `.kl_mean` and `.top1_agreement`."""
         where = dict(conditions or {})
         values: dict[str, tuple[float | None, str, dict[str, Any]]] = {
@@ -64,7 +63,7 @@ class EncoderParity:
 
 @dataclass(frozen=True)
 class Texts:
-    """A batch that is compared; see EncoderRunner.forward."""
+    """A compared batch; see EncoderRunner.forward."""
 
     name: str
     tokens: Tokens
@@ -86,13 +85,13 @@ def compare(
     Args:
         reference: An open runner, usually PyTorch.
         candidate: An open runner.
-        tokens: (3, length), real text if the agreement is to mean anything, no padding.
-        task: What the answers are of.
-        types: (3, length), of texts that are pairs; None: all 0.
-        shapes: (batch, length) of further batches, the text repeated where they are larger than it.
+        tokens: Token ids of real text, (3, length), without padding.
+        task: The task of the model's head.
+        types: Token type ids of text pairs, (3, length); None: all 0.
+        shapes: (batch, length) of more batches; the text is repeated if it is shorter.
 
     Raises:
-        InputError: `tokens` has not three rows of at least four tokens.
+        InputError: `tokens` does not have three rows of at least four tokens.
     """
     tally, distributions = Tally(), True
     for texts in batches(tokens, types, shapes):
@@ -114,7 +113,7 @@ def compare(
 def batches(
     tokens: Tokens, types: Tokens | None, shapes: Sequence[tuple[int, int]] = ()
 ) -> Iterator[Texts]:
-    """What `compare` runs: one text, three, three of different lengths, one token, given shapes."""
+    """Batches that `compare` runs: 1 text, 3 texts, 3 of different lengths, 1 token, `shapes`."""
     if tokens.ndim != 2 or tokens.shape[0] != _ROWS or tokens.shape[1] < _FEWEST_TOKENS:
         raise InputError(
             f"parity tokens of shape `{tokens.shape}` are not {_ROWS} rows of at least"
@@ -122,8 +121,8 @@ def batches(
             hint="give more text",
         )
     length = tokens.shape[1]
-    # The first row is not the longest: a runner that takes its length for all is caught. And none is
-    # as long as the batch is wide: one that takes the width for a length is too.
+    # The first row is not the longest, to catch a runner that uses its length for all rows. No row
+    # is as long as the batch is wide, to catch a runner that uses the width as length.
     lengths = np.array([length // 2, length - 1, length // 4 + 1], np.int64)
     shorter = length - 1
     yield Texts("batch 1", tokens[:1], None, None if types is None else types[:1])
@@ -141,9 +140,9 @@ def _add(tally: Tally, texts: Texts, task: Task, expected: Logits, got: Logits) 
     batch, length = texts.tokens.shape
     ends = np.full(batch, length) if texts.lengths is None else texts.lengths
     for row, end in enumerate(ends):
-        one, other = expected[row, :end], got[row, :end]
+        wanted, actual = expected[row, :end], got[row, :end]
         if task == "span":
-            # The question is which token, so that tokens are what competes.
-            tally.compare(f"{texts.name}, row {row}", one.T, other.T, "start or end")
+            # A span head's distributions are over tokens.
+            tally.compare(f"{texts.name}, row {row}", wanted.T, actual.T, "start or end")
         else:
-            tally.compare(f"{texts.name}, row {row}", one, other, "token")
+            tally.compare(f"{texts.name}, row {row}", wanted, actual, "token")

@@ -1,4 +1,4 @@
-"""Running totals over compared logits, whatever network gave them."""
+"""Running totals over compared logits of decoders and encoders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _ROWS_AT_ONCE = 64
 
 
 class Tally:
-    """How far a candidate's logits are from its reference's, and where furthest."""
+    """Totals of the differences between candidate and reference logits."""
 
     def __init__(self) -> None:
         self.error = -1.0
-        """Largest difference of a logit; infinite once either side gave NaN or infinity."""
+        """Largest absolute difference of a logit; infinite after NaN or infinity on either side."""
         self.worst = "nowhere"
         self.differences = 0.0
         """Sum over rows of the mean absolute difference of a row's logits."""
@@ -25,7 +25,7 @@ class Tally:
         self.finite = True
 
     def compare(self, where: str, expected: Logits, got: Logits, axis: str) -> None:
-        """Both (n, classes), each row a distribution's logits; `axis` names what n counts."""
+        """Add logits, (n, classes) each; `axis` names the axis of length n, such as `row`."""
         assert expected.shape == got.shape, (expected.shape, got.shape)
         self.positions += len(expected)
         for start in range(0, len(expected), _ROWS_AT_ONCE):
@@ -44,9 +44,9 @@ class Tally:
             expected, got = expected[usable], got[usable]
         if len(expected) == 0:
             return
-        apart = np.abs(expected.astype(np.float64) - got)
-        self.differences += float(apart.mean(axis=1).sum())
-        errors = apart.max(axis=1)
+        differences = np.abs(expected.astype(np.float64) - got)
+        self.differences += float(differences.mean(axis=1).sum())
+        errors = differences.max(axis=1)
         if errors.max() > self.error:
             self.error = float(errors.max())
             self.worst = f"{where}, {axis} {start + int(errors.argmax())}"

@@ -1,1 +1,1 @@
-"""Quality on text: perplexity, divergence from the dense model, lm-eval tasks."""
+"""Quality metrics on text: perplexity, divergence from the dense model, lm-eval tasks."""

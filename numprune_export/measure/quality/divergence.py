@@ -1,4 +1,4 @@
-"""How far a pruned model's logits are from the dense one's, with no labels: KL(dense ‖ pruned)."""
+"""KL(dense ‖ pruned) of the models' outputs on unlabelled text."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models.family import Family
 
 ROWS_AT_ONCE = 256
-"""Distributions that are compared at once: fp32 copies of a large vocabulary add up."""
+"""Distributions compared at once; limits the memory of fp32 copies of a large vocabulary."""
 
 
 @dataclass(frozen=True)
 class DenseLogits:
-    """Logits of the dense model, held, that pruned models are compared with."""
+    """Stored logits of the dense model, which pruned models are compared with."""
 
     family: Family
     windows: Windows
-    """Right-padded texts; padding never counts."""
+    """Right-padded texts; padding is not compared."""
     batch: int
-    """Texts run at once."""
+    """Texts per forward pass."""
     stride: int
-    """Of a language model's tokens, every `stride`-th is compared; 1: all."""
+    """Token stride: every `stride`-th token of a language model is compared; 1: all."""
     held: list[Tensor]
-    """Per batch (rows, classes); of a span both ends."""
+    """Per batch (rows, classes); a span head has two entries per batch, start and end."""
 
     @classmethod
     @torch.inference_mode()
     def of(
         cls, dense: nn.Module, family: Family, windows: Windows, *, batch: int, stride: int = 1
     ) -> DenseLogits:
-        """Run the dense model, which is in eval mode."""
+        """Run the dense model, which must be in eval mode."""
         return cls(
             family, windows, batch, stride, list(logits_of(dense, family, windows, batch, stride))
         )
@@ -48,11 +48,11 @@ class DenseLogits:
     def divergence(self, pruned: nn.Module) -> Metric:
         """Mean KL divergence of next tokens, of classes per token or text, or of a span's two ends.
 
-        A head of one output is a regression: half the squared difference, which is that divergence
-        for noise of unit variance.
+        A head with one output is a regression: half the squared difference, which is the divergence
+        of two normal distributions of unit variance.
 
         Args:
-            pruned: The dense model made smaller, in eval mode.
+            pruned: The pruned model, in eval mode.
 
         Raises:
             NumericalError: a logit is not finite.
@@ -73,14 +73,14 @@ class DenseLogits:
 def logits_of(
     model: nn.Module, family: Family, windows: Windows, batch: int, stride: int
 ) -> Iterator[Float[Tensor, "rows classes"]]:
-    """Batch by batch the logits of real tokens, or of texts, or of a span's two ends."""
+    """Logits of non-padding tokens, of texts, or of a span's two ends, batch by batch."""
     for rows in windows.by_length(batch):
         part = windows.rows(rows)
         ids = torch.from_numpy(part.tokens)
         real = torch.arange(ids.shape[1]) < torch.from_numpy(part.lengths)[:, None]
         types = None if part.types is None else torch.from_numpy(part.types)
         inputs = family.inputs(ids, real, types)
-        if stride > 1:  # the others never reach the head
+        if stride > 1:  # skipped tokens do not reach the head
             kept = torch.arange(0, ids.shape[1], stride)
             inputs, real = {**inputs, "logits_to_keep": kept}, real[:, kept]
         yield from _rows_of(model(**inputs), real)
@@ -92,7 +92,7 @@ def _rows_of(
     if hasattr(output, "start_logits"):
         ends = (output.start_logits, output.end_logits)
         lowest = torch.finfo(ends[0].dtype).min
-        return [one.masked_fill(~real, lowest) for one in ends]
+        return [end.masked_fill(~real, lowest) for end in ends]
     logits: Tensor = output.logits
     return [logits[real]] if logits.dim() == 3 else [logits]
 
@@ -106,6 +106,6 @@ def _divergence(
     total = 0.0
     for start in range(0, len(reference), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
-        p, q = (one[part].float().log_softmax(1) for one in (reference, candidate))
+        p, q = (logits[part].float().log_softmax(1) for logits in (reference, candidate))
         total += float(functional.kl_div(q, p, reduction="sum", log_target=True))
     return total

@@ -1,7 +1,7 @@
-"""Scores of the dense model and of another on the same examples: how sure their difference is.
+"""Score changes against the dense model, with paired confidence intervals.
 
-Both are scored on the same bootstrap resamples of the examples (Efron 1979), so that what makes an example
-hard for both models cancels.
+Both models are scored on the same bootstrap resamples of the examples (Efron 1979), so that the
+difficulty of an example cancels.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ FILE = "resamples.safetensors"
 
 @dataclass(frozen=True)
 class Scores:
-    """How good a model is on the evaluation texts."""
+    """Scores of a model on the evaluation data."""
 
     metrics: Metrics
-    """By score, the one that counts first."""
+    """By score; the primary score is first."""
     resamples: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """By score, its values on resamples of the examples, (resamples,): the same resamples for every
-    model. Empty where texts are not examples."""
+    """By score, its values on resamples of the examples, (resamples,), which are the same for every
+    model. Empty if the data is not divided into examples."""
 
 
 def changes(after: Scores, dense: Scores) -> Metrics:
-    """By score, its value minus that of the dense model, with a paired 95 % interval over examples."""
+    """By score, the difference from the dense model, with a paired 95 % interval over examples."""
     return {
         score: _change(after.metrics[score], dense.metrics[score], after.resamples[score] - before)
         for score, before in dense.resamples.items()
@@ -40,19 +40,19 @@ def changes(after: Scores, dense: Scores) -> Metrics:
     }
 
 
-def _change(after: Metric, dense: Metric, drawn: NDArray[np.float64]) -> Metric:
+def _change(after: Metric, dense: Metric, differences: NDArray[np.float64]) -> Metric:
     value = after.value - dense.value
-    return Metric(value, after.unit, after.samples, *bounds(drawn), after.conditions)
+    return Metric(value, after.unit, after.samples, *bounds(differences), after.conditions)
 
 
 def write_resamples(folder: Path, scores: Scores) -> None:
-    """Nothing where there are none."""
+    """Write the resamples to the folder, if there are any."""
     if scores.resamples:
         save_file(dict(scores.resamples), folder / FILE)
 
 
 def read_resamples(folder: Path) -> dict[str, NDArray[np.float64]]:
-    """Empty where there are none, or an earlier version wrote the folder."""
+    """Resamples by score; empty if there are none, or if an older version wrote the folder."""
     path = folder / FILE
-    found: dict[str, NDArray[np.float64]] = load_file(path) if path.is_file() else {}
-    return found
+    resamples: dict[str, NDArray[np.float64]] = load_file(path) if path.is_file() else {}
+    return resamples

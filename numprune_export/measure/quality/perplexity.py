@@ -11,7 +11,7 @@ from numprune_export.core.metric import Metric
 from numprune_export.export.runner import DecoderRunner, Logits, Tokens
 from numprune_export.numerics.divergence import Float64, log_probabilities
 
-_POSITIONS_AT_ONCE = 64  # of fp64 log-probabilities: 25 MB at a vocabulary of 49 152
+_POSITIONS_AT_ONCE = 64  # fp64 log-probabilities of 25 MB at a vocabulary of 49,152
 _Z95 = 1.959963984540054  # normal quantile of a two-sided 95 % interval
 
 
@@ -25,23 +25,23 @@ def perplexity(
 ) -> Metric:
     """exp of the mean negative log-likelihood per token, over non-overlapping windows.
 
-    Each window starts afresh and its first token is not scored: nothing predicts it.
+    Each window starts with an empty context, so its first token is not scored.
 
     Args:
         runner: An open model.
         windows: Token ids, (windows, tokens per window), at least two tokens each.
         batch: Windows per forward pass.
-        conditions: What else the number depends on: dtype, runtime, corpus.
+        conditions: Further conditions of the metric: dtype, runtime, corpus.
         progress: Called with the number of windows just done.
 
     Returns:
         Perplexity per token. `samples` counts scored tokens. `low` and `high` are a 95 % normal
         interval of the mean over windows, mapped through exp; absent with a single window.
-        Infinite when the mean is beyond what exp can hold (709 nats).
+        Infinite if exp of the mean overflows (above 709 nats).
 
     Raises:
-        InputError: there is no window, or nothing to score in it.
-        NumericalError: the model gives NaN or infinite logits.
+        InputError: there is no window, or windows have fewer than two tokens.
+        NumericalError: the model returns NaN or infinite logits.
     """
     if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
         raise InputError(
@@ -76,7 +76,7 @@ def _mean_nats(logits: Logits, targets: Tokens, window: int) -> float:
     """Mean negative log-likelihood of `targets` (length,) under logits (length, vocabulary)."""
     if not np.isfinite(logits).all():
         raise NumericalError(
-            f"the model gives NaN or infinite logits in text window `{window}`",
+            f"the model returned NaN or infinite logits in text window `{window}`",
             hint="check the weights, or prune less",
         )
     total = 0.0

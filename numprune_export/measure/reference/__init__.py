@@ -1,1 +1,1 @@
-"""PyTorch runners: the reference of parity and latency."""
+"""PyTorch runners: the reference for parity and the baseline for latency."""

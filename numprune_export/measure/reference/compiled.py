@@ -1,4 +1,4 @@
-"""PyTorch compiled, with a KV cache of fixed size: the fastest that PyTorch alone offers."""
+"""PyTorch under torch.compile with a static KV cache: the fastest PyTorch baseline."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Step = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 class CompiledTorchRunner:
     """A Hugging Face causal language model under `torch.compile`, with a static KV cache.
 
-    Each shape is compiled when it is first seen, which takes from seconds to minutes: warm up
-    before the clock is read. What does not compile as one graph, and more shapes than torch.compile
-    keeps (8 of prompts, 8 of steps), are errors of its own, never a slow run. On CUDA a decode step
-    is one replayed CUDA graph. The cache has `capacity` slots in every layer, each with its own KV
-    heads; attention reads all of them behind a mask, which is also how a sliding window is kept.
-    Asked for all positions, the model runs uncompiled.
+    Each shape is compiled on its first use, which takes seconds to minutes: warm up before timing.
+    torch.compile raises an error if the model does not compile as one graph, or if there are more
+    shapes than it caches (8 of prompts, 8 of decode steps); the model never silently runs slower.
+    On CUDA a decode step is one replayed CUDA graph. The cache has `capacity` slots in every layer,
+    and each layer its own number of KV heads; attention reads all slots under a mask, which also
+    implements a sliding window. With `all_positions` the model runs uncompiled.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class CompiledTorchRunner:
         threads: int | None = None,
         backend: str = "inductor",
     ) -> None:
-        """`backend` is one of torch.compile's; `threads` as for `TorchRunner`."""
+        """`backend` is a backend of torch.compile; `threads` as for `TorchRunner`."""
         self._model = model
         self._capacity = capacity
         self._outer = TorchRunner(model, threads=threads)
@@ -51,7 +51,7 @@ class CompiledTorchRunner:
         self._mask: Tensor | None = None
         self._positions = torch.empty(0, dtype=torch.int64)
         graphs = backend == "inductor" and model.device.type == "cuda"
-        # Prompts come in many lengths, and a CUDA graph would be recorded for each: decode only.
+        # CUDA graphs for decode only: each prompt length would need its own graph.
         mode = "reduce-overhead" if graphs else None
         self._prompt = torch.compile(
             self._last_position(), backend=backend, fullgraph=True, dynamic=False
@@ -92,7 +92,7 @@ class CompiledTorchRunner:
         """See `DecoderRunner.decode`.
 
         Raises:
-            InputError: no prefill came before, it had another number of rows, or the cache is full.
+            InputError: there was no prefill, its number of rows differs, or the cache is full.
         """
         check_rows(len(tokens), 0 if self._cache is None else self._rows)
         self._require_room(self._used + 1)
@@ -102,12 +102,12 @@ class CompiledTorchRunner:
         return logits[:, -1]
 
     def _start(self, rows: int) -> None:
-        """An empty cache for this many rows, at the same addresses as the last one where it can be."""
+        """Empty the cache for this number of rows, keeping its memory addresses if possible."""
         if self._cache is None or rows != self._rows:
             self._cache, self._rows = None, rows
             blocks = range(self._model.config.num_hidden_layers)
             cache = Cache(layers=[StaticLayer(max_cache_len=self._capacity) for _ in blocks])
-            with torch.no_grad():  # each layer makes its own tensors when it sees the first token
+            with torch.no_grad():  # each layer allocates its tensors at the first token
                 self._model(
                     input_ids=torch.zeros(rows, 1, dtype=torch.int64, device=self._model.device),
                     **{self._cache_argument: cache},
@@ -117,7 +117,7 @@ class CompiledTorchRunner:
         self._cache.reset()
 
     def _slots(self, real: Any) -> Tensor:
-        """Which cache slots hold real tokens, (rows, capacity); those ahead are true."""
+        """Mask of non-padding cache slots, (rows, capacity); unused slots are true."""
         mask = np.ones((self._rows, self._capacity), np.bool_)
         mask[:, : real.shape[1]] = real
         return torch.from_numpy(mask).to(self._model.device)
@@ -129,10 +129,10 @@ class CompiledTorchRunner:
         return logits
 
     def _last_position(self) -> Step:
-        """The model's logits after the last token, in code that nothing else is compiled from.
+        """A function for the logits after the last token, with its own code object.
 
-        torch.compile keeps what it made by code object and checks it entry by entry: other runners'
-        entries would cost this one time, and soon reach the limit of recompilations.
+        torch.compile caches by code object and checks the entries one after another. Sharing a code
+        object would slow down every call and soon reach the recompilation limit.
         """
 
         def last(tokens: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:

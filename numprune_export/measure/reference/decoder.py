@@ -1,4 +1,4 @@
-"""PyTorch as a runner: the reference for parity, and the baseline of the latency tables."""
+"""PyTorch decoder runner: the reference for parity and the baseline for latency."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from numprune_export.models.kv_cache import cache_argument
 class TorchRunner:
     """Any Hugging Face causal language model as a `DecoderRunner`, with a DynamicCache.
 
-    Right-padded rows are turned into left-padded ones, with attention mask and position ids, so
-    that all rows end at the same index and every row's result is what it is alone. Full rows go
-    without a mask. The vocabulary projection is computed for the asked positions only. All but the
-    tokens of a step and its logits stays on the model's device: full rows wait for nothing else.
+    Right-padded rows are converted to left-padded rows, with attention mask and position ids, so
+    that all rows end at the same index and each row's result equals that of the row alone. Full
+    rows run without a mask. The vocabulary projection is computed for the requested positions only. Only
+    the tokens of a step and its logits are copied between host and device.
     """
 
     def __init__(self, model: PreTrainedModel, *, threads: int | None) -> None:
@@ -64,7 +64,7 @@ class TorchRunner:
         """See `DecoderRunner.decode`.
 
         Raises:
-            InputError: no prefill came before, or it had another number of rows.
+            InputError: there was no prefill, or its number of rows differs.
         """
         check_rows(len(tokens), 0 if self._cache is None else len(self._next_positions))
         if self._mask is not None:

@@ -1,4 +1,4 @@
-"""PyTorch as a runner of encoders: the reference for parity, and the baseline of the latency tables."""
+"""PyTorch encoder runner: the reference for parity and the baseline for latency."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from numprune_export.models.family import Family
 
 
 class TorchEncoderRunner:
-    """Any Hugging Face encoder of a declared family, its task head included, as an `EncoderRunner`.
+    """Any Hugging Face encoder of a declared family, with its task head, as an `EncoderRunner`.
 
-    Full rows go without a mask where the family's positions do not follow it, which is the fastest
-    that PyTorch has. Padded positions hold the padding token.
+    Full rows run without a mask, PyTorch's fastest path. Padded positions hold the padding token.
     """
 
     def __init__(self, model: PreTrainedModel, family: Family, *, threads: int | None) -> None:
@@ -51,18 +50,18 @@ class TorchEncoderRunner:
         real = _real(tokens, lengths)
         padding: int = self._model.config.pad_token_id or 0
         device = self._model.device
-        named = self._family.inputs(
+        inputs = self._family.inputs(
             torch.from_numpy(np.where(real, tokens, padding)).to(device),
             torch.from_numpy(real).to(device),
             None if types is None else torch.from_numpy(np.where(real, types, 0)).to(device),
         )
         if real.all():
-            named["attention_mask"] = None
-        return _answers(self._model(**named))
+            inputs["attention_mask"] = None
+        return _logits(self._model(**inputs))
 
 
 def _real(tokens: Tokens, lengths: Tokens | None) -> NDArray[np.bool_]:
-    """(batch, length), False where padded."""
+    """Mask (batch, length), False at padding."""
     if lengths is None:
         return np.ones(tokens.shape, np.bool_)
     batch, longest = tokens.shape
@@ -75,11 +74,11 @@ def _real(tokens: Tokens, lengths: Tokens | None) -> NDArray[np.bool_]:
     return real
 
 
-def _answers(output: Any) -> Logits:
-    """Logits as the contract has them: a span's start and end side by side in the last axis."""
+def _logits(output: Any) -> Logits:
+    """Logits in the layout of `EncoderRunner`: span start and end stacked in the last axis."""
     if hasattr(output, "start_logits"):
-        found = torch.stack([output.start_logits, output.end_logits], dim=-1)
+        raw = torch.stack([output.start_logits, output.end_logits], dim=-1)
     else:
-        found = output.logits
-    logits: Logits = found.float().cpu().numpy()
+        raw = output.logits
+    logits: Logits = raw.float().cpu().numpy()
     return logits

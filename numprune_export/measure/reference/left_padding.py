@@ -1,4 +1,4 @@
-"""Right-padded rows as left-padded ones, so that all rows of a batch end at the same index."""
+"""Conversion of right-padded to left-padded rows: all rows of a batch end at the same index."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from numprune_export.export.runner import Logits, Tokens
 
 @dataclass(frozen=True)
 class LeftPadded:
-    """A prompt as a Hugging Face model takes it; every array is (batch, length)."""
+    """A left-padded prompt for a Hugging Face model; arrays are (batch, length)."""
 
     tokens: Tokens
     positions: Tokens
-    """Of each token in its own row; 0 where there is padding."""
+    """Position of each token in its row; 0 at padding."""
     mask: NDArray[np.bool_] | None
-    """Where real tokens are; None: everywhere."""
+    """True at non-padding tokens; None: there is no padding."""
     lengths: Tokens
-    """(batch,)."""
+    """Lengths without padding, (batch,)."""
 
     @classmethod
     def of(cls, tokens: Tokens, lengths: Tokens | None) -> LeftPadded:
-        """Args as of `DecoderRunner.prefill`.
+        """Convert a prompt; arguments as for `DecoderRunner.prefill`.
 
         Raises:
             InputError: `lengths` is not one number from 1 to the row length per row.
@@ -44,17 +44,17 @@ class LeftPadded:
         )
 
     def to_right(self, logits: Logits) -> Logits:
-        """Logits of all positions, (batch, length, vocabulary), back at their right-padded places."""
+        """Move logits of all positions, (batch, length, vocabulary), to right-padded order."""
         length = self.tokens.shape[1]
         back = (np.arange(length) + (length - self.lengths)[:, None]) % length
         return np.take_along_axis(logits, back[:, :, None], axis=1)
 
 
 def check_rows(rows: int, before: int) -> None:
-    """Refuse a decode step whose rows are not those of the last prefill.
+    """Check that a decode step has as many rows as the last prefill, `before`.
 
     Raises:
-        InputError: no prefill came before, or it had another number of rows.
+        InputError: there was no prefill (`before` is 0), or its number of rows differs.
     """
     if before == 0 or rows != before:
         raise InputError(
@@ -67,5 +67,5 @@ def _check_lengths(lengths: Tokens, batch: int, length: int) -> None:
     if lengths.shape != (batch,) or lengths.min() < 1 or lengths.max() > length:
         raise InputError(
             f"row lengths `{lengths.tolist()}` do not fit a batch of {batch} rows of {length}",
-            hint="give each row a length from 1 to the row's own",
+            hint=f"give each row a length from 1 to {length}",
         )

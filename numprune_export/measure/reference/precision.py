@@ -1,4 +1,4 @@
-"""The same weights, computed with in another precision or on another device, and what that costs."""
+"""Models in another precision or on another device, and PyTorch's rounding error."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from numprune_export.measure.reference.decoder import TorchRunner
 def computing_in(
     model: PreTrainedModel, dtype: torch.dtype | None = None, device: str | None = None
 ) -> Iterator[PreTrainedModel]:
-    """The model in another dtype or on another device for the time of a `with`; exactly undone.
+    """The model in another dtype or on another device within a `with` statement; exactly restored.
 
-    fp64 is the reference of parity: PyTorch's own fp32 error on a real model is as large as what an
-    exported model is allowed.
+    fp64 is the reference of parity: PyTorch's own fp32 error on a real model is as large as the
+    parity tolerance.
     """
     undo: list[Callable[[], None]] = []
     try:
-        undo.extend(_change(one, dtype, device) for one in model.parameters())
-        # Rotary frequencies stay in fp32 in a narrower model, as transformers loads it.
+        undo.extend(_change(parameter, dtype, device) for parameter in model.parameters())
+        # As transformers loads a model of a narrower dtype: rotary frequencies stay fp32.
         undo.extend(
-            _change(one, dtype and torch.promote_types(one.dtype, dtype), device)
-            for one in model.buffers()
+            _change(buffer, dtype and torch.promote_types(buffer.dtype, dtype), device)
+            for buffer in model.buffers()
         )
         yield model
     finally:
-        for each in undo:
-            each()
+        for restore in undo:
+            restore()
 
 
 def _change(tensor: Tensor, dtype: torch.dtype | None, device: str | None) -> Callable[[], None]:
-    """Convert in place; returns what undoes it."""
+    """Convert a tensor in place; returns a callback that restores it."""
     before = tensor.data
     tensor.data = before.to(device=device, dtype=dtype if before.is_floating_point() else None)
     own = before.dtype
     exact = torch.promote_types(own, tensor.dtype) == tensor.dtype
-    # What converts back exactly need not be held twice.
+    # A tensor that converts back exactly needs no copy of the original.
     original = None if exact and before.device == tensor.device else before
 
     def undo() -> None:
@@ -57,12 +57,12 @@ def _change(tensor: Tensor, dtype: torch.dtype | None, device: str | None) -> Ca
 def rounding_error(
     model: PreTrainedModel, dtype: torch.dtype, logits_of: Callable[[PreTrainedModel], Logits]
 ) -> float:
-    """PyTorch's own error in `dtype`: the largest difference of a logit from fp64."""
-    found = []
-    for one in (dtype, torch.float64):
-        with computing_in(model, one) as converted:
-            found.append(logits_of(converted))
-    return float(np.abs(found[0] - found[1]).max())
+    """PyTorch's own error in `dtype`: the largest absolute difference of a logit from fp64."""
+    logits = []
+    for precision in (dtype, torch.float64):
+        with computing_in(model, precision) as converted:
+            logits.append(logits_of(converted))
+    return float(np.abs(logits[0] - logits[1]).max())
 
 
 def decoder_rounding_error(
@@ -70,8 +70,8 @@ def decoder_rounding_error(
 ) -> float:
     """`rounding_error` of a causal language model's logits after every token.
 
-    Not zero by far where a model has massive activations: SmolLM2's residual stream reaches 25,000
-    at the first token and comes back to 50, which costs fp32 three digits.
+    Large for models with massive activations: SmolLM2's residual stream reaches 25,000 at the first
+    token and falls back to 50, which loses three digits in fp32.
     """
 
     def logits_of(converted: PreTrainedModel) -> Logits:
@@ -82,10 +82,10 @@ def decoder_rounding_error(
 
 
 def placed(model: PreTrainedModel, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """A copy whose parameters are on `device` in `dtype`; tensors go over one by one.
+    """A copy whose parameters are on `device` in `dtype`, copied tensor by tensor.
 
-    Buffers keep their precision: the rotary frequencies are fp32 in a model of any dtype. What was
-    tied stays tied. No second copy is made in host memory, unless `device` is the host.
+    Buffers keep their dtype: rotary frequencies are fp32 in a model of any dtype. Tied parameters
+    stay tied. No second copy is made in host memory, unless `device` is the host.
     """
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
@@ -94,12 +94,12 @@ def placed(model: PreTrainedModel, device: str, dtype: torch.dtype) -> PreTraine
     for buffer in model.buffers():
         memo[id(buffer)] = _moved(buffer, device)
     for module in model.modules():
-        # Plain tensor attributes, such as the frequencies that a rotary embedding started from.
+        # Plain tensor attributes, such as the initial frequencies of a rotary embedding.
         for value in vars(module).values():
             if isinstance(value, Tensor):
                 memo[id(value)] = _moved(value, device)
-    twin: PreTrainedModel = copy.deepcopy(model, memo=memo)
-    return twin
+    copied: PreTrainedModel = copy.deepcopy(model, memo=memo)
+    return copied
 
 
 def _moved(tensor: Tensor, device: str) -> Tensor:

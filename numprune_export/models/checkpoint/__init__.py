@@ -1,1 +1,1 @@
-"""Models on disk: where one comes from, how it is read, how a pruned one is written and proven."""
+"""Models on disk: locating, loading, saving, and the proof that a saved model reloads."""

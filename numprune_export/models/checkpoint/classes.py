@@ -1,4 +1,4 @@
-"""Which class of transformers loads a model, by the name of the class that it is."""
+"""The auto class of transformers that loads a model class."""
 
 from typing import Any
 
@@ -20,5 +20,5 @@ _AUTO = (
 def auto_class(architecture: str) -> Any:
     """AutoModelForTokenClassification for `BertForTokenClassification`, and so on."""
     return next(
-        one for one in _AUTO if architecture.endswith(one.__name__.removeprefix("AutoModel"))
+        cls for cls in _AUTO if architecture.endswith(cls.__name__.removeprefix("AutoModel"))
     )

@@ -1,4 +1,4 @@
-"""config.json of a pruned model: the dense values, or a stock config where one can say it all."""
+"""config.json of a pruned model: the dense values, or a stock config that describes the model."""
 
 import json
 from typing import Any
@@ -18,12 +18,12 @@ _LLAMA_ONLY = ("attention_bias", "mlp_bias", "pretraining_tp")
 
 
 def dense_values(model: PreTrainedModel, family: Family) -> dict[str, Any]:
-    """The config that the model came with, in a form that transformers 4 and 5 read alike.
+    """The dense model's config, in a form that transformers 4 and 5 read alike.
 
-    Whether the head is tied is said of the model in memory.
+    `tie_word_embeddings` is that of the model in memory.
 
     transformers 5 writes only `rope_parameters`; version 4 reads only `rope_theta` and
-    `rope_scaling`, and without them falls back to a base of 10000 in silence. Both are written.
+    `rope_scaling`, and without them silently uses a base of 10000. Both forms are written.
     """
     values: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=True))
     for key in _OURS:
@@ -32,7 +32,7 @@ def dense_values(model: PreTrainedModel, family: Family) -> dict[str, Any]:
     values["architectures"] = [architecture_of(family, [type(model).__name__])]
     values["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
     if isinstance(family, RotaryDecoder):
-        # Not as the dense config says: a reader that obeys it would drop a head of its own.
+        # Not from the dense config: if it is wrong, a reader would drop an untied head.
         values["tie_word_embeddings"] = family.ties_head(model)
     rotation = values.get("rope_parameters")
     if rotation is not None:
@@ -45,12 +45,11 @@ def dense_values(model: PreTrainedModel, family: Family) -> dict[str, Any]:
 def stock_values(
     model: PreTrainedModel, family: Family, layers: tuple[LayerWidths, ...]
 ) -> dict[str, Any] | None:
-    """A config that a class of transformers loads with no code of ours, or None if none can.
+    """A config that transformers loads without custom code, or None if there is none.
 
-    The widths of the first layer are put into a config, and the model that transformers builds
-    from it must have exactly these tensors: other layers with other widths, or a bias that the
-    class does not have, and there is none. No config of an encoder can say another number of heads
-    of the same size.
+    The config has the widths of the first layer, and the model that transformers builds from it
+    must have exactly the same tensors. There is none if layers differ in width or have a bias that the
+    class does not support. An encoder's config cannot express fewer heads of the same size.
     """
     if any(layer.emptied or layer.groups for layer in layers):
         return None
@@ -74,7 +73,8 @@ def _with_widths(values: dict[str, Any], layer: LayerWidths, head_dim: int) -> d
 
 
 def _as_mistral(values: dict[str, Any]) -> dict[str, Any]:
-    """LlamaConfig refuses head counts that do not divide hidden_size; Mistral is the same network."""
+    """Convert to Mistral, the same network: LlamaConfig rejects head counts that do not divide
+    hidden_size."""
     kept = {key: value for key, value in values.items() if key not in _LLAMA_ONLY}
     return kept | {
         "model_type": mistral.FAMILY.model_type,
@@ -84,7 +84,7 @@ def _as_mistral(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _builds(values: dict[str, Any], model: PreTrainedModel) -> bool:
-    """Whether the config makes a model with exactly these tensors; costs no memory."""
+    """Whether a model built from the config has exactly the same tensors; allocates no memory."""
     config = AutoConfig.for_model(**values)
     with torch.device("meta"):
         built = auto_class(values["architectures"][0]).from_config(config)

@@ -1,7 +1,7 @@
-"""Whether the numbers of a configuration can be those of a model, before one is built for them.
+"""Plausibility checks of a configuration, before and after its modules are built on `meta`.
 
-Some numbers cost time or memory just to be written down: a list with an entry per layer, a name per
-label. So they are compared with what the weights can hold.
+Some numbers cost time or memory before any weight is loaded: one list entry per layer, one name per
+label. They are therefore compared with the weight files first.
 """
 
 from collections.abc import Mapping
@@ -16,23 +16,23 @@ from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.models.family import Family, part
 
 MOST_LAYERS = 2048
-"""Where the weights do not tell how many there are. No published model is a quarter as deep."""
+"""Limit if the number of tensors is unknown. Published models have less than a quarter of it."""
 MOST_LABELS = 1 << 20
-"""transformers makes a name for each."""
+"""transformers creates a name for each label."""
 
 _LAYERS = ("num_hidden_layers", "n_layers")
 _HINT = "config.json and the weights must come from the same checkpoint"
 
 
 def require_sizes(values: Mapping[str, Any], where: Path, tensors: int | None) -> None:
-    """Refuse more layers than there are tensors, and more labels than names can be made for.
+    """Check that the numbers of layers and of labels are plausible.
 
     Args:
-        values: Of config.json.
-        tensors: How many the weights have; None: that is not known.
+        values: Content of config.json.
+        tensors: Number of tensors in the weights; None: unknown.
 
     Raises:
-        InputError: the number is named.
+        InputError: there are more layers than tensors, or more than `MOST_LABELS` labels.
     """
     for key in _LAYERS:
         require_layers(values.get(key), f"`{key}` in `{where}`", tensors)
@@ -42,27 +42,27 @@ def require_sizes(values: Mapping[str, Any], where: Path, tensors: int | None) -
 
 
 def require_layers(count: Any, name: str, tensors: int | None) -> None:
-    """Refuse more layers than the weights have tensors; what is no number is left to the parser.
+    """Check that there are no more layers than tensors; a value that is not a number is ignored.
 
     Raises:
-        InputError: there are more.
+        InputError: there are more layers.
     """
     if not _is_number(count):
         return
     most, why = (
         (MOST_LAYERS, f"more than {MOST_LAYERS}")
         if tensors is None
-        else (tensors, f"and the weights have {tensors} tensors in all")
+        else (tensors, f"but the weights have only {tensors} tensors")
     )
     if count > most:
         raise InputError(f"{name} is {_short(count)}, {why}", hint=_HINT)
 
 
 def require_units(model: nn.Module, family: Family, where: Path) -> None:
-    """Refuse a model with nothing in a layer, without layers, or whose heads cannot be shared out.
+    """Check that the model has layers, no empty parameter, and consistent attention heads.
 
     Raises:
-        InputError: the first such layer is named.
+        InputError: the message names the first violation.
     """
     blocks = family.block_list(model)
     if not blocks:
@@ -90,9 +90,11 @@ def _require_heads(attention: Any, layer: str, where: Path) -> None:
         for linear in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     if dim % 2:
-        raise _impossible(where, f"a rotary head of {dim} numbers in {layer} has no two halves")
+        raise _impossible(where, f"the rotary head dimension {dim} in {layer} is odd")
     if queries % dim or keys % dim or keys != values:
-        raise _impossible(where, f"{layer} has no whole heads of {dim} numbers")
+        raise _impossible(
+            where, f"the projections of {layer} are not multiples of the head dimension {dim}"
+        )
     groups = getattr(attention, "query_groups", None)
     fits = queries % keys == 0 if groups is None else sum(groups) * dim == queries
     if not fits:
@@ -100,8 +102,8 @@ def _require_heads(attention: Any, layer: str, where: Path) -> None:
         raise _impossible(where, f"in {layer} {heads}")
 
 
-def _impossible(where: Path, what: str) -> InputError:
-    return InputError(f"no model can be built from `{where}`: {what}", hint=_HINT)
+def _impossible(where: Path, reason: str) -> InputError:
+    return InputError(f"no model can be built from `{where}`: {reason}", hint=_HINT)
 
 
 def _short(number: float) -> str:

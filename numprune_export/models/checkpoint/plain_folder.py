@@ -1,4 +1,4 @@
-"""A model folder as transformers can read it: its text files are UTF-8 without a byte order mark."""
+"""Model folders whose text files transformers can read: UTF-8 without a byte order mark."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ _TEXTS = (".json", ".txt", ".jinja")
 
 @contextmanager
 def plain_folder(folder: Path) -> Iterator[Path]:
-    """The folder itself, or for the time of a `with` one with links and its marked files rewritten.
+    """The folder itself, or within a `with` statement a copy with re-encoded text files.
+
+    Files without a byte order mark are linked into the copy.
 
     Raises:
-        InputError: a marked file is not text in the encoding that it begins as.
+        InputError: a file is not valid text in the encoding of its byte order mark.
     """
     marked = {path for path in sorted(folder.iterdir()) if _is_marked(path)}
     if not marked:

@@ -1,4 +1,4 @@
-"""Silence for transformers while it loads: what matters is checked and raised by the caller."""
+"""Silence transformers while it loads: callers check the result and raise errors."""
 
 import warnings
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from transformers.utils import logging
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, and of the log only errors; the settings before are put back."""
+    """No progress bars and only errors in the log; restores the previous settings."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            # A size of 0 is refused by name when the model is built.
+            # `require_units` reports parameters of size 0.
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
             yield
     finally:

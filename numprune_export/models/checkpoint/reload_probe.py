@@ -1,4 +1,4 @@
-"""The fresh process of a proof: load a checkpoint in both ways and write down its logits.
+"""The fresh process of a reload proof: load a checkpoint in both ways and write its logits.
 
 python -m numprune_export.models.checkpoint.reload_probe EXCHANGE_FOLDER
 """
@@ -19,14 +19,14 @@ from numprune_export.models.checkpoint.quiet import quiet
 from numprune_export.models.families import family_of
 
 STEP = "numprune-export: a step of the proof"
-"""A line on stdout each time a model is loaded, and each time it has run."""
+"""Line on stdout after each model is loaded, and after each has run."""
 
 ALIGNMENT = 64
-"""Bytes; what PyTorch's own CPU memory is aligned to."""
+"""Bytes; alignment of PyTorch's CPU allocator."""
 
 
 def by_transformers(folder: Path) -> Any:
-    """As a user without this package: code from the folder only where it cannot do without."""
+    """Load as a user without this package does; code from the folder is run only if needed."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     with quiet():
         model = auto_class(config["architectures"][0]).from_pretrained(
@@ -36,35 +36,35 @@ def by_transformers(folder: Path) -> Any:
 
 
 def loaders(architecture: str) -> dict[str, Callable[[Path], Any]]:
-    """Both ways to load a model of this class, by the names that a message calls them."""
+    """Both ways to load a model of this class, by the name used in messages."""
     return {
         "numprune_export.load": load,
         auto_class(architecture).__name__: by_transformers,
     }
 
 
-def logits_of(model: Any, given: Mapping[str, Tensor]) -> Tensor:
-    """What the model says, on the CPU: (batch, …) logits; of a span (batch, length, 2).
+def logits_of(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Logits on the CPU, (batch, ...); of a span head (batch, length, 2).
 
-    Its weights are moved to aligned memory first: a matrix-vector product sums in an order that
-    depends on where its operands begin, and a mapped file begins anywhere.
+    The weights are moved to aligned memory first: the summation order of a matrix-vector product
+    depends on the alignment of its operands, and tensors in a mapped file are not aligned.
 
     Args:
-        given: `tokens` (batch, length); `real`, `types` as in Family.inputs, or absent.
+        inputs: `tokens` (batch, length); `real`, `types` as in Family.inputs, or absent.
     """
     _align(model)
-    placed = {name: tensor.to(model.device) for name, tensor in given.items()}
+    placed = {name: tensor.to(model.device) for name, tensor in inputs.items()}
     tokens = placed["tokens"]
     real = placed.get("real", torch.ones_like(tokens, dtype=torch.bool))
     family = family_of(model.config.model_type, None)
     with torch.inference_mode():
-        answer = model(**family.inputs(tokens, real, placed.get("types")))
-    found: Tensor = (
-        torch.stack([answer.start_logits, answer.end_logits], -1)
-        if "start_logits" in answer
-        else answer.logits
+        output = model(**family.inputs(tokens, real, placed.get("types")))
+    logits: Tensor = (
+        torch.stack([output.start_logits, output.end_logits], -1)
+        if "start_logits" in output
+        else output.logits
     )
-    return found.cpu().contiguous()
+    return logits.cpu().contiguous()
 
 
 def _align(model: torch.nn.Module) -> None:
@@ -73,23 +73,23 @@ def _align(model: torch.nn.Module) -> None:
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
 
-def _answer(
-    loader: Callable[[Path], Any], folder: Path, device: str, given: Mapping[str, Tensor]
+def _run(
+    loader: Callable[[Path], Any], folder: Path, device: str, inputs: Mapping[str, Tensor]
 ) -> Tensor:
     model = loader(folder).to(device)
-    print(STEP, flush=True)  # noqa: T201  (to the process that waits)
-    found = logits_of(model, given)
+    print(STEP, flush=True)  # noqa: T201  (read by the parent process)
+    logits = logits_of(model, inputs)
     print(STEP, flush=True)  # noqa: T201
-    return found
+    return logits
 
 
 def main(exchange: Path) -> None:
     request = json.loads((exchange / "request.json").read_text(encoding="utf-8"))
     torch.set_num_threads(request["threads"])
-    given, folder = load_file(exchange / "given.safetensors"), Path(request["folder"])
-    # One model at a time: two would double the memory that a proof needs.
+    inputs, folder = load_file(exchange / "given.safetensors"), Path(request["folder"])
+    # One model at a time: two would double the memory.
     logits = {
-        name: _answer(loader, folder, request["device"], given)
+        name: _run(loader, folder, request["device"], inputs)
         for name, loader in loaders(request["architecture"]).items()
     }
     save_file(logits, exchange / "logits.safetensors")

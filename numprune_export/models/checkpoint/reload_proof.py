@@ -1,8 +1,8 @@
-"""Proof that a saved checkpoint is the model in memory: same logits, bit for bit, elsewhere.
+"""Proof that a saved checkpoint reloads as the model in memory: its logits are bit-equal.
 
-A checkpoint that loads in the process that wrote it proves little: modules, caches and patched
-classes are still around. So it is loaded again in a fresh Python process, twice: by this package,
-and by transformers alone, as a user who does not have this package would.
+Reloading in the same process proves little, since modules, caches and patched classes still exist.
+The checkpoint is therefore loaded twice in a fresh Python process: by this package, and by
+transformers alone.
 """
 
 import json
@@ -24,7 +24,7 @@ from numprune_export.models.checkpoint.reload_probe import STEP, loaders, logits
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared, all of it bit-equal."""
+    """Summary of a successful comparison."""
 
     loaders: tuple[str, ...]
     tokens: int
@@ -43,41 +43,43 @@ def prove_reload(
     """Reload `folder` in a fresh process and compare its logits with those of `model`.
 
     Args:
-        folder: What `save` wrote.
+        folder: A folder written by `save`.
         model: The model that was saved, on any device; the fresh process uses the same one.
         tokens: (batch, length), int64, right-padded.
-        real: (batch, length), bool, False where padded; None: nothing is. Decoders do not look.
+        real: (batch, length), bool, False at padding; None: there is none. Decoders ignore it.
         types: (batch, length), int64, token types; None: all 0.
-        tick: Told of `proof_steps` steps as they are done.
+        tick: Called with the number of steps just done, `proof_steps` in total.
 
-    Questions and answers are exchanged in a hidden folder beside `folder`.
+    Inputs and logits are exchanged in a hidden folder beside `folder`.
 
     Raises:
         ParityError: the folder does not load, or a logit differs in any bit.
     """
-    given = {"tokens": tokens}
-    given |= {} if real is None else {"real": real}
-    given |= {} if types is None else {"types": types}
+    inputs = {"tokens": tokens}
+    inputs |= {} if real is None else {"real": real}
+    inputs |= {} if types is None else {"types": types}
     with scratch_folder(folder, "reload") as exchange:
-        _ask(exchange, folder, model, given)
+        _write_request(exchange, folder, model, inputs)
         _run_probe(exchange, tick)
-        answers = load_file(exchange / "logits.safetensors")
-    expected = logits_of(model, given)
+        reloaded = load_file(exchange / "logits.safetensors")
+    expected = logits_of(model, inputs)
     tick(1)
-    ways = tuple(loaders(type(model).__name__))
-    for loader in ways:
-        _compare(folder, loader, expected, answers[loader])
+    names = tuple(loaders(type(model).__name__))
+    for loader in names:
+        _compare(folder, loader, expected, reloaded[loader])
     counted = tokens.numel() if real is None else int(real.sum())
-    return Proof(ways, counted, str(expected.dtype).removeprefix("torch."))
+    return Proof(names, counted, str(expected.dtype).removeprefix("torch."))
 
 
 def proof_steps(model: PreTrainedModel) -> int:
-    """Of `prove_reload`: by each loader a model is loaded and run, and the one in memory is run."""
+    """Steps of `prove_reload`: each loader loads and runs a model, and the model in memory runs."""
     return 2 * len(loaders(type(model).__name__)) + 1
 
 
-def _ask(exchange: Path, folder: Path, model: PreTrainedModel, given: Mapping[str, Tensor]) -> None:
-    content = {name: tensor.contiguous() for name, tensor in given.items()}
+def _write_request(
+    exchange: Path, folder: Path, model: PreTrainedModel, inputs: Mapping[str, Tensor]
+) -> None:
+    content = {name: tensor.contiguous() for name, tensor in inputs.items()}
     save_file(content, exchange / "given.safetensors")
     request: dict[str, Any] = {
         "folder": str(folder.absolute()),
@@ -98,7 +100,7 @@ def _run_probe(exchange: Path, tick: Callable[[int], None]) -> None:
     if ended.code != 0:
         raise ParityError(
             f"the saved model does not load in a fresh process (exit {ended.code}): {ended.reason}",
-            hint="if memory ran out, free some; else report this as a bug with the recipe",
+            hint="free memory if it ran out; otherwise report this as a bug with the recipe",
         )
 
 

@@ -1,8 +1,8 @@
-"""What a safetensors file says of its tensors, and whether it says it once and in one layout.
+"""Safetensors headers, and checks for duplicate names and mixed two-byte dtypes.
 
-The library keeps the last of two entries of one name, and cannot tell float16 from bfloat16: both
-take two bytes, and one read as the other is another network. Format:
-github.com/huggingface/safetensors, README: eight bytes of length, then JSON, then the tensors.
+The library keeps the last of two entries with the same name. It cannot detect that float16 was
+stored as bfloat16: both take two bytes. Format: github.com/huggingface/safetensors, README: eight
+bytes of length, then JSON, then the tensors.
 """
 
 import json
@@ -30,43 +30,43 @@ class Tensor:
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
-    """By name; no tensor data is read.
+    """Read the header entries by name, without tensor data.
 
     Raises:
-        InputError: the file is truncated or corrupt, or an entry stands in the header twice.
+        InputError: the file is truncated or corrupt, or an entry is duplicated.
     """
     try:
         # Checks offsets, lengths and dtypes against each other and against the file.
         with safe_open(path, framework="numpy"), path.open("rb") as file:
             content = file.read(int.from_bytes(file.read(8), "little"))
-            header = json.loads(content, object_pairs_hook=_each_once)
+            header = json.loads(content, object_pairs_hook=_unique)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"`{path}` is truncated or corrupt: {first_line(error)}", hint="download the file again"
         ) from None
     header.pop(_METADATA, None)
-    return {name: Tensor(tuple(one["shape"]), one["dtype"]) for name, one in header.items()}
+    return {name: Tensor(tuple(entry["shape"]), entry["dtype"]) for name, entry in header.items()}
 
 
 def require_one_layout(header: Mapping[str, Tensor], where: Path) -> None:
-    """Refuse a checkpoint that holds both two-byte floating-point layouts: one may be a slip.
+    """Check that a checkpoint does not mix float16 and bfloat16, which is probably an error.
 
     Raises:
-        InputError: a tensor of each is named.
+        InputError: it does; the message names a tensor of each.
     """
     firsts = {tensor.dtype: name for name, tensor in sorted(header.items(), reverse=True)}
     if all(layout in firsts for layout in _TWO_BYTE_FLOATS):
         half, brain = (firsts[layout] for layout in _TWO_BYTE_FLOATS)
         raise InputError(
-            f"`{where}` holds both float16 (`{half}`) and bfloat16 (`{brain}`)",
-            hint="one may be read as the other: save the checkpoint anew in a single dtype",
+            f"`{where}` contains both float16 (`{half}`) and bfloat16 (`{brain}`)",
+            hint="one may be stored as the other: save the checkpoint again in a single dtype",
         )
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"`{twice}` stands in the header twice")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"`{duplicate}` is duplicated in the header")
     return content

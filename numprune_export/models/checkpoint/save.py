@@ -1,8 +1,8 @@
-"""Write a pruned model as a folder that says everything about itself.
+"""Saving of a pruned model as a self-contained folder.
 
-Where all layers have the same widths, and a config class of transformers can express them, the
-folder is a plain Hugging Face checkpoint. Else modeling_numprune.py is written into it, and
-config.json keeps the dense values with the widths of each layer beside them.
+If a config class of transformers can express the widths of all layers, the folder is a plain
+Hugging Face checkpoint. Otherwise modeling_numprune.py is copied into it, and config.json contains
+the dense values and the widths of each layer.
 """
 
 import json
@@ -43,19 +43,17 @@ def save(
         model: The pruned (or dense) model, in any dtype, on any device.
         record: Provenance for the `numprune` section of config.json: method, calibration hash,
             parent, versions. JSON values.
-        max_shard_bytes: Weights above this are split into several safetensors files.
+        max_shard_bytes: Larger weights are split into several safetensors files.
 
     Raises:
-        OutputError: the folder is not an empty folder, or it cannot be written to.
+        OutputError: the folder is not empty, does not exist, or cannot be written.
     """
     if not folder.is_dir() or any(folder.iterdir()):
-        raise OutputError(
-            f"`{folder}` is not an empty folder", hint="give a folder with nothing in it"
-        )
+        raise OutputError(f"`{folder}` is not an empty folder", hint="give an empty folder")
     with _writing(folder):
         _write_config(model, family, folder, record)
         if model.can_generate() and model.generation_config is not None:
-            # Not save_pretrained: it refuses settings that published models do ship with.
+            # Not save_pretrained: it rejects settings of some published models.
             model.generation_config.to_json_file(folder / "generation_config.json")
         _write_weights(model, family, folder, max_shard_bytes)
         if tokenizer is not None:
@@ -94,7 +92,7 @@ def _write_weights(
     model: PreTrainedModel, family: Family, folder: Path, max_shard_bytes: int
 ) -> None:
     state = model.state_dict()
-    # No task head of an encoder is tied to anything.
+    # Task heads of encoders are not tied.
     if isinstance(family, RotaryDecoder) and family.ties_head(model):
         del state[f"{family.head}.weight"]
     save_torch_state_dict(state, folder, max_shard_size=max_shard_bytes)
@@ -103,7 +101,7 @@ def _write_weights(
 
 
 def _write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """transformers 4 does not know the class name that version 5 writes for plain tokenizers."""
+    """Write the tokenizer with a class name that transformers 4 knows too."""
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     values = json.loads(path.read_text(encoding="utf-8"))

@@ -1,12 +1,12 @@
-"""Where a model comes from: a reference in a recipe, turned into files whose family is known.
+"""Resolution of a model reference to local files and a family.
 
-A reference is, in this order:
+A reference is one of these, tried in this order:
     package:NAME/path   a file or folder inside an installed Python package
     a path              a Hugging Face folder or a `.gguf` file; relative to each search folder
     organisation/name   a model on the Hugging Face hub
 
-The architecture is read from config.json or the GGUF header and refused before any weight is read
-or downloaded.
+The architecture is read from config.json or the GGUF header; an unsupported one is rejected before
+any weight is read or downloaded.
 """
 
 import hashlib
@@ -38,10 +38,10 @@ _TOKENIZER = (
 
 @dataclass(frozen=True)
 class Source:
-    """A model on this machine, not loaded yet."""
+    """A model on this machine that is not loaded."""
 
     reference: str
-    """As the recipe wrote it."""
+    """As written in the recipe."""
     revision: str | None
     """The commit of a hub model; None for files."""
     kind: Literal["folder", "gguf"]
@@ -54,12 +54,12 @@ class Source:
     def fingerprint(self) -> str:
         """sha256 over the content of configuration, weights and tokenizer.
 
-        Paths and times do not enter: the same model elsewhere has the same fingerprint.
+        It does not depend on paths and times.
         """
         if self.kind == "gguf":
             return sha256_of(self.path)
-        also = [self.path / name for name in ("config.json", *_TOKENIZER)]
-        files = sorted({*self.weights, *(path for path in also if path.is_file())})
+        others = [self.path / name for name in ("config.json", *_TOKENIZER)]
+        files = sorted({*self.weights, *(path for path in others if path.is_file())})
         lines = [f"{path.name} {sha256_of(path)}\n" for path in files]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -72,16 +72,17 @@ def resolve(
     Args:
         reference: See the module docstring.
         revision: Branch, tag or commit of a hub model.
-        search: Folders that a relative path is looked up in, in order.
-        weights: False: weights in safetensors are not fetched and may be missing; of what is found
-            then only the shapes can be had.
+        search: Folders that a relative path is resolved against, in order.
+        weights: False: safetensors weights are not downloaded and may be missing; only the model's
+            shapes are available then.
 
     Raises:
-        InputError: nothing is there, a path climbs out, or a file is missing or damaged.
-        UnsupportedModelError: no family describes the architecture, or the weights are quantised.
-        HubError: the hub cannot be reached or refuses.
+        InputError: the path does not exist or leads outside its folder, or a file is missing or
+            damaged.
+        UnsupportedModelError: the architecture is unsupported, or the weights are quantised.
+        HubError: the hub cannot be reached or refuses the request.
         MissingExtraError: the package of a `package:` reference is not installed.
-        RecipeError: a revision for something that is not on the hub.
+        RecipeError: a revision is given for a model that is not on the hub.
     """
     path = require(reference, search)
     if path is None:
@@ -117,19 +118,19 @@ def _family_of_config(folder: Path) -> tuple[str, tuple[str, ...], Family]:
     model_type, names = config.get("model_type"), config.get("architectures") or []
     if not isinstance(model_type, str) or not isinstance(names, list):
         raise InputError(
-            f"`{folder / 'config.json'}` does not say its `model_type`",
+            f"`{folder / 'config.json'}` has no `model_type`",
             hint="give a folder in Hugging Face format",
         )
     architectures = [str(name) for name in names]
     family = family_of(model_type, architectures)
-    if config.get("quantization_config"):  # some published files say null
+    if config.get("quantization_config"):  # null in some published files
         raise UnsupportedModelError(
-            f"`{folder}` holds quantised weights, which cannot be pruned",
+            f"`{folder}` contains quantised weights, which cannot be pruned",
             hint="give the checkpoint it was quantised from, or a GGUF file",
         )
     if config.get("is_decoder"):
         raise UnsupportedModelError(
-            f"`{folder}` holds a `{model_type}` made into a decoder (`is_decoder`)",
+            f"`{folder}` contains a `{model_type}` converted to a decoder (`is_decoder`)",
             hint="give a decoder such as `llama`, or an encoder with full attention",
         )
     _require_start_and_end(folder, config, architectures)
@@ -142,14 +143,14 @@ def _require_start_and_end(
     labels = config.get("id2label") or {"0": "", "1": ""}
     if not isinstance(labels, dict):
         raise InputError(
-            f"`id2label` in `{folder / 'config.json'}` is no object",
-            hint='it lists the names of the classes, as in {"0": "no", "1": "yes"}',
+            f"`id2label` in `{folder / 'config.json'}` is not an object",
+            hint='it maps ids to class names, for example {"0": "no", "1": "yes"}',
         )
     outputs = config.get("num_labels", len(labels))
     if outputs != 2 and any(name.endswith("ForQuestionAnswering") for name in architectures):
         raise UnsupportedModelError(
-            f"`{folder}` answers questions with {outputs} outputs a token, not start and end",
-            hint="give a model with two labels, or with another head",
+            f"`{folder}` answers questions with {outputs} outputs per token, not start and end",
+            hint="give a model with two labels, or with another task head",
         )
 
 
@@ -157,7 +158,7 @@ def _from_gguf(reference: str, path: Path) -> Source:
     if path.suffix != ".gguf":
         raise InputError(
             f"`{path}` is neither a folder nor a `.gguf` file",
-            hint="give the folder that holds `config.json`, or a `.gguf` file",
+            hint="give the folder that contains `config.json`, or a `.gguf` file",
         )
     kind = stand_in_at(path)
     if kind is not None:
@@ -167,15 +168,15 @@ def _from_gguf(reference: str, path: Path) -> Source:
     family = family_of(model_type, None)
     if model_type not in DECODERS:
         raise UnsupportedModelError(
-            f"`{path}` holds the encoder `{model_type}`, which is read from safetensors only",
+            f"`{path}` contains the encoder `{model_type}`, which is read from safetensors only",
             hint="give the model as a Hugging Face folder",
         )
-    _refuse_what_is_lost(path, header)
+    _require_readable_features(path, header)
     return Source(reference, None, "gguf", path, model_type, family.architectures, family, (path,))
 
 
 def _gguf_model_type(header: GgufHeader) -> str:
-    """llama.cpp files Mistral under `llama`; transformers tells the two apart by the model's name."""
+    """The model type. llama.cpp stores Mistral as `llama`; transformers distinguishes by name."""
     architecture = header.architecture
     if (
         architecture == "llama"
@@ -185,8 +186,8 @@ def _gguf_model_type(header: GgufHeader) -> str:
     return architecture
 
 
-def _refuse_what_is_lost(path: Path, header: GgufHeader) -> None:
-    """Refuse GGUF features that transformers reads past: the model would be silently wrong."""
+def _require_readable_features(path: Path, header: GgufHeader) -> None:
+    """Reject GGUF features that transformers ignores: the model would be silently wrong."""
     prefix = header.architecture
     scaling = header.metadata.get(f"{prefix}.rope.scaling.type", "none")
     try:
@@ -198,14 +199,14 @@ def _refuse_what_is_lost(path: Path, header: GgufHeader) -> None:
         raise InputError(
             f"`{path}` is not a readable GGUF file: {error}", hint="download the file again"
         ) from None
-    lost = {
+    unsupported = {
         "a mixture of experts": experts > 0,
         "rotary scaling": scaling != "none" or "rope_freqs.weight" in header.tensors,
         "only one part of a split file": parts > 1,
     }
-    for feature, present in lost.items():
+    for feature, present in unsupported.items():
         if present:
             raise UnsupportedModelError(
-                f"`{path}` holds {feature}, which cannot be read from GGUF",
+                f"`{path}` contains {feature}, which cannot be read from GGUF",
                 hint="give the model as a Hugging Face folder",
             )

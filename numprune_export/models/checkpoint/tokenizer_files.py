@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face folder, and why it cannot be read. No code from it is run."""
+"""Loading of the tokenizer of a Hugging Face folder, without running code from it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\s")
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
-    """The tokenizer, or None where the folder has no tokenizer files.
+    """Load the tokenizer, or None if the folder has no tokenizer files.
 
     Raises:
-        InputError: the files are there and cannot be read.
-        MissingExtraError: they are of a library that is not installed.
+        InputError: the files cannot be read.
+        MissingExtraError: they need a library that is not installed.
     """
     if not any((folder / name).is_file() for name in _FILES):
         return None
@@ -38,10 +38,10 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
             )
     except Exception as error:  # the tokenizers library raises bare Exceptions
         reason, hint = first_line(error), _hint(str(error))
-        alone = _alone(folder)
-        if alone is not None and "tiktoken" in reason and not _is_tiktoken(alone):
-            # transformers tries tiktoken where SentencePiece fails, and tells of the last alone.
-            reason = f"`{alone.name}` is damaged, or `sentencepiece` and `protobuf` do not fit"
+        only = _only_file(folder)
+        if only is not None and "tiktoken" in reason and not _is_tiktoken(only):
+            # If SentencePiece fails, transformers tries tiktoken and reports only its error.
+            reason = f"`{only.name}` is damaged, or `sentencepiece` and `protobuf` are incompatible"
             hint = f"pip install '{_EXTRA}', or put a `tokenizer.json` beside it"
         raise InputError(
             f"the tokenizer of `{folder}` cannot be read: {reason}", hint=hint
@@ -57,15 +57,15 @@ def _refuse_stand_ins(folder: Path) -> None:
 
 
 def _require_libraries(folder: Path) -> None:
-    """Refuse a SentencePiece or tiktoken file alone where its library is not installed.
+    """Check that the library of a SentencePiece or tiktoken file is installed.
 
     Raises:
-        MissingExtraError: with what to install.
+        MissingExtraError: it is not; the hint names the packages.
     """
-    alone = _alone(folder)
-    if alone is None:
+    only = _only_file(folder)
+    if only is None:
         return
-    tiktoken = _is_tiktoken(alone)
+    tiktoken = _is_tiktoken(only)
     needed = ("tiktoken",) if tiktoken else ("sentencepiece", "google.protobuf")
     missing = [name for name in needed if not _installed(name)]
     if missing:
@@ -73,13 +73,13 @@ def _require_libraries(folder: Path) -> None:
         extra = "tiktoken" if tiktoken else _EXTRA
         raise MissingExtraError(
             f"the tokenizer of `{folder}` is {'a tiktoken' if tiktoken else 'a SentencePiece'} file,"
-            f" `{alone.name}`, and `{names}` is not installed",
+            f" `{only.name}`, and `{names}` is not installed",
             hint=f"pip install '{extra}', or put a `tokenizer.json` beside it",
         )
 
 
-def _alone(folder: Path) -> Path | None:
-    """A file of SentencePiece or tiktoken without a tokenizer.json beside it."""
+def _only_file(folder: Path) -> Path | None:
+    """The SentencePiece or tiktoken file of a folder without tokenizer.json."""
     if (folder / "tokenizer.json").is_file():
         return None
     return next((folder / name for name in _SENTENCEPIECE if (folder / name).is_file()), None)
@@ -101,5 +101,5 @@ def _hint(reason: str) -> str:
     if "untagged enum" in reason or "did not match any variant" in reason:
         return "a newer `tokenizers` may have written it: pip install -U tokenizers"
     if "remote code" in reason or "trust_remote_code" in reason or "custom code" in reason:
-        return "it is code of its own, which is not run: save it as a `tokenizer.json`"
-    return "give the tokenizer files of the same checkpoint, all of them"
+        return "it needs custom code, which is not run: save it as a `tokenizer.json`"
+    return "give all tokenizer files of the same checkpoint"

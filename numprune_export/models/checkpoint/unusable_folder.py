@@ -1,4 +1,4 @@
-"""What a folder without a model in Hugging Face format holds instead, and what to give in its place."""
+"""Errors for folders without a model in Hugging Face format, with a hint by their content."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numprune_export.core.errors import InputError
 
 _OTHER_FORMATS = (
     ("model_index.json", "a pipeline of `diffusers`", "give the folder of one of its models"),
-    ("params.json", "a model as its authors published it", "convert it to Hugging Face format"),
-    ("consolidated.safetensors", "a model as Mistral publishes it", "give its Hugging Face folder"),
+    ("params.json", "a model in its authors' own format", "convert it to Hugging Face format"),
+    ("consolidated.safetensors", "a model in Mistral's own format", "give its Hugging Face folder"),
     ("tf_model.h5", "weights of TensorFlow", "save it again as safetensors"),
     ("flax_model.msgpack", "weights of Flax", "save it again as safetensors"),
 )
@@ -26,34 +26,34 @@ def no_weights(folder: Path, indexes: tuple[str, ...]) -> InputError:
     """The error for a folder with a config.json and no weights.
 
     Args:
-        folder: Where they were looked for.
+        folder: The searched folder.
         indexes: File names of the indexes of sharded weights.
     """
     shards = sorted(folder.glob("*-of-*.safetensors")) or sorted(folder.glob("*-of-*.bin"))
     if shards:
         index = next(name for name in indexes if shards[0].suffix in name)
         return InputError(
-            f"`{folder}` holds shards such as `{shards[0].name}`, but no `{index}`",
-            hint="download the index too",
+            f"`{folder}` contains shards such as `{shards[0].name}`, but no `{index}`",
+            hint="download the index as well",
         )
     hint = "download the model again; weights must be safetensors, GGUF or legacy `.bin` files"
     others = sorted(path.name for path in folder.iterdir() if path.suffix in _WEIGHTS)
     if others:
-        hint = f"it has `{others[0]}`: weights are read from `model.safetensors`"
-    return _error(folder, f"`{folder}` holds no weights", hint)
+        hint = f"it contains `{others[0]}`, but weights are read from `model.safetensors`"
+    return _error(folder, f"`{folder}` contains no weights", hint)
 
 
 def _error(folder: Path, fallback: str, hint: str) -> InputError:
-    """Names the format that the folder is in, if it is known."""
+    """An error that names the folder's format, if it is known."""
     if (folder / "adapter_config.json").is_file():
         base = _base_model(folder / "adapter_config.json")
         return InputError(
-            f"`{folder}` holds an adapter (PEFT), not a model",
-            hint=f"merge it into {base} with `merge_and_unload()`, save that and give its folder",
+            f"`{folder}` contains an adapter (PEFT), not a model",
+            hint=f"merge it into {base} with `merge_and_unload()`, save it and give its folder",
         )
-    for name, what, remedy in _OTHER_FORMATS:
+    for name, content, remedy in _OTHER_FORMATS:
         if (folder / name).is_file():
-            return InputError(f"`{folder}` holds {what}", hint=remedy)
+            return InputError(f"`{folder}` contains {content}", hint=remedy)
     return InputError(fallback, hint=hint)
 
 

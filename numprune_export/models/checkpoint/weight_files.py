@@ -1,4 +1,4 @@
-"""Which files hold the weights of a Hugging Face folder, and whether each one is whole."""
+"""The weight files of a Hugging Face folder, checked for completeness."""
 
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ _INDEXED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The weight files that transformers would read, safetensors before legacy `.bin`.
+    """The weight files that transformers reads, safetensors before legacy `.bin`.
 
     Safetensors headers and file lengths are checked; tensors are not read.
 
     Raises:
-        InputError: no weights, a missing shard, or a truncated or corrupt file.
+        InputError: there are no weights, a shard is missing, or a file is truncated or corrupt.
     """
     for single, indexed in zip(_SINGLE, _INDEXED, strict=True):
         if (folder / single).is_file():
@@ -38,12 +38,12 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def tensor_shapes(files: tuple[Path, ...]) -> dict[str, tuple[int, ...]]:
-    """Name to shape of every tensor, from safetensors headers; legacy `.bin` files have none."""
+    """Shape of every tensor by name, from safetensors headers; `.bin` files are skipped."""
     return {name: tensor.shape for name, tensor in _headers(files).items()}
 
 
 def tensor_count(folder: Path) -> int | None:
-    """How many tensors the weights of a folder have, as far as headers and indices say; else None.
+    """Number of tensors in the weights of a folder, from headers or indices; None if unknown.
 
     Raises:
         InputError: a header or an index is damaged.
@@ -66,7 +66,7 @@ def _headers(files: tuple[Path, ...]) -> dict[str, Tensor]:
         twice = sorted(headers.keys() & header.keys())
         if twice:
             raise InputError(
-                f"`{path}` holds `{twice[0]}`, which another shard holds too",
+                f"`{path}` contains `{twice[0]}`, which another shard contains too",
                 hint="download the model again: files of two checkpoints are mixed",
             )
         headers |= header
@@ -74,13 +74,13 @@ def _headers(files: tuple[Path, ...]) -> dict[str, Tensor]:
 
 
 def read_json(path: Path, *, unique: bool = False) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Read a JSON object from a file.
 
     Args:
-        unique: Refuse an object that has a key twice, of which readers keep one or the other.
+        unique: Reject objects with duplicate keys, which readers resolve differently.
 
     Raises:
-        InputError: it is missing, or is not a JSON object.
+        InputError: the file is missing, or is not a JSON object.
     """
     if not exists(path):
         raise (
@@ -119,7 +119,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
         if Path(name).name != name:
             raise InputError(
                 f"`{index}` names `{name}`, which is outside its folder",
-                hint="do not use this checkpoint: a shard must lie beside its index",
+                hint="do not use this checkpoint: a shard must be in the folder of its index",
             )
     missing = [name for name in shards if not (index.parent / name).is_file()]
     if missing:
@@ -132,14 +132,15 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 
 def _checked(files: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Read the tables of contents, which fails if a file is not as long as its own says."""
+    """Check the headers, which detects truncated files."""
     for path in files:
         kind = stand_in_at(path)
         if kind is not None:
             raise InputError(f"`{path}` is {kind.name}", hint=kind.hint)
     require_one_layout(_headers(files), files[0].parent)
     for path in files:
-        if path.suffix != ".safetensors":  # PyTorch before 1.6 wrote no zip archives: refused
+        # Files of PyTorch before 1.6 are not zip archives: they are rejected.
+        if path.suffix != ".safetensors":
             with blamed_on_input(
                 f"`{path}` is truncated or corrupt", hint="download the file again"
             ):

@@ -1,4 +1,4 @@
-"""The `numprune` section of config.json: how wide each layer of a pruned model is."""
+"""The `numprune` section of config.json: the widths of each layer of a pruned model."""
 
 from typing import Any, Literal
 
@@ -12,43 +12,43 @@ from numprune_export.models.site import Kind
 
 
 class EmptiedSublayer(BaseModel):
-    """A sublayer that has lost all its units."""
+    """A sublayer without units."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Kind
     consumer: str
-    """Path of the linear layer of which only the bias is left."""
+    """Path of the linear layer that keeps only its bias."""
 
 
 class LayerWidths(BaseModel):
-    """One block; module paths are relative to it."""
+    """Widths of one block; module paths are relative to the block."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     linears: dict[str, tuple[PositiveInt, PositiveInt, bool]]
-    """Path to (out_features, in_features, has_bias)."""
+    """(out_features, in_features, has_bias) by path."""
     attributes: dict[str, PositiveInt]
-    """Path to the number that the forward pass of transformers reads there."""
+    """Values that the forward pass of transformers reads, by attribute path."""
     emptied: dict[str, EmptiedSublayer] = {}
-    """By the path of what computed the units."""
+    """By the path of the replaced module."""
     groups: dict[str, tuple[PositiveInt, ...]] = {}
-    """Query heads of each KV head where these numbers differ, by the path of the attention."""
+    """Query heads of each KV head by the path of the attention, only if the numbers differ."""
 
 
 class Section(BaseModel):
-    """What a pruned folder says about itself; a run adds its record: method, parent, versions."""
+    """Description of a pruned folder; a run adds its record: method, parent, versions."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     format_version: Literal[1] = 1
     layout: Literal["stock", "per-layer"]
-    """`stock`: the config is a plain one of transformers. `per-layer`: needs modeling_numprune."""
+    """`stock`: a plain transformers config. `per-layer`: needs modeling_numprune."""
     layers: tuple[LayerWidths, ...]
 
 
 def layer_widths(model: nn.Module, family: Family) -> tuple[LayerWidths, ...]:
-    """The sizes of every linear layer of every block, from the tensors themselves."""
+    """The sizes of every linear layer of every block, read from the tensors."""
     return tuple(
         LayerWidths(
             linears={
@@ -73,15 +73,15 @@ def layer_widths(model: nn.Module, family: Family) -> tuple[LayerWidths, ...]:
 
 
 def read_section(config: dict[str, Any], where: object) -> Section:
-    """The section of a parsed config.json.
+    """Read the section of a parsed config.json.
 
     Raises:
-        InputError: there is none, or this version cannot read it.
+        InputError: it is missing, or this version cannot read it.
     """
     if "numprune" not in config:
         raise InputError(
-            f"`{where}` is not a folder that numprune-export has written",
-            hint="load a dense model with transformers, or name it as `model` in a recipe",
+            f"`{where}` was not written by numprune-export",
+            hint="load a dense model with transformers, or give it as `model` in a recipe",
         )
     try:
         return Section.model_validate(config["numprune"])

@@ -1,4 +1,4 @@
-"""Which architectures can be pruned: an explicit table of declarations, one file each."""
+"""Supported architectures: a table of family declarations, one file each."""
 
 import difflib
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from numprune_export.models.families import bert, distilbert, llama, mistral, qw
 from numprune_export.models.family import Family
 
 DECODERS: dict[str, RotaryDecoder] = {
-    one.FAMILY.model_type: one.FAMILY for one in (llama, mistral, qwen2, qwen3)
+    module.FAMILY.model_type: module.FAMILY for module in (llama, mistral, qwen2, qwen3)
 }
 ENCODERS: dict[str, BidirectionalEncoder] = {
-    one.FAMILY.model_type: one.FAMILY for one in (bert, distilbert, roberta)
+    module.FAMILY.model_type: module.FAMILY for module in (bert, distilbert, roberta)
 }
 FAMILIES: dict[str, Family] = {**DECODERS, **ENCODERS}
 
 
 def family_of(model_type: str, architectures: Sequence[str] | None) -> Family:
-    """The declaration for a config's `model_type` and `architectures`; None: do not look at those.
+    """The family of a config's `model_type` and `architectures`; None: these are not checked.
 
     Raises:
-        UnsupportedModelError: no family describes it, or its head is not one that can be measured.
+        UnsupportedModelError: the model type or its task head is not supported.
     """
     family = FAMILIES.get(model_type)
     if family is None:
@@ -38,26 +38,26 @@ def family_of(model_type: str, architectures: Sequence[str] | None) -> Family:
 
 
 def architecture_of(family: Family, names: Sequence[str]) -> str:
-    """Which class of the family a config's `architectures` names, ours for pruned layers included.
+    """The class of the family that a config's `architectures` names; pruned classes count too.
 
     Raises:
-        UnsupportedModelError: another class, or no class where the family has several.
+        UnsupportedModelError: the class is unsupported, or none is named and the family has several.
     """
     for known in family.architectures:
         if any(name.endswith(known) for name in names):
             return known
     if not names and len(family.architectures) == 1:
         return family.architectures[0]
-    wanted = ", ".join(f"`{one}`" for one in family.architectures)
+    wanted = ", ".join(f"`{name}`" for name in family.architectures)
     if not names:
         raise UnsupportedModelError(
-            f"config.json of a `{family.model_type}` model does not say its `architectures`",
-            hint=f"add the class it was trained as, one of {wanted}",
+            f"config.json of a `{family.model_type}` model has no `architectures`",
+            hint=f"add the class that it was trained as, one of {wanted}",
         )
     raise UnsupportedModelError(
         f"unsupported architecture `{names[0]}`: `{family.model_type}` is supported as"
         f" {wanted} only",
         hint="give the causal language model checkpoint"
         if family.model_type in DECODERS
-        else "give a checkpoint fine-tuned for one of these tasks: without a head nothing can be measured",
+        else "give a checkpoint fine-tuned for one of these tasks, with its task head",
     )

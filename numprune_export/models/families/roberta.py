@@ -1,4 +1,4 @@
-"""RoBERTa: BERT's blocks, positions counted from the padding token, a head of two layers."""
+"""RoBERTa: BERT's blocks, positions offset by the padding token, a two-layer head."""
 
 from numprune_export.models.encoder import BidirectionalEncoder, TaskHead
 

@@ -1,1 +1,1 @@
-"""What differs between kinds of models: causal language models, encoders with a task."""
+"""Kinds of models: causal language models, and encoders with a task head."""

@@ -1,4 +1,4 @@
-"""The texts that a run calibrates on, by what reads them."""
+"""The calibration texts of a run, by the step that reads them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numprune_export.data.corpus import Windows
 
 @dataclass(frozen=True)
 class CalibrationTexts:
-    """Token windows of each step; the same ones unless the model writes text of its own."""
+    """Token windows of each step; the same for all steps unless the model generates text."""
 
     moments: Windows
-    """For statistics of activations."""
+    """For Gram matrices and means of activations."""
     gradients: Windows
-    """For gradients, on the first of these."""
+    """For gradients, which read the first of these."""
     trials: Windows
-    """For comparing plans, on the first of these: text that a trial's compensation has not read, where
-    there is any."""
+    """For comparing plans, which reads the first of these: if possible, text that the trial
+    compensation does not read."""
     compensation: Windows
-    """For the compensation of the last plan."""
+    """For the compensation of the final plan."""
     batch: int
-    """Windows run at once."""
+    """Windows per forward pass."""
 
     @classmethod
     def of(cls, windows: Windows, batch: int) -> CalibrationTexts:
@@ -31,5 +31,5 @@ class CalibrationTexts:
 
 
 def windows_key(windows: Windows) -> str:
-    """Hash of the token windows themselves: the calibration hash of a checkpoint."""
+    """Hash of the token windows: the calibration hash of a checkpoint."""
     return key_of(windows.tokens.tolist(), windows.lengths.tolist())

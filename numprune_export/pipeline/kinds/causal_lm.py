@@ -1,4 +1,4 @@
-"""Causal language models: measured by perplexity, timed by prefill and decode."""
+"""Causal language models: perplexity, parity of logits, latency of prefill and decode."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ from numprune_export.recipe.model_fit import require_fit
 PROOF_TOKENS = 64
 
 LONGEST_PROMPT = 64
-"""Prompt tokens of the parity check; its rows come from the evaluation text."""
+"""Prompt tokens of the parity check; its rows are evaluation text."""
 
 DIVERGENCE_SEQUENCES = 4
-"""Calibration sequences that a plan is tried out on."""
+"""Calibration sequences for comparing plans."""
 DIVERGENCE_STRIDE = 4
-"""Of their tokens every fourth is compared: neighbouring tokens are correlated."""
+"""Token stride of these sequences: neighbouring tokens are correlated."""
 
 COMPARED_RUNS = 4
-"""Times that a comparison runs its rows: PyTorch in fp64, which counts twice, in the artifact's dtype, and
-the artifact."""
+"""Cost of a comparison in runs of its rows: PyTorch in fp64, counted twice, PyTorch in the
+artifact's dtype, and the artifact."""
 
 DENSE_STEPS = 8
-"""Decode steps in the parity check of the dense artifact: it comes from the same code."""
+"""Maximum of decode steps in the parity check of the dense artifact, exported by the same code."""
 
 
 class CausalLm:
@@ -70,11 +70,11 @@ class CausalLm:
     def __init__(
         self, recipe: Recipe, family: RotaryDecoder, dense: Dense, search: Sequence[Path]
     ) -> None:
-        """Draw both texts.
+        """Draw the calibration and the evaluation text.
 
         Raises:
             RecipeError: the recipe is for another kind of model.
-            InputError: no tokenizer, or too little text.
+            InputError: there is no tokenizer, or too little text.
         """
         self._recipe, self._family = recipe, family
         calibration, evaluation = recipe.calibration, recipe.evaluation
@@ -94,11 +94,11 @@ class CausalLm:
                 recipe.tasks, tokenizer, search, positions=positions, embeddings=dense.embeddings
             )
         self._rows = parity_rows(self._evaluation.tokens, recipe.parity.steps)
-        measured = recipe.benchmark
-        prompt = (measured.batch, max(measured.prefill, measured.past))
+        benchmark = recipe.benchmark
+        prompt = (benchmark.batch, max(benchmark.prefill, benchmark.past))
         tokens = np.resize(self._evaluation.tokens, prompt)
         self._workload = DecoderWorkload(
-            tokens, measured.prefill, measured.past, measured.decode_steps
+            tokens, benchmark.prefill, benchmark.past, benchmark.decode_steps
         )
 
     @property
@@ -108,7 +108,7 @@ class CausalLm:
 
     @property
     def benchmark_key(self) -> Any:
-        """See Subject.benchmark_key."""
+        """See ModelKind.benchmark_key."""
         unused = {"batches", "lengths"}
         return self.evaluation_key[0], self._recipe.benchmark.model_dump(exclude=unused)
 
@@ -154,7 +154,7 @@ class CausalLm:
         return {}
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
-        """See ModelKind.scores: `perplexity`, and `lm_eval.*` where the recipe names tasks."""
+        """See ModelKind.scores: `perplexity`, and `lm_eval.*` if the recipe has tasks."""
         windows, tick = self._evaluation.tokens, observer.advance
         measured = perplexity(runner, windows, batch=self._batch, conditions=under, progress=tick)
         tasks = {} if self._tasks is None else self._tasks.scores(runner, under, observer)
@@ -179,11 +179,11 @@ class CausalLm:
         """See ModelKind.openers; the graph behind an engine comes before the engine."""
         exporter, name = exported.target.exporter, exported.target.name
         threads = torch.get_num_threads()
-        found: dict[str, Opener] = {}
+        openers: dict[str, Opener] = {}
         if isinstance(exporter, GraphBacked):
-            found[f"{name}-graph"] = partial(exporter.open_graph, threads=threads)
-        found[name] = partial(exporter.open, threads=threads)
-        return found
+            openers[f"{name}-graph"] = partial(exporter.open_graph, threads=threads)
+        openers[name] = partial(exporter.open, threads=threads)
+        return openers
 
     def compare(
         self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
@@ -191,7 +191,7 @@ class CausalLm:
         """See ModelKind.compare."""
         rows, shapes = self._rows_of(variant), _shapes(artifact)
         longest = max(
-            rows.shape[1], *(one.length + decoder_parity.SHAPE_STEPS for one in shapes), 0
+            rows.shape[1], *(shape.length + decoder_parity.SHAPE_STEPS for shape in shapes), 0
         )
         with (
             TorchRunner(exact, threads=None) as reference,
@@ -215,14 +215,14 @@ class CausalLm:
 
     def memory(self, exported: Exported) -> Metrics:
         """See ModelKind.memory."""
-        measured = self._recipe.benchmark
+        benchmark = self._recipe.benchmark
         return measure_memory(
             exported.target.name,
             {variant: artifact.folder for variant, artifact in exported.artifacts.items()},
-            threads=measured.threads,
-            batch=measured.batch,
-            prompt_tokens=measured.prefill,
-            decode_steps=measured.decode_steps,
+            threads=benchmark.threads,
+            batch=benchmark.batch,
+            prompt_tokens=benchmark.prefill,
+            decode_steps=benchmark.decode_steps,
         )
 
     def _steps(self, variant: Variant) -> int:
@@ -230,13 +230,13 @@ class CausalLm:
         return steps if variant == "pruned" else min(steps, DENSE_STEPS)
 
     def _rows_of(self, variant: Variant) -> Tokens:
-        fewer = self._recipe.parity.steps - self._steps(variant)
-        return self._rows[:, : self._rows.shape[1] - fewer]
+        skipped = self._recipe.parity.steps - self._steps(variant)
+        return self._rows[:, : self._rows.shape[1] - skipped]
 
 
 @dataclass(frozen=True)
 class CausalLmGradients:
-    """See Gradients: of the next token's cross-entropy."""
+    """See Gradients: of the next-token cross-entropy."""
 
     score: Score
     family: RotaryDecoder
@@ -251,7 +251,7 @@ class CausalLmGradients:
     def of_units(
         self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
     ) -> Mapping[str, Tensor]:
-        """See Gradients.of_units: no score of a language model reads any."""
+        """See Gradients.of_units: not used by scores of language models."""
         return {}
 
     def of_outputs(
@@ -265,15 +265,15 @@ class CausalLmGradients:
         if not reads_output_fisher(self.score):
             return {}
         windows = texts.gradients.first(self.score.sequences or WINDOWS)
-        learn = partial(next_token_fisher, batch=texts.batch)
-        return by_site(learn, model, self.family, windows, observer)
+        fisher = partial(next_token_fisher, batch=texts.batch)
+        return by_site(fisher, model, self.family, windows, observer)
 
 
 def parity_rows(tokens: Tokens, steps: int) -> Tokens:
-    """Three rows of real text, as long as the windows allow.
+    """Three rows of text, at most `LONGEST_PROMPT + steps` tokens long.
 
     Raises:
-        InputError: they are too short for so many steps.
+        InputError: the windows are too short for `steps`.
     """
     width = min(tokens.shape[1], LONGEST_PROMPT + steps)
     if width < steps + 4:
@@ -285,6 +285,6 @@ def parity_rows(tokens: Tokens, steps: int) -> Tokens:
 
 
 def _shapes(artifact: Artifact) -> list[decoder_parity.Shape]:
-    """Prompt shapes that an engine was compiled for: fact `prefill_shapes`, name to batch, length."""
-    stated: Mapping[str, list[int]] = artifact.facts.get("prefill_shapes", {})
-    return [decoder_parity.Shape(f"profile {name}", *shape) for name, shape in stated.items()]
+    """Prompt shapes of a compiled engine, from its fact `prefill_shapes`."""
+    profiles: Mapping[str, list[int]] = artifact.facts.get("prefill_shapes", {})
+    return [decoder_parity.Shape(f"profile {name}", *shape) for name, shape in profiles.items()]

@@ -1,4 +1,4 @@
-"""Timing decoders of a run: every target's dense and pruned model, PyTorch's beside them."""
+"""Decoder latency of a run: dense and pruned on every target, and in PyTorch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def measure_latency(
     observer.expect(len(PHASES) * protocol.rounds)
     with ExitStack() as stack:
         rows: dict[str, LatencyRow[DecoderRunner]] = {
-            one.target.name: _row(one, workload.capacity, threads, stack) for one in exported
+            export.target.name: _row(export, workload.capacity, threads, stack)
+            for export in exported
         }
         if settings.reference or not exported:
             rows |= stack.enter_context(_references(models, exported, workload, threads))
@@ -49,30 +50,30 @@ def measure_latency(
 def _row(
     exported: Exported, capacity: int, threads: int, stack: ExitStack
 ) -> LatencyRow[DecoderRunner]:
-    """Both artifacts of a target and further builds of the pruned one, open until the stack closes."""
+    """Runners of both artifacts and of further pruned builds, open until the stack closes."""
     pruned = exported.artifacts["pruned"]
     builds: Sequence[str] = pruned.facts.get("builds", ())[1:]
     artifacts = [exported.artifacts["dense"], pruned]
     artifacts += [replace(pruned, entry=entry) for entry in builds]
     open_ = partial(exported.target.exporter.open, threads=threads, capacity=capacity)
-    dense, small, *rebuilds = (
+    dense_runner, pruned_runner, *rebuilds = (
         stack.enter_context(ReopenedDecoder(partial(open_, artifact))) for artifact in artifacts
     )
-    return target_row(exported, (dense, small), threads=threads, rebuilds=rebuilds)
+    return target_row(exported, (dense_runner, pruned_runner), threads=threads, rebuilds=rebuilds)
 
 
 def _references(
     models: Models, exported: Sequence[Exported], workload: DecoderWorkload, threads: int
 ) -> AbstractContextManager[dict[str, LatencyRow[DecoderRunner]]]:
-    """PyTorch where the artifacts run, and in the dtype that they have on a GPU."""
+    """PyTorch rows on the device of the artifacts; on a GPU also in their dtype."""
     device = reference_device(exported)
-    on_gpu = [one for one in exported if one.target.exporter.device == "cuda"]
-    stated = on_gpu[0].artifacts["pruned"].facts["dtype"] if device == "cuda" else None
+    on_gpu = [export for export in exported if export.target.exporter.device == "cuda"]
+    dtype = on_gpu[0].artifacts["pruned"].facts["dtype"] if device == "cuda" else None
     return reference_rows(
         models.dense,
         models.pruned,
         device=device,
-        dtype=None if stated is None else getattr(torch, stated),
+        dtype=None if dtype is None else getattr(torch, dtype),
         capacity=workload.capacity,
         threads=threads,
     )

@@ -1,4 +1,4 @@
-"""What differs between kinds of model: how they are calibrated, exported, measured and compared."""
+"""The protocol of a kind of model: its data, and how it is exported, measured and compared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.models import Models, Variant
 
 Ideal = Mapping[str, float]
-"""The speed-up that the removed work allows, by timing: `decode`, `forward.b8.l64`."""
+"""Ideal speed-up by timing, such as `decode` or `forward.b8.l64`."""
 
 
 class Comparison(Protocol):
@@ -38,7 +38,7 @@ class Comparison(Protocol):
     def finite(self) -> bool: ...
     @property
     def compared(self) -> int:
-        """How many outputs were compared."""
+        """Number of compared outputs."""
         ...
 
     def metrics(self, prefix: str, conditions: Mapping[str, Any] | None = None) -> Metrics: ...
@@ -46,7 +46,7 @@ class Comparison(Protocol):
 
 @dataclass(frozen=True)
 class Proof:
-    """A batch that a saved model must answer bit for bit as the one in memory."""
+    """A batch for which the logits of the saved model and the model in memory must be bit-equal."""
 
     tokens: Tensor
     real: Tensor | None = None
@@ -54,63 +54,62 @@ class Proof:
 
 
 class Gradients(Protocol):
-    """What a recipe's score needs of backward passes."""
+    """The gradients that a recipe's score needs."""
 
     @property
     def key(self) -> Any:
-        """What they depend on beside the windows, JSON-able: labels, for example; None if the score
-        needs none."""
+        """Dependencies of the gradients apart from the windows, such as labels, JSON-able; None: the
+        score needs no gradients."""
         ...
 
     def of_units(
         self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
     ) -> Mapping[str, Tensor]:
-        """By site name, gradients of unit masks, (rows, units); empty where the score needs none."""
+        """Gradients of unit masks by site name, (rows, units); empty if the score needs none."""
         ...
 
     def of_outputs(
         self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
     ) -> Mapping[str, Tensor]:
-        """By site name, the Fisher information of the consumer's output; empty where the score needs
-        none."""
+        """Fisher information of consumers' outputs by site name; empty if the score needs none."""
         ...
 
 
 class ModelKind(Protocol):
-    """A model's data, read before any work is done, and how such a model is measured on it."""
+    """The data of a run, read before any other work, and the measurements of a kind of model."""
 
     texts: CalibrationTexts
-    """As the recipe gives them."""
+    """Calibration texts of the recipe."""
 
     @property
     def gradients(self) -> Gradients: ...
 
     @property
     def evaluation_key(self) -> Any:
-        """What validation depends on, JSON-able; the first part is a hash of tokens and labels."""
+        """Dependencies of the validation, JSON-able; the first is a hash of tokens and labels."""
         ...
 
     @property
     def benchmark_key(self) -> Any:
-        """What the benchmark depends on beside models and artifacts, JSON-able."""
+        """Dependencies of the benchmark apart from models and artifacts, JSON-able."""
         ...
 
     @property
     def tasks_key(self) -> Any:
-        """What scores of further tasks depend on, JSON-able; None: the recipe names none."""
+        """Dependencies of the lm-eval scores, JSON-able; None: the recipe has no tasks."""
         ...
 
     @property
     def mean_length(self) -> float:
-        """Tokens of a calibration text, padding left out: what a budget of MACs is counted at."""
+        """Mean tokens of a calibration text, without padding: the length at which MACs count."""
         ...
 
     def dense_logits(self, dense: PreTrainedModel, texts: CalibrationTexts) -> DenseLogits:
-        """Of some texts for trials: how far a pruned model is from the dense one."""
+        """Logits of the dense model on some of the trial texts."""
         ...
 
     def proof(self, texts: CalibrationTexts) -> Proof:
-        """Of texts for the compensation."""
+        """The batch of the reload proof, from the compensation texts."""
         ...
 
     def export(
@@ -124,56 +123,56 @@ class ModelKind(Protocol):
         ...
 
     def work(self, models: Models) -> Metrics:
-        """`size.macs.*`: multiply-accumulates of one evaluation text, dense and pruned, where a text is
-        one forward pass."""
+        """`size.macs.*`: multiply-accumulates of one evaluation text, dense and pruned; empty for
+        language models."""
         ...
 
     @property
     def evaluated(self) -> int:
-        """How many texts `scores` runs: its steps of progress."""
+        """Number of texts that `scores` runs, which are its progress steps."""
         ...
 
     @property
     def compared(self) -> int:
-        """Steps of progress that a comparison of one artifact with PyTorch counts, in evaluation texts."""
+        """Progress steps of a comparison of one artifact with PyTorch, in evaluation texts."""
         ...
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
-        """How good an open model is on the evaluation texts.
+        """Scores of an open model on the evaluation texts.
 
         Args:
-            runner: Of a model of this kind.
-            under: What else the numbers hold under: runtime, device.
-            observer: Told of texts done.
+            runner: An open runner of a model of this kind.
+            under: Further conditions of the metrics: runtime, device.
+            observer: Notified of texts done.
         """
         ...
 
     def reference(
         self, model: PreTrainedModel, threads: int | None = None
     ) -> AbstractContextManager[Any]:
-        """PyTorch as a runner; `threads` None: as many as torch uses now."""
+        """The model as a PyTorch runner; `threads` None: the current number of torch threads."""
         ...
 
     def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:
-        """An artifact, open for the evaluation texts."""
+        """Open an artifact with capacity for the evaluation texts."""
         ...
 
     def rounding_error(self, model: PreTrainedModel, dtype: str, variant: Variant) -> float:
-        """PyTorch's own error in `dtype` on the texts that `compare` uses: largest difference of a logit
-        from fp64."""
+        """PyTorch's own error in `dtype` on the texts of `compare`: the largest absolute difference
+        of a logit from fp64."""
         ...
 
     def openers(self, exported: Exported) -> Mapping[str, Opener]:
-        """How to open what can be compared, by the name it is reported under."""
+        """Openers of the comparable artifacts and graphs, by their name in the report."""
         ...
 
     def compare(
         self, exact: PreTrainedModel, opener: Opener, artifact: Artifact, variant: Variant
     ) -> Comparison:
-        """An artifact against PyTorch in fp64.
+        """Compare an artifact with PyTorch in fp64.
 
         Args:
-            variant: `dense`: fewer steps, since the same code made it.
+            variant: `dense` is compared over fewer steps, since it is exported by the same code.
         """
         ...
 
@@ -191,7 +190,7 @@ class ModelKind(Protocol):
         ...
 
     def memory(self, exported: Exported) -> Metrics:
-        """`memory.*` of a target's artifacts, each in a process of its own."""
+        """`memory.*` of a target's artifacts, each measured in its own process."""
         ...
 
 

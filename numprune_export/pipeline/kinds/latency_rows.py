@@ -1,4 +1,4 @@
-"""Rows of a run's latency tables, opened: a target, or PyTorch; and how often they are timed."""
+"""Open rows of a run's latency tables, for targets and for PyTorch, and the timing protocol."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Opened = TypeVar("Opened", bound=Reopened[Any])
 def target_row(
     exported: Exported, opened: Sequence[Opened], *, threads: int, rebuilds: Sequence[Opened] = ()
 ) -> LatencyRow[Opened]:
-    """A target's artifacts, the dense one first."""
+    """The row of a target; `opened` is (dense, pruned)."""
     dense, pruned = opened
     under = {"threads": threads, **facts_of(exported)}
     return LatencyRow(Pair(dense, pruned), under, reopener(opened), rebuilds)
 
 
 def protocol_of(settings: Benchmark, observer: Observer) -> Protocol:
-    """How a recipe asks for timings."""
+    """The timing protocol of a recipe."""
     return Protocol(
         settings.warmup,
         settings.samples,
@@ -45,7 +45,7 @@ def protocol_of(settings: Benchmark, observer: Observer) -> Protocol:
 
 
 def of_torch(device: Device, dtype: torch.dtype) -> dict[str, Any]:
-    """What PyTorch's numbers hold under."""
+    """Conditions of PyTorch's metrics."""
     return {
         "device": device,
         "dtype": str(dtype).removeprefix("torch."),
@@ -63,28 +63,28 @@ def reference_rows(
     capacity: int,
     threads: int,
 ) -> Iterator[dict[str, LatencyRow[DecoderRunner]]]:
-    """Open PyTorch's rows for the time of a `with`.
+    """Open the PyTorch rows within a `with` statement.
 
     Args:
         device: `cpu`: one row, `torch`. `cuda`: `torch-cuda` and `torch-cuda-compiled`.
-        dtype: Of weights and cache, as the target's artifacts have it; None: the models' own.
-        capacity: The longest sequence that will be run.
-        threads: On the CPU.
+        dtype: Of weights and KV cache, as in the target's artifacts; None: the models' dtype.
+        capacity: Tokens of the longest sequence.
+        threads: CPU threads; ignored on a GPU.
 
     Raises:
-        DeviceError: this PyTorch has no CUDA device, or its memory does not hold both models.
+        DeviceError: PyTorch has no CUDA device, or its memory is too small for both models.
     """
     precision = dtype or pruned.dtype
     models = _on(device, precision, dense, pruned)
     under = of_torch(device, precision)
     with ExitStack() as stack:
         if device == "cpu":
-            opened = [stack.enter_context(TorchRunner(one, threads=threads)) for one in models]
+            opened = [stack.enter_context(TorchRunner(model, threads=threads)) for model in models]
             yield {"torch": LatencyRow(Pair(*opened), {"threads": threads, **under})}
             return
-        eager = [stack.enter_context(TorchRunner(one, threads=None)) for one in models]
+        eager = [stack.enter_context(TorchRunner(model, threads=None)) for model in models]
         compiled = [
-            stack.enter_context(CompiledTorchRunner(one, capacity=capacity)) for one in models
+            stack.enter_context(CompiledTorchRunner(model, capacity=capacity)) for model in models
         ]
         yield {
             "torch-cuda": LatencyRow(Pair(*eager), under),
@@ -95,18 +95,18 @@ def reference_rows(
 def _on(
     device: Device, dtype: torch.dtype, *models: PreTrainedModel
 ) -> tuple[PreTrainedModel, ...]:
-    """The models as they are where they are already there, else copies."""
+    """The models themselves if they have the device and dtype, else copies."""
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
             f"PyTorch {torch.__version__} has no CUDA device",
             hint="install a PyTorch with CUDA, or set `benchmark.reference` to false",
         )
-    if device == "cpu" and all(one.dtype is dtype for one in models):
+    if device == "cpu" and all(model.dtype is dtype for model in models):
         return models
     try:
-        return tuple(placed(one, device, dtype) for one in models)
+        return tuple(placed(model, device, dtype) for model in models)
     except torch.cuda.OutOfMemoryError:
         raise DeviceError(
-            "the GPU's memory does not hold the dense and the pruned model in PyTorch",
+            "the GPU's memory is too small for the dense and the pruned model in PyTorch",
             hint="set `benchmark.reference` to false",
         ) from None

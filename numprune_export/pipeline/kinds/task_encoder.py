@@ -1,4 +1,4 @@
-"""Encoders with a task head: measured by their task, timed by batch and length."""
+"""Encoders with a task head: task scores, parity, latency by batch size and length."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
 from numprune_export.recipe import Recipe
 
 DIVERGENCE_EXAMPLES = 512
-"""Calibration examples that a plan is tried out on: a converged model is sure of nearly all of them, and
-of 128 the divergence chose a worse plan than of 512."""
+"""Calibration examples for comparing plans. A converged model is certain about nearly all examples:
+with 128 of them the divergence selected a worse plan than with 512."""
 
 
 class TaskEncoder:
@@ -52,8 +52,8 @@ class TaskEncoder:
         """Read the labelled examples.
 
         Raises:
-            RecipeError: the recipe gives plain text, or a setting that this model's head has not.
-            InputError: no tokenizer, or unusable examples.
+            RecipeError: the recipe has plain text, or a setting that does not fit the model's head.
+            InputError: there is no tokenizer, or examples are invalid.
         """
         self._recipe, self._family = recipe, family
         self._examples = examples = EncoderExamples.read(recipe, family, dense, search)
@@ -75,7 +75,7 @@ class TaskEncoder:
 
     @property
     def benchmark_key(self) -> Any:
-        """See Subject.benchmark_key."""
+        """See ModelKind.benchmark_key."""
         unused = {"prefill", "past", "decode_steps", "batch"}
         return self.evaluation_key[0], self._recipe.benchmark.model_dump(exclude=unused)
 
@@ -90,12 +90,12 @@ class TaskEncoder:
         return float(self.texts.moments.lengths.mean())
 
     def dense_logits(self, dense: PreTrainedModel, texts: CalibrationTexts) -> DenseLogits:
-        """See ModelKind.dense_logits: of the task's head."""
+        """See ModelKind.dense_logits: outputs of the task head."""
         windows = texts.trials.first(DIVERGENCE_EXAMPLES)
         return DenseLogits.of(dense, self._family, windows, batch=texts.batch)
 
     def proof(self, texts: CalibrationTexts) -> Proof:
-        """See ModelKind.proof: rows of different lengths, where there are any."""
+        """See ModelKind.proof: rows of different lengths, if there are any."""
         return task_encoder_data.proof(texts.compensation)
 
     def export(
@@ -111,12 +111,12 @@ class TaskEncoder:
 
     @property
     def compared(self) -> int:
-        """See ModelKind.compared: PyTorch in fp64, which counts twice, in the artifact's dtype, and the
-        artifact."""
+        """See ModelKind.compared: PyTorch in fp64, counted twice, PyTorch in the artifact's dtype,
+        and the artifact."""
         return 4 * task_encoder_data.PARITY_ROWS
 
     def work(self, models: Models) -> Metrics:
-        """See ModelKind.work: of a text of mean length, none of it padding."""
+        """See ModelKind.work: of a text of mean length, without padding."""
         length = max(1, round(float(self._examples.evaluation.windows.lengths.mean())))
         dense, pruned = (
             encoder_cost(
@@ -127,7 +127,7 @@ class TaskEncoder:
         return dense_and_pruned("size.macs", "MACs", dense, pruned, conditions={"length": length})
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
-        """See ModelKind.scores: of the task."""
+        """See ModelKind.scores: the scores of the task, the primary one first."""
         run = Run(conditions=under, progress=observer.advance)
         evaluation = self._examples.task.evaluate(runner, self._examples.evaluation, run)
         seed = self._recipe.benchmark.seed
@@ -184,7 +184,7 @@ class TaskEncoder:
         )
 
     def memory(self, exported: Exported) -> Metrics:
-        """See ModelKind.memory: one forward pass of the largest batch and the largest length that fits."""
+        """See ModelKind.memory: a forward pass of the largest batch and supported length."""
         settings, facts = self._recipe.benchmark, exported.artifacts["dense"].facts
         positions = int(facts["max_positions"])
         return measure_memory(
@@ -192,7 +192,7 @@ class TaskEncoder:
             {variant: artifact.folder for variant, artifact in exported.artifacts.items()},
             threads=settings.threads,
             batch=max(settings.batches),
-            prompt_tokens=max(one for one in settings.lengths if one <= positions),
+            prompt_tokens=max(length for length in settings.lengths if length <= positions),
             decode_steps=0,
         )
 

@@ -1,4 +1,4 @@
-"""The labelled examples that an encoder is calibrated and measured on, and the rows for its checks."""
+"""Labelled calibration and evaluation examples of an encoder, and the batches of its checks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from numprune_export.calibration.gradients.block_backward import Objective
 from numprune_export.calibration.gradients.losses import OwnPredictions
-from numprune_export.calibration.gradients.mask_gradients import Loss, unit_gradients
+from numprune_export.calibration.gradients.mask_gradients import LabelledLoss, unit_gradients
 from numprune_export.calibration.gradients.output_fisher import by_site, output_fisher
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
@@ -51,11 +52,12 @@ class EncoderExamples:
     def read(
         cls, recipe: Recipe, family: BidirectionalEncoder, dense: Dense, search: Sequence[Path]
     ) -> EncoderExamples:
-        """Draw and tokenise.
+        """Draw and tokenise the examples.
 
         Raises:
-            RecipeError: the recipe is for another kind of model, or has a setting that this model's head has not.
-            InputError: no tokenizer, or unusable examples.
+            RecipeError: the recipe is for another kind of model, or has a setting that the model's
+                head does not support.
+            InputError: there is no tokenizer, or examples are invalid.
         """
         require_fit(recipe, family)
         calibration, evaluation = recipe.calibration, recipe.evaluation
@@ -72,7 +74,7 @@ class EncoderExamples:
 
 
 def proof(windows: Windows) -> Proof:
-    """Rows of different lengths, where there are any."""
+    """The batch of the reload proof: rows of different lengths, if there are any."""
     rows = np.argsort(windows.lengths, kind="stable")[:: -(len(windows.lengths) - 1) or 1]
     rows = rows[:PROOF_ROWS]
     width = int(windows.lengths[rows].max())
@@ -86,7 +88,7 @@ def proof(windows: Windows) -> Proof:
 
 
 def parity_rows(windows: Windows) -> tuple[Tokens, Tokens | None]:
-    """Tokens and types of the longest examples, cut to the shortest of them: no padding."""
+    """Tokens and types of the longest examples, cut to the shortest of them, without padding."""
     order = np.argsort(-windows.lengths, kind="stable")
     rows = order[np.arange(PARITY_ROWS) % len(order)]
     width = int(windows.lengths[rows].min())
@@ -95,7 +97,7 @@ def parity_rows(windows: Windows) -> tuple[Tokens, Tokens | None]:
 
 
 def reads_labels(score: Score) -> bool:
-    """Whether gradients are of the loss on the labels in the data."""
+    """Whether gradients are those of the loss on the gold labels."""
     own = isinstance(score, Fisher) and score.labels == "gold"
     return own or reads_output_fisher(score)
 
@@ -108,7 +110,7 @@ class EncoderGradients:
     family: BidirectionalEncoder
     task: Task
     labels: Labels | None
-    """One per window of the calibration text; there where `reads_labels`."""
+    """One label per calibration window; None unless `reads_labels`."""
 
     @property
     def key(self) -> Any:
@@ -129,16 +131,16 @@ class EncoderGradients:
         """See Gradients.of_units.
 
         Raises:
-            InputError: fewer examples than one batch.
+            InputError: there are fewer examples than one batch.
             NumericalError: a loss or a gradient is not finite.
         """
         score, windows = self.recipe.score, texts.gradients
         if not isinstance(score, Fisher):
             return {}
         observer.expect(len(windows.tokens))
-        labels, loss = self._objective(score, windows)
+        objective = self._objective(score, windows)
         return unit_gradients(
-            model, self.family, windows, labels, loss,
+            model, self.family, windows, objective,
             batch=texts.batch, per=score.per, tick=observer.advance,
         )  # fmt: skip
 
@@ -156,14 +158,15 @@ class EncoderGradients:
         assert labels is not None
         windows = texts.gradients.first(score.sequences)
         gold = torch.from_numpy(labels[: len(windows.tokens)])
-        learn = partial(output_fisher, loss=self.task.loss, labels=gold, batch=texts.batch)
-        return by_site(learn, model, self.family, windows, observer)
+        objective = Objective(self.task.loss, gold)
+        fisher = partial(output_fisher, objective=objective, batch=texts.batch)
+        return by_site(fisher, model, self.family, windows, observer)
 
-    def _objective(self, score: Fisher, windows: Windows) -> tuple[Tensor, Loss]:
-        """Labels by rows, and the loss that takes them: gold ones, or the model's own answers."""
+    def _objective(self, score: Fisher, windows: Windows) -> LabelledLoss:
+        """The loss on the gold labels, or on labels drawn from the model's own predictions."""
         if reads_labels(score):
             assert self.labels is not None
-            return torch.from_numpy(self.labels), self.task.loss
+            return LabelledLoss(self.task.loss, torch.from_numpy(self.labels))
         real = torch.from_numpy(np.arange(windows.tokens.shape[1]) < windows.lengths[:, None])
         generator = torch.Generator().manual_seed(self.recipe.seed)
-        return real, OwnPredictions(self.task.kind, generator, score.temperature)
+        return LabelledLoss(OwnPredictions(self.task.kind, generator, score.temperature), real)

@@ -1,4 +1,4 @@
-"""Timing encoders of a run: every target's dense and pruned model, PyTorch's beside them."""
+"""Encoder latency of a run: dense and pruned on every target, and in PyTorch."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def measure_latency(
 
 
 def _buckets(recipe: Recipe, longest: int) -> tuple[Bucket, ...]:
-    """The shapes of the recipe that fit the model, and that of its budget in milliseconds."""
+    """The recipe's shapes that the model supports, and the shape of its latency budget."""
     settings, wanted = recipe.benchmark, timing_of(recipe.allocate)
     buckets = [Bucket(batch, length) for batch in settings.batches for length in settings.lengths]
     if wanted is not None:
         buckets = list(dict.fromkeys((*buckets, Bucket(wanted.batch, wanted.length))))
-    return tuple(one for one in buckets if one.length <= longest)
+    return tuple(bucket for bucket in buckets if bucket.length <= longest)
 
 
 def _rows(
@@ -59,21 +59,21 @@ def _rows(
     exported: Sequence[Exported],
     stack: ExitStack,
 ) -> dict[str, LatencyRow[EncoderRunner]]:
-    """Open until the stack is closed."""
+    """Rows with runners that are open until the stack closes."""
     rows: dict[str, LatencyRow[EncoderRunner]] = {}
-    for one in exported:
-        open_ = partial(one.target.exporter.open, threads=settings.threads)
+    for export in exported:
+        open_ = partial(export.target.exporter.open, threads=settings.threads)
         opened = [
-            stack.enter_context(ReopenedEncoder(partial(open_, one.artifacts[variant])))
+            stack.enter_context(ReopenedEncoder(partial(open_, export.artifacts[variant])))
             for variant in VARIANTS
         ]
-        rows[one.target.name] = target_row(one, opened, threads=settings.threads)
+        rows[export.target.name] = target_row(export, opened, threads=settings.threads)
     if settings.reference or not exported:
         runners = [
             TorchEncoderRunner(models.get(variant), family, threads=settings.threads)
             for variant in VARIANTS
         ]
-        pair = Pair(*(stack.enter_context(one) for one in runners))
+        pair = Pair(*(stack.enter_context(runner) for runner in runners))
         under = of_torch("cpu", models.pruned.dtype)
         rows["torch"] = LatencyRow(pair, {"threads": settings.threads, **under})
     return rows

@@ -1,4 +1,4 @@
-"""Scores to a plan: the allocate stage."""
+"""The allocate stage: scores to a plan."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from numprune_export.recipe.schema import Repair
 
 PLAN = "plan.json"
 PLAN_KEY = "plan.sha256"
-"""Hash of the plan as it was made: of one edited since, another."""
+"""File with the hash of the plan as allocated; an edited plan has another hash."""
 BUDGET = "budget.json"
 
 
 @dataclass(frozen=True)
 class Planning:
-    """What a plan is made of."""
+    """Inputs of the allocate stage of one round."""
 
     context: Context
     kind: ModelKind
@@ -53,11 +53,11 @@ class Planning:
     calibrated: Calibrated
     scored: Stage
     keep: float
-    """Fraction of the dense model that is to be left."""
+    """Fraction of the dense model to keep."""
 
     @property
     def inputs(self) -> list[Any]:
-        """All that the plan depends on, JSON-able."""
+        """Dependencies of the plan, JSON-able."""
         settings = self.context.recipe.allocate
         length = None
         if isinstance(settings, Search | Curves) and settings.cost == "macs":
@@ -66,10 +66,10 @@ class Planning:
         return [self.scored.key, self.keep, settings.model_dump(), length, *self._trial_key, *keys]
 
     def write(self, folder: Path, *, whole: bool) -> None:
-        """`plan.json`, and what was found on the way to it: predictions, divergences.
+        """Write `plan.json`, and the metrics of the allocation: predictions, divergences.
 
         Args:
-            whole: Write the plan as one of the dense model, not of what this round starts from.
+            whole: Write the plan for the dense model instead of the starting model of this round.
         """
         allocated = self._allocated(self.keep)
         plan = self.start.whole(allocated.plan) if whole else allocated.plan
@@ -80,13 +80,15 @@ class Planning:
         (folder / PLAN_KEY).write_text(key_of(plan.to_json()) + "\n")
 
     def assistant(self) -> Plan:
-        """The plan of a teacher between the dense model and the pruned one: found in the same way, at
-        the geometric mean of the budget and the whole, before any rearrangement."""
+        """The plan of a teacher between the dense and the pruned model, without rearrangement.
+
+        Its budget is the geometric mean of `keep` and 1.
+        """
         return self._allocated(assistant_budget(self.keep, 1.0), rearrange=False).plan
 
     @cached_property
     def timed(self) -> tuple[Stage, ...]:
-        """The table that a budget in milliseconds needs."""
+        """The stage of the latency table, if the recipe has a latency budget."""
         settings, family = timing_of(self.context.recipe.allocate), self.start.family
         if settings is None:
             return ()
@@ -96,12 +98,12 @@ class Planning:
 
     @property
     def _trial_key(self) -> list[Any]:
-        """The repair and the text too, where plans are tried out with them."""
+        """Compensation and texts of trials, if plans are compared by trials."""
         recipe = self.context.recipe
         if not isinstance(recipe.allocate, Curves) or len(recipe.allocate.candidates) == 1:
             return []
-        repair = trial_compensation(recipe.compensate).model_dump()
-        return [repair, windows_key(self.texts.trials), self.texts.batch]
+        compensation = trial_compensation(recipe.compensate).model_dump()
+        return [compensation, windows_key(self.texts.trials), self.texts.batch]
 
     def _allocated(self, keep: float, *, rearrange: bool = True) -> Allocated:
         settings, sites = self.context.recipe.allocate, self.start.sites
@@ -126,13 +128,13 @@ class Planning:
         return CostBasis(start.family.sites(start.dense.model), forward, measured)
 
     def _divergence(self, plan: Plan) -> Metric:
-        """Of the model that a plan leaves, its weights refitted at once, from the dense one."""
-        repair = trial_compensation(self.context.recipe.compensate)
-        small = apply.one_shot(
-            self.start.model, self.start.family, plan, repair, self.calibrated.read
+        """KL divergence of the model pruned by a plan, with one-shot compensation."""
+        compensation = trial_compensation(self.context.recipe.compensate)
+        pruned = apply.one_shot(
+            self.start.model, self.start.family, plan, compensation, self.calibrated.read
         )
         self.context.observer.advance(1)
-        return self._dense_logits.divergence(small)
+        return self._dense_logits.divergence(pruned)
 
     @cached_property
     def _dense_logits(self) -> DenseLogits:
@@ -144,7 +146,7 @@ class Planning:
 
 
 def trial_compensation(repair: Repair) -> ClosedForm:
-    """How weights are refitted where a plan is only tried out, or another round follows."""
+    """Compensation of trials and of all rounds but the last."""
     if isinstance(repair, ClosedForm):
         return repair.model_copy(update={"order": "one_shot", "token_stride": 1, "producers": None})
     return ClosedForm(affine=True, order="one_shot")
@@ -156,10 +158,10 @@ def read_budget(folder: Path) -> Metrics:
 
 
 def read_plan(folder: Path) -> Plan:
-    """The plan of an allocate stage, as it is now.
+    """Read the current plan of an allocate stage, which may have been edited.
 
     Raises:
-        InputError: somebody changed it into what is no plan.
+        InputError: the file is not a valid plan.
     """
     path = folder / PLAN
     try:
@@ -167,13 +169,12 @@ def read_plan(folder: Path) -> Plan:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"`{path}` is not readable: {error}",
-            hint=f"delete the folder `{folder}` to have the plan made anew",
+            hint=f"delete the folder `{folder}` to recompute the plan",
         ) from None
     return Plan.from_json(content)
 
 
 def was_edited(folder: Path, plan: Plan) -> bool:
-    """Whether a plan is not the one that the allocate stage made; False where an earlier version made
-    it, which did not say."""
+    """Whether a plan differs from the allocated one; False if an older version wrote no hash."""
     path = folder / PLAN_KEY
     return path.is_file() and path.read_text().strip() != key_of(plan.to_json())

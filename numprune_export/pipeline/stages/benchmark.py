@@ -22,23 +22,23 @@ from numprune_export.pipeline.stages.measurements import keys, write_metrics, wr
 
 @dataclass(frozen=True)
 class Timed:
-    """What was measured."""
+    """Result of the benchmark."""
 
     metrics: Metrics
     warnings: tuple[str, ...]
     samples: Mapping[str, Samples]
-    """By the name of a row of timings, such as `latency.onnx.decode.pruned`."""
+    """By row, timing and variant, such as `latency.onnx.decode.pruned`."""
 
 
 def benchmark(
     context: Context, kind: ModelKind, models: Models, exported: Sequence[Exported]
 ) -> Stage:
-    """Time every target that can run here, beside PyTorch, and measure its memory."""
+    """Time every target that can run here, and PyTorch, and measure memory."""
 
     def make(folder: Path) -> None:
-        found = measure(kind, models, exported, context.observer)
-        write_metrics(folder, found.metrics, found.warnings)
-        write_samples(folder, found.samples)
+        result = measure(kind, models, exported, context.observer)
+        write_metrics(folder, result.metrics, result.warnings)
+        write_samples(folder, result.samples)
 
     inputs = [*keys(models, exported), kind.benchmark_key]
     return context.stage("benchmark", "benchmark", inputs, make)
@@ -51,24 +51,24 @@ def measure(
     observer: Observer,
     ideal: Ideal | None = None,
 ) -> Timed:
-    """What the stage does; `ideal` None: computed from both models."""
-    here = runnable(exported)
-    observer.expect(len(here))
-    before = _gpu(here)
-    latencies = kind.latency(models, here, observer, ideal)
+    """Measure latency and memory; `ideal` None: computed from both models."""
+    timed = runnable(exported)
+    observer.expect(len(timed))
+    before = _gpu(timed)
+    latencies = kind.latency(models, timed, observer, ideal)
     metrics = dict(latencies.metrics)
-    after = _gpu(here)
+    after = _gpu(timed)
     warnings: tuple[str, ...] = ()
     if before is not None and after is not None:
         metrics |= gpu_state.metrics(before, after)
         warnings = gpu_state.warnings(before, after)
-    for one in here:
-        metrics |= kind.memory(one)
+    for artifacts in timed:
+        metrics |= kind.memory(artifacts)
         observer.advance(1)
     return Timed(metrics, warnings, latencies.samples)
 
 
 def _gpu(exported: Sequence[Exported]) -> GpuState | None:
-    """The GPU now, if anything that is timed runs on one."""
-    used = any(one.target.exporter.device == "cuda" for one in exported)
+    """The current GPU state, if a target runs on a GPU."""
+    used = any(artifacts.target.exporter.device == "cuda" for artifacts in exported)
     return gpu.read() if used else None

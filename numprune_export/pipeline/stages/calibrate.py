@@ -1,4 +1,4 @@
-"""The calibrate stages: moments of consumers' inputs, and gradients where the score needs them."""
+"""The calibrate stages: statistics of consumers' inputs, and gradients if the score needs them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from numprune_export.recipe import Recipe
 
 
 def calibrate(here: RoundContext, texts: CalibrationTexts, gradients: Gradients) -> Calibrated:
-    """Whatever the recipe needs of the round's starting model.
+    """Collect the statistics and gradients of a round's starting model that the recipe needs.
 
     Args:
         here: The round.
-        texts: Of moments and of gradients.
-        gradients: What the score needs of backward passes.
+        texts: Texts for statistics and for gradients.
+        gradients: The gradients that the score needs.
     """
     statistics = None
     if reads_moments(here.context.recipe):
@@ -53,19 +53,19 @@ def calibrate(here: RoundContext, texts: CalibrationTexts, gradients: Gradients)
 
 
 def calibrate_compensation(here: RoundContext, texts: CalibrationTexts) -> Calibrated:
-    """Moments of the starting model on the text of its compensation."""
+    """Collect statistics of the starting model on the texts of the compensation."""
     windows = _Windows(texts.compensation, texts.batch, 1)
     return Calibrated(_moments(here, windows, "calibrate-repair", "repair_statistics"), None)
 
 
 @dataclass(frozen=True)
 class _Windows:
-    """Text that moments are summed over."""
+    """Texts and settings of accumulated statistics."""
 
     windows: Windows
     batch: int
     stride: int
-    """Every so many tokens one counts."""
+    """Token stride; 1: all tokens."""
 
 
 def _moments(here: RoundContext, text: _Windows, name: str, place: str) -> Stage:
@@ -77,7 +77,7 @@ def _moments(here: RoundContext, text: _Windows, name: str, place: str) -> Stage
 
 
 def _token_stride(here: RoundContext, windows: Windows) -> int:
-    """Of the moments that the score reads."""
+    """Token stride of the statistics that the score reads."""
     score, sites, tokens = here.context.recipe.score, here.start.sites, int(windows.lengths.sum())
     widest = max((site.inputs for site in sites), default=1)
     return bounded_stride(score.token_stride, tokens, widest) if isinstance(score, FisherObs) else 1
@@ -105,7 +105,7 @@ def _write_gradients(
 
 
 def reads_moments(recipe: Recipe) -> bool:
-    """Whether any step asks for moments of the starting model's activations."""
+    """Whether any step needs statistics of the starting model's activations."""
     settings = recipe.allocate
     return (
         not isinstance(recipe.score, Fisher | Magnitude | Random)
@@ -116,43 +116,42 @@ def reads_moments(recipe: Recipe) -> bool:
 
 
 def repairs_at_once(recipe: Recipe) -> bool:
-    """Whether the repair reads moments of the dense model."""
-    repair = recipe.compensate
-    return isinstance(repair, ClosedForm | Bias) and repair.order == "one_shot"
+    """Whether the compensation reads statistics of the dense model."""
+    method = recipe.compensate
+    return isinstance(method, ClosedForm | Bias) and method.order == "one_shot"
 
 
 def repairs_on_more_text(recipe: Recipe) -> bool:
-    """Whether the repair reads text of the model's own too."""
+    """Whether the compensation also reads generated text."""
     return recipe.generated_text.sequences > 0
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Finished stages, read site by site."""
+    """Finished calibration stages, read site by site."""
 
     statistics: Stage | None
-    """Moments of the consumers' inputs: the same for every score and repair. None: nothing reads
-    them."""
+    """Statistics of the consumers' inputs, for all scores and compensations; None: not needed."""
     gradients: Stage | None
-    """None: the score needs none."""
+    """None: the score needs no gradients."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        return tuple(one for one in (self.statistics, self.gradients) if one is not None)
+        return tuple(stage for stage in (self.statistics, self.gradients) if stage is not None)
 
     @property
     def key(self) -> str:
-        return key_of(*(one.key for one in self.stages))
+        return key_of(*(stage.key for stage in self.stages))
 
     def read(self, site: Site) -> Statistics:
-        """All that is known of one site."""
+        """The statistics of one site."""
         if self.statistics is None:
             return replace(Statistics.of_nothing(site), unit_gradients=self.unit_gradients(site))
         gradients = None if self.gradients is None else self.gradients.folder
         return statistics_store.read_site(self.statistics.folder, site, gradients)
 
     def in_turn(self, sites: Sequence[Site]) -> Iterator[tuple[Site, Statistics]]:
-        """Every site with what is known of it, the next one on its way from the disk."""
+        """Every site with its statistics; the next site is prefetched from disk."""
         for site, following in zip_longest(sites, sites[1:]):
             if following is not None and self.statistics is not None:
                 gradients = None if self.gradients is None else self.gradients.folder
@@ -160,7 +159,7 @@ class Calibrated:
             yield site, self.read(site)
 
     def unit_gradients(self, site: Site) -> Float[Tensor, "rows units"] | None:
-        """Gradients of its unit masks, or None if calibration gathered none."""
+        """Gradients of a site's unit masks, or None if there are none."""
         if self.gradients is None:
             return None
         return statistics_store.read_gradients(self.gradients.folder, site)

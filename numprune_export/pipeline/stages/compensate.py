@@ -1,4 +1,4 @@
-"""The prune stage: a plan carried out and compensated, saved as a checkpoint, its reload proven."""
+"""The prune stage: apply a plan with compensation, save the checkpoint, prove its reload."""
 
 from __future__ import annotations
 
@@ -22,46 +22,47 @@ from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.stages.calibrate import Calibrated
 from numprune_export.pruning import apply
 from numprune_export.pruning.compensate.distill_layers import tune
+from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
 from numprune_export.pruning.compensate.none import Nothing
-from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.compensate.teacher_refit import Refit
 from numprune_export.pruning.plan import Plan
 
 
 @dataclass(frozen=True)
 class CompensationInput:
-    """What the plan is and what its compensation reads."""
+    """The plan and the inputs of its compensation."""
 
     plan: Plan
-    """Of the dense model."""
+    """For the dense model."""
     plan_key: str
-    """Of the stage that made it."""
+    """Key of its allocate stage."""
     texts: CalibrationTexts
     calibrated: Calibrated
-    """Of the dense model; moments are of the compensation's text where it reads any."""
+    """Of the dense model; statistics are of the compensation texts if they are needed."""
     assistant: Callable[[], Plan]
-    """Plan of a teacher between the dense model and the pruned one."""
+    """Plan of a teacher between the dense and the pruned model."""
     edited: bool
-    """Whether somebody changed a plan since it was made."""
+    """Whether a plan was edited by hand."""
 
 
 def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationInput) -> Stage:
-    """The smaller checkpoint."""
+    """Prune, compensate and save the model; returns the stage of the checkpoint."""
     recipe, texts = context.recipe, given.texts
 
     def make(folder: Path) -> None:
         with matmul_precision(recipe.matmul_precision):
-            small = compensated(context, dense, given)
+            pruned = compensated(context, dense, given)
         record = _record(context, dense, given)
-        save(small, dense.loaded.tokenizer, dense.family, folder, record)
+        save(pruned, dense.loaded.tokenizer, dense.family, folder, record)
         proof, observer = kind.proof(texts), context.observer
         with shown(observer, "prune.reload"):
-            observer.expect(proof_steps(small))
+            observer.expect(proof_steps(pruned))
             prove_reload(
-                folder, small, proof.tokens,
+                folder, pruned, proof.tokens,
                 real=proof.real, types=proof.types, tick=observer.advance,
             )  # fmt: skip
 
-    # The plan itself too: its file may have been edited since it was made.
+    # The plan in addition to its key: the file may have been edited.
     inputs = [
         given.plan_key,
         windows_key(texts.compensation),
@@ -74,24 +75,26 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
 
 
 def compensated(context: Context, dense: Dense, given: CompensationInput) -> Any:
-    """The dense model with what the plan keeps, compensated."""
+    """A copy of the dense model, pruned by the plan and compensated."""
     model, family, texts = dense.model, dense.family, given.texts
-    repair, plan, calibrated = context.recipe.compensate, given.plan, given.calibrated
-    if isinstance(repair, ScalarTuning | Refit):
+    method, plan, calibrated = context.recipe.compensate, given.plan, given.calibrated
+    if isinstance(method, ScalarTuning | Refit):
         teacher = dense.model
-        if repair.teacher == "assistant":
-            teacher = _cut_only(dense, given.assistant(), calibrated)
-        return _distilled(context, texts, _cut_only(dense, plan, calibrated), teacher, family)
-    if repair.order == "sequential":
+        if method.teacher == "assistant":
+            teacher = _without_compensation(dense, given.assistant(), calibrated)
+        return _distilled(
+            context, texts, _without_compensation(dense, plan, calibrated), teacher, family
+        )
+    if method.order == "sequential":
         windows, batch, tick = texts.compensation, texts.batch, context.observer.advance
         context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
-        return apply.sequential(model, family, plan, repair, windows, batch, tick)
+        return apply.sequential(model, family, plan, method, windows, batch, tick)
 
-    return apply.one_shot(model, family, plan, repair, calibrated.read)
+    return apply.one_shot(model, family, plan, method, calibrated.read)
 
 
-def _cut_only(dense: Dense, plan: Plan, calibrated: Calibrated) -> Any:
-    """The dense model really smaller, not repaired."""
+def _without_compensation(dense: Dense, plan: Plan, calibrated: Calibrated) -> Any:
+    """The dense model pruned by the plan, without compensation."""
     return apply.one_shot(dense.model, dense.family, plan, Nothing(), calibrated.read)
 
 
@@ -101,18 +104,18 @@ def _distilled(
     method, windows = context.recipe.compensate, texts.compensation
     assert isinstance(method, ScalarTuning | Refit)
     context.observer.expect(len(family.block_list(student)) * len(windows.tokens))
-    small, record = tune(
+    tuned, layers = tune(
         student, teacher, family, windows, method,
         batch=texts.batch, tick=context.observer.advance,
     )  # fmt: skip
-    for one in record:
-        told = f"{one.error_before:.4g} to {one.error_after:.4g}"
-        context.folder.log(f"tune {one.site}: {one.outcome}, relative error {told}")
-    return small
+    for layer in layers:
+        change = f"{layer.error_before:.4g} to {layer.error_after:.4g}"
+        context.folder.log(f"tune {layer.site}: {layer.outcome}, relative error {change}")
+    return tuned
 
 
 def _record(context: Context, dense: Dense, given: CompensationInput) -> Mapping[str, Any]:
-    """What a pruned checkpoint says of its own making."""
+    """Provenance record in config.json of a pruned checkpoint."""
     recipe = context.recipe
     return {
         "method": {
@@ -139,7 +142,7 @@ def _record(context: Context, dense: Dense, given: CompensationInput) -> Mapping
 
 @dataclass(frozen=True)
 class Pruned:
-    """The smaller checkpoint, the plan it came from, and the stages that made it."""
+    """The pruned checkpoint, its plan, and its stages."""
 
     checkpoint: Stage
     plan: Plan
@@ -147,7 +150,6 @@ class Pruned:
     scored: Stage
     """Scores of the dense model."""
     budget: Metrics
-    """What was found on the way to the plan: `budget.*` of one in milliseconds, `allocation.*` of plans
-    that were tried out."""
+    """Metrics of the allocation: `budget.*` of latency budgets, `allocation.*` of compared plans."""
     warnings: tuple[str, ...]
-    """What a reader should know of the plan."""
+    """Warnings about the plan."""

@@ -1,4 +1,4 @@
-"""The export stages: the dense and the pruned model through the same exporter."""
+"""The export stages: dense and pruned model with the same exporter."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from numprune_export.pipeline.exported import Exported, Target
 from numprune_export.pipeline.models import VARIANTS, Models, Variant
 
 Export = Callable[[Exporter, PreTrainedModel, Path, BaseModel], Artifact]
-"""How a model becomes an artifact of a target."""
+"""Writes an artifact of a model."""
 
 
 def export(context: Context, target: Target, models: Models, how: Export) -> Exported:
-    """One stage per variant; a model is read only if its artifact is not there yet."""
-    stages = {variant: _export_one(context, target, variant, models, how) for variant in VARIANTS}
+    """Export both variants, one stage each; a model is loaded only if its artifact is missing."""
+    stages = {
+        variant: _export_variant(context, target, variant, models, how) for variant in VARIANTS
+    }
     artifacts = {variant: Artifact.load(stage.folder) for variant, stage in stages.items()}
     return Exported(target, artifacts, tuple(stages.values()))
 
 
-def _export_one(
+def _export_variant(
     context: Context,
     target: Target,
     variant: Variant,
@@ -53,13 +55,13 @@ def _export_one(
 
 
 def _size(model: PreTrainedModel, settings: BaseModel) -> int:
-    """Bytes of the weights, in the dtype that the settings ask for."""
+    """Bytes of the weights in the dtype of the settings."""
     dtype = getattr(torch, str(getattr(settings, "dtype", None)), model.dtype)
     return int(model.num_parameters()) * int(dtype.itemsize)
 
 
 def _device(target: Target) -> str:
-    """The GPU that an engine is built for; a graph runs on any processor."""
+    """Key of the GPU that an engine is built for; empty for graphs, which run on any processor."""
     if target.exporter.device == "cpu":
         return ""
     return key_of(*(gpu.model_dump() for gpu in describe().gpus))

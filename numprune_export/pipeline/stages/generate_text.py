@@ -1,4 +1,4 @@
-"""The stage in which a language model writes calibration text of its own."""
+"""The stage in which a language model generates calibration text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from numprune_export.pipeline.models import Dense
 def calibration_texts(
     context: Context, texts: CalibrationTexts, dense: Dense
 ) -> tuple[CalibrationTexts, tuple[Stage, ...]]:
-    """The recipe's texts, and among them what the model wrote where that is read; and what wrote it."""
+    """The recipe's texts combined with generated text, and the stage that generated it."""
     recipe, settings = context.recipe, context.recipe.generated_text
     if not settings.sequences:
         return texts, ()
@@ -33,21 +33,23 @@ def calibration_texts(
         tokenizer, settings.prompts, settings.requests, settings.asked,
         vocabulary=dense.embeddings, tokens=length,
     )  # fmt: skip
-    starts = chosen.tokens
+    prompt_tokens = chosen.tokens
     if chosen.refusal is not None:
         context.folder.log(f"write-text: {chosen.refusal}")
         dense.warnings.append(
-            f"self-calibration starts texts with words of the vocabulary: {chosen.refusal}"
+            f"generated texts start with tokens of the vocabulary: {chosen.refusal}"
         )
-    told = "with a word" if starts.shape[1] == 1 else "like a chat"
-    context.folder.log(f"write-text: a text starts {told}, one of {len(starts)} starts")
+    prompt_kind = "one token" if prompt_tokens.shape[1] == 1 else "a chat prompt"
+    context.folder.log(
+        f"write-text: a text starts with {prompt_kind}, {len(prompt_tokens)} different prompts"
+    )
 
     def make(folder: Path) -> None:
         batches = -(-settings.sequences // generated_text.WINDOWS)
-        context.observer.expect(batches * (length - generated_text.shared(starts)))
+        context.observer.expect(batches * (length - generated_text.shared(prompt_tokens)))
         with matmul_precision(recipe.matmul_precision):
             written = generated_text.write(
-                dense.model, starts, settings,
+                dense.model, prompt_tokens, settings,
                 tokens=tokens, seed=seed, tick=context.observer.advance,
             )  # fmt: skip
         statistics_store.write_windows(folder, written)
@@ -59,14 +61,14 @@ def calibration_texts(
         seed,
         recipe.matmul_precision,
     ]
-    inputs += [torch.__version__, starts.tolist()]
+    inputs += [torch.__version__, prompt_tokens.tolist()]
     stage = context.stage("write-text", "self_text", inputs, make, shared=True)
     written = statistics_store.read_windows(stage.folder)
-    own, some = texts.moments, settings.learning
+    corpus, sequences = texts.moments, settings.learning
     generated = replace(
         texts,
-        gradients=generated_text.among(own, written.first(some)) if some else own,
-        trials=written if settings.for_trials else own,
-        compensation=generated_text.among(own, written),
+        gradients=generated_text.among(corpus, written.first(sequences)) if sequences else corpus,
+        trials=written if settings.for_trials else corpus,
+        compensation=generated_text.among(corpus, written),
     )
     return generated, (stage,)

@@ -1,4 +1,4 @@
-"""What the measuring stages share: their file, and the facts that a number depends on."""
+"""Files, keys, size and time metrics of the measuring stages."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def write_metrics(folder: Path, metrics: Metrics, warnings: Sequence[str] = ()) 
 
 
 def read_metrics(stage: Stage) -> Metrics:
-    """What a measuring stage found."""
+    """The metrics of a measuring stage."""
     return metrics_from_json(json.loads((stage.folder / METRICS).read_text()))
 
 
 def read_warnings(stage: Stage) -> tuple[str, ...]:
-    """What a reader of a stage's numbers should know, in whole sentences."""
+    """Warnings of a measuring stage, as sentences."""
     return tuple(json.loads((stage.folder / WARNINGS).read_text()))
 
 
 def write_samples(folder: Path, samples: Mapping[str, Samples]) -> None:
-    """Wall times in ms, by what the names of the metrics begin with."""
-    content = {name: one.wall_ms.tolist() for name, one in samples.items()}
+    """Write wall times in ms, by the prefix of the metrics' names."""
+    content = {name: times.wall_ms.tolist() for name, times in samples.items()}
     (folder / SAMPLES).write_text(json.dumps(content) + "\n")
 
 
 def read_samples(stage: Stage) -> dict[str, tuple[float, ...]]:
-    """Empty where an earlier version measured: the stage is whole without them."""
+    """Wall times in ms by metric prefix; empty if an older version wrote the stage."""
     path = stage.folder / SAMPLES
     if not path.exists():
         return {}
@@ -57,38 +57,38 @@ def read_samples(stage: Stage) -> dict[str, tuple[float, ...]]:
 
 
 def dense_keys(exported: Sequence[Exported]) -> list[Any]:
-    """What the dense artifacts' numbers depend on."""
-    return [[one.stages[0].key, one.target.cannot_run] for one in exported]
+    """Dependencies of the dense artifacts' metrics."""
+    return [[artifacts.stages[0].key, artifacts.target.cannot_run] for artifacts in exported]
 
 
 def keys(models: Models, exported: Sequence[Exported]) -> list[Any]:
-    """What the numbers of a stage depend on: the models, the artifacts, and which of them can run."""
-    own = [models.key(variant) for variant in VARIANTS]
-    made = [stage.key for one in exported for stage in one.stages]
-    return own + made + [one.target.cannot_run for one in exported]
+    """Dependencies of a stage's metrics: models, artifacts, and which of these can run."""
+    model_keys = [models.key(variant) for variant in VARIANTS]
+    artifact_keys = [stage.key for artifacts in exported for stage in artifacts.stages]
+    return model_keys + artifact_keys + [artifacts.target.cannot_run for artifacts in exported]
 
 
 def size_metrics(models: Models, exported: Sequence[Exported]) -> Metrics:
     """Parameters and bytes, dense and pruned; `ratio` is the fraction that stays."""
-    found = dense_and_pruned(
+    metrics = dense_and_pruned(
         "size.parameters", "parameters", *map(parameter_count, _models(models))
     )
     plan = models.plan
-    found |= dense_and_pruned(
+    metrics |= dense_and_pruned(
         "size.prunable_parameters", "parameters", plan.prunable_parameters, plan.kept_parameters
     )
-    found |= dense_and_pruned("size.bytes", "bytes", *map(_weight_bytes, _models(models)))
-    for one in exported:
-        dense, pruned = (one.artifacts[variant].size_bytes for variant in VARIANTS)
-        found |= dense_and_pruned(f"size.{one.target.name}.bytes", "bytes", dense, pruned)
-    return found
+    metrics |= dense_and_pruned("size.bytes", "bytes", *map(_weight_bytes, _models(models)))
+    for export in exported:
+        dense, pruned = (export.artifacts[variant].size_bytes for variant in VARIANTS)
+        metrics |= dense_and_pruned(f"size.{export.target.name}.bytes", "bytes", dense, pruned)
+    return metrics
 
 
 def time_metrics(stages: Sequence[Stage]) -> Metrics:
-    """`time.<stage>_s`, wall time when the stage was made, and `time.total_s`."""
-    found = {f"time.{stage.name}_s": Metric(stage.seconds, "s", 1) for stage in stages}
-    found["time.total_s"] = Metric(sum(stage.seconds for stage in stages), "s", len(stages))
-    return found
+    """`time.<stage>_s`, the wall time of the stage when it ran, and `time.total_s`."""
+    metrics = {f"time.{stage.name}_s": Metric(stage.seconds, "s", 1) for stage in stages}
+    metrics["time.total_s"] = Metric(sum(stage.seconds for stage in stages), "s", len(stages))
+    return metrics
 
 
 def _models(models: Models) -> tuple[nn.Module, nn.Module]:
@@ -96,4 +96,4 @@ def _models(models: Models) -> tuple[nn.Module, nn.Module]:
 
 
 def _weight_bytes(model: nn.Module) -> int:
-    return sum(one.numel() * one.element_size() for one in model.parameters())
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters())

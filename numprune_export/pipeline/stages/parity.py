@@ -1,7 +1,7 @@
-"""Whether what was exported is the model: PyTorch against the graph, PyTorch against the artifact.
+"""Parity of artifacts, and of the graphs behind engines, with PyTorch.
 
-Where an engine was compiled from a graph, the graph is compared too, so that an error is the export's
-or the compiler's, and never a guess.
+For an engine compiled from a graph, the graph is compared as well, to attribute an error to the
+export or to the compiler.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ def agree(
     variant: Variant,
     device: Device,
 ) -> Metrics:
-    """Compare one variant of a target, as graph and as artifact, as far as they can run here.
+    """Compare the graph and the artifact of one variant of a target, if they can run here.
 
     Raises:
-        ParityError: one disagrees with PyTorch; the message names the first wrong layer.
+        ParityError: one of them disagrees with PyTorch; the message names the first wrong layer.
     """
-    found: Metrics = {}
+    metrics: Metrics = {}
     missing = unchecked(exported)
     for name, opener in kind.openers(exported).items():
         if name not in missing:
             allocator.release()
             check = _Check(limits, kind, models, exported, variant, name, opener, device)
-            found |= check.metrics()
-    return found
+            metrics |= check.metrics()
+    return metrics
 
 
 def unchecked(exported: Exported) -> dict[str, str]:
-    """What could not be compared here, by the name it would be reported under, and why."""
-    target, found = exported.target, {}
+    """Why a graph or artifact cannot be compared here, by its name in the report."""
+    target, reasons = exported.target, {}
     if isinstance(target.exporter, GraphBacked):
         reason = target.exporter.graph_cannot_run(exported.artifacts["pruned"])
         if reason is not None:
-            found[f"{target.name}-graph"] = reason
+            reasons[f"{target.name}-graph"] = reason
     if target.cannot_run is not None:
-        found[target.name] = target.cannot_run
-    return found
+        reasons[target.name] = target.cannot_run
+    return reasons
 
 
 @dataclass(frozen=True)
 class _Check:
-    """One variant of one target, opened in one way."""
+    """Comparison of one variant of one target with one opener."""
 
     limits: Limits
     kind: ModelKind
@@ -76,12 +76,12 @@ class _Check:
     device: Device
 
     def metrics(self) -> Metrics:
-        """`parity.<name>[.dense].*`; fails where the recipe says that an error is too large."""
+        """`parity.<name>[.dense].*`; raises ParityError above the recipe's limits."""
         model = self.models.get(self.variant)
-        unavoidable, tolerance = self._tolerance(model)
-        found = self._compare(model, self.exported.artifacts[self.variant])
+        rounding_error, tolerance = self._tolerance(model)
+        comparison = self._compare(model, self.exported.artifacts[self.variant])
         try:
-            decoder_parity.check(found, tolerance, name=f"{self.name}/{self.variant}")
+            decoder_parity.check(comparison, tolerance, name=f"{self.name}/{self.variant}")
         except ParityError as error:
             if not self.limits.bisect:
                 raise
@@ -89,18 +89,21 @@ class _Check:
         prefix = f"parity.{self.name}" + ("" if self.variant == "pruned" else ".dense")
         under = {**facts_of(self.exported), "reference": "torch float64", "tolerance": tolerance}
         own = Metric(
-            unavoidable, "logit", found.compared, conditions={"runtime": f"torch {self._dtype}"}
+            rounding_error,
+            "logit",
+            comparison.compared,
+            conditions={"runtime": f"torch {self._dtype}"},
         )
-        return found.metrics(prefix, under) | {f"{prefix}.rounding_error": own}
+        return comparison.metrics(prefix, under) | {f"{prefix}.rounding_error": own}
 
     @property
     def _dtype(self) -> str:
         return str(self.exported.artifacts[self.variant].facts["dtype"])
 
     def _tolerance(self, model: PreTrainedModel) -> tuple[float, float]:
-        """PyTorch's own error in the artifact's dtype, and the limit that follows from it."""
-        with computing_in(model, device=self.device) as here:
-            own = self.kind.rounding_error(here, self._dtype, self.variant)
+        """PyTorch's own error in the artifact's dtype, and the tolerance derived from it."""
+        with computing_in(model, device=self.device) as placed:
+            own = self.kind.rounding_error(placed, self._dtype, self.variant)
         return own, max(self.limits.tolerance, self.limits.rounding * own)
 
     def _compare(self, model: PreTrainedModel, artifact: Artifact) -> Comparison:
@@ -108,25 +111,25 @@ class _Check:
             return self.kind.compare(exact, self.opener, artifact, self.variant)
 
     def _first_wrong(self, model: PreTrainedModel) -> str:
-        """Which layer makes it wrong, as words for the message."""
+        """The first wrong layer, as text for the error message."""
         family = self.models.family
         layer = first_wrong_layer(
             len(family.block_list(model)), lambda count: self._wrong(model, count)
         )
         if layer is None:
-            return "exported once more it agrees, so making it is not repeatable"
+            return "a second export agrees, so the export is not reproducible"
         if layer == 0:
-            return "the first layer is wrong already, or what stands around the layers"
+            return "the first layer is wrong, or the embedding or head around the layers"
         return f"the first layer that differs is `{family.blocks}.{layer}`"
 
     def _wrong(self, model: PreTrainedModel, layers: int) -> bool:
-        """Whether the model cut after this many layers is wrong on this target."""
+        """Whether the model with its first `layers` layers is wrong on this target."""
         target = self.exported.target
         with cut(model, self.models.family, layers) as part, temporary_folder() as temporary:
-            # A folder in it: some targets keep a cache beside their artifact.
+            # A nested folder: some targets write a cache beside their artifact.
             folder = temporary / self.variant
             folder.mkdir()
             artifact = self.kind.export(target.exporter, part, folder, target.settings)
             _, tolerance = self._tolerance(part)
-            found = self._compare(part, artifact)
-        return not found.finite or found.max_abs_error > tolerance
+            comparison = self._compare(part, artifact)
+        return not comparison.finite or comparison.max_abs_error > tolerance

@@ -1,4 +1,4 @@
-"""What a reader should know of the plan itself: that it was edited, or that its score misled it."""
+"""Warnings about a plan: edited by hand, or sublayers emptied by an unsuitable score."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def plan_warnings(recipe: Recipe, plan: Plan, *, edited: bool) -> Iterator[str]:
 
     Args:
         recipe: Of the run.
-        plan: Of the dense model, as it is carried out.
-        edited: Somebody changed it after it was made.
+        plan: The applied plan, for the dense model.
+        edited: Whether it was edited by hand.
     """
     if edited:
         yield (
@@ -25,6 +25,6 @@ def plan_warnings(recipe: Recipe, plan: Plan, *, edited: bool) -> Iterator[str]:
     if emptied and not edited and not recipe.score.estimates_loss:
         yield (
             f"{len(emptied)} of {len(plan.sites)} sublayers lost all their units by"
-            f" `score: {recipe.score.method}`, which does not compare between heads and neurons:"
-            " use `fisher` or `fisher_obs`, or a floor as `allocate.min_keep: 0.1`"
+            f" `score: {recipe.score.method}`, which does not compare heads with neurons:"
+            " use `fisher` or `fisher_obs`, or a floor such as `allocate.min_keep: 0.1`"
         )

@@ -1,4 +1,4 @@
-"""A run whose stages are all done, as a report: report.json, report.md, report.html, the model card."""
+"""The report of a finished run: report.json, report.md, report.html, and the model card."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from numprune_export.report.verdict import summarize
 
 @dataclass(frozen=True)
 class Finished:
-    """What the stages of a run made and found."""
+    """Results of all stages of a run."""
 
     pruned: Pruned
     exported: tuple[Exported, ...]
@@ -60,15 +60,15 @@ class Finished:
     @property
     def stages(self) -> list[Stage]:
         """In the order of the run."""
-        made = [stage for one in self.exported for stage in one.stages]
-        return [*self.pruned.stages, *made, *self.validated, self.measured]
+        exports = [stage for artifacts in self.exported for stage in artifacts.stages]
+        return [*self.pruned.stages, *exports, *self.validated, self.measured]
 
     def metrics(self) -> Metrics:
-        found: Metrics = {}
+        metrics: Metrics = {}
         for stage in self.validated:
-            found |= read_metrics(stage)
-        found |= self.pruned.budget | read_metrics(self.measured)
-        return found | time_metrics(self.stages)
+            metrics |= read_metrics(stage)
+        metrics |= self.pruned.budget | read_metrics(self.measured)
+        return metrics | time_metrics(self.stages)
 
 
 def report_of(
@@ -79,18 +79,27 @@ def report_of(
     dense: Dense,
     kind: ModelKind,
 ) -> Report:
-    """All that there is to tell of a run; `name` is the recipe's."""
-    found = measurements(finished.metrics())
-    missing = {name: why for one in finished.exported for name, why in unchecked(one).items()}
+    """The report of a run; `name` is the name of the recipe."""
+    metrics = measurements(finished.metrics())
+    missing = {
+        name: reason
+        for artifacts in finished.exported
+        for name, reason in unchecked(artifacts).items()
+    }
     plan, saved = finished.pruned.plan, finished.pruned.checkpoint.folder
-    told = notices.of_result(recipe, dense.family, dense.skeleton, saved)
+    result_notices = notices.of_result(recipe, dense.family, dense.skeleton, saved)
     return Report(
         created=datetime.now(timezone.utc),
         recipe_name=name,
-        summary=summarize(found, missing, finished.pruned.warnings),
-        metrics=found,
+        summary=summarize(metrics, missing, finished.pruned.warnings),
+        metrics=metrics,
         plan_warnings=finished.pruned.warnings,
-        warnings=(*told, *dense.warnings, *_left_out(dense), *read_warnings(finished.measured)),
+        warnings=(
+            *result_notices,
+            *dense.warnings,
+            *_unused_tensors(dense),
+            *read_warnings(finished.measured),
+        ),
         not_run=missing,
         plan=widths(plan),
         scores=score_spread(finished.pruned.scored, plan),
@@ -100,26 +109,26 @@ def report_of(
         evaluation_sha256=kind.evaluation_key[0],
         environment=describe(),
         artifacts={
-            f"{one.target.name}.{variant}": ArtifactSummary.of(artifact, folder.path)
-            for one in finished.exported
-            for variant, artifact in one.artifacts.items()
+            f"{exported.target.name}.{variant}": ArtifactSummary.of(artifact, folder.path)
+            for exported in finished.exported
+            for variant, artifact in exported.artifacts.items()
         },
     )
 
 
-def _left_out(dense: Dense) -> list[str]:
-    """A warning of the tensors that the dense model's class does not read."""
+def _unused_tensors(dense: Dense) -> list[str]:
+    """A warning about tensors that the dense model's class does not read."""
     names = leftovers(dense.source.weights, dense.source.model_type)
     if not names:
         return []
     return [
-        f"{len(names)} tensors of a pre-training head, the first is `{names[0]}`, were left out:"
-        " the model has a task head in its place"
+        f"{len(names)} tensors of a pre-training head, the first is `{names[0]}`, were not loaded:"
+        " the model has a task head instead"
     ]
 
 
 def write(report: Report, folder: RunFolder, dense: Dense) -> None:
-    """In all its forms, the model card first; the run's manifest last."""
+    """Write the report in all formats: the model card first, the run's manifest last."""
     licence = licence_of(dense.source)
     publish_card(folder, report, licence)
     publish_sbom(folder, report, licence)
@@ -130,25 +139,25 @@ def write(report: Report, folder: RunFolder, dense: Dense) -> None:
 
 
 def score_spread(scored: Stage, plan: Plan) -> dict[str, SiteScores]:
-    """By site.
+    """Quantiles of the scores of kept and of removed units, by site.
 
     Args:
         scored: Scores of the dense model: the first round's.
         plan: Of the dense model.
     """
     columns = read_scores(scored)
-    found = {}
+    spread = {}
     for site in plan.sites:
         units = columns[site.name].double().reshape(site.units, -1).mean(1)
-        found[site.name] = SiteScores(
+        spread[site.name] = SiteScores(
             kept=_quantiles(units[list(plan.kept[site.name])]),
             removed=_quantiles(units[list(plan.removed(site))]),
         )
-    return found
+    return spread
 
 
 def _quantiles(scores: Float[Tensor, " units"]) -> tuple[float, ...]:
-    """At `QUANTILES`, linear between neighbours; none of nothing."""
+    """Quantiles at `QUANTILES`, linearly interpolated; empty if there are no scores."""
     if not len(scores):
         return ()
     at = torch.tensor(QUANTILES, dtype=scores.dtype) / 100

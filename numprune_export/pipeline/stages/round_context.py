@@ -1,4 +1,4 @@
-"""What a stage of one round is given: the run, the model it starts from, and how its stages are named."""
+"""The context of the stages of one round: the run and the starting model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class RoundContext:
 
     context: Context
     start: RoundInput
-    """The model that the round prunes: the dense one, or what an earlier round has left."""
+    """The model that the round prunes: the dense model, or the result of the previous round."""
     number: int
-    """From 1."""
+    """Counted from 1."""
 
     def learned(
         self, name: str, place: str, inputs: list[Any], make: Callable[[Path], None]
     ) -> Stage:
-        """A stage that does not depend on the budget; that of the dense model serves other recipes."""
+        """A stage that does not depend on the budget; shared with other runs in the first round."""
         suffix = "" if self.number == 1 else f"-{self.number}"
         shared = self.number == 1
         return self.stage(f"{name}{suffix}", f"{place}{suffix}", inputs, make, shared=shared)
@@ -41,22 +41,22 @@ class RoundContext:
         shared: bool = False,
         editable: Collection[str] = (),
     ) -> Stage:
-        """As `Context.stage`, under the recipe's precision of matrix products."""
+        """As `Context.stage`, with the recipe's matmul precision."""
         precision = self.context.recipe.matmul_precision
 
-        def precisely(folder: Path) -> None:
+        def make_with_precision(folder: Path) -> None:
             with matmul_precision(precision):
                 make(folder)
 
         return self.context.stage(
-            name, place, [*inputs, precision], precisely, shared=shared, editable=editable
+            name, place, [*inputs, precision], make_with_precision, shared=shared, editable=editable
         )
 
     def require_space(self, size_bytes: int) -> None:
-        """Refuse a disk without room for so many bytes and for all that the run writes after them.
+        """Check the free disk space for `size_bytes` and for the later output of the run.
 
         Raises:
-            OutputError: there is less.
+            OutputError: there is less space.
         """
         model, artifacts = self.start.model, 2 * len(self.context.recipe.targets)
         weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())

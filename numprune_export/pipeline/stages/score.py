@@ -1,4 +1,4 @@
-"""The score stage: statistics to scores of units, on disk."""
+"""The score stage: statistics to unit scores and removal orders, on disk."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ REMOVALS = "removals.safetensors"
 
 
 def score(here: RoundContext, calibrated: Calibrated) -> Stage:
-    """`scores.safetensors`, per input of a consumer; `removals.safetensors`, per site."""
+    """Write `scores.safetensors`, per consumer input, and `removals.safetensors`, per site."""
     recipe, start = here.context.recipe, here.start
     units = [(site.name, site.units) for site in start.sites]
     seed = recipe.seed if isinstance(recipe.score, Random) else None
     inputs: list[Any] = [start.key, calibrated.key, units, recipe.score.model_dump(), seed]
-    if isinstance(recipe.score, Numerical):  # the only one that asks how much will stay
+    if isinstance(recipe.score, Numerical):  # the only score that depends on `keep`
         inputs.append(recipe.keep)
 
     def write(folder: Path) -> None:
@@ -61,17 +61,17 @@ def _write(here: RoundContext, calibrated: Calibrated, folder: Path) -> None:
 
 
 def _work(site: Site) -> int:
-    """Steps of progress: operations of an elimination of the consumer's inputs, in units of 2²⁰."""
+    """Progress steps: operations of eliminating the consumer's inputs, in units of 2²⁰."""
     return max(1, site.inputs**3 >> 20)
 
 
 def read_scores(stage: Stage) -> dict[str, Tensor]:
-    """By site name, a score per input of the consumer, (n,)."""
+    """Scores by site name, one per consumer input, (n,)."""
     return load_file(stage.folder / SCORES)
 
 
 def read_site_scores(stage: Stage, sites: Sequence[Site]) -> list[SiteScore]:
-    """Every site with its scores and its order of removal."""
+    """Scores and removal order of every site."""
     columns, removals = load_file(stage.folder / SCORES), load_file(stage.folder / REMOVALS)
     return [
         SiteScore(

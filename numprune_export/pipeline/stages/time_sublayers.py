@@ -1,8 +1,8 @@
-"""Timing the sublayers of an encoder on a target, for a budget in milliseconds.
+"""Timing of an encoder's sublayers on a target, for a latency budget.
 
-Models of a few equal blocks are exported and run; see `latency_table` for which. A table that an
-earlier run made for the same device, runtime and model shape is used again, at the speed that the
-dense model has now.
+Models with a few equal blocks are exported and run; see `latency.table`. The table of an earlier
+run for the same device, runtime and model shape is reused, rescaled to the current latency of the
+dense model.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ TABLE = "latency.json"
 
 
 def timed(context: Context, settings: Timing, dense: Dense, encoder: Encoder) -> Stage:
-    """The table as a stage of the run, made again for another device or runtime."""
+    """The stage of the latency table; its key contains device and runtime."""
     recipe = context.recipe
     exporter = targets.find(settings.target)
     chosen = targets.settings_for(exporter, recipe.targets[settings.target])
-    here, threads = targets.require_ready(exporter), recipe.benchmark.threads
+    availability, threads = targets.require_ready(exporter), recipe.benchmark.threads
     machine = describe()
     key = {
-        "target": [settings.target, chosen.model_dump(mode="json"), here.detail],
+        "target": [settings.target, chosen.model_dump(mode="json"), availability.detail],
         "device": [machine.cpu, [gpu.model_dump(mode="json") for gpu in machine.gpus], threads],
         "version": STAGES_VERSION,
         "timing": settings.model_dump(include={"batch", "length", "points", "rounds"}),
@@ -56,28 +56,28 @@ def timed(context: Context, settings: Timing, dense: Dense, encoder: Encoder) ->
             scratch_folder(folder, "timing") as scratch,
             _Timer(exporter, chosen, encoder, settings, threads, scratch) as timer,
         ):
-            measured = _found_or_measured(context, key, timer, settings, encoder)
+            measured = _cached_or_measured(context, key, timer, settings, encoder)
         content = {"table": measured.table.to_json(), "age_s": measured.age_s}
         (folder / TABLE).write_text(json.dumps(content, indent=1) + "\n")
 
     return context.stage("time-sublayers", "latency", [dense.key, key], make)
 
 
-def _found_or_measured(
+def _cached_or_measured(
     context: Context,
     key: dict[str, Any],
     timer: _Timer,
     settings: Timing,
     encoder: Encoder,
 ) -> Measured:
-    dense = tuple((one.heads, one.neurons) for one in encoder.layers)
-    if (kept := cache.read(key)) is not None:
+    dense = tuple((layer.heads, layer.neurons) for layer in encoder.layers)
+    if (cached := cache.read(key)) is not None:
         dense_ms = alone(timer, dense, rounds=settings.rounds)
-        context.folder.log(f"latency table: found, {kept.age_s / 3600:.2f} h old, not measured")
-        return Measured(kept.table.at(dense_ms), kept.age_s)
+        context.folder.log(f"latency table: cached, {cached.age_s / 3600:.2f} h old, not measured")
+        return Measured(cached.table.at(dense_ms), cached.age_s)
     table = measure(timer, dense, _widths(encoder, settings.points), rounds=settings.rounds)
     if (problem := cache.write(key, table)) is not None:
-        context.folder.log(f"latency table: measured, not kept for other runs: {problem}")
+        context.folder.log(f"latency table: measured, not cached for other runs: {problem}")
     return Measured(table, None)
 
 
@@ -87,9 +87,9 @@ def read(stage: Stage) -> Measured:
 
 
 def _shape(encoder: Encoder) -> dict[str, Any]:
-    """All that a time depends on but the weights' values."""
+    """Everything that the latency depends on except the values of the weights."""
     return {
-        "layers": [(one.heads, one.neurons) for one in encoder.layers],
+        "layers": [(layer.heads, layer.neurons) for layer in encoder.layers],
         "head_dim": encoder.head_dim,
         "hidden": encoder.hidden,
         "activation": encoder.activation,
@@ -100,14 +100,17 @@ def _shape(encoder: Encoder) -> dict[str, Any]:
 
 
 def _widths(encoder: Encoder, points: int) -> dict[Kind, list[int]]:
-    heads = max(one.heads for one in encoder.layers)
-    neurons = max(one.neurons for one in encoder.layers)
+    heads = max(layer.heads for layer in encoder.layers)
+    neurons = max(layer.neurons for layer in encoder.layers)
     spaced = np.unique(np.linspace(neurons / points, neurons, points).round().astype(int))
-    return {"attention": list(range(1, heads + 1)), "mlp": [int(one) for one in spaced if one]}
+    return {
+        "attention": list(range(1, heads + 1)),
+        "mlp": [int(width) for width in spaced if width],
+    }
 
 
 class _Timer:
-    """Opens each timed model once and keeps it, so that widths take turns."""
+    """Opens each timed model once and keeps it open, so that widths can be interleaved."""
 
     def __init__(
         self,
@@ -121,9 +124,9 @@ class _Timer:
         self._folder = folder
         self._exporter, self._chosen, self._threads = exporter, chosen, threads
         self._encoder, self._stack = encoder, ExitStack()
-        # One thread's processor time is its wall time on an idle machine, and hardly more on a busy one.
-        alone = exporter.device == "cpu" and threads == 1
-        self._clock = process_time if alone else perf_counter
+        # The processor time of a single thread is hardly affected by other load on the machine.
+        single = exporter.device == "cpu" and threads == 1
+        self._clock = process_time if single else perf_counter
         self._tokens: Tokens = np.zeros((settings.batch, settings.length), np.int64)
         self._open: dict[Blocks, EncoderRunner] = {}
 
@@ -137,17 +140,19 @@ class _Timer:
     def __call__(self, blocks: Blocks) -> float:
         """Milliseconds of one run of a model with these widths.
 
-        One, after a run of another model, as in the benchmark: a second would find its weights in the
-        cache, which shortens a small model's time more than a large one's.
+        Models alternate, as in the benchmark: a repeated run would find its weights in the CPU
+        cache, which speeds up small models more than large ones.
         """
         runner = self._runner(blocks)
-        started = self._clock()
+        start = self._clock()
         runner.forward(self._tokens)
-        return 1000 * (self._clock() - started)
+        return 1000 * (self._clock() - start)
 
     def _runner(self, blocks: Blocks) -> EncoderRunner:
         if blocks not in self._open:
-            layers = tuple(_layer(self._encoder, *one) for one in enumerate(blocks))
+            layers = tuple(
+                _layer(self._encoder, index, widths) for index, widths in enumerate(blocks)
+            )
             folder = self._folder / str(len(self._open))
             folder.mkdir()
             artifact = self._exporter.export(
@@ -161,24 +166,27 @@ class _Timer:
 
 
 def _layer(encoder: Encoder, index: int, widths: tuple[int, int]) -> EncoderLayer:
-    """The first units of the encoder's own layer, or of the widest where that has not as many.
+    """The first units of the encoder's layer, or of the widest layer if it has too few.
 
-    Each layer its own: weights that layers share would stay in a cache that real ones do not fit.
+    Layers do not share weights: shared weights would stay in the CPU cache, unlike those of a real
+    model.
     """
     own, (heads, neurons) = encoder.layers[index], widths
     if own.heads < heads:
-        most = max(encoder.layers, key=lambda one: one.heads)
-        own = replace(most, up=own.up, down=own.down)
+        widest = max(encoder.layers, key=lambda layer: layer.heads)
+        own = replace(widest, up=own.up, down=own.down)
     if own.neurons < neurons:
-        most = max(encoder.layers, key=lambda one: one.neurons)
-        own = replace(own, up=most.up, down=most.down)
+        widest = max(encoder.layers, key=lambda layer: layer.neurons)
+        own = replace(own, up=widest.up, down=widest.down)
     return _cut(own, heads, neurons)
 
 
 def _cut(layer: EncoderLayer, heads: int, neurons: int) -> EncoderLayer:
-    """The first units of a layer."""
+    """The first `heads` heads and `neurons` neurons of a layer."""
     rows = heads * (int(layer.query.weight.shape[0]) // max(1, layer.heads))
-    query, key, value = (_rows(one, rows) for one in (layer.query, layer.key, layer.value))
+    query, key, value = (
+        _rows(projection, rows) for projection in (layer.query, layer.key, layer.value)
+    )
     return replace(
         layer,
         query=query,
@@ -191,9 +199,10 @@ def _cut(layer: EncoderLayer, heads: int, neurons: int) -> EncoderLayer:
     )
 
 
-def _rows(one: Projection, count: int) -> Projection:
-    return Projection(one.weight[:count], None if one.bias is None else one.bias[:count])
+def _rows(projection: Projection, count: int) -> Projection:
+    bias = projection.bias
+    return Projection(projection.weight[:count], None if bias is None else bias[:count])
 
 
-def _columns(one: Projection, count: int) -> Projection:
-    return Projection(one.weight[:, :count], one.bias)
+def _columns(projection: Projection, count: int) -> Projection:
+    return Projection(projection.weight[:, :count], projection.bias)

@@ -1,4 +1,4 @@
-"""The validate stage: sizes, quality from the dense model to each artifact, and their parity."""
+"""The validate stages: size, quality of models and artifacts, and parity."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ from numprune_export.recipe import Parity
 def validate(
     context: Context, kind: ModelKind, models: Models, exported: Sequence[Exported]
 ) -> tuple[Stage, Stage]:
-    """Everything about quality and exactness that this machine can measure: first what is the same
-    for every budget, then the rest.
+    """Measure size, quality and parity, as far as targets can run here.
+
+    The first stage has the results that do not depend on the budget, the second all others.
 
     Raises:
         ParityError: an artifact differs from PyTorch by more than the recipe's tolerance.
@@ -64,7 +65,7 @@ def validate(
 
 
 def _scores(dense: Stage) -> Scores:
-    """Of the dense model, as its stage wrote them."""
+    """Scores of the dense model, read from its stage."""
     resamples, metrics = read_resamples(dense.folder), read_metrics(dense)
     return Scores({score: metrics[f"quality.{score}.dense"] for score in resamples}, resamples)
 
@@ -77,8 +78,11 @@ def of_dense(
     device: Device,
     observer: Observer,
 ) -> tuple[Metrics, Scores]:
-    """`quality.*.dense`, `parity.*.dense.*`, and the scores that changes are counted from. Raises as
-    `validate` does."""
+    """`quality.*.dense`, `parity.*.dense.*`, and the dense scores, the reference of changes.
+
+    Raises:
+        ParityError: as `validate`.
+    """
     observer.expect(len(exported) * kind.compared)
     scores = quality(kind, models, ["dense"], [], device, observer)
     metrics = quality_metrics(scores)
@@ -97,8 +101,13 @@ def of_pruned(
     observer: Observer,
     dense: Scores | None,
 ) -> Metrics:
-    """`quality.*` of the pruned model and of its artifacts, and `parity.*` of these; where the dense
-    model's scores are given, of the masked model too, and `change.*`. Raises as `validate` does."""
+    """`quality.*` of the pruned model and its artifacts, and `parity.*` of the artifacts.
+
+    With `dense` scores also `quality.*` of the masked model, and `change.*`.
+
+    Raises:
+        ParityError: as `validate`.
+    """
     observer.expect(len(exported) * kind.compared)
     names = ["pruned"] if dense is None else ["masked", "pruned"]
     scores = quality(kind, models, names, exported, device, observer)
@@ -120,12 +129,12 @@ def quality(
     """Scores of models in PyTorch and of pruned artifacts, by name.
 
     Args:
-        kind: The texts and their measure.
-        models: Where models come from.
-        names: Of them: `dense`, `masked`, `pruned`.
-        exported: Targets whose pruned artifact is measured, if it can run here.
-        device: Where PyTorch computes.
-        observer: Told of texts done.
+        kind: The kind of model, with its evaluation texts.
+        models: The models of the run.
+        names: PyTorch models to score: `dense`, `masked`, `pruned`.
+        exported: Targets whose pruned artifact is scored, if it can run here.
+        device: Device of the PyTorch models.
+        observer: Notified of texts done.
     """
     here = runnable(exported)
     observer.expect((len(names) + len(here)) * kind.evaluated)
@@ -142,7 +151,7 @@ def quality(
 
 
 def quality_metrics(scores: Mapping[str, Scores]) -> Metrics:
-    """`quality.<score>.<name>`, by score, the one that counts first."""
+    """`quality.<score>.<name>`, grouped by score; the primary score is first."""
     names = dict.fromkeys(score for model in scores.values() for score in model.metrics)
     return {
         f"quality.{score}.{name}": model.metrics[score]
@@ -153,7 +162,7 @@ def quality_metrics(scores: Mapping[str, Scores]) -> Metrics:
 
 
 def change_metrics(scores: Mapping[str, Scores], dense: Scores) -> Metrics:
-    """`change.<score>.<name>`: minus the dense model's, where both were scored on the same examples."""
+    """`change.<score>.<name>`: the difference from the dense model on the same examples."""
     return {
         f"change.{score}.{name}": change
         for name, model in scores.items()

@@ -1,1 +1,1 @@
-"""From scores to a plan: how many units each site keeps, and which. A file per method."""
+"""Allocation: how many units each site keeps, and which. One file per method."""

@@ -1,4 +1,4 @@
-"""How much errors of attention count beside those of an MLP: tried out on the whole model."""
+"""Choice of the weight of attention errors relative to MLP errors, by comparing whole models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numprune_export.core.metric import Metric, Metrics
 from numprune_export.pruning.plan import Plan
 
 Divergence = Callable[[Plan], Metric]
-"""How far the model that a plan leaves is from the dense one, on calibration text."""
+"""Divergence of the model with a plan from the dense model, on calibration text."""
 
 
 def tuned(
@@ -17,13 +17,13 @@ def tuned(
     divergence: Divergence,
     expect: Callable[[int], None],
 ) -> tuple[Plan, Metrics]:
-    """The plan whose model is nearest to the dense one, of one plan per candidate.
+    """Choose among one plan per candidate the plan whose model is nearest to the dense model.
 
     Args:
-        plan: Makes the plan for a weight of attention.
-        candidates: Rising; a single one is taken as it is.
-        divergence: Measured once for every plan that differs from those before.
-        expect: Told how many will be measured.
+        plan: Computes the plan for a weight of attention errors.
+        candidates: Rising weights; a single one is not compared.
+        divergence: Measured once per distinct plan.
+        expect: Called with the number of distinct plans.
 
     Returns:
         The plan, and `allocation.*`: the weight, and the divergence of every candidate.
@@ -31,14 +31,15 @@ def tuned(
     if len(candidates) == 1:
         return plan(candidates[0]), {}
     plans = {weight: plan(weight) for weight in candidates}
-    expect(len({tuple(sorted(one.kept.items())) for one in plans.values()}))
-    found: dict[float, Metric] = {}
-    for weight, one in plans.items():
-        same = [earlier for earlier in found if plans[earlier].kept == one.kept]
-        found[weight] = found[same[0]] if same else divergence(one)
-    best = min(candidates, key=lambda weight: (found[weight].value, weight))
+    expect(len({tuple(sorted(candidate.kept.items())) for candidate in plans.values()}))
+    divergences: dict[float, Metric] = {}
+    for weight, candidate in plans.items():
+        same = [earlier for earlier in divergences if plans[earlier].kept == candidate.kept]
+        divergences[weight] = divergences[same[0]] if same else divergence(candidate)
+    best = min(candidates, key=lambda weight: (divergences[weight].value, weight))
     chosen = Metric(value=best, unit="x", samples=len(candidates))
     measured = {
-        f"allocation.divergence.attention_{weight:g}x": one for weight, one in found.items()
+        f"allocation.divergence.attention_{weight:g}x": metric
+        for weight, metric in divergences.items()
     }
     return plans[best], {"allocation.attention_weight": chosen, **measured}

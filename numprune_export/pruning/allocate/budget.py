@@ -1,4 +1,4 @@
-"""The most that a plan may cost, and the refusal of one that no plan can meet."""
+"""The budget of a plan, and the error for a budget that no plan can meet."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from numprune_export.core.errors import RecipeError
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit on the cost of what a plan keeps."""
+    """A limit on the cost of the kept units."""
 
     limit: float
-    """In the unit that costs are counted in."""
+    """In the unit of the costs."""
     unit: Literal["", "ms"] = ""
-    """Empty: parameters, multiply-accumulates or bytes, which messages give as fractions of the whole."""
+    """Empty: parameters, multiply-accumulates or bytes; messages give these as fractions of the
+    dense cost."""
     advice: str = ""
-    """How to make the smallest plan smaller, to follow a hint."""
+    """How to make the smallest plan smaller; appended to the hint."""
 
     def check(self, least: float, whole: float) -> None:
         """Refuse a budget that no plan can meet.
 
         Args:
-            least: What the smallest plan costs.
-            whole: What all units cost.
+            least: Cost of the smallest plan.
+            whole: Cost of all units.
 
         Raises:
-            RecipeError: `least` is more than the limit; the message gives the smallest budget that works.
+            RecipeError: `least` is more than the limit; the message gives the smallest budget that
+                works.
         """
         if least <= self.limit:
             return
@@ -40,13 +42,13 @@ class Budget:
         else:
             budget, smallest = f"keep {self.limit / whole:.4g}", rounded_up(least / whole)
         raise RecipeError(
-            f"{budget} cannot be met: the smallest that can is {smallest}",
+            f"{budget} cannot be met: the smallest possible is {smallest}",
             hint=f"raise {'the budget' if self.unit else '`keep`'}{self.advice}",
         )
 
 
 def rounded_up(value: float) -> str:
-    """A positive number in four digits, never less than it is: a budget that is copied must work.
+    """A positive number with four digits, rounded up: a budget copied from a message must work.
 
     >>> rounded_up(0.123412), rounded_up(0.5), rounded_up(1 / 3)
     ('0.1235', '0.5', '0.3334')

@@ -1,18 +1,20 @@
-"""The plan worth most under a budget (Kwon et al. 2022, arXiv:2204.09656, §4.1, Alg. 1).
+"""Search: the plan of the highest importance under a budget.
 
-With a diagonal Fisher a plan is worth the sum of its kept units' importance, and units come in
-classes of equal cost: heads and neurons. For n units of one class the best choice is its n most
-important ones, and what is left of the budget buys the k best of the other class; trying every n is
-the exact optimum. Budget and costs may be multiply-accumulates, parameters or bytes.
+Source: Kwon et al. 2022 (arXiv:2204.09656, §4.1, Alg. 1).
 
-Floors and alignment keep this form: a site's units are bought in steps, best first, the floor as a
-step that must be bought. All steps of a class must cost the same; where alignment leaves a site a
-smaller last step, or units of one kind differ in cost, there are more than two classes. Then
-`_by_density` buys steps by importance per cost, which is at most one step below the optimum of the
-relaxed problem, and what was left over is spent on whatever step still fits.
+With a diagonal Fisher matrix the value of a plan is the sum of its kept units' importance, and
+units fall into classes of equal cost: heads and neurons. The best n units of one class are its n
+most important ones, and the rest of the budget buys the best k of the other class; trying every n
+gives the exact optimum. Budget and costs may be multiply-accumulates, parameters or bytes.
 
-Published differently: no plan may exceed the budget (the released code admits one whose heads alone
-do), and no heads at all is tried too.
+Floors and alignment keep this form: a site's units are bought in steps, best first; the floor is a
+mandatory step. All steps of a class must cost the same. Where alignment leaves a site a smaller
+last step, or units of one kind differ in cost, there are more than two classes. Then `_by_density`
+buys steps by importance per cost, which is at most one step below the optimum of the relaxed
+problem, and spends the rest on any step that still fits.
+
+Differences from the publication: no plan may exceed the budget (the released code admits a plan
+whose heads alone exceed it), and a plan without heads is tried too.
 """
 
 from __future__ import annotations
@@ -38,14 +40,14 @@ from numprune_export.pruning.plan import Plan
 
 @dataclass(frozen=True)
 class _Step:
-    """Units of one site that are bought together, after all earlier steps of that site."""
+    """Units of one site that are bought together, after all earlier steps of the site."""
 
     site: int
     units: int
     value: float
     cost: int
     density: float
-    """Value per cost, never more than that of an earlier step of the site."""
+    """Value per cost, at most that of the site's earlier steps."""
 
 
 def search(
@@ -59,8 +61,8 @@ def search(
 
     Args:
         sites: All prunable sites.
-        importance: By site name, one value per unit, not negative; more is more worth keeping.
-        costs: By site name, the cost of one of its units.
+        importance: By site name, one value per unit, not negative; higher is kept first.
+        costs: By site name, the cost of one unit.
         budget: In the unit of `costs`.
         widths: Floors and alignment.
 
@@ -88,12 +90,12 @@ def search(
 
 
 def smallest_budget(sites: Sequence[Site], costs: UnitCosts, widths: Widths = Widths()) -> int:  # noqa: B008
-    """What the floors of all sites cost together: no plan costs less."""
+    """Total cost of the floors of all sites; no plan costs less."""
     return sum(widths.counts(site)[0] * costs[site.name] for site in sites)
 
 
 def ranked(site: Site, importance: Float[Tensor, " units"]) -> list[int]:
-    """Units from most to least important, the lower index first among equals.
+    """Units by falling importance; the lower index comes first among equals.
 
     Raises:
         NumericalError: an importance is not finite.
@@ -118,7 +120,7 @@ def unit_importance(
 
 
 def plan_of(sites: Sequence[Site], orders: Sequence[Sequence[int]], counts: Sequence[int]) -> Plan:
-    """The plan that keeps this many of each site's first units in its order."""
+    """The plan that keeps the first `count` units of each site's order."""
     kept = {
         site.name: tuple(sorted(order[:count]))
         for site, order, count in zip(sites, orders, counts, strict=True)
@@ -132,25 +134,26 @@ def _steps(
     steps, density = [], math.inf
     for count, more in pairwise(counts):
         value = math.fsum(importance[order[count:more]].double().tolist())
-        # Rounding must not put a step before an earlier one of its site.
+        # Rounding must not order a step before an earlier step of its site.
         density = min(density, value / ((more - count) * cost))
         steps.append(_Step(index, more - count, value, (more - count) * cost, density))
     return steps
 
 
 def _two_classes(steps: Sequence[_Step]) -> bool:
-    """Whether steps cost one of at most two prices, and those of one site the same."""
+    """Whether steps have at most two distinct costs, and the steps of one site the same cost."""
     prices = {(step.site, step.cost) for step in steps}
     return len(prices) == len({site for site, _ in prices}) and len({c for _, c in prices}) <= 2
 
 
 def _exact(steps: Sequence[_Step], left: int) -> list[_Step]:
-    """Every n of the dearer class, each with all the cheaper ones that the rest pays for."""
+    """Try every n of the more expensive class, each with the cheaper steps that the rest pays
+    for."""
     classes = sorted({step.cost for step in steps})
     if len(classes) < 2:
         return _by_value(steps, classes[0])[: left // classes[0]] if classes else []
     dear, cheap = _by_value(steps, classes[1]), _by_value(steps, classes[0])
-    values = [[0.0, *accumulate(step.value for step in one)] for one in (dear, cheap)]
+    values = [[0.0, *accumulate(step.value for step in group)] for group in (dear, cheap)]
     best, choice = -math.inf, (0, 0)
     for n in range(min(len(dear), left // classes[1]) + 1):
         k = min(len(cheap), (left - n * classes[1]) // classes[0])
@@ -160,14 +163,14 @@ def _exact(steps: Sequence[_Step], left: int) -> list[_Step]:
 
 
 def _by_value(steps: Sequence[_Step], cost: int) -> list[_Step]:
-    # Stable, and a site's steps never rise in value: they stay in their order.
-    return sorted((one for one in steps if one.cost == cost), key=lambda one: -one.value)
+    # The sort is stable, and a site's steps never rise in value: they keep their order.
+    return sorted((step for step in steps if step.cost == cost), key=lambda step: -step.value)
 
 
 def _by_density(steps: Sequence[_Step], left: int) -> list[_Step]:
-    """Importance per cost, highest first; a site whose next step does not fit is closed."""
+    """Buy steps by falling importance per cost; a site whose next step does not fit is closed."""
     bought, closed = [], set()
-    for step in sorted(steps, key=lambda one: -one.density):
+    for step in sorted(steps, key=lambda step: -step.density):
         if step.site in closed:
             continue
         if step.cost <= left:
@@ -179,32 +182,32 @@ def _by_density(steps: Sequence[_Step], left: int) -> list[_Step]:
 
 
 class Search(Widths):
-    """`search`: the plan of the highest summed score whose cost is at most `keep` of the whole (Kwon
-    et al. 2022, arXiv:2204.09656, §4.1)."""
+    """`search`: the plan of the highest summed score whose cost is at most `keep` of the dense cost
+    (Kwon et al. 2022, arXiv:2204.09656, §4.1)."""
 
     method: Literal["search"] = "search"
     cost: Literal["macs", "parameters", "bytes"] = "macs"
-    """What `keep` is a fraction of. A fraction in bytes is that in parameters."""
+    """The cost that `keep` is a fraction of. Fractions of bytes and of parameters are equal."""
     length: PositiveFloat | None = None
-    """Tokens of a text that multiply-accumulates are counted at; null: the mean of the evaluation
-    data, as published."""
+    """Text length in tokens at which multiply-accumulates are counted; null: the mean of the
+    evaluation data, as published."""
     rearrange: bool = True
-    """With `score: fisher`: swap units within a layer by its whole Fisher information, §4.2. Other
-    scores have none, and it does nothing."""
+    """With `score: fisher`: swap units within a layer by the layer's full Fisher information, §4.2.
+    No effect with other scores."""
     until_stable: bool = False
-    """Rearrange until a round changes nothing; one round as published."""
+    """Rearrange until a round changes nothing; false: one round, as published."""
 
 
 def unit_costs(settings: Search, sites: Sequence[Site], forward: ForwardPass) -> UnitCosts:
-    """The cost of a unit of each site; multiply-accumulates at the settings' length if they give one.
+    """Cost of one unit, by site name; multiply-accumulates at the settings' length, if given.
 
     Raises:
-        RecipeError: units share parameters, so that none has a cost of its own.
+        RecipeError: units share parameters, so the cost of a unit depends on the others.
     """
     if any(site.groups for site in sites):
         raise RecipeError(
-            "`allocate: search` needs units that cost the same whatever else goes, and single query"
-            " heads share their KV head",
+            "`allocate: search` needs units of independent cost, but single query heads share their"
+            " KV head",
             hint="use `allocate: curves`, or `query_heads: grouped`",
         )
     if settings.cost != "macs":
@@ -220,14 +223,14 @@ def plan(
     costs: UnitCosts,
     keep: float,
 ) -> Plan:
-    """The plan for a budget of `keep` of the whole cost, before any rearrangement.
+    """The plan for a budget of `keep` times the dense cost, before any rearrangement.
 
     Args:
-        scores: By site name, one score per input of the consumer, not negative; a unit is worth the
-            mean over its inputs, of which the Fisher score gives each the same.
+        scores: By site name, one score per input of the consumer, not negative; the value of a unit
+            is the mean over its inputs, which are equal for the Fisher score.
 
     Raises:
-        RecipeError: no plan is that small; the message says the smallest.
+        RecipeError: no plan meets the budget; the message gives the smallest budget that works.
         NumericalError: a score is not finite.
     """
     importance = unit_importance(sites, scores)

@@ -1,11 +1,11 @@
-"""Nested orders with their errors to a plan: cost goes where it buys the least error.
+"""Curves: the plan of the least summed error under a budget, from the removal orders of all sites.
 
-Every site has a curve: what is saved by removing its first k units, and the error that this makes
-(`removal.Removal`). As errors of sites add up, the plan of the least error under a budget follows
-from one multiplier λ for all sites: each stops where one more saving costs more than λ (Shoham &
-Gersho 1988, bit allocation; exact at the vertices of the curves' lower convex hulls). So segments of
-all hulls are taken by rising slope until the budget is met. In the last segment units go as far as
-is needed, and what that leaves of the budget buys back units of any site.
+Every site has a curve: the cost saved by removing its first k units, and the resulting error
+(`removal_order.RemovalOrder`). Errors of sites add up, so one multiplier λ for all sites gives the
+plan of the least error: each site stops where a further saving costs more than λ (Shoham & Gersho
+1988, bit allocation; exact at the vertices of the curves' lower convex hulls). Segments of all
+hulls are therefore taken by rising slope until the budget is met. In the last segment only as many
+units are removed as needed, and the rest of the budget buys back units of any site.
 """
 
 from __future__ import annotations
@@ -30,36 +30,37 @@ from numprune_export.pruning.allocate.widths import Widths
 from numprune_export.pruning.plan import Plan
 
 Price = Callable[[Site, Sequence[int]], float]
-"""What a site costs with these units kept, in any order: never negative. Parameters, multiply-
-accumulates, or milliseconds of a latency table, which may go by the number alone."""
+"""The cost of a site with these units kept, in any order; not negative. Parameters, multiply-
+accumulates, or milliseconds of a latency table, which may depend on the number of units only."""
 
 
 class Curves(Widths):
-    """Every sublayer is cut where that costs the least error, by the score's own error curves."""
+    """`curves`: the plan of the least summed error, by the error curves of the score."""
 
     method: Literal["curves"] = "curves"
     cost: Literal["parameters", "macs", "bytes", "milliseconds"] = "parameters"
-    """What `keep` is a fraction of. A fraction in bytes is that in parameters. `milliseconds`: of an
-    encoder, on a target of the run, see `timing`."""
+    """The cost that `keep` is a fraction of. Fractions of bytes and of parameters are equal.
+    `milliseconds`: latency of an encoder on a target of the run, see `timing`."""
     timing: Timing = Timing()
-    """With `cost: milliseconds`: where, at which shape, and the budget itself."""
+    """With `cost: milliseconds`: target and shape of the timing, and the budget."""
     length: PositiveFloat | None = None
-    """Tokens of a text that multiply-accumulates are counted at; null: the mean of the calibration
-    data."""
+    """Text length in tokens at which multiply-accumulates are counted; null: the mean of the
+    calibration data."""
     attention: PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
         1.0,
         1.5,
         2.0,
         3.0,
     )
-    """What errors of attention are multiplied by: they go on into later layers more than those of
-    an MLP, which a curve of one sublayer does not see. Of several, the one whose pruned model is
-    nearest to the dense one, on text of its own (`generated_text`) or else on calibration text."""
+    """Weight of attention errors relative to MLP errors: attention errors propagate further into
+    later layers, which the curve of one sublayer does not include. Of several values, the one whose
+    pruned model is nearest to the dense model is chosen, on generated text (`generated_text`) if
+    there is any, else on calibration text."""
     convex: bool = True
-    """Follow the lower convex hulls; false: the curves themselves, so that a dear unit hides the
-    cheap ones behind it."""
+    """Follow the lower convex hulls; false: the curves themselves, where an expensive unit blocks
+    the cheaper units after it."""
     align_to: PositiveInt = 8
-    """MLP widths are multiples of this, or the full width, or nothing."""
+    """MLP widths are multiples of this, or the full width, or 0."""
 
     @model_validator(mode="after")
     def _timing_counts(self) -> Curves:
@@ -69,7 +70,7 @@ class Curves(Widths):
 
     @property
     def timed(self) -> Timing | None:
-        """Where milliseconds are the cost: how they are measured."""
+        """The timing settings if the cost is milliseconds, else None."""
         return self.timing if self.cost == "milliseconds" else None
 
     @property
@@ -80,7 +81,7 @@ class Curves(Widths):
 
 @dataclass(frozen=True)
 class _Curve:
-    """What one site may keep, most first, without choices that another is better than."""
+    """The choices of one site, largest count first, without dominated choices."""
 
     counts: list[int]
     costs: NDArray[np.float64]
@@ -91,13 +92,13 @@ class _Curve:
 
 @dataclass(frozen=True)
 class _Segment:
-    """From one choice of a site to a later one."""
+    """A step from one choice of a site to a later one."""
 
     slope: float
-    """Error per cost saved, never less than that of an earlier segment of the site."""
+    """Error per cost saved, at least that of the site's earlier segments."""
     gone: float
-    """Fraction of the site's cost that is saved at its end: of equal slopes, the fuller sites go
-    first."""
+    """Fraction of the site's cost that is saved at the segment's end; among equal slopes, the lower
+    fraction comes first."""
     site: int
     start: int
     end: int
@@ -112,21 +113,21 @@ def allocate(
     attention: float = 1.0,
     price: Price | None = None,
 ) -> Plan:
-    """The plan of the least summed error whose cost is at most `keep` of the whole.
+    """The plan of the least summed error whose cost is at most `keep` of the present cost.
 
-    Exact if the budget is met at a vertex of a hull; else the error is at most that of the last
-    vertex before it, one segment of one site away.
+    Exact if the budget is met at a vertex of a hull; otherwise the error is at most that of the
+    next cheaper vertex, one segment of one site away.
 
     Args:
         sites: All prunable sites.
-        removals: By site name, errors in one unit of measure.
+        removals: By site name, errors in the same unit of measure for all sites.
         keep: Fraction of the cost of all units that may stay.
         settings: Floors, alignment, and whether to follow the hulls.
-        attention: What errors of attention are multiplied by.
-        price: The cost; None: parameters.
+        attention: Weight of attention errors.
+        price: The cost function; None: parameters.
 
     Raises:
-        RecipeError: the floors alone cost more; the message says the smallest `keep` that works.
+        RecipeError: the floors alone cost more; the message gives the smallest `keep` that works.
         NumericalError: an error is not finite.
     """
     price = price or Site.cost
@@ -140,14 +141,14 @@ def allocate(
         )
         for site in sites
     ]
-    whole = fsum(one.costs[0] for one in curves)
+    whole = fsum(curve.costs[0] for curve in curves)
     budget = keep * whole
-    Budget(budget, advice=settings.advice).check(fsum(one.costs[-1] for one in curves), whole)
+    Budget(budget, advice=settings.advice).check(fsum(curve.costs[-1] for curve in curves), whole)
     choices = _descend(curves, budget, convex=settings.convex)
     _buy_back(curves, choices, budget)
     kept = {
-        site.name: removals[site.name].kept(one.counts[choice])
-        for site, one, choice in zip(sites, curves, choices, strict=True)
+        site.name: removals[site.name].kept(curve.counts[choice])
+        for site, curve, choice in zip(sites, curves, choices, strict=True)
     }
     return Plan(tuple(sites), kept)
 
@@ -172,11 +173,11 @@ def _curve(
 
 
 def _descend(curves: Sequence[_Curve], budget: float, *, convex: bool) -> list[int]:
-    """Which choice of every curve, taking segments by rising slope until they fit."""
+    """The choice of every curve after taking segments by rising slope until the budget is met."""
     choices = [0] * len(curves)
-    costs = [float(one.costs[0]) for one in curves]
+    costs = [float(curve.costs[0]) for curve in curves]
     merged = sorted(
-        (segment for site, one in enumerate(curves) for segment in _segments(site, one, convex)),
+        (step for site, curve in enumerate(curves) for step in _segments(site, curve, convex)),
         key=lambda segment: (segment.slope, segment.gone, segment.site, segment.end),
     )
     for segment in merged:
@@ -192,7 +193,7 @@ def _segments(site: int, curve: _Curve, convex: bool) -> Iterator[_Segment]:
     saved = (curve.costs[0] - curve.costs).tolist()
     errors = curve.errors.tolist()
     ends = lower_hull(saved, errors) if convex else range(len(saved))
-    # Rounding must not put a segment before an earlier one of its site.
+    # Rounding must not order a segment before an earlier segment of its site.
     slopes = accumulate(
         (
             (errors[end] - errors[start]) / (saved[end] - saved[start])
@@ -205,12 +206,11 @@ def _segments(site: int, curve: _Curve, convex: bool) -> Iterator[_Segment]:
 
 
 def _buy_back(curves: Sequence[_Curve], choices: list[int], budget: float) -> None:
-    """Spend what is left, the largest fall of the error per cost that fits first."""
+    """Spend the rest of the budget, the largest error decrease per cost that fits first."""
     while True:
-        left = budget - fsum(one.costs[choice] for one, choice in zip(curves, choices, strict=True))
-        offers = [
-            _best_offer(one, choice, left) for one, choice in zip(curves, choices, strict=True)
-        ]
+        chosen = list(zip(curves, choices, strict=True))
+        left = budget - fsum(curve.costs[choice] for curve, choice in chosen)
+        offers = [_best_offer(curve, choice, left) for curve, choice in chosen]
         site = max(range(len(curves)), key=lambda index: (offers[index][0], -index))
         rate, choice = offers[site]
         if rate <= 0:
@@ -219,13 +219,16 @@ def _buy_back(curves: Sequence[_Curve], choices: list[int], budget: float) -> No
 
 
 def _best_offer(curve: _Curve, now: int, left: float) -> tuple[float, int]:
-    """The most error that a site loses per cost by an earlier choice that costs at most `left` more,
-    and that choice; a rate of 0 if there is none."""
-    # Costs fall along the choices: the affordable ones stand just before the present one.
+    """The earlier choice within `left` of further cost that lowers the error most per cost.
+
+    Returns:
+        The decrease per cost, and the choice; a decrease of 0 if no choice fits.
+    """
+    # Costs fall along the choices: the affordable ones directly precede the present one.
     first = int(np.searchsorted(-curve.costs[:now], -(curve.costs[now] + left)))
     if first == now:
         return 0.0, now
-    dearer = curve.costs[first:now] - curve.costs[now]
-    rates = (curve.errors[now] - curve.errors[first:now]) / dearer
+    extra = curve.costs[first:now] - curve.costs[now]
+    rates = (curve.errors[now] - curve.errors[first:now]) / extra
     best = int(np.argmax(rates))
     return float(rates[best]), first + best

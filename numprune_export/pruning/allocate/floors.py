@@ -1,4 +1,4 @@
-"""Whether a budget can be met at all: what floors and alignment keep, from shapes alone."""
+"""Early check, from shapes only, whether floors and alignment allow a budget."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from numprune_export.models.site import Site
 from numprune_export.pruning.allocate.budget import Budget
 
 _ROUNDING = 1e-9
-"""Of a `keep` that is exactly what the floors cost; the allocator has the last word."""
+"""Relative tolerance for a `keep` that equals the cost of the floors; the allocator decides
+exactly."""
 
 
 class Floors(Protocol):
-    """Settings of an allocator that say how little a site may keep."""
+    """Settings of an allocator that bound the kept units of a site."""
 
     def counts(self, site: Site) -> list[int]:
         """Allowed numbers of kept units, rising; the last is all of them."""
@@ -23,7 +24,7 @@ class Floors(Protocol):
 
     @property
     def advice(self) -> str:
-        """How to make room for a smaller budget, to follow a hint."""
+        """How to allow a smaller budget; appended to the hint."""
         ...
 
 
@@ -33,20 +34,20 @@ def require_reachable(
     keeps: Sequence[float],
     price: Callable[[Site, Sequence[int]], float],
 ) -> None:
-    """Refuse a budget below what the floors keep, whatever the scores will be.
+    """Refuse a budget below the cost of the floors, which holds for any scores.
 
-    Where query heads share a KV head, the cheapest choice of heads is counted: scores may choose a
-    dearer one, and only the allocator knows.
+    Where query heads share a KV head, the cheapest choice of heads is counted. Scores may select a
+    more expensive choice; the allocator checks that.
 
     Args:
         sites: All prunable sites of the dense model.
         floors: The allocator's settings.
-        keeps: One round after another, the fraction of the dense model's cost that may be left. In
-            each a site keeps at least its floor of what the round before may have left.
+        keeps: By round, the fraction of the dense model's cost that may stay. In each round a site
+            keeps at least its floor of the smallest width of the previous round.
         price: The cost of a site's kept units.
 
     Raises:
-        RecipeError: the floors alone cost more; the message says the smallest `keep` that may work.
+        RecipeError: the floors alone cost more; the message gives a lower bound on `keep`.
     """
     whole = fsum(price(site, range(site.units)) for site in sites)
     left = [site.units for site in sites]

@@ -1,10 +1,11 @@
-"""Scores to a plan: which units stay, under a budget of parameters.
+"""Threshold allocation: a plan from scores, under a budget of parameters.
 
 The paper (Shen et al. 2024, arXiv:2412.12441, Eq. 8) sorts all heads and channels of all layers
-together, heads scaled by α = 4·D_h/3. Read literally, that multiplies head scores and counts units,
-and nearly all pruning lands on the MLP; read as the parameter cost of a head, which is what the
-prose, its Fig. 5 and FLAP's code say, it meets the budget. `cost` is the default, `literal` is kept
-to show the difference. The cost here is exact, so grouped-query attention needs no other formula.
+together, heads scaled by α = 4·D_h/3. Read literally, α multiplies head scores and the budget
+counts units, so nearly all pruning falls on the MLP. Read as the parameter cost of a head, as in
+the prose, in Fig. 5 and in FLAP's code, the plan meets the budget. `global` is the default;
+`literal` is kept for comparison. Costs are exact, so grouped-query attention needs no other
+formula.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ from numprune_export.pruning.plan import Plan
 
 
 class Allocation(Strict):
-    """How a budget is shared among layers, and between attention and MLP."""
+    """How a budget is divided among layers, and between attention and MLP."""
 
     method: Literal["global", "uniform", "literal"] = "global"
     """`global`: one threshold over all units, by parameter cost. `uniform`: the same widths in
     every block. `literal`: Eq. 8 as printed."""
     standardise: bool = True
-    """Compare scores across sites as (x − mean) / std of their site, as FLAP does; false: raw."""
+    """Compare scores across sites as (x − mean) / std of their site, as FLAP does; false: raw
+    scores."""
     min_keep: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """No site keeps less than this fraction of its units, nor less than one unit."""
+    """Least fraction of its units that a site keeps; at least one unit."""
     align_to: PositiveInt = 8
     """MLP widths are multiples of this, or the full width."""
 
@@ -48,14 +50,14 @@ class Allocation(Strict):
 
     @property
     def advice(self) -> str:
-        """How to make room for a smaller budget, to follow a hint."""
+        """How to allow a smaller budget; appended to the hint."""
         return advice(self.min_keep, self.align_to)
 
     def require_even(self, sites: Sequence[Site]) -> None:
-        """Refuse blocks of different widths where all are to keep the same.
+        """Refuse blocks of different widths for `uniform`.
 
         Raises:
-            RecipeError: this model has such blocks.
+            RecipeError: the blocks differ in width.
         """
         for kind in ("attention", "mlp"):
             allowed = {tuple(self.counts(site)) for site in sites if site.kind == kind}
@@ -68,7 +70,7 @@ class Allocation(Strict):
 
 @dataclass(frozen=True)
 class _Ladder:
-    """The numbers of units that a site may keep, and its units from best to worst."""
+    """The allowed widths of a site, and its units from best to worst."""
 
     site: Site
     order: list[int]
@@ -78,10 +80,11 @@ class _Ladder:
     counts: list[int]
     """Allowed numbers of kept units, rising."""
     costs: list[int]
-    """Parameters of the best units, one sum per count."""
+    """Parameters of the best units, one per count."""
 
     def rung(self, threshold: float) -> int:
-        """The largest allowed count whose units all score at least `threshold` (or the floor)."""
+        """Index of the largest allowed count whose units all score at least `threshold`, or of the
+        floor."""
         above = bisect_right([-score for score in self.scores], -threshold)
         return max(0, bisect_right(self.counts, above) - 1)
 
@@ -92,22 +95,23 @@ def allocate(
     keep: float,
     settings: Allocation,
 ) -> Plan:
-    """Choose the units that stay so that their parameters come to at most `keep` of the whole.
+    """Choose the units to keep so that their parameters are at most `keep` of all prunable
+    parameters.
 
     Args:
         sites: All prunable sites.
         scores: By site name, one score per input of the consumer; higher is kept first.
         keep: Fraction of the prunable parameters that may stay.
-        settings: How to share the budget.
+        settings: How to divide the budget.
 
     Raises:
         RecipeError: the floors alone take more than the budget.
-        NumericalError: a score is not a number.
+        NumericalError: a score is not finite.
     """
     settings.require_even(sites)
     ladders = [_ladder(site, scores[site.name], settings) for site in sites]
     budget = math.floor(keep * sum(site.parameters for site in sites))
-    whole = _cost(ladders, [len(one.counts) - 1 for one in ladders])
+    whole = _cost(ladders, [len(ladder.counts) - 1 for ladder in ladders])
     limit = Budget(keep * whole, advice=settings.advice)
     limit.check(_cost(ladders, [0] * len(ladders)), whole)
     match settings.method:
@@ -118,8 +122,8 @@ def allocate(
         case "literal":
             rungs = _literal(ladders, keep)
     kept = {
-        one.site.name: tuple(sorted(one.order[: one.counts[rung]]))
-        for one, rung in zip(ladders, rungs, strict=True)
+        ladder.site.name: tuple(sorted(ladder.order[: ladder.counts[rung]]))
+        for ladder, rung in zip(ladders, rungs, strict=True)
     }
     return Plan(tuple(sites), kept)
 
@@ -141,30 +145,30 @@ def _ladder(site: Site, columns: Float[Tensor, " n"], settings: Allocation) -> _
 
 
 def _cost(ladders: Sequence[_Ladder], rungs: Sequence[int]) -> int:
-    return sum(one.costs[rung] for one, rung in zip(ladders, rungs, strict=True))
+    return sum(ladder.costs[rung] for ladder, rung in zip(ladders, rungs, strict=True))
 
 
 def _global(ladders: Sequence[_Ladder], budget: int) -> list[int]:
-    """The lowest common threshold that fits, then the best next steps that still fit."""
-    thresholds = sorted({score for one in ladders for score in one.scores})
+    """The lowest common threshold that meets the budget, then the best further steps that fit."""
+    thresholds = sorted({score for ladder in ladders for score in ladder.scores})
     low, high = 0, len(thresholds)
     while low < high:
         middle = (low + high) // 2
-        rungs = [one.rung(thresholds[middle]) for one in ladders]
+        rungs = [ladder.rung(thresholds[middle]) for ladder in ladders]
         low, high = (low, middle) if _cost(ladders, rungs) <= budget else (middle + 1, high)
     threshold = thresholds[low] if low < len(thresholds) else math.inf
-    rungs = [one.rung(threshold) for one in ladders]
+    rungs = [ladder.rung(threshold) for ladder in ladders]
     return _fill(ladders, rungs, budget)
 
 
 def _fill(ladders: Sequence[_Ladder], rungs: list[int], budget: int) -> list[int]:
-    """Spend what rounding left: one rung at a time, the highest mean score first."""
+    """Spend the rest of the budget rung by rung, the highest mean score first."""
     left = budget - _cost(ladders, rungs)
     while True:
         steps = [
-            (_step_score(one, rung), -index)
-            for index, (one, rung) in enumerate(zip(ladders, rungs, strict=True))
-            if rung + 1 < len(one.counts) and _step_cost(one, rung) <= left
+            (_step_score(ladder, rung), -index)
+            for index, (ladder, rung) in enumerate(zip(ladders, rungs, strict=True))
+            if rung + 1 < len(ladder.counts) and _step_cost(ladder, rung) <= left
         ]
         if not steps:
             return rungs
@@ -173,19 +177,21 @@ def _fill(ladders: Sequence[_Ladder], rungs: list[int], budget: int) -> list[int
         rungs[index] += 1
 
 
-def _step_cost(one: _Ladder, rung: int) -> int:
-    return one.costs[rung + 1] - one.costs[rung]
+def _step_cost(ladder: _Ladder, rung: int) -> int:
+    return ladder.costs[rung + 1] - ladder.costs[rung]
 
 
-def _step_score(one: _Ladder, rung: int) -> float:
-    units = one.scores[one.counts[rung] : one.counts[rung + 1]]
+def _step_score(ladder: _Ladder, rung: int) -> float:
+    units = ladder.scores[ladder.counts[rung] : ladder.counts[rung + 1]]
     return sum(units) / len(units)
 
 
 def _uniform(ladders: Sequence[_Ladder], budget: int, keep: float) -> list[int]:
-    """Attention as near to `keep` as whole units allow, the MLP by what is left of the budget."""
+    """Attention widths as near to `keep` as whole units allow; MLP widths from the rest of the
+    budget."""
     groups = [
-        [i for i, one in enumerate(ladders) if one.site.kind == k] for k in ("attention", "mlp")
+        [index for index, ladder in enumerate(ladders) if ladder.site.kind == kind]
+        for kind in ("attention", "mlp")
     ]
     rungs = [0] * len(ladders)
     for members in groups:
@@ -202,12 +208,13 @@ def _uniform(ladders: Sequence[_Ladder], budget: int, keep: float) -> list[int]:
 
 
 def _literal(ladders: Sequence[_Ladder], keep: float) -> list[int]:
-    """Eq. 8 as printed: head scores times α, the threshold at a rank among units, not a cost."""
-    channel = min(one.site.unit_cost for one in ladders)
+    """Eq. 8 as printed: head scores times α, and a threshold at a rank among units, not at a
+    cost."""
+    channel = min(ladder.site.unit_cost for ladder in ladders)
     scaled = [
-        replace(one, scores=[score * one.site.unit_cost / channel for score in one.scores])
-        for one in ladders
+        replace(ladder, scores=[score * ladder.site.unit_cost / channel for score in ladder.scores])
+        for ladder in ladders
     ]
-    everything = sorted(score for one in scaled for score in one.scores)
-    rank = min(math.floor((1 - keep) * len(everything)), len(everything) - 1)
-    return [one.rung(everything[rank]) for one in scaled]
+    ranked = sorted(score for ladder in scaled for score in ladder.scores)
+    rank = min(math.floor((1 - keep) * len(ranked)), len(ranked) - 1)
+    return [ladder.rung(ranked[rank]) for ladder in scaled]

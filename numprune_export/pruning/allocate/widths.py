@@ -1,4 +1,4 @@
-"""Which widths a site may have: what the network and its runtime allow."""
+"""Allowed widths of a site: floors and alignment."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numprune_export.models.site import Site
 
 
 class Widths(Strict):
-    """Floors and alignment, as in `allocate`; a site that may be empty may lose all its units."""
+    """Floors and alignment; a site that may be empty may lose all its units."""
 
     min_keep: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """No site keeps less than this fraction of its units."""
+    """Least fraction of its units that a site keeps."""
     align_to: PositiveInt = 1
-    """MLP widths are multiples of this, or the full width, or nothing."""
+    """MLP widths are multiples of this, or the full width, or 0."""
 
     def counts(self, site: Site) -> list[int]:
         """Allowed numbers of kept units, rising; the last is all of them.
 
-        >>> from numprune_export.pruning.plan import Producer
+        >>> from numprune_export.models.site import Producer
         >>> mlp = Site(0, "mlp", 20, (Producer("up", 1),), "down", 1, 9, may_be_empty=True)
         >>> Widths(align_to=8).counts(mlp)
         [0, 8, 16, 20]
@@ -33,12 +33,13 @@ class Widths(Strict):
 
     @property
     def advice(self) -> str:
-        """How to make room for a smaller budget, to follow a hint."""
+        """How to allow a smaller budget; appended to the hint."""
         return advice(self.min_keep, self.align_to)
 
 
 def advice(min_keep: float, align_to: int) -> str:
-    """Which floors to lower for a smaller budget, to follow a hint; empty: there are none."""
+    """Which floors to lower for a smaller budget; appended to the hint. Empty if there are no
+    floors."""
     if min_keep == 0 and align_to == 1:
         return ""
     return f", or lower `min_keep` ({min_keep:g}) or `align_to` ({align_to})"

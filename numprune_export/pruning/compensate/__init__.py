@@ -1,4 +1,4 @@
-"""What the kept inputs can do for the removed ones: one repair per file."""
+"""Compensation of removed units by the kept ones: one method per file."""
 
 from typing import Annotated
 
@@ -9,4 +9,4 @@ from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.none import Nothing
 
 Compensation = Annotated[ClosedForm | Bias | Nothing, Field(discriminator="method")]
-"""Any of the repairs, told apart by `method`."""
+"""Any compensation method, selected by `method`."""

@@ -1,4 +1,4 @@
-"""FLAP's repair: the removed inputs' mean becomes a bias (An et al. 2023, arXiv:2312.11983, Eq. 7)."""
+"""Compensation by a bias: the mean of the removed inputs (FLAP, arXiv:2312.11983, Eq. 7)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 class Bias(Strict):
-    """bias += W_P · mean(X_P). The layer has a bias afterwards, which some runtimes do not take."""
+    """bias += W_P · mean(X_P). The layer gains a bias, which some runtimes do not support."""
 
     method: Literal["bias"] = "bias"
     order: Literal["one_shot", "sequential"] = "one_shot"
-    """`one_shot`: means of the dense model. `sequential`: of the already pruned prefix."""
+    """`one_shot`: means in the dense model. `sequential`: means behind the already pruned
+    prefix."""
 
     def __call__(
         self,
@@ -27,11 +28,11 @@ class Bias(Strict):
         statistics: Statistics,
         kept: Int64[Tensor, " k"],
     ) -> tuple[Float[Tensor, "out k"], Float[Tensor, " out"]]:
-        """The kept columns, and the bias that the removed ones leave behind."""
+        """The kept columns, (out, k), and the new bias, (out,), in the weight's dtype."""
         from numprune_export.numerics.indexing import complement
 
-        gone = complement(weight.shape[1], kept)
-        shift = weight[:, gone].double() @ statistics.mean[gone]
+        removed = complement(weight.shape[1], kept)
+        shift = weight[:, removed].double() @ statistics.mean[removed]
         if bias is not None:
             shift = shift + bias.double()
         return weight[:, kept], shift.to(weight.dtype)

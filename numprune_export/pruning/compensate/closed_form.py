@@ -1,12 +1,12 @@
 """Least-squares compensation in closed form (Shen et al. 2024, arXiv:2412.12441, Thm 3, Eq. 11).
 
-Eq. 11 inverts the whole Gram matrix and constrains the removed rows to zero. Eliminating the
-constraint gives the same minimiser from one solve over the kept inputs K (P: the removed ones):
+Eq. 11 inverts the whole Gram matrix G and constrains the removed rows to zero. Eliminating the
+constraint gives the same minimiser from one solve over the kept inputs K (P: the removed inputs):
 
     V = W_K + W_P · G_PK · (G_KK + ½γI)⁻¹
 
-with γ of Remark 5 acting as a ridge on the change, not on the weight. With a bias to fit as well, G is
-the covariance and the bias takes up what is left of the mean.
+with γ of Remark 5 acting as a ridge on the change, not on the weight. If a bias is fitted too, G is
+the covariance, and the bias corrects the mean.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 
 class ProducerRefit(Strict):
-    """How the layers before the activation are refitted."""
+    """Refit of the layers before an MLP's activation."""
 
     iterations: PositiveInt = 2
-    """Of conjugate gradients."""
+    """Iterations of conjugate gradients."""
     token_stride: PositiveInt = 6
-    """They are fitted to one token of the calibration texts in so many."""
+    """Producers are fitted to every n-th calibration token."""
     damping: PositiveFloat = 0.01
-    """Ridge on the change, relative to what it makes of the output."""
+    """Ridge on the change, relative to its effect on the output."""
     least: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Where fewer of an MLP's channels go than this fraction, only its consumer is refitted: there is little
-    error, and the widest layers."""
+    """An MLP that loses less than this fraction of its channels has only its consumer refitted: its
+    error is small and its layers are the widest."""
     spared_token_stride: PositiveInt = 2
-    """Such a consumer is fitted to one token in so many, or in fewer where less than ten for each of its
-    inputs would be left."""
+    """Such a consumer is fitted to every n-th token; n is lowered where fewer than ten tokens per
+    input would be left."""
 
 
 class ClosedForm(Strict):
@@ -48,19 +48,20 @@ class ClosedForm(Strict):
 
     method: Literal["closed_form"] = "closed_form"
     damping: PositiveFloat = 0.01
-    """½γ of Remark 5, relative to the mean of the Gram diagonal (the paper gives no value)."""
+    """½γ of Remark 5, relative to the mean of the Gram matrix's diagonal (the paper gives no
+    value)."""
     affine: bool = False
-    """Fit a bias too. The layer has one afterwards, which some runtimes do not take; there is no place
-    to fold it into."""
+    """Fit a bias too. The layer gains a bias, which some runtimes do not support; it cannot be
+    folded into another layer."""
     order: Literal["one_shot", "sequential"] = "sequential"
     """`one_shot`: X from the dense model. `sequential`: X from the already pruned prefix, block by
     block; Eq. 9 allows both."""
     token_stride: PositiveInt = 1
-    """Fitted to one calibration token in so many, `sequential` only: neighbours tell much the same, and
-    sums over tokens are most of the work."""
+    """Fit to every n-th calibration token, `sequential` only. Neighbouring tokens are correlated,
+    and accumulating Gram matrices dominates the cost."""
     producers: ProducerRefit | None = None
-    """Refit what comes before an MLP's activation as well, `sequential` only; not in the paper. None: the
-    consumer alone."""
+    """Refit the layers before an MLP's activation as well, `sequential` only; not in the paper.
+    None: only the consumer."""
 
     @model_validator(mode="after")
     def _behind_the_prefix(self) -> ClosedForm:
@@ -68,13 +69,13 @@ class ClosedForm(Strict):
             return self
         if self.producers is not None:
             raise ValueError(
-                "`producers` need `order: sequential`, or `producers: null`: they are refitted to"
-                " activations"
+                "`producers` need `order: sequential`: they are refitted to activations; otherwise"
+                " set `producers: null`"
             )
         if self.token_stride > 1:
             raise ValueError(
-                f"`token_stride: {self.token_stride}` needs `order: sequential`, or leave it out: one-shot sums"
-                " are those that the score reads"
+                f"`token_stride: {self.token_stride}` needs `order: sequential`: one-shot"
+                " compensation reads the statistics of the score; otherwise omit it"
             )
         return self
 
@@ -83,13 +84,13 @@ class ClosedForm(Strict):
         if self.producers is not None and self.producers.token_stride % self.token_stride:
             raise ValueError(
                 f"`producers.token_stride: {self.producers.token_stride}` must be a multiple of"
-                f" `token_stride: {self.token_stride}`: the outputs that producers are fitted to are among the"
-                " consumer's"
+                f" `token_stride: {self.token_stride}`: producers are fitted to a subset of"
+                " the consumer's tokens"
             )
         return self
 
     def stride_alone(self, kind: Kind, inputs: int, tokens: int) -> int:
-        """One in so many of `tokens` that a consumer of `inputs` is fitted to, where nothing else is."""
+        """Token stride of a consumer with `inputs` that is refitted without its producers."""
         if kind != "mlp" or self.producers is None:
             return self.token_stride
         return max(
@@ -103,28 +104,30 @@ class ClosedForm(Strict):
         statistics: Statistics,
         kept: Int64[Tensor, " k"],
     ) -> tuple[Float[Tensor, "out k"], Float[Tensor, " out"] | None]:
-        """The refitted kept columns, solved in fp64, in the weight's dtype; the bias unchanged unless
-        `affine`.
+        """Refit the kept columns, solved in fp64.
 
         Args:
             weight: The consumer's weight, PyTorch layout.
             bias: Its bias, or None.
-            statistics: Its input.
-            kept: Indices of the inputs that stay, in the order of the result's columns.
+            statistics: Statistics of its input.
+            kept: Indices of the kept inputs, in the order of the result's columns.
+
+        Returns:
+            Weight and bias in the weight's dtype; the bias is unchanged unless `affine`.
         """
         from numprune_export.numerics.indexing import complement
         from numprune_export.numerics.least_squares import mean_ridge, ridge_solve
 
         wide = weight.double()
         gram = statistics.covariance if self.affine else statistics.gram
-        gone = complement(weight.shape[1], kept)
+        removed = complement(weight.shape[1], kept)
         transfer = ridge_solve(
             gram[kept][:, kept],
-            gram[kept][:, gone],
+            gram[kept][:, removed],
             mean_ridge(gram, self.damping),
             rounding=statistics.rounding,
         )  # (k, p)
-        refitted = wide[:, kept] + wide[:, gone] @ transfer.T
+        refitted = wide[:, kept] + wide[:, removed] @ transfer.T
         if self.affine:
             shift = wide @ statistics.mean - refitted @ statistics.mean[kept]
             bias = (shift if bias is None else shift + bias.double()).to(weight.dtype)

@@ -1,11 +1,12 @@
-"""Tune a pruned model towards a less pruned one (Kwon et al. 2022, arXiv:2204.09656, §4.3).
+"""Layer-wise distillation from a teacher (Kwon et al. 2022, arXiv:2204.09656, §4.3).
 
-Front to back, attention before MLP: each sublayer's kept units are fitted so that sublayer plus
-residual match the teacher's, on the student's own inputs, which all earlier fits have changed.
+Front to back, attention before MLP: the kept units of each sublayer are fitted so that sublayer
+plus residual match the teacher's. The inputs are the student's own, after all earlier fits.
 
-The published code's teacher is not the dense model but one searched at the geometric mean of the
-budget and the whole (`assistant_budget`), before rearrangement. Padding never counts; in the last
-block's MLP of a model with one answer per text only the first token does, for nothing reads others.
+The published code's teacher is not the dense model but a model searched at the geometric mean of
+the budget and the dense cost (`assistant_budget`), before rearrangement. Padding is ignored. In the
+last block's MLP of a model with one answer per text only the first token counts: no other token is
+read.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 from numprune_export.numerics.regression import Moments, MomentSums
 from numprune_export.pruning import rewrite
-from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
+from numprune_export.pruning.compensate.teacher_refit import Refit
 
 Outcome = Literal["tuned", "left alone", "rejected"]
-"""`left alone`: the first attention, and all after a rejection that stops."""
+"""`left alone`: the first attention, and all sublayers after a rejection that stops tuning."""
 
 
 @dataclass(frozen=True)
 class TunedSite:
-    """What became of one sublayer; errors are Σ‖output − target‖² / Σ‖target‖²."""
+    """Result of tuning one sublayer; errors are Σ‖output − target‖² / Σ‖target‖²."""
 
     site: str
     outcome: Outcome
@@ -43,11 +45,11 @@ class TunedSite:
 
 
 class _Reached(Exception):
-    """Raised where nothing more is needed of a block; never leaves this module."""
+    """Raised to leave a block early; never leaves this module."""
 
 
 def assistant_budget(budget: float, whole: float) -> float:
-    """The teacher's budget: √(budget/whole) of the whole."""
+    """The teacher's budget: √(budget · whole), with `whole` the dense model's cost."""
     return math.sqrt(budget * whole)
 
 
@@ -61,19 +63,20 @@ def tune(
     batch: int,
     tick: Progress,
 ) -> tuple[Any, tuple[TunedSite, ...]]:
-    """Fit every sublayer of a pruned model that has units.
+    """Fit every sublayer of a pruned model that still has units.
 
     Args:
-        student: Really smaller, not repaired. Not changed.
-        teacher: Another pruned model of the same dense one, or the dense one.
-        family: Of both.
-        windows: Texts, no labels.
-        method: How a sublayer is fitted.
-        batch: Texts run at once.
-        tick: Told the texts that passed a block, student and teacher together.
+        student: The pruned model with smaller layers, not compensated; not changed.
+        teacher: A less pruned model of the same dense model, or the dense model.
+        family: Declaration of both.
+        windows: Calibration windows; labels are not needed.
+        method: Method of fitting a sublayer.
+        batch: Texts per batch.
+        tick: Called with the number of texts that passed a block, in student and teacher.
 
     Returns:
-        A model with new consumers, sharing all else with `student`; and the record, front to back.
+        A model with new consumers that shares all other layers with `student`; and the results by
+        sublayer, front to back.
 
     Raises:
         NumericalError: an activation is not finite.
@@ -82,7 +85,7 @@ def tune(
     teacher_blocks = family.block_list(teacher)
     sites, record = family.sites(small), []
     batches = block_runner.prepare_batches(small, family, windows, batch)
-    targets = [replace(one) for one in batches]  # embeddings are not pruned
+    targets = [replace(state) for state in batches]  # embeddings are not pruned
     stopped = False
     for index, block in enumerate(family.block_list(small)):
         here = [site for site in sites if site.block == index]
@@ -131,9 +134,10 @@ def _wanted(
 ) -> dict[str, list[Tensor]]:
     """The teacher's sums of sublayer and residual by site name, batch by batch, in one pass.
 
-    The pass takes `targets` to the block's output, which a last sublayer without an outlet is given.
+    The pass advances `targets` to the block's output, which is the sum for a site without an
+    outlet.
     """
-    found: dict[str, list[Tensor]] = {site.name: [] for site in sites}
+    wanted: dict[str, list[Tensor]] = {site.name: [] for site in sites}
     for target in targets:
         with ExitStack() as stack:
             seen = {
@@ -144,8 +148,8 @@ def _wanted(
             }
             target.hidden = target.arguments[index].call(teacher, target.hidden)
         for name, inputs in seen.items():
-            found[name].append(inputs[0] if inputs else target.hidden)
-    return found
+            wanted[name].append(inputs[0] if inputs else target.hidden)
+    return wanted
 
 
 @torch.no_grad()
@@ -157,24 +161,24 @@ def _moments(
     wanted: list[Tensor],
     first: bool,
 ) -> Moments:
-    """Sums over all batches of the student's input and what it falls short of."""
+    """Moments of the student's input and target, over all batches."""
     consumer: Any = block.get_submodule(site.consumer)
     weight = consumer.weight.detach()
     sums = MomentSums(weight.shape[0], weight.shape[1], weight.device)
     for batch, target in zip(batches, wanted, strict=True):
-        given, inputs = _run(block, site.block, batch, outlet, site.consumer)
-        short = target - given
+        output, inputs = _run(block, site.block, batch, outlet, site.consumer)
+        difference = target - output
         if first:
-            sums.add(inputs[:, 0], short[:, 0])
+            sums.add(inputs[:, 0], difference[:, 0])
         else:
-            sums.add(batch.rows(inputs), batch.rows(short))
+            sums.add(batch.rows(inputs), batch.rows(difference))
     return sums.result(site.name).beside(weight)
 
 
 def _run(
     block: nn.Module, index: int, batch: Batch, outlet: str | None, consumer: str
 ) -> tuple[Tensor, Tensor]:
-    """Sublayer plus residual, and the consumer's input; the block is left as soon as both are known."""
+    """Sublayer plus residual, and the consumer's input; the block is left once both are known."""
     with (
         _input_of(block, consumer, stop=False) as inputs,
         _input_of(block, outlet, stop=True) as sums,
@@ -186,19 +190,19 @@ def _run(
 
 @contextmanager
 def _input_of(block: nn.Module, path: str | None, *, stop: bool) -> Iterator[list[Tensor]]:
-    """Collects what a part of the block is given; with `stop` the block is left there."""
-    found: list[Tensor] = []
+    """Collects the inputs of a module in the block; with `stop` the block is left there."""
+    collected: list[Tensor] = []
     if path is None:
-        yield found
+        yield collected
         return
 
     def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.append(inputs[0])
+        collected.append(inputs[0])
         if stop:
             raise _Reached
 
     handle = block.get_submodule(path).register_forward_pre_hook(before)
     try:
-        yield found
+        yield collected
     finally:
         handle.remove()

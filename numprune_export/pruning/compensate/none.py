@@ -1,4 +1,4 @@
-"""No repair: the removed columns are cut and that is all."""
+"""No compensation: the removed columns are dropped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Nothing(Strict):
-    """The control: what pruning costs before any compensation."""
+    """The baseline: pruning without compensation."""
 
     method: Literal["none"] = "none"
     order: Literal["one_shot", "sequential"] = "one_shot"
-    """Makes no difference here: nothing is fitted."""
+    """Has no effect: nothing is fitted."""
 
     def __call__(
         self,
@@ -27,5 +27,5 @@ class Nothing(Strict):
         statistics: Statistics | None,
         kept: Int64[Tensor, " k"],
     ) -> tuple[Float[Tensor, "out k"], Float[Tensor, " out"] | None]:
-        """The kept columns as they are."""
+        """The kept columns, unchanged."""
         return weight[:, kept], bias

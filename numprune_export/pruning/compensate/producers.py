@@ -1,4 +1,4 @@
-"""A pruned MLP's producers and consumer refitted to what the dense one made of the same inputs."""
+"""Refit of a pruned MLP's producers and consumer to the dense MLP's outputs on the same inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch
 from numprune_export.models.site import Site
 from numprune_export.models.substitution import mlp_activation
-from numprune_export.numerics.gauss_newton import refit
+from numprune_export.numerics.gauss_newton import Sublayer, refit
 from numprune_export.numerics.indexing import columns_of_units
 from numprune_export.numerics.matmul_precision import multiplied
 from numprune_export.pruning import rewrite
@@ -24,22 +24,24 @@ from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerR
 
 @dataclass(frozen=True)
 class MlpInputs:
-    """What reached a dense MLP behind the pruned prefix, and what it made of it: real tokens only."""
+    """Inputs of a dense MLP behind the pruned prefix, and its outputs for them; real tokens
+    only."""
 
     consumer: Float[Tensor, "out n"]
-    """Its weight."""
+    """Weight of the dense consumer."""
     statistics: Statistics
-    """Of the consumer's input, on the tokens that producers are fitted to."""
+    """Statistics of the consumer's input, on the tokens that producers are fitted to."""
     inputs: list[Float[Tensor, "tokens in"]]
-    """The producers', batch by batch, in the dtype that layers multiply."""
+    """Inputs of the producers, one per batch, in the dtype of layers' matmuls."""
     targets: list[Float[Tensor, "fitted out"]]
-    """The consumer's output for those that it is fitted to, batch by batch."""
+    """Outputs of the consumer for the tokens that it is fitted to, one per batch."""
 
 
 def collect_mlp_inputs(
     block: nn.Module, site: Site, batches: list[Batch], repair: ClosedForm
 ) -> MlpInputs:
-    """What reaches the dense MLP, and what it makes of the tokens that its consumer is fitted to.
+    """Collect the inputs of the dense MLP, and its outputs for the tokens that its consumer is
+    fitted to.
 
     Raises:
         NumericalError: an activation was NaN or infinite.
@@ -56,17 +58,17 @@ def collect_mlp_inputs(
         block, site.block, batches, {site.producers[0].path: look}, no_tick, run_on=False
     )
 
-    gathering = StatisticsAccumulator(site.inputs, inputs[0].device)
-    producers = [_product(_linear(block, one.path)) for one in site.producers]
+    accumulator = StatisticsAccumulator(site.inputs, inputs[0].device)
+    producers = [_product(_linear(block, producer.path)) for producer in site.producers]
     last = _linear(block, site.consumer)
     consumer, targets = _product(last), []
     with torch.no_grad(), mlp_activation(block, site) as activation:
         for x in inputs:
             fitted = x[:: repair.token_stride]
-            value = activation([one(fitted) for one in producers])
-            gathering.add(value[:: settings.token_stride // repair.token_stride])
+            value = activation([producer(fitted) for producer in producers])
+            accumulator.add(value[:: settings.token_stride // repair.token_stride])
             targets.append(consumer(value))
-    return MlpInputs(last.weight, gathering.result(site), inputs, targets)
+    return MlpInputs(last.weight, accumulator.result(site), inputs, targets)
 
 
 def _settings(repair: ClosedForm) -> ProducerRefit:
@@ -75,15 +77,15 @@ def _settings(repair: ClosedForm) -> ProducerRefit:
 
 
 def _product(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """A layer that multiplies as all do here, its weight converted once; fp32."""
+    """A layer's output, fp32, at the present matmul precision; its weight is converted once."""
     weight = layer.weight.to(multiplied())
     bias = None if layer.bias is None else layer.bias.float()
 
-    def made(x: Float[Tensor, "tokens in"]) -> Float[Tensor, "tokens out"]:
-        found = functional.linear(x.to(weight.dtype), weight).float()
-        return found if bias is None else found + bias
+    def product(x: Float[Tensor, "tokens in"]) -> Float[Tensor, "tokens out"]:
+        output = functional.linear(x.to(weight.dtype), weight).float()
+        return output if bias is None else output + bias
 
-    return made
+    return product
 
 
 def refit_mlp(
@@ -93,24 +95,29 @@ def refit_mlp(
     known: MlpInputs,
     repair: ClosedForm,
 ) -> list[Float[Tensor, "tokens out"]]:
-    """Put refitted weights in the place of a cut MLP's, in their dtype; what it makes of each batch."""
+    """Replace the weights of a cut MLP by refitted ones, in the same dtype.
+
+    Returns:
+        The output of the refitted MLP, one per batch.
+    """
     consumer = _linear(block, site.consumer)
-    producers = [_linear(block, one.path) for one in site.producers]
+    producers = [_linear(block, producer.path) for producer in site.producers]
     dense = known.consumer[:, columns_of_units(site.layout(kept), site.consumer_width)]
     with mlp_activation(block, site) as activation:
-        found = refit(
-            activation, producers, consumer, dense, known.inputs, known.targets, _settings(repair),
-            every=repair.token_stride, damping=repair.damping,
+        refitted = refit(
+            Sublayer(activation, producers, consumer, dense),
+            known.inputs, known.targets, _settings(repair),
+            token_stride=repair.token_stride, damping=repair.damping,
         )  # fmt: skip
     dtype = consumer.weight.dtype
-    for path, (weight, bias) in zip(site.producers, found.producers, strict=True):
-        made = rewrite.linear_of(weight.to(dtype), None if bias is None else bias.to(dtype))
-        block.set_submodule(path.path, made)
-    rewrite.replace_consumer(block, site, found.consumer.to(dtype), consumer.bias)
-    return [one.to(dtype) for one in found.outputs]
+    for producer, (weight, bias) in zip(site.producers, refitted.producers, strict=True):
+        linear = rewrite.linear_of(weight.to(dtype), None if bias is None else bias.to(dtype))
+        block.set_submodule(producer.path, linear)
+    rewrite.replace_consumer(block, site, refitted.consumer.to(dtype), consumer.bias)
+    return [output.to(dtype) for output in refitted.outputs]
 
 
 def _linear(block: nn.Module, path: str) -> nn.Linear:
-    found = block.get_submodule(path)
-    assert isinstance(found, nn.Linear), path
-    return found
+    linear = block.get_submodule(path)
+    assert isinstance(linear, nn.Linear), path
+    return linear

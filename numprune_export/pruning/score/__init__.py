@@ -1,9 +1,10 @@
-"""How much each input of a consumer matters: one method per file, higher is more worth keeping.
+"""Scores of a consumer's inputs: one method per file; higher is kept first.
 
 A method scores single inputs (columns of `o_proj` or `down_proj`); `allocate` averages them over
-the columns of a unit, as the papers do for heads. `fisher_obs` gives an order of removal instead.
-`estimates_loss` of a method: its values are changes of the loss, which compare and add up over heads and
-neurons of all layers. Settings are read without torch: a method imports it where it computes.
+the columns of a unit, as the papers do for heads. `fisher_obs` returns a removal order instead. If
+`estimates_loss` is true, scores are changes of the loss, which are comparable and additive over
+heads and neurons of all layers. Settings are read without torch: a method imports torch where it
+computes.
 """
 
 from typing import Annotated
@@ -23,4 +24,4 @@ Score = Annotated[
     Numerical | Wanda | Flap | Fisher | FisherObs | Stat | Magnitude | Random,
     Field(discriminator="method"),
 ]
-"""Any of the methods, told apart by `method`."""
+"""Any scoring method, selected by `method`."""

@@ -1,7 +1,8 @@
-"""The diagonal empirical Fisher information of unit masks (Kwon et al. 2022, arXiv:2204.09656, §4.1).
+"""Diagonal empirical Fisher of unit masks (Kwon et al. 2022, arXiv:2204.09656, §4.1).
 
-A unit's score is Σ g² over mini-batches (as published) or examples, g the gradient of the loss with
-respect to the unit's mask. It needs a backward pass: `calibrate.Statistics` alone cannot give it.
+A unit's score is Σ g² over mini-batches (as published) or examples, with g the gradient of the loss
+with respect to the unit's mask. The gradients need a backward pass
+(`calibration.gradients.mask_gradients`).
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ class Fisher(Strict):
     """One gradient per mini-batch's mean loss, as published (the batch size is then part of the
     method: 32 there), or one per example."""
     labels: Literal["gold", "own"] = "gold"
-    """The data's labels, or ones drawn from the model's own softened predictions, which needs no
-    labelled data."""
+    """`gold`: the data's labels. `own`: labels drawn from the model's softened predictions, which
+    needs no labelled data."""
     temperature: PositiveFloat = 2.0
-    """Softens own predictions, as in K-prune (arXiv:2308.03449)."""
+    """Softmax temperature of the model's predictions for `labels: own`, as in K-prune
+    (arXiv:2308.03449)."""
 
     def __call__(
         self,
@@ -41,8 +43,8 @@ class Fisher(Strict):
         keep: float,
         generator: Generator,
     ) -> Float[Tensor, " n"]:
-        """Σ over rows of `statistics.unit_gradients` squared, the same for all columns of a unit,
+        """Σ over rows of squared `statistics.unit_gradients`, equal for all columns of a unit,
         fp64; the other arguments are not used."""
-        assert statistics.unit_gradients is not None, "calibration gathered no gradients"
+        assert statistics.unit_gradients is not None, "calibration collected no gradients"
         units = statistics.unit_gradients.double().square().sum(0)
         return units.repeat_interleave(statistics.unit_width)

@@ -1,14 +1,14 @@
 """Fisher OBS: nested removal orders whose cost is a change of the loss, in nats per token.
 
-A consumer with weight W has inputs x of covariance C and an output of which g is the gradient of
-the loss. To second order, and with g independent of x, weights changed by Δ raise the loss of a
-token by ½·E(gᵀ·Δ·x)² = ½·tr(Δᵀ·F·Δ·C) with the empirical Fisher F = E ggᵀ of the output. Structured
-optimal brain surgeon (see `brain_surgeon`) finds the order and the cost, the weights that stay being
-refitted to all that went, as `compensate` will refit them.
+A consumer with weight W has inputs x with covariance C; g is the gradient of the loss with respect
+to its output. To second order, and with g independent of x, a weight change Δ raises the loss of a
+token by ½·E(gᵀ·Δ·x)² = ½·tr(Δᵀ·F·Δ·C), with the empirical Fisher matrix F = E ggᵀ of the output.
+Structured optimal brain surgeon (`numerics.obs`) computes the order and the cost; after each
+removal the remaining weights are refitted, as `compensate` refits them.
 
-Costs of different sites are in one unit, so `allocate: curves` can compare them. Papers whose parts
-these are: Hassibi & Stork 1993 (OBS); Frantar & Alistarh 2022, arXiv:2208.11580 (one site at a time);
-Martens & Grosse 2015, arXiv:1503.05671 (input covariance ⊗ output Fisher).
+Costs of all sites have the same unit, so `allocate: curves` can compare them. Sources: Hassibi &
+Stork 1993 (OBS); Frantar & Alistarh 2022, arXiv:2208.11580 (one site at a time); Martens & Grosse
+2015, arXiv:1503.05671 (input covariance ⊗ output Fisher).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from numprune_export.numerics.removal_order import RemovalOrder
 
 WINDOWS = 12
-"""Windows of plain text that gradients are taken on, where a recipe does not say: of 512 tokens, more
-brought nothing."""
+"""Default number of plain-text windows for gradients; with 512 tokens per window, more gave no
+improvement."""
 
 
 class FisherObs(Strict):
@@ -39,37 +39,39 @@ class FisherObs(Strict):
     method: Literal["fisher_obs"] = "fisher_obs"
     estimates_loss: ClassVar[bool] = True
     metric: Literal["fisher", "identity"] = "fisher"
-    """What an error of the output counts: by the loss's curvature, or `identity`: its square, which
-    is plain OBS and needs no gradients; sites are then hardly comparable."""
+    """Weight of an output error. `fisher`: the curvature of the loss. `identity`: the squared
+    error, which is plain OBS and needs no gradients; sites are then hardly comparable."""
     damping: PositiveFloat = 0.003
-    """Added to the diagonal of the inputs' moments, relative to the median of what is not zero there: a
-    few inputs of one token can be all of the mean (massive activations: Sun et al. 2024,
+    """Added to the diagonal of the inputs' moments, relative to the median of its nonzero entries:
+    a few inputs of one token can dominate the mean (massive activations: Sun et al. 2024,
     arXiv:2402.17762)."""
     centred: bool = True
-    """Covariance of the inputs, for a refit with a bias; false: raw second moments, for one
-    without."""
+    """True: covariance of the inputs, for a refit with a bias. False: raw second moments, for a
+    refit without a bias."""
     step: PositiveInt = 32
-    """MLP channels removed at once, at their exact joint cost; query heads go one by one."""
+    """MLP channels removed at once, at their exact joint cost; query heads are removed one by
+    one."""
     token_stride: PositiveInt = 1
-    """Moments are those of one calibration token in so many, or in fewer where less than ten for each input of
-    the widest layer would be left: neighbours tell much the same."""
+    """Moments are accumulated over every n-th calibration token; n is lowered where fewer than ten
+    tokens per input of the widest layer would be left. Neighbouring tokens are correlated."""
     sequences: PositiveInt | None = None
-    """Calibration sequences that gradients are taken on, the first ones. Null: 12 windows of plain
+    """Number of first calibration sequences that gradients are taken on. Null: 12 windows of plain
     text, or every labelled example."""
 
     def removal(
         self, weight: Float[Tensor, "out n"], statistics: Statistics, site: Site
     ) -> RemovalOrder:
-        """The order in which the site's units go, on the weight's device.
+        """The removal order of the site's units, on the weight's device.
 
         Args:
             weight: The consumer's weight.
-            statistics: Its input, and with `metric: fisher` its output's Fisher.
-            site: Whose consumer it is.
+            statistics: Statistics of its input; with `metric: fisher` also the Fisher matrix of its
+                output.
+            site: The site.
 
         Returns:
-            error[k] is ½·tr(Δᵀ·F·Δ·A) with k units gone and the others refitted, A the damped
-            covariance: with `metric: fisher` nats per token. Between steps it is a straight line.
+            error[k] is ½·tr(Δᵀ·F·Δ·A) with k units removed and the others refitted, A the damped
+            covariance; nats per token with `metric: fisher`. It is linear within a step.
 
         Raises:
             NumericalError: the moments or F are not finite.
@@ -81,11 +83,11 @@ class FisherObs(Strict):
         moments = statistics.covariance if self.centred else statistics.gram / statistics.tokens
         inputs = moments.to(weight.device)
         diagonal = inputs.diagonal()
-        # What does not move costs nothing, whatever the damping says of its weight.
+        # Constant inputs cost nothing; without this, the damping would count their weight.
         weight = weight.double() * (diagonal > 0)
         inputs = damped(inputs, self.damping * _typical(diagonal), statistics.rounding)
         try:
-            found = obs.prune_order(
+            removal = obs.prune_order(
                 weight,
                 inputs,
                 self._metric(statistics, weight),
@@ -94,23 +96,23 @@ class FisherObs(Strict):
             )
         except NumericalError as error:
             raise NumericalError(f"`{site.name}`: {error}", hint=error.hint) from error
-        return RemovalOrder(found.order, found.error / 2)
+        return RemovalOrder(removal.order, removal.error / 2)
 
     def _metric(
         self, statistics: Statistics, weight: Float[Tensor, "out n"]
     ) -> Float[Tensor, "out out"] | None:
         if self.metric == "identity":
             return None
-        assert statistics.output_fisher is not None, "calibration gathered no gradients"
+        assert statistics.output_fisher is not None, "calibration collected no gradients"
         return statistics.output_fisher.to(weight)
 
 
 def reads_output_fisher(score: object) -> TypeGuard[FisherObs]:
-    """Whether a recipe's score weighs errors of the output by the loss's curvature."""
+    """Whether a recipe's score needs the Fisher information of outputs."""
     return isinstance(score, FisherObs) and score.metric == "fisher"
 
 
 def _typical(diagonal: Float[Tensor, " n"]) -> float:
-    """The median of those that are not zero; 1 if all are."""
-    found = diagonal[diagonal > 0]
-    return float(found.median()) if len(found) else 1.0
+    """The median of the positive entries; 1 if there are none."""
+    positive = diagonal[diagonal > 0]
+    return float(positive.median()) if len(positive) else 1.0

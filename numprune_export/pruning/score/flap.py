@@ -1,7 +1,7 @@
 """FLAP's fluctuation score, WIFV (An et al. 2023, arXiv:2312.11983, Eq. 5).
 
-Inputs that hardly move around their mean can be replaced by that mean (a bias), so what counts is
-the variance, weighted by the column: Var(X_j)·‖W_:,j‖².
+Inputs that hardly vary can be replaced by their mean (a bias), so the score is the variance,
+weighted by the column: Var(X_j)·‖W_:,j‖².
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Flap(Strict):
-    """Weighted input feature variance. Its own compensation is `bias`."""
+    """Weighted input feature variance. The published compensation is `bias`."""
 
     method: Literal["flap"] = "flap"
     estimates_loss: ClassVar[bool] = False

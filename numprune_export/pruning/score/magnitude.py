@@ -1,4 +1,4 @@
-"""Weight magnitude: ‖W_:,j‖ of the consumer's column. Sees no data; the baseline to beat."""
+"""Weight magnitude: ‖W_:,j‖ of the consumer's column; a baseline that uses no data."""
 
 from __future__ import annotations
 

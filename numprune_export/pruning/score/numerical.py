@@ -1,12 +1,12 @@
-"""Numerical score: the mask that Newton's method finds (Shen et al. 2024, arXiv:2412.12441, §3).
+"""Numerical score: the mask computed by Newton's method (Shen et al. 2024, arXiv:2412.12441, §3).
 
 The relaxed mask z minimises ½‖XW − X(z∘W)‖² + ½λ(⟨1,z⟩ − r)²  (Eq. 3). That is a quadratic, so
-one Newton step from anywhere lands on the minimum; with A = (WWᵀ)∘(XᵀX), D inputs and ρ = 1 − r/D
+one Newton step from any start reaches the minimum; with A = (WWᵀ)∘(XᵀX), D inputs and ρ = 1 − r/D
 
     z = 1 − ρ·φ·D·a / ⟨1,a⟩,   a = A⁻¹1,   φ = λ⟨1,a⟩ / (1 + λ⟨1,a⟩)
 
-The order within a site is that of −a: neither λ nor ρ changes it. They matter only where sites are
-compared, through the scalar φ. See docs/methods/numerical.md for the points that the paper leaves open.
+The order within a site is that of −a: neither λ nor ρ changes it. They matter only when sites are
+compared, through the scalar φ. See docs/methods/numerical.md for points that the paper leaves open.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 
 class Numerical(Strict):
-    """Newton's score of arXiv:2412.12441."""
+    """Newton score of arXiv:2412.12441."""
 
     method: Literal["numerical"] = "numerical"
     estimates_loss: ClassVar[bool] = False
     penalty: PositiveFloat | None = None
-    """λ of Eq. 3, with X scaled to spectral norm 1 as the paper asks. Null: the hard constraint
-    ⟨1,z⟩ = r, which is λ → ∞ and needs no scale."""
+    """λ of Eq. 3, with X scaled to spectral norm 1 as in the paper. Null: the hard constraint ⟨1,z⟩
+    = r, the limit λ → ∞, which needs no scale."""
     iterations: PositiveInt | None = None
-    """T of Algorithm 1: run the paper's loop (about 50 there) instead of the closed form; needs
-    `penalty`. The result is the same."""
+    """T of Algorithm 1 (about 50 in the paper): run the paper's loop instead of the closed form;
+    needs `penalty`. The result is the same."""
     damping: NonNegativeFloat = 1.0e-4
     """Added to the diagonal of A, relative to its mean: a dead input makes A singular."""
     clip: bool = False
-    """Clip z to [0, 1] before it is averaged over a head. The paper states the box but never
-    enforces it."""
+    """Clip z to [0, 1] before it is averaged over a head. The paper states this constraint but
+    never enforces it."""
 
     @model_validator(mode="after")
     def _loop_needs_penalty(self) -> Numerical:
@@ -59,12 +59,12 @@ class Numerical(Strict):
 
         Args:
             weight: The consumer's weight, PyTorch layout (the paper's W is `weight.T`).
-            statistics: Its input on calibration data.
+            statistics: Statistics of its input on calibration data.
             keep: r / D, the fraction of inputs that should stay.
             generator: Not used.
 
         Returns:
-            The minimum, fp64; outside [0, 1] here and there unless `clip`.
+            The minimum, fp64; some values lie outside [0, 1] unless `clip`.
         """
         curvature = self._curvature(weight.double(), statistics.gram)
         score = self._newton(curvature, keep) if self.iterations else self._closed(curvature, keep)
@@ -73,8 +73,7 @@ class Numerical(Strict):
     def _curvature(
         self, weight: Float[Tensor, "out n"], gram: Float[Tensor, "n n"]
     ) -> Float[Tensor, "n n"]:
-        """A of Eq. 7, damped; X scaled to spectral norm 1 where its scale matters."""
-
+        """A of Eq. 7, damped; with a `penalty`, X is scaled to spectral norm 1."""
         from numprune_export.numerics.least_squares import damped, mean_ridge, spectral_norm
 
         if self.penalty is not None:
@@ -83,7 +82,6 @@ class Numerical(Strict):
         return damped(curvature, mean_ridge(curvature, self.damping))
 
     def _closed(self, curvature: Float[Tensor, "n n"], keep: float) -> Float[Tensor, " n"]:
-
         from numprune_export.numerics.least_squares import cholesky
 
         size = curvature.shape[0]

@@ -1,4 +1,4 @@
-"""Random scores: the floor under every method."""
+"""Random scores: the baseline of every method."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """STAT: pivoted QR of the activations (Flynn et al. 2024, arXiv:2406.00061, §3).
 
-With A (tokens × inputs) the activations, A·P = Q·R picks at each step the input that is least a
-combination of those picked before; the first k pivots are kept, and the others are rebuilt from
-them by the interpolation T = A_I⁺·A, which is the `closed_form` refit. Pivoted QR of A is pivoted
-Cholesky of its Gram matrix AᵀA = RᵀR: same pivots, same R up to signs. So nothing but the Gram
-matrix is needed, no labels and no gradients.
+With activations A (tokens × inputs), A·P = Q·R picks at each step the input with the largest
+component outside the span of the inputs picked before. The first k pivots are kept; the others are
+reconstructed by the interpolation T = A_I⁺·A, which is the `closed_form` refit. Pivoted QR of A
+equals pivoted Cholesky of its Gram matrix AᵀA = RᵀR: same pivots, same R up to signs. So the Gram
+matrix suffices, without labels or gradients.
 
-An attention head is picked whole: the one whose columns have the largest part, in the Frobenius
-norm, outside the span of the heads picked before.
+Attention heads are picked whole: at each step the head whose columns have the largest Frobenius
+norm outside the span of the heads picked before.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from numprune_export.calibration.statistics import Statistics
 
 PANEL = 64
-"""Columns picked between two updates of the rest: one matrix product instead of 64 outer products."""
+"""Columns picked between two updates of the remainder: one matmul replaces 64 outer products."""
 
 
 class Stat(Strict):
-    """Pivot norms of arXiv:2406.00061. Sites are meant to be compared as they are
-    (`allocate.standardise: false`): one tolerance for all."""
+    """Pivot norms of arXiv:2406.00061. Use them with `allocate.standardise: false`: the paper
+    applies one tolerance to all sites."""
 
     method: Literal["stat"] = "stat"
     estimates_loss: ClassVar[bool] = False
@@ -43,24 +43,24 @@ class Stat(Strict):
         keep: float,
         generator: Generator,
     ) -> Float[Tensor, " n"]:
-        """|R_kk| / |R_11| of the step that picked each input (of its unit), fp64; falls along the
-        pivots, 0 for what is a combination of earlier ones. The other arguments are not used."""
+        """|R_kk| / |R_11| of the step k that picked the input's unit, fp64. It falls along the
+        pivots and is 0 for linear combinations of earlier inputs. The other arguments are not
+        used."""
         order, norms = pivots(statistics.gram, statistics.unit_width)
-        # Exactly equal pivots, or none left: earlier ones stay ahead by the order of picking.
         scores = norms.new_zeros(len(norms))
         scores[order] = norms / norms[:1].clamp_min(1e-300)
         return scores.repeat_interleave(statistics.unit_width)
 
 
 def pivots(gram: Float[Tensor, "n n"], width: int) -> tuple[list[int], Float[Tensor, " units"]]:
-    """Pivoted block Cholesky: units in the order of picking, and the norm each had when picked.
+    """Pivoted block Cholesky: units in the order of picking, and the norm of each when picked.
 
     Args:
         gram: AᵀA, fp64, symmetric and positive semi-definite up to rounding.
-        width: Columns of one unit, side by side.
+        width: Adjacent columns per unit.
 
     Returns:
-        All units; from where the remainder is rounding, by index and with norm 0.
+        All units; once the remainder is only rounding, the rest follow by index with norm 0.
     """
     from numprune_export.numerics.indexing import columns_of_units
 
@@ -69,12 +69,12 @@ def pivots(gram: Float[Tensor, "n n"], width: int) -> tuple[list[int], Float[Ten
     order: list[int] = []
     norms = gram.new_zeros(len(units))
     while units:
-        picked, found, panel = _panel(gram, width, noise)
-        norms[len(order) : len(order) + len(picked)] = found
-        order += [units[one] for one in picked]
-        gone = set(picked)
-        stay = [one for one in range(len(units)) if one not in gone]
-        units = [units[one] for one in stay]
+        picked, panel_norms, panel = _panel(gram, width, noise)
+        norms[len(order) : len(order) + len(picked)] = panel_norms
+        order += [units[index] for index in picked]
+        removed = set(picked)
+        stay = [index for index in range(len(units)) if index not in removed]
+        units = [units[index] for index in stay]
         if not picked:
             return order + units, norms
         columns = columns_of_units(stay, width)
@@ -86,7 +86,7 @@ def pivots(gram: Float[Tensor, "n n"], width: int) -> tuple[list[int], Float[Ten
 def _panel(
     rest: Float[Tensor, "n n"], width: int, noise: float
 ) -> tuple[list[int], Float[Tensor, " picked"], Float[Tensor, "n r"]]:
-    """The next pivots, up to PANEL columns of them: units, norms, and their rows of R, transposed."""
+    """The next pivots, up to PANEL columns: units, norms, and their rows of R, transposed."""
     import torch
 
     residual = rest.diagonal().clone()
@@ -111,10 +111,10 @@ def _panel(
 
 
 def _inverse_root(block: Float[Tensor, "w w"], noise: float) -> Float[Tensor, "w r"]:
-    """B with B·Bᵀ the pseudo-inverse of a unit's own remainder: dependent columns span nothing."""
+    """B with B·Bᵀ the pseudo-inverse of a unit's remainder; dependent columns are dropped."""
     from numprune_export.numerics.least_squares import eigen
 
     values, vectors = eigen((block + block.T) / 2)
     real = values > noise
-    found: Tensor = vectors[:, real] / values[real].sqrt()
-    return found
+    root: Tensor = vectors[:, real] / values[real].sqrt()
+    return root

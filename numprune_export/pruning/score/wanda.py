@@ -1,7 +1,6 @@
 """Wanda, structured: Σ_i |W_ij|·‖X_j‖ per input j (Sun et al. 2023, arXiv:2306.11695, Eq. 1).
 
-The paper ranks single weights; summing over a column is the structured form that pruning studies
-compare with as Wanda-sp.
+The paper ranks single weights; the sum over a column is the structured variant known as Wanda-sp.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""A report as one self-contained page: no script, nothing fetched, made of the report alone."""
+"""Render a report as one self-contained HTML page: no scripts, no external resources."""

@@ -1,4 +1,4 @@
-"""Quality, speed, size, memory and exactness at a glance: few numbers, each one of the report's."""
+"""Summary cards: the main numbers for quality, speed, size, memory and parity."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from numprune_export.report.verdict import (
 
 @dataclass(frozen=True)
 class Figure:
-    """One number, as it reads and as the report has it."""
+    """One number, formatted and as stored in the report."""
 
     text: str
     label: str
     metric: str | None = None
-    """Whose value it is; None: it follows from several."""
+    """Name of the metric; None: the number is derived from several."""
     value: float | None = None
 
 
@@ -42,35 +42,35 @@ class Card:
 
 def cards(report: Report) -> tuple[Card, ...]:
     metrics = report.metrics
-    found = [_quality(metrics), *_speeds(report), _size(metrics), *_memory(metrics)]
-    return (*found, *_parity(metrics))
+    summary = [_quality(metrics), *_speeds(report), _size(metrics), *_memory(metrics)]
+    return (*summary, *_parity(metrics))
 
 
 def _quality(metrics: Measurements) -> Card:
     for score, by in scores(metrics).items():
         stage = _final(by)
-        one, dense, told = by[stage], by.get("dense"), score_name(score)
+        final, dense, title = by[stage], by.get("dense"), score_name(score)
         name = f"quality.{score}.{stage}"
-        figures = [Figure(number(one.value), f"{told}, {stage}", name, one.value)]
+        figures = [Figure(number(final.value), f"{title}, {stage}", name, final.value)]
         notes = []
         if dense is not None and stage != "dense":
             figures.append(
                 Figure(
                     number(dense.value),
-                    f"{told}, dense",
+                    f"{title}, dense",
                     f"quality.{score}.dense",
                     dense.value,
                 )
             )
-            notes.append(_change(score, one.value, dense.value))
-        if one.low is not None and one.high is not None:
-            notes.append(f"95 % interval {number(one.low)} to {number(one.high)}")
+            notes.append(_change(score, final.value, dense.value))
+        if final.low is not None and final.high is not None:
+            notes.append(f"95 % interval {number(final.low)} to {number(final.high)}")
         return Card("Quality", tuple(figures), tuple(notes))
     return Card("Quality", (), ("Not measured.",))
 
 
 def _final(by: Mapping[str, Measurement]) -> str:
-    """What is delivered: the first artifact, else the pruned model, else whatever was scored."""
+    """The stage to show: the first artifact, else the pruned model, else any scored stage."""
     exported = [stage for stage in by if stage not in STAGES]
     return exported[0] if exported else [stage for stage in STAGES if stage in by][-1]
 
@@ -85,13 +85,13 @@ def _speeds(report: Report) -> Iterator[Card]:
     metrics, missing = report.metrics, report.not_run
     names = targets(metrics, "latency")
     for target in [name for name in names if not is_reference(name)] or names:
-        found = {
+        speedups = {
             f"{name}.speedup": (phase, metrics[f"{name}.speedup"])
-            for phase, one, name in timed(metrics)
-            if one == target
+            for phase, timed_target, name in timed(metrics)
+            if timed_target == target
         }
-        if found:
-            yield _speed(target, found, metrics)
+        if speedups:
+            yield _speed(target, speedups, metrics)
     for target, why in missing.items():
         yield Card(f"Speed on {target}", (), (f"Built, but not run here: {why}",))
     if not names and not missing:
@@ -99,40 +99,40 @@ def _speeds(report: Report) -> Iterator[Card]:
 
 
 def _speed(
-    target: str, found: Mapping[str, tuple[str, Measurement]], metrics: Measurements
+    target: str, speedups: Mapping[str, tuple[str, Measurement]], metrics: Measurements
 ) -> Card:
     title = f"Speed on {target}"
-    if len(found) <= MOST_PHASES:
+    if len(speedups) <= MOST_PHASES:
         figures = [
-            Figure(f"{one.value:.2f}x", phase, name, one.value)
-            for name, (phase, one) in found.items()
+            Figure(f"{speedup.value:.2f}x", phase, name, speedup.value)
+            for name, (phase, speedup) in speedups.items()
         ]
         notes = [
-            _sure(phase, one, metrics.get(name.replace(".speedup", ".ideal")))
-            for name, (phase, one) in found.items()
+            _sure(phase, speedup, metrics.get(name.replace(".speedup", ".ideal")))
+            for name, (phase, speedup) in speedups.items()
         ]
         return Card(title, tuple(figures), tuple(notes))
-    ordered = sorted(found, key=lambda name: found[name][1].value)
+    ordered = sorted(speedups, key=lambda name: speedups[name][1].value)
     ends = [
         Figure(
-            f"{found[name][1].value:.2f}x",
-            f"{word} of {len(found)} shapes, {shape(found[name][0])}",
+            f"{speedups[name][1].value:.2f}x",
+            f"{word} of {len(speedups)} shapes, {shape(speedups[name][0])}",
             name,
-            found[name][1].value,
+            speedups[name][1].value,
         )
         for word, name in (("slowest", ordered[0]), ("fastest", ordered[-1]))
     ]
-    sure = sum(one.low is not None and one.low > 1 for _, one in found.values())
-    return Card(title, tuple(ends), (f"Significantly faster at {sure} of {len(found)} shapes",))
+    sure = sum(speedup.low is not None and speedup.low > 1 for _, speedup in speedups.values())
+    return Card(title, tuple(ends), (f"Significantly faster at {sure} of {len(speedups)} shapes",))
 
 
-def _sure(phase: str, one: Measurement, ideal: Measurement | None) -> str:
-    told = phase[0].upper() + phase[1:]
-    if one.low is None or one.high is None:
-        text = f"{told}: no interval to judge it by"
+def _sure(phase: str, speedup: Measurement, ideal: Measurement | None) -> str:
+    label = phase[0].upper() + phase[1:]
+    if speedup.low is None or speedup.high is None:
+        text = f"{label}: no confidence interval"
     else:
-        word = "" if significant(one) else ", not significant"
-        text = f"{told}: 95 % interval {one.low:.2f} to {one.high:.2f}{word}"
+        word = "" if significant(speedup) else ", not significant"
+        text = f"{label}: 95 % interval {speedup.low:.2f} to {speedup.high:.2f}{word}"
     return text if ideal is None else f"{text}; ideal {ideal.value:.2f}x"
 
 
@@ -142,19 +142,20 @@ def _size(metrics: Measurements) -> Card:
         dense, pruned = metrics.get(f"{name}.dense"), metrics.get(f"{name}.pruned")
         if dense is None or pruned is None:
             continue
-        told = f"{label}, {_less(pruned, dense)}"
-        figures.append(Figure(_bare(pruned), told, f"{name}.pruned", pruned.value))
+        text = f"{label}, {_less(pruned, dense)}"
+        figures.append(Figure(_bare(pruned), text, f"{name}.pruned", pruned.value))
         before.append(f"{_bare(dense)} {label}")
     note = f"Dense: {', '.join(before)}" if before else "Not measured."
     return Card("Size", tuple(figures), (note,))
 
 
-def _bare(one: Measurement) -> str:
-    return measured(one.value, one.unit)
+def _bare(metric: Measurement) -> str:
+    return measured(metric.value, metric.unit)
 
 
 def _less(pruned: Measurement, dense: Measurement) -> str:
-    """
+    """The relative difference from dense.
+
     >>> _less(Measurement(value=3, unit="bytes", samples=1), Measurement(value=4, unit="bytes", samples=1))
     '25.0 % less'
     """
@@ -189,16 +190,16 @@ def _parity(metrics: Measurements) -> Iterator[Card]:
         notes = [f"Limit {number(limit)}"] if isinstance(limit, float) else []
         top1 = metrics.get(f"{parity_name(target, 'pruned')}.top1_agreement")
         if top1 is not None:
-            notes.append(f"Same first choice at {percent(top1.value)} of {top1.samples} positions")
-        figure = Figure(number(error.value), f"largest error of a {error.unit}", name, error.value)
+            notes.append(f"Same top-1 at {percent(top1.value)} of {top1.samples} positions")
+        figure = Figure(number(error.value), f"max abs error of a {error.unit}", name, error.value)
         yield Card(f"{target} against PyTorch", (figure,), tuple(notes))
 
 
 def shape(phase: str) -> str:
-    """Batch × tokens of an encoder's forward pass; a decoder's phase as it is.
+    """`batch × tokens` for an encoder's forward pass; a decoder's phase unchanged.
 
     >>> shape("forward b8 l128"), shape("decode")
     ('8 × 128', 'decode')
     """
-    found = re.fullmatch(r"forward b(\d+) l(\d+)", phase)
-    return phase if found is None else " × ".join(found.groups())
+    match = re.fullmatch(r"forward b(\d+) l(\d+)", phase)
+    return phase if match is None else " × ".join(match.groups())

@@ -1,4 +1,4 @@
-"""Marks of a kind as one path: a plot of a thousand of them stays small."""
+"""Draw many equal marks as one SVG path, to keep the page small."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numprune_export.report.tables.format import number
 
 Box = tuple[float, float, float, float]
-"""Left, low, right, high."""
+"""Left, bottom, right, top."""
 
 
-def boxes(axes: Axes, found: Iterable[Box], **look: Any) -> None:
-    """Rectangles."""
+def boxes(axes: Axes, rectangles: Iterable[Box], **look: Any) -> None:
+    """Draw rectangles."""
     points, codes = [], []
-    for left, low, right, high in found:
+    for left, low, right, high in rectangles:
         points += [(left, low), (right, low), (right, high), (left, high), (left, low)]
         codes += [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY]
     _add(axes, points, codes, look)
 
 
-def ticks(axes: Axes, found: Iterable[tuple[float, float, float]], **look: Any) -> None:
-    """Upright strokes at x, from one y to another."""
-    lines = [((x, low), (x, high)) for x, low, high in found]
+def ticks(axes: Axes, strokes: Iterable[tuple[float, float, float]], **look: Any) -> None:
+    """Draw vertical strokes, given as (x, y from, y to)."""
+    lines = [((x, low), (x, high)) for x, low, high in strokes]
     points = [point for line in lines for point in line]
     _add(axes, points, [Path.MOVETO, Path.LINETO] * len(lines), {"fill": False, **look})
 
 
-def bars(axes: Axes, found: Iterable[tuple[float, float, float]], **look: Any) -> None:
-    """Level strokes from one x to another, at y."""
-    lines = [((left, y), (right, y)) for left, right, y in found]
+def bars(axes: Axes, strokes: Iterable[tuple[float, float, float]], **look: Any) -> None:
+    """Draw horizontal strokes, given as (x from, x to, y)."""
+    lines = [((left, y), (right, y)) for left, right, y in strokes]
     points = [point for line in lines for point in line]
     _add(axes, points, [Path.MOVETO, Path.LINETO] * len(lines), {"fill": False, **look})
 
@@ -45,11 +45,11 @@ def _add(axes: Axes, points: list[tuple[float, float]], codes: list[Any], look: 
 
 
 _DECADES = 1.5
-"""Below so many, numbers between the powers of ten are labelled too."""
+"""If the range spans fewer decades, 2 and 5 times the powers of ten are labelled too."""
 
 
 def logarithmic(axes: Axes, low: float, high: float) -> None:
-    """Make the x axis one, for values from `low` to `high`, both above 0."""
+    """Make the x axis logarithmic, for values from `low` to `high`, both > 0."""
     axes.set_xscale("log")
     subs = (1.0,) if high / low > 10**_DECADES else (1.0, 2.0, 5.0)
     axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
@@ -58,7 +58,8 @@ def logarithmic(axes: Axes, low: float, high: float) -> None:
 
 
 def tick(value: float) -> str:
-    """
+    """The label of a tick.
+
     >>> tick(0.0001), tick(20.0), tick(2e7)
     ('1e-4', '20', '2e7')
     """

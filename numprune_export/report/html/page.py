@@ -1,4 +1,4 @@
-"""A report to its page: one file, verdict first, readable without a script and without a network."""
+"""Render a report as HTML: one file, verdict first, without scripts and network access."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ TEMPLATES = "templates"
 
 
 LONG = 12
-"""Rows; a longer table is folded, so that a page of many shapes or layers can be looked over."""
+"""Tables with more rows are folded."""
 
 
 @dataclass(frozen=True)
 class Captioned:
-    """A table under its name."""
+    """A table with its caption."""
 
     caption: str
     table: Tabular
@@ -49,20 +49,21 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Section:
-    """One heading with what stands under it, in order, side by side where there is room."""
+    """A heading with its plots and tables, in order."""
 
     key: str
-    """Its id in the page."""
+    """The element's id."""
     title: str
     blocks: tuple[Plot | Captioned, ...]
     note: str = ""
 
 
 def render(report: Report, *, seal: Seal = "whole") -> str:
-    """The page. The same report gives the same text.
+    """Render the page; the same report always gives the same text.
 
     Args:
-        seal: Whether the file that the report was read from is as it was written.
+        report: The report.
+        seal: State of the seal of the file it was read from.
     """
     templates = Environment(
         loader=PackageLoader("numprune_export.report.html", TEMPLATES),
@@ -73,11 +74,11 @@ def render(report: Report, *, seal: Seal = "whole") -> str:
     )
     page = templates.get_template("page.html.j2").render(
         report=report,
-        made=f"{report.created.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        created=f"{report.created.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC",
         style=Markup(_style()),
         edited=seal == "edited",
         cards=cards(report),
-        sections=[one for one in _sections(report) if one.blocks],
+        sections=[section for section in _sections(report) if section.blocks],
         lacks=tuple(_lacks(report)),
         recipe=yaml.safe_dump(report.recipe, sort_keys=False, allow_unicode=True),
         size=size,
@@ -117,7 +118,7 @@ def _sections(report: Report) -> Iterator[Section]:
         "Allocation": quality_tables.allocation(metrics),
     }
     pictures = (*plan_plots(report.plan), *score_plots(report.plan, report.scores))
-    yield Section("plan", "What stays", (*pictures, *_tables(plan)))
+    yield Section("plan", "Kept units", (*pictures, *_tables(plan)))
     parity = {"Exported models": quality_tables.parity(metrics)}
     yield Section("parity", "Parity with PyTorch", _tables(parity))
     making = {
@@ -128,26 +129,28 @@ def _sections(report: Report) -> Iterator[Section]:
 
 
 def _quality(metrics: Measurements) -> Section:
-    """Each score's picture before its table."""
+    """For each score, its plot followed by its table."""
     plots = quality_plots(metrics)
     blocks: list[Plot | Captioned] = []
     for score, table in quality_tables.quality(metrics).items():
-        blocks += [one for one in plots if one.name == plot_name(score)]
+        blocks += [plot for plot in plots if plot.name == plot_name(score)]
         name = score_name(score)
         blocks.append(Captioned(f"{name[0].upper()}{name[1:]}, model by model", table))
     return Section("quality", "Quality", tuple(blocks), quality_tables.NOTE)
 
 
 def _tables(tables: Mapping[str, Tabular | None]) -> tuple[Captioned, ...]:
-    return tuple(Captioned(caption, one) for caption, one in tables.items() if one is not None)
+    return tuple(
+        Captioned(caption, table) for caption, table in tables.items() if table is not None
+    )
 
 
 def _lacks(report: Report) -> Iterator[str]:
-    """What newer reports hold and this one does not."""
-    if report.plan and all(one.kept_units is None for one in report.plan):
-        yield "which heads stay, only how many"
+    """Data that newer reports hold but this one lacks."""
+    if report.plan and all(width.kept_units is None for width in report.plan):
+        yield "which heads are kept, only their number"
     if report.plan and not report.scores:
-        yield "how the scores of units lie"
+        yield "the scores of units"
     if any(name.startswith("latency.") for name in report.metrics) and not report.latency_samples:
         yield "the time of every round, only percentiles"
     if report.dense_sha256 is None:
@@ -155,8 +158,8 @@ def _lacks(report: Report) -> Iterator[str]:
 
 
 def speed_plots(report: Report) -> tuple[Plot, ...]:
-    found = []
+    plots = []
     for target in targets(report.metrics, "latency"):
         rows = timed_rows(report.metrics, target)
-        found += [speedup_plot(target, rows, report.metrics), latency_plot(target, rows, report)]
-    return tuple(one for one in found if one is not None)
+        plots += [speedup_plot(target, rows, report.metrics), latency_plot(target, rows, report)]
+    return tuple(plot for plot in plots if plot is not None)

@@ -1,4 +1,4 @@
-"""Which heads and how many channels stay in each layer."""
+"""Plots of the kept attention heads and MLP channels in each layer."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ ROW = 15
 """CSS pixels per layer."""
 
 _GAP = 0.5
-"""Between groups of heads that share a key/value head, in heads."""
+"""Gap between groups of heads that share a KV head, in head widths."""
 
 _KEY = (("kept", "kept"), ("removed", "removed"))
 
 
 def plan_plots(plan: Sequence[SiteWidth]) -> tuple[Plot, ...]:
-    """A grid of heads and bars of channels, where the plan has such sites."""
-    found = (_heads(layers(plan, "attention")), _channels(layers(plan, "mlp")))
-    return tuple(one for one in found if one is not None)
+    """A grid of heads and a bar chart of channels, if the plan has such sites."""
+    plots = (_heads(layers_of(plan, "attention")), _channels(layers_of(plan, "mlp")))
+    return tuple(plot for plot in plots if plot is not None)
 
 
 def plan_table(plan: Sequence[SiteWidth]) -> Tabular | None:
-    """What both pictures show, layer by layer."""
-    heads = {one.number: one.site for one in layers(plan, "attention")}
-    channels = {one.number: one.site for one in layers(plan, "mlp")}
+    """The data of both plots, layer by layer."""
+    heads = {layer.number: layer.site for layer in layers_of(plan, "attention")}
+    channels = {layer.number: layer.site for layer in layers_of(plan, "mlp")}
     rows = [
-        (str(number), *_heads_told(heads.get(number)), _of(channels.get(number)))
+        (str(number), *_head_cells(heads.get(number)), _of(channels.get(number)))
         for number in sorted({*heads, *channels})
     ]
     unit = attention_unit(plan)
@@ -43,7 +43,7 @@ def plan_table(plan: Sequence[SiteWidth]) -> Tabular | None:
     return Tabular(header, tuple(rows)) if rows else None
 
 
-def _heads_told(site: SiteWidth | None) -> tuple[str, str]:
+def _head_cells(site: SiteWidth | None) -> tuple[str, str]:
     if site is None:
         return ABSENT, ABSENT
     if site.kept_units is None:
@@ -56,10 +56,10 @@ def _of(site: SiteWidth | None) -> str:
     return ABSENT if site is None else f"{site.kept} of {site.units}"
 
 
-def _heads(found: Sequence[Layer]) -> Plot | None:
-    if not found:
+def _heads(layers: Sequence[Layer]) -> Plot | None:
+    if not layers:
         return None
-    sites = [one.site for one in found]
+    sites = [layer.site for layer in layers]
     unit, kept, units = (
         attention_unit(sites),
         sum(s.kept for s in sites),
@@ -70,37 +70,37 @@ def _heads(found: Sequence[Layer]) -> Plot | None:
     wide = max(_end(site) for site in sites)
 
     def paint(axes: Axes) -> None:
-        stay = [box for one in found for box in _cells(one, kept=True)]
-        gone = [box for one in found for box in _cells(one, kept=False)]
+        stay = [box for layer in layers for box in _cells(layer, kept=True)]
+        gone = [box for layer in layers for box in _cells(layer, kept=False)]
         boxes(axes, gone, facecolor="none", edgecolor=DENSE, linewidth=0.8)
         boxes(axes, stay, facecolor=PRUNED, edgecolor=PRUNED, linewidth=0.8)
-        label_layers(axes, found)
+        label_layers(axes, layers)
         axes.set_xlim(-0.2, wide + 0.2)
         axes.set_xticks([])
 
-    description = f"{kept} of {units} {unit} stay, {percent(kept / units)}. " + "; ".join(
-        f"layer {one.number}: {_of(one.site)}" for one in found
+    description = f"{kept} of {units} {unit} kept, {percent(kept / units)}. " + "; ".join(
+        f"layer {layer.number}: {_of(layer.site)}" for layer in layers
     )
-    caption = f"One row per layer. {kept} of {units} {unit} stay ({percent(kept / units)})."
-    caption += _unit_told(sites)
+    caption = f"One row per layer. {kept} of {units} {unit} kept ({percent(kept / units)})."
+    caption += _unit_note(sites)
     if not known:
-        caption += " This report says how many stay, not which: they are drawn to the left."
-    svg = draw("heads", 14 + ROW * len(found), paint, title=title, description=description)
+        caption += " This report holds only the number of kept units: they are drawn on the left."
+    svg = draw("heads", 14 + ROW * len(layers), paint, title=title, description=description)
     return Plot("heads", title, svg, caption, _KEY)
 
 
-def _unit_told(sites: Sequence[SiteWidth]) -> str:
+def _unit_note(sites: Sequence[SiteWidth]) -> str:
     shared = any(site.groups for site in sites)
     per = {site.heads_per_unit for site in sites}
     if shared:
-        return " Heads side by side share one key/value head; gaps part the groups."
+        return " Adjacent heads share one key/value head; gaps separate the groups."
     if len(per) == 1 and (heads := next(iter(per))) is not None and heads > 1:
         return f" A group is one key/value head with its {heads} query heads."
     return ""
 
 
 def _starts(site: SiteWidth) -> list[float]:
-    """Where each unit's cell begins."""
+    """The left edge of each unit's cell."""
     if not site.groups:
         return [float(unit) for unit in range(site.units)]
     edges = set(accumulate(site.groups))
@@ -120,32 +120,36 @@ def _cells(layer: Layer, *, kept: bool) -> Iterator[Box]:
             yield left + 0.1, row - 0.36, left + 0.9, row + 0.36
 
 
-def _channels(found: Sequence[Layer]) -> Plot | None:
-    if not found:
+def _channels(layers: Sequence[Layer]) -> Plot | None:
+    if not layers:
         return None
-    sites = [one.site for one in found]
+    sites = [layer.site for layer in layers]
     kept, units = sum(site.kept for site in sites), sum(site.units for site in sites)
     title = "MLP channels kept in each layer"
 
     def paint(axes: Axes) -> None:
-        whole = [(0.0, one.row - 0.36, float(one.site.units), one.row + 0.36) for one in found]
-        stay = [(0.0, one.row - 0.36, float(one.site.kept), one.row + 0.36) for one in found]
+        whole = [
+            (0.0, layer.row - 0.36, float(layer.site.units), layer.row + 0.36) for layer in layers
+        ]
+        stay = [
+            (0.0, layer.row - 0.36, float(layer.site.kept), layer.row + 0.36) for layer in layers
+        ]
         boxes(axes, whole, facecolor="none", edgecolor=DENSE, linewidth=0.8)
         boxes(axes, stay, facecolor=PRUNED, edgecolor=PRUNED, linewidth=0.8)
         widest = max(site.units for site in sites)
-        for one in found:
+        for layer in layers:
             axes.text(
-                widest * 1.16, one.row, str(one.site.kept), ha="right", va="center", color=INK
+                widest * 1.16, layer.row, str(layer.site.kept), ha="right", va="center", color=INK
             )
-        label_layers(axes, found)
+        label_layers(axes, layers)
         axes.set_xlim(0, widest * 1.17)
         axes.set_xticks([])
 
-    description = f"{kept} of {units} channels stay, {percent(kept / units)}. " + "; ".join(
-        f"layer {one.number}: {_of(one.site)}" for one in found
+    description = f"{kept} of {units} channels kept, {percent(kept / units)}. " + "; ".join(
+        f"layer {layer.number}: {_of(layer.site)}" for layer in layers
     )
-    caption = f"One row per layer. {kept} of {units} channels stay ({percent(kept / units)})."
-    svg = draw("channels", 14 + ROW * len(found), paint, title=title, description=description)
+    caption = f"One row per layer. {kept} of {units} channels kept ({percent(kept / units)})."
+    svg = draw("channels", 14 + ROW * len(layers), paint, title=title, description=description)
     return Plot("channels", title, svg, caption, _KEY)
 
 
@@ -153,19 +157,20 @@ def _channels(found: Sequence[Layer]) -> Plot | None:
 class Layer:
     site: SiteWidth
     number: int
-    """Of the layer in the model."""
+    """Index of the layer in the model."""
     row: int
-    """Of the plot, from the top."""
+    """Row of the plot, from the top."""
 
 
-def layers(plan: Sequence[SiteWidth], kind: str) -> tuple[Layer, ...]:
+def layers_of(plan: Sequence[SiteWidth], kind: str) -> tuple[Layer, ...]:
     """The sites of this kind: `attention` or `mlp`."""
-    found = [(_number(one.site), one) for one in plan if one.site.endswith(f".{kind}")]
-    return tuple(Layer(one, number, row) for row, (number, one) in enumerate(found))
+    numbered = [(_number(width.site), width) for width in plan if width.site.endswith(f".{kind}")]
+    return tuple(Layer(width, number, row) for row, (number, width) in enumerate(numbered))
 
 
 def _number(site: str) -> int:
-    """
+    """The layer's index in the name of a site.
+
     >>> _number("layers.12.mlp")
     12
     """
@@ -173,10 +178,10 @@ def _number(site: str) -> int:
     return int(middle) if middle.isdigit() else 0
 
 
-def label_layers(axes: Axes, found: Sequence[Layer], *, height: float = 0.5) -> None:
-    """One row for each, numbered; of very many only every fifth."""
-    step = 1 if len(found) <= 48 else 5
-    shown = [one for one in found if one.number % step == 0]
-    axes.set_yticks([one.row for one in shown], [str(one.number) for one in shown])
-    axes.set_ylim(len(found) - 1 + height, -height)
+def label_layers(axes: Axes, layers: Sequence[Layer], *, height: float = 0.5) -> None:
+    """Label the rows with layer numbers; above 48 layers only every fifth."""
+    step = 1 if len(layers) <= 48 else 5
+    shown = [layer for layer in layers if layer.number % step == 0]
+    axes.set_yticks([layer.row for layer in shown], [str(layer.number) for layer in shown])
+    axes.set_ylim(len(layers) - 1 + height, -height)
     axes.spines["bottom"].set_visible(False)

@@ -1,4 +1,4 @@
-"""A score from the dense model to each artifact: which step costs how much."""
+"""Plots of each score for the dense, masked, pruned and exported models."""
 
 from __future__ import annotations
 
@@ -18,67 +18,72 @@ from numprune_export.report.verdict import STAGES, score_name, scores
 ROW = 26
 """CSS pixels per model."""
 
-_TOLD = {"masked": "masked only", "pruned": "repaired, PyTorch"}
+_LABELS = {"masked": "masked only", "pruned": "compensated, PyTorch"}
 
 
 def quality_plots(metrics: Measurements) -> tuple[Plot, ...]:
-    """One per score, the one that counts first."""
-    found = (_plot(score, by) for score, by in scores(metrics).items())
-    return tuple(one for one in found if one is not None)
+    """One plot per score, the primary score first."""
+    plots = (_plot(score, by) for score, by in scores(metrics).items())
+    return tuple(plot for plot in plots if plot is not None)
 
 
 def plot_name(score: str) -> str:
-    """
+    """The id of a score's plot.
+
     >>> plot_name("exact_match")
     'quality-exact-match'
     """
-    return "quality-" + "".join(one if one.isalnum() else "-" for one in score)
+    return "quality-" + "".join(letter if letter.isalnum() else "-" for letter in score)
 
 
 def _plot(score: str, by: Mapping[str, Measurement]) -> Plot | None:
-    shown = [(stage, one) for stage, one in by.items() if math.isfinite(one.value)]
+    shown = [
+        (stage, measurement)
+        for stage, measurement in by.items()
+        if math.isfinite(measurement.value)
+    ]
     if not shown:
         return None
-    told = score_name(score)
-    title = f"{told}: dense to exported"
+    label = score_name(score)
+    title = f"{label}: dense to exported"
     title = title[0].upper() + title[1:]
-    words = "; ".join(f"{stage} {number(one.value)}" for stage, one in by.items())
-    lost = [stage for stage, one in by.items() if not math.isfinite(one.value)]
+    words = "; ".join(f"{stage} {number(measurement.value)}" for stage, measurement in by.items())
+    lost = [stage for stage, measurement in by.items() if not math.isfinite(measurement.value)]
     caption = "With 95 % intervals; dashed: the dense model."
     if lost:
         caption += f" Not a finite number, so not drawn: {', '.join(lost)}."
     name = plot_name(score)
     svg = draw(
-        name, 54 + ROW * len(shown), lambda axes: _paint(axes, shown, told),
+        name, 54 + ROW * len(shown), lambda axes: _paint(axes, shown, label),
         title=title, description=f"{words}. {caption}",
     )  # fmt: skip
     return Plot(name, title, svg, caption)
 
 
-def _paint(axes: Axes, shown: Sequence[tuple[str, Measurement]], told: str) -> None:
-    for row, (stage, one) in enumerate(shown):
+def _paint(axes: Axes, shown: Sequence[tuple[str, Measurement]], label: str) -> None:
+    for row, (stage, measurement) in enumerate(shown):
         color = PRUNED if stage not in ("dense", "masked") else DENSE
-        if one.low is not None and one.high is not None:
-            bars(axes, [(one.low, one.high, row)], edgecolor=color, linewidth=3)
-        axes.plot([one.value], [row], "o", color=color, markersize=7)
+        if measurement.low is not None and measurement.high is not None:
+            bars(axes, [(measurement.low, measurement.high, row)], edgecolor=color, linewidth=3)
+        axes.plot([measurement.value], [row], "o", color=color, markersize=7)
         axes.annotate(
-            number(one.value), (one.value, row), xytext=(0, 7), textcoords="offset points",
-            ha="center", color=INK,
+            number(measurement.value), (measurement.value, row), xytext=(0, 7),
+            textcoords="offset points", ha="center", color=INK,
         )  # fmt: skip
         if stage == "dense":
-            axes.axvline(one.value, color=LINE, linestyle="--", linewidth=1, zorder=0)
+            axes.axvline(measurement.value, color=LINE, linestyle="--", linewidth=1, zorder=0)
     axes.set_yticks(
         range(len(shown)),
-        [_TOLD.get(stage, stage if stage in STAGES else f"on {stage}") for stage, _ in shown],
+        [_LABELS.get(stage, stage if stage in STAGES else f"on {stage}") for stage, _ in shown],
     )
     axes.set_ylim(len(shown) - 0.5, -0.8)
     axes.margins(x=0.12)
-    _scale(axes, [one.value for _, one in shown])
-    axes.set_xlabel(told)
+    _scale(axes, [measurement.value for _, measurement in shown])
+    axes.set_xlabel(label)
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:
-    """Logarithmic where one model is many times worse than another."""
+    """Use a logarithmic axis if the values span more than a factor of 8."""
     if min(values) > 0 and max(values) > 8 * min(values):
         logarithmic(axes, min(values), max(values))
     else:

@@ -1,4 +1,4 @@
-"""How scores of kept and of removed units lie in each layer."""
+"""Plots of the score distributions of kept and removed units in each layer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 
 from numprune_export.report.html.marks import bars, logarithmic, ticks
-from numprune_export.report.html.plan_plots import Layer, label_layers, layers
+from numprune_export.report.html.plan_plots import Layer, label_layers, layers_of
 from numprune_export.report.html.svg import Plot, draw
 from numprune_export.report.html.theme import DENSE, PRUNED
 from numprune_export.report.schema import QUANTILES, SiteScores, SiteWidth
@@ -19,28 +19,28 @@ ROW = 20
 """CSS pixels per layer."""
 
 _WIDE_RANGE = 50.0
-"""Scores further apart than this are drawn on a logarithmic scale."""
+"""Scores that span a larger factor than this are drawn on a logarithmic scale."""
 
 _LANE = 0.2
-"""Kept units stand this far above the middle of a layer's row, removed ones below."""
+"""Offset of kept units above the middle of a layer's row, and of removed units below it."""
 
-_KEY = (("pruned", "stay"), ("dense", "go"))
+_KEY = (("pruned", "kept"), ("dense", "removed"))
 
 _NAMES = {"attention": "attention", "mlp": "MLP"}
 
 
 def score_plots(plan: Sequence[SiteWidth], scores: Mapping[str, SiteScores]) -> tuple[Plot, ...]:
-    """One per kind of site that has scores."""
-    found = (_plot(kind, layers(plan, kind), scores) for kind in _NAMES)
-    return tuple(one for one in found if one is not None)
+    """One plot per kind of site that has scores."""
+    plots = (_plot(kind, layers_of(plan, kind), scores) for kind in _NAMES)
+    return tuple(plot for plot in plots if plot is not None)
 
 
-def _plot(kind: str, found: Sequence[Layer], scores: Mapping[str, SiteScores]) -> Plot | None:
-    known = [one for one in found if one.site.site in scores]
+def _plot(kind: str, layers: Sequence[Layer], scores: Mapping[str, SiteScores]) -> Plot | None:
+    known = [layer for layer in layers if layer.site.site in scores]
     values = [
         value
-        for one in known
-        for side in (scores[one.site.site].kept, scores[one.site.site].removed)
+        for layer in known
+        for side in (scores[layer.site.site].kept, scores[layer.site.site].removed)
         for value in side
         if math.isfinite(value)
     ]
@@ -51,12 +51,12 @@ def _plot(kind: str, found: Sequence[Layer], scores: Mapping[str, SiteScores]) -
     def paint(axes: Axes) -> None:
         for side, color, lane in (("kept", PRUNED, -_LANE), ("removed", DENSE, _LANE)):
             rows = [
-                (getattr(scores[one.site.site], side), one.row + lane)
-                for one in known
-                if len(getattr(scores[one.site.site], side)) == len(QUANTILES)
+                (getattr(scores[layer.site.site], side), layer.row + lane)
+                for layer in known
+                if len(getattr(scores[layer.site.site], side)) == len(QUANTILES)
             ]
             _ranges(axes, rows, color)
-        label_layers(axes, found)
+        label_layers(axes, layers)
         if wide:
             logarithmic(axes, min(values), max(values))
         else:
@@ -69,11 +69,11 @@ def _plot(kind: str, found: Sequence[Layer], scores: Mapping[str, SiteScores]) -
     title = f"Scores of {_NAMES[kind]} units in each layer"
     name = f"scores-{kind}"
     caption = (
-        "One row per layer: units that stay above units that go. Stroke: median, thick: the middle"
-        " half, thin: 5 to 95 %."
+        "One row per layer: kept units above removed units. Stroke: median; thick line: 25 to 75 %;"
+        " thin line: 5 to 95 %."
     )
-    told = f"{len(known)} layers, scores from {number(min(values))} to {number(max(values))}."
-    svg = draw(name, 56 + ROW * len(found), paint, title=title, description=f"{told} {caption}")
+    summary = f"{len(known)} layers, scores from {number(min(values))} to {number(max(values))}."
+    svg = draw(name, 56 + ROW * len(layers), paint, title=title, description=f"{summary} {caption}")
     return Plot(name, title, svg, caption, _KEY, _table(known, scores))
 
 
@@ -93,8 +93,8 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 def _table(known: Sequence[Layer], scores: Mapping[str, SiteScores]) -> Tabular:
     rows = [
-        (f"{one.number}, {side}", *_numbers(getattr(scores[one.site.site], side)))
-        for one in known
+        (f"{layer.number}, {side}", *_numbers(getattr(scores[layer.site.site], side)))
+        for layer in known
         for side in ("kept", "removed")
     ]
     names = {0: "lowest", 50: "median", 100: "highest"}
@@ -102,7 +102,7 @@ def _table(known: Sequence[Layer], scores: Mapping[str, SiteScores]) -> Tabular:
     return Tabular(header, tuple(rows))
 
 
-def _numbers(found: Sequence[float]) -> tuple[str, ...]:
-    if len(found) != len(QUANTILES):
+def _numbers(values: Sequence[float]) -> tuple[str, ...]:
+    if len(values) != len(QUANTILES):
         return (ABSENT,) * len(QUANTILES)
-    return tuple(number(value) for value in found)
+    return tuple(number(value) for value in values)

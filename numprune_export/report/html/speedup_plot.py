@@ -1,4 +1,4 @@
-"""How many times as fast the pruned model is, and how many it could be."""
+"""Plot of the measured speed-ups and the ideal ones."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from numprune_export.report.html.timed_rows import (
     TimedRow,
     identifier,
     label_rows,
-    shapes_told,
-    told,
+    shape_note,
+    target_title,
 )
 from numprune_export.report.tables.table import Measurements
 
 
 def speedup_plot(target: str, rows: Sequence[TimedRow], metrics: Measurements) -> Plot | None:
-    """Ratios with their intervals, the ideal beside them."""
-    shown = [one for one in rows if one.value(metrics, "speedup") is not None]
+    """Plot the speed-ups with their intervals, and the ideal speed-ups."""
+    shown = [row for row in rows if row.value(metrics, "speedup") is not None]
     if not shown:
         return None
-    ideals = [one.value(metrics, "ideal") for one in shown]
+    ideals = [row.value(metrics, "ideal") for row in shown]
 
     def paint(axes: Axes) -> None:
         axes.axvline(1, color=MUTED, linestyle="--", linewidth=1)
-        for row, (one, ideal) in enumerate(zip(shown, ideals, strict=True)):
-            ratio = metrics[f"{one.name}.speedup"]
+        for index, (row, ideal) in enumerate(zip(shown, ideals, strict=True)):
+            ratio = metrics[f"{row.name}.speedup"]
             if ratio.low is not None and ratio.high is not None:
-                bars(axes, [(ratio.low, ratio.high, row)], edgecolor=PRUNED, linewidth=3)
-            axes.plot([ratio.value], [row], "o", color=PRUNED, markersize=7)
+                bars(axes, [(ratio.low, ratio.high, index)], edgecolor=PRUNED, linewidth=3)
+            axes.plot([ratio.value], [index], "o", color=PRUNED, markersize=7)
             if ideal is not None:
-                axes.plot([ideal], [row], "D", markeredgecolor=IDEAL, markerfacecolor="none")
+                axes.plot([ideal], [index], "D", markeredgecolor=IDEAL, markerfacecolor="none")
             axes.annotate(
-                f"{ratio.value:.2f}x", (ratio.value, row), xytext=(0, 7),
+                f"{ratio.value:.2f}x", (ratio.value, index), xytext=(0, 7),
                 textcoords="offset points", ha="center", color=INK,
             )  # fmt: skip
         label_rows(axes, shown)
@@ -45,14 +45,14 @@ def speedup_plot(target: str, rows: Sequence[TimedRow], metrics: Measurements) -
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("times as fast as dense")
 
-    title = f"Speed-up on {told(target)}"
+    title = f"Speed-up on {target_title(target)}"
     name = f"speedup-{identifier(target)}"
     words = "; ".join(
-        f"{one.phase} {metrics[f'{one.name}.speedup'].value:.2f}x"
+        f"{row.phase} {metrics[f'{row.name}.speedup'].value:.2f}x"
         + ("" if ideal is None else f", ideal {ideal:.2f}x")
-        for one, ideal in zip(shown, ideals, strict=True)
+        for row, ideal in zip(shown, ideals, strict=True)
     )
-    caption = "Ratio of medians with its 95 % interval; dashed: as fast as dense." + shapes_told(
+    caption = "Ratio of medians with its 95 % interval; dashed: as fast as dense." + shape_note(
         shown
     )
     svg = draw(name, 54 + 28 * len(shown), paint, title=title, description=f"{words}. {caption}")

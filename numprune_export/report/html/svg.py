@@ -1,4 +1,4 @@
-"""Matplotlib figures as inline SVG: themed by the page, described in words, ids unique in it."""
+"""Render Matplotlib figures as inline SVG with the page's colours, descriptions and unique ids."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from numprune_export.report.html.theme import INK, LINE, MUTED, ROLES
 from numprune_export.report.tables.table import Tabular
 
 WIDTH = 340
-"""CSS pixels that a plot is drawn for: a phone's; wider pages set several side by side."""
+"""Width of a plot in CSS pixels: that of a phone; wider pages place several plots side by side."""
 
 _POINTS_PER_INCH = 72
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the page's font
-    "text.parse_math": False,  # a `$` in a name is a `$`
+    "text.parse_math": False,  # a `$` in a name is literal
     "font.size": 11,
     "axes.labelsize": 11,
     "xtick.labelsize": 11,
@@ -51,36 +51,36 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture and what it shows, in words and in numbers."""
+    """A plot with its caption, legend and data."""
 
     name: str
-    """Unique in a page; a valid id."""
+    """A valid id, unique in the page."""
     title: str
     svg: Markup
     caption: str
     key: tuple[tuple[str, str], ...] = ()
-    """Marks, as classes of style.css, and what they stand for."""
+    """Legend: CSS class of each mark in style.css, and its meaning."""
     table: Tabular | None = None
-    """The numbers that are drawn, where no table of the page has them."""
+    """The plotted numbers, if no other table of the page holds them."""
 
 
 def draw(
     name: str, height: float, paint: Callable[[Axes], None], *, title: str, description: str
 ) -> Markup:
-    """Inline SVG of one plot.
+    """Draw one plot as inline SVG.
 
     Args:
         name: Prefix of its ids.
-        height: In CSS pixels, of a plot `WIDTH` wide.
-        paint: Fills the axes.
-        title: The picture's name for who cannot see it.
-        description: What is to be seen in it.
+        height: Height in CSS pixels; the width is `WIDTH`.
+        paint: Draws into the axes.
+        title: Accessible name.
+        description: Accessible description.
     """
     text = StringIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # no reader's own settings: one report is one page
+        matplotlib.rcdefaults()  # ignore the user's settings: output must be reproducible
         matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": f"plot-{name}"})
-        # A glyph that Matplotlib's own font lacks is set by the reader's browser.
+        # The browser renders glyphs that Matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure((WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained")
         FigureCanvasSVG(figure)
@@ -93,20 +93,20 @@ def draw(
 
 
 def _inline(text: str, name: str, title: str, description: str) -> Markup:
-    found = ElementTree.fromstring(text)
-    wanted = set(_referenced(found))
+    drawing = ElementTree.fromstring(text)
+    wanted = set(_referenced(drawing))
     root = ElementTree.Element(
         "svg",
         {
-            "viewBox": found.attrib["viewBox"],
+            "viewBox": drawing.attrib["viewBox"],
             "width": str(WIDTH),
             "role": "img",
             "aria-labelledby": f"{name}-title {name}-description",
         },
     )
-    for tag, key, told in (("title", "title", title), ("desc", "description", description)):
-        ElementTree.SubElement(root, tag, {"id": f"{name}-{key}"}).text = told
-    for child in found:
+    for tag, key, content in (("title", "title", title), ("desc", "description", description)):
+        ElementTree.SubElement(root, tag, {"id": f"{name}-{key}"}).text = content
+    for child in drawing:
         root.extend(_lean(child, name, wanted))
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
@@ -114,9 +114,9 @@ def _inline(text: str, name: str, title: str, description: str) -> Markup:
 def _lean(
     element: ElementTree.Element, name: str, wanted: set[str]
 ) -> Iterator[ElementTree.Element]:
-    """The element as a page needs it, in the place of which may stand many or none."""
+    """Copy an element without redundant parts; yields no, one or several elements."""
     tag = _bare(element.tag)
-    if tag in ("metadata", "style"):  # Matplotlib's style would reach the whole page
+    if tag in ("metadata", "style"):  # Matplotlib's style would affect the whole page
         return
     lean = ElementTree.Element(tag, dict(_attributes(element.attrib, name, wanted)))
     for child in element:
@@ -131,13 +131,13 @@ def _lean(
 
 
 def _bare(name: str) -> str:
-    """A tag or attribute without its namespace: HTML knows SVG's by itself."""
+    """A tag or attribute without its namespace, which HTML implies for SVG."""
     return name.rpartition("}")[2]
 
 
 def _referenced(root: ElementTree.Element) -> Iterator[str]:
-    for one in root.iter():
-        for value in one.attrib.values():
+    for element in root.iter():
+        for value in element.attrib.values():
             yield from re.findall(r"url\(#([^)]+)\)", value)
             if value.startswith("#"):
                 yield value[1:]
@@ -159,12 +159,12 @@ def _attributes(
                 if not value.startswith("rotate(-0 "):
                     yield "transform", value
             case other:
-                told = value.replace("url(#", f"url(#{name}-")
-                yield other, re.sub(r"(\d\.\d\d)\d+", r"\1", told)
+                prefixed = value.replace("url(#", f"url(#{name}-")
+                yield other, re.sub(r"(\d\.\d\d)\d+", r"\1", prefixed)
 
 
 def _themed(style: str) -> str:
-    """With the page's colours and in its font, at the size that was drawn."""
+    """Replace colours by the page's CSS variables; drop the font family, keep size and weight."""
     for stand_in, role in ROLES.items():
         style = style.replace(stand_in, role)
     style = re.sub(r"font: ((?:\w+ )*?)(\d+(?:\.\d+)?px) [^;]+", _weight_and_size, style)

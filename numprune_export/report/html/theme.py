@@ -1,5 +1,4 @@
-"""Colours of the plots: drawn as stand-ins, told to the browser by role, so that one plot serves both
-a light and a dark page."""
+"""Plot colours: placeholders, replaced by the CSS variables of the light or dark page."""
 
 from __future__ import annotations
 
@@ -18,4 +17,4 @@ ROLES = {
     PRUNED: "var(--pruned)",
     IDEAL: "var(--ideal)",
 }
-"""Stand-in to the property of style.css that holds the colour."""
+"""Placeholder colour to the CSS variable of style.css."""

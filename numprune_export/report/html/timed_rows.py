@@ -1,4 +1,4 @@
-"""What was timed on a target, as the rows of a plot."""
+"""Rows of the speed plots: the timed phases of a target."""
 
 from __future__ import annotations
 
@@ -19,35 +19,39 @@ class TimedRow:
 
     phase: str
     name: str
-    """What its metrics begin with."""
+    """Prefix of its metrics."""
 
     def value(self, metrics: Measurements, key: str) -> float | None:
-        one = metrics.get(f"{self.name}.{key}")
-        return one.value if one is not None and math.isfinite(one.value) else None
+        metric = metrics.get(f"{self.name}.{key}")
+        return metric.value if metric is not None and math.isfinite(metric.value) else None
 
 
 def timed_rows(metrics: Measurements, target: str) -> list[TimedRow]:
-    return [TimedRow(shape(phase), name) for phase, one, name in timed(metrics) if one == target]
+    return [
+        TimedRow(shape(phase), name)
+        for phase, timed_target, name in timed(metrics)
+        if timed_target == target
+    ]
 
 
-def told(target: str) -> str:
-    """A target as a title names it."""
+def target_title(target: str) -> str:
+    """The display name of a target."""
     if target == "torch":
         return "PyTorch"
     return f"PyTorch ({target})" if is_reference(target) else target
 
 
-def shapes_told(rows: Sequence[TimedRow]) -> str:
-    """What the labels of rows mean, where it must be said."""
-    return " Rows: batch × tokens." if any("×" in one.phase for one in rows) else ""
+def shape_note(rows: Sequence[TimedRow]) -> str:
+    """An explanation of the row labels, if they are shapes; else empty."""
+    return " Rows: batch × tokens." if any("×" in row.phase for row in rows) else ""
 
 
 def label_rows(axes: Axes, rows: Sequence[TimedRow]) -> None:
-    """A row of a plot for each, the first on top."""
-    axes.set_yticks(range(len(rows)), [one.phase for one in rows])
+    """Label the rows of a plot, the first on top."""
+    axes.set_yticks(range(len(rows)), [row.phase for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
 
 
 def identifier(text: str) -> str:
-    """As a part of an id."""
-    return "".join(one if one.isalnum() else "-" for one in text)
+    """`text` as part of an id."""
+    return "".join(letter if letter.isalnum() else "-" for letter in text)

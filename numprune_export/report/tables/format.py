@@ -1,4 +1,4 @@
-"""Numbers as people read them: rounded, with their unit."""
+"""Format numbers for display: rounded, with their unit."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,8 @@ from numprune_export.report.schema import SiteWidth
 
 
 def count(value: float) -> str:
-    """
+    """A count with the suffix B, M or k.
+
     >>> count(134_515_008), count(960)
     ('134.5 M', '960')
     """
@@ -18,7 +19,8 @@ def count(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """
+    """A size in bytes with a binary unit.
+
     >>> size(538_060_032), size(512)
     ('513.1 MiB', '512 B')
     """
@@ -29,7 +31,7 @@ def size(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits, plain where that is short.
+    """A number with four significant digits; scientific notation only below 0.001.
 
     >>> number(18.23456), number(0.00000123), number(float("inf"))
     ('18.23', '1.230e-06', 'inf')
@@ -42,7 +44,8 @@ def number(value: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    """
+    """A fraction in percent.
+
     >>> percent(0.2388)
     '23.9 %'
     """
@@ -50,7 +53,7 @@ def percent(fraction: float) -> str:
 
 
 def measured(value: float, unit: str) -> str:
-    """A value in its unit, scaled where the unit allows it."""
+    """A value with its unit, scaled if the unit allows it."""
     if unit == "bytes":
         return size(value)
     if unit in ("parameters", "MACs"):
@@ -63,12 +66,12 @@ def measured(value: float, unit: str) -> str:
 
 
 def attention_unit(sites: Iterable[SiteWidth]) -> str:
-    """In the plural; reports of before do not say which.
+    """The noun for attention units: heads, KV groups or, for older reports, attention units.
 
     >>> attention_unit([SiteWidth(site="layers.0.attention", kept=2, units=3, heads_per_unit=3)])
     'KV groups'
     """
-    told = {one.heads_per_unit for one in sites if one.site.endswith(".attention")}
-    if told == {1}:
+    heads_per_unit = {site.heads_per_unit for site in sites if site.site.endswith(".attention")}
+    if heads_per_unit == {1}:
         return "heads"
-    return "attention units" if None in told or not told else "KV groups"
+    return "attention units" if None in heads_per_unit or not heads_per_unit else "KV groups"

@@ -1,4 +1,4 @@
-"""Sizes, memory, the GPU's state and the time that stages took, as tables."""
+"""Tables of sizes, memory, GPU state and wall time per stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numprune_export.report.tables.table import Measurements, Tabular, ratio, re
 
 
 def sides(metrics: Measurements, kind: str) -> Tabular | None:
-    """Dense beside pruned, for every quantity of this kind that has both."""
+    """Dense next to pruned, for each quantity of this kind that has both."""
     rows = []
     for name, dense in metrics.items():
         parts = name.split(".")
@@ -17,13 +17,13 @@ def sides(metrics: Measurements, kind: str) -> Tabular | None:
         if pruned is None:
             continue
         label = " ".join(part for part in parts[1:] if part != "dense").replace("_", " ")
-        values = (measured(one.value, one.unit) for one in (dense, pruned))
+        values = (measured(metric.value, metric.unit) for metric in (dense, pruned))
         rows.append((label, *values, percent(1 - ratio(pruned.value, dense.value))))
     return Tabular(("", "dense", "pruned", "less"), tuple(rows)) if rows else None
 
 
 def gpu(metrics: Measurements) -> Tabular | None:
-    """The GPU before and after the benchmark."""
+    """The GPU's state before and after the benchmark."""
     names = [name.split(".", 2)[2] for name in metrics if name.startswith("gpu.before.")]
     rows = [
         (
@@ -35,15 +35,15 @@ def gpu(metrics: Measurements) -> Tabular | None:
     if not rows:
         return None
     under = metrics[f"gpu.before.{names[0]}"].conditions
-    told = ", ".join(f"{key} {value}" for key, value in under.items())
-    return Tabular(("", "before", "after"), tuple(rows), note=told)
+    conditions = ", ".join(f"{key} {value}" for key, value in under.items())
+    return Tabular(("", "before", "after"), tuple(rows), note=conditions)
 
 
 def times(metrics: Measurements) -> Tabular | None:
-    """Wall time of every stage when it was made."""
+    """Wall time of each stage when it was computed."""
     rows = [
-        (name.removeprefix("time.").removesuffix("_s"), f"{one.value:.1f}")
-        for name, one in metrics.items()
+        (name.removeprefix("time.").removesuffix("_s"), f"{metric.value:.1f}")
+        for name, metric in metrics.items()
         if name.startswith("time.")
     ]
     return Tabular(("stage", "seconds"), tuple(rows)) if rows else None

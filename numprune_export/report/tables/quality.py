@@ -1,4 +1,4 @@
-"""Quality, and whether what was exported is the model, as tables."""
+"""Tables of quality, parity and the choice of the attention weight."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from numprune_export.report.tables.table import (
 from numprune_export.report.verdict import score_name, scores, targets
 
 NOTE = (
-    "masked: units removed and nothing else; pruned: with the recipe's compensation, in"
-    " PyTorch; the others: the pruned model as exported."
+    "masked: units removed, without compensation; pruned: with the recipe's compensation, in"
+    " PyTorch; others: the exported pruned model."
 )
 
 
 def quality(metrics: Measurements) -> dict[str, Tabular]:
-    """By score, the one that counts first."""
+    """Tables by score, the primary score first."""
     return {score: _score(score, by, metrics) for score, by in scores(metrics).items()}
 
 
 def _score(score: str, by: Mapping[str, Measurement], metrics: Measurements) -> Tabular:
     dense, rows = by.get("dense"), []
     relative = score == "perplexity"
-    for stage, one in by.items():
+    for stage, metric in by.items():
         change = ABSENT
         if dense is not None:
             change = (
-                f"{number(ratio(one.value, dense.value))}x"
+                f"{number(ratio(metric.value, dense.value))}x"
                 if relative
-                else _change(one.value - dense.value, metrics.get(f"change.{score}.{stage}"))
+                else _change(metric.value - dense.value, metrics.get(f"change.{score}.{stage}"))
             )
-        rows.append((stage, number(one.value), interval(one, number), change, str(one.samples)))
-    told = ("of dense", "tokens scored") if relative else ("from dense", "examples")
-    header = ("model", score_name(score), "95 % interval", *told)
+        rows.append(
+            (stage, number(metric.value), interval(metric, number), change, str(metric.samples))
+        )
+    titles = ("of dense", "tokens scored") if relative else ("from dense", "examples")
+    header = ("model", score_name(score), "95 % interval", *titles)
     return Tabular(header, tuple(rows), note=_cut(next(iter(by.values()))))
 
 
@@ -51,18 +53,18 @@ def _change(value: float, paired: Measurement | None) -> str:
 
 
 def _cut(measurement: Measurement) -> str:
-    """How many examples lost their end, which changes are not made up for."""
+    """A note on the intervals in the change column, and on the number of truncated examples."""
     cut, longest = (measurement.conditions.get(key) for key in ("cut", "max_length"))
     if not isinstance(cut, int):
         return ""
     return (
-        f"In brackets: 95 % interval of the change, paired by example. Truncated to {longest} tokens: {cut} of"
-        f" {measurement.samples} texts."
+        "In brackets: 95 % interval of the change, paired by example. Truncated to"
+        f" {longest} tokens: {cut} of {measurement.samples} texts."
     )
 
 
 def parity(metrics: Measurements) -> Tabular | None:
-    """Each exported model beside what its dtype itself costs PyTorch on the same text."""
+    """Error of each exported model, and PyTorch's own error in the same dtype on the same text."""
     rows = [
         _parity_row(metrics, target, variant)
         for target in targets(metrics, "parity")
@@ -84,7 +86,7 @@ def parity(metrics: Measurements) -> Tabular | None:
 
 
 def parity_name(target: str, variant: str) -> str:
-    """What the names of a model's parity metrics begin with."""
+    """The prefix of a model's parity metrics."""
     return f"parity.{target}.dense" if variant == "dense" else f"parity.{target}"
 
 
@@ -110,17 +112,17 @@ def _parity_row(metrics: Measurements, target: str, variant: str) -> tuple[str, 
 
 
 def allocation(metrics: Measurements) -> Tabular | None:
-    """Weights of attention that were tried out, and the one that was taken."""
+    """The attention weights that were tried, and the chosen one."""
     prefix = "allocation.divergence.attention_"
     rows = [
-        (name.removeprefix(prefix), number(one.value), str(one.samples))
-        for name, one in metrics.items()
+        (name.removeprefix(prefix), number(metric.value), str(metric.samples))
+        for name, metric in metrics.items()
         if name.startswith(prefix)
     ]
     if not rows:
         return None
     taken = reading(metrics, "allocation.attention_weight", "{:g}x".format)
-    header = ("attention counts", "KL from dense, nats", "answers")
-    text = "On text that the model wrote for its calibration, or else on what was given"
-    note = f"{text}; the weights refitted at once. Taken: {taken}."
+    header = ("attention weight", "KL from dense, nats", "positions")
+    text = "Measured on generated text if calibration uses it, else on the calibration data"
+    note = f"{text}; with trial compensation. Chosen: {taken}."
     return Tabular(header, tuple(rows), note=note)

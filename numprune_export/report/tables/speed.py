@@ -1,4 +1,4 @@
-"""Latency, speed-up, and a budget in milliseconds, as tables."""
+"""Tables of latency, speed-up and latency budgets."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from numprune_export.report.verdict import significant, timed
 def speedup(metrics: Measurements) -> Tabular | None:
     rows = []
     for phase, target, name in timed(metrics):
-        one = metrics[f"{name}.speedup"]
+        metric = metrics[f"{name}.speedup"]
         rows.append(
             (
                 f"{phase} on {target}",
-                f"{one.value:.2f}x",
-                interval(one, "{:.2f}".format),
+                f"{metric.value:.2f}x",
+                interval(metric, "{:.2f}".format),
                 reading(metrics, f"{name}.ideal"),
                 reading(metrics, f"{name}.of_ideal", percent),
-                "yes" if significant(one) else "no",
+                "yes" if significant(metric) else "no",
                 reading(metrics, f"{name}.cpu_speedup"),
             )
         )
     header = ("", "speed-up", "95 % interval", "ideal", "of ideal", "significant", "by CPU time")
     note = (
-        "Ideal: FLOPs removed, and for decode the bytes read per token; more than it"
-        " is possible where the smaller model fits a cache that the dense one does not."
+        "Ideal: speed-up by FLOPs, for decode by bytes read per token. A model can exceed it if"
+        " it fits a CPU cache that the dense model does not fit."
     )
     return Tabular(header, tuple(rows), note=note) if rows else None
 
@@ -55,7 +55,7 @@ def latency(metrics: Measurements) -> Tabular | None:
         return None
     busy = (
         f"The machine was busy with other work during {', '.join(taken)}: wall time is far"
-        " above CPU time, so trust the ratio by CPU time more."
+        " above CPU time. The speed-up by CPU time is more reliable."
     )
     header = ("", "p50 ms", "p90 ms", "p99 ms", "CPU ms", "tokens/s")
     return Tabular(header, tuple(rows), (*under, *spreads), busy if taken else "")
@@ -65,12 +65,12 @@ def _conditions(metrics: Measurements, what: str, name: str) -> list[str]:
     median = metrics.get(f"{name}.dense.p50_ms")
     if median is None:
         return []
-    told = ", ".join(f"{key} {value}" for key, value in median.conditions.items())
-    return [f"{what}: {median.samples} interleaved samples, {told}"]
+    conditions = ", ".join(f"{key} {value}" for key, value in median.conditions.items())
+    return [f"{what}: {median.samples} interleaved samples, {conditions}"]
 
 
 def _spread(metrics: Measurements, what: str, name: str) -> list[str]:
-    """How much the choice of one build among several matters, where several were made."""
+    """The spread between repeated builds, if there are several."""
     spread = metrics.get(f"{name}.pruned.rebuild_spread")
     if spread is None:
         return []
@@ -79,9 +79,9 @@ def _spread(metrics: Measurements, what: str, name: str) -> list[str]:
 
 
 def disturbed(metrics: Measurements, variant: str) -> bool:
-    """Whether this process was kept waiting for a processor more than a fifth of the time.
+    """Whether CPU time is below 80 % of wall time, for CPU runs.
 
-    Judged for the CPU only: elsewhere a process waits for its device, and should.
+    On a GPU the process normally waits for the device, so the result is False.
     """
     wall, cpu = metrics.get(f"{variant}.p50_ms"), metrics.get(f"{variant}.cpu_ms")
     if wall is None or cpu is None:
@@ -90,7 +90,7 @@ def disturbed(metrics: Measurements, variant: str) -> bool:
 
 
 def budget(metrics: Measurements) -> Tabular | None:
-    """A budget in milliseconds: what was asked for, predicted, and measured afterwards."""
+    """Latency budgets: requested, predicted and measured milliseconds."""
     rows = [
         _budget_row(metrics, name)
         for name in metrics
@@ -101,8 +101,8 @@ def budget(metrics: Measurements) -> Tabular | None:
         "off the prediction", "table",
     )  # fmt: skip
     note = (
-        "Off the prediction: by the fractions of the dense model's time, which was taken in the same"
-        " rounds; milliseconds also follow what else the machine does at the moment."
+        "Off the prediction: measured against predicted fraction of the dense model's time, timed"
+        " in the same rounds; milliseconds also depend on the machine's load."
     )
     return Tabular(header, tuple(rows), note=note) if rows else None
 
@@ -112,7 +112,7 @@ def _budget_row(metrics: Measurements, name: str) -> tuple[str, ...]:
     prefix = name.removesuffix("limit_ms")
     fraction = metrics.get(f"{prefix}predicted_ratio")
     forward = f"latency.{target}.forward.{'.'.join(bucket)}"
-    dense, pruned = (_median(metrics, f"{forward}.{one}") for one in ("dense", "pruned"))
+    dense, pruned = (_median(metrics, f"{forward}.{variant}") for variant in ("dense", "pruned"))
     reached = None if dense is None or pruned is None else ratio(pruned.value, dense.value)
     off = None
     if reached is not None and fraction is not None:
@@ -130,7 +130,7 @@ def _budget_row(metrics: Measurements, name: str) -> tuple[str, ...]:
 
 
 def _median(metrics: Measurements, variant: str) -> Measurement | None:
-    """As the table behind a budget was timed: by processor time where one thread works."""
+    """The median time used for budgets: CPU time for single-threaded CPU runs, else wall time."""
     wall = metrics.get(f"{variant}.p50_ms")
     if wall is None:
         return None

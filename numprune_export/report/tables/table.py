@@ -1,4 +1,4 @@
-"""What measurements are told as, before any markup: rows of text, and notes about them."""
+"""Tables of formatted measurements with notes, and their Markdown rendering."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Tabular:
-    """A table; its first column names the rows, the others hold numbers."""
+    """A table of formatted text; the first column names the rows, the others hold numbers."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     points: tuple[str, ...] = ()
-    """What holds for one row or another."""
+    """Notes on single rows."""
     note: str = ""
-    """What holds for all."""
+    """A note on the whole table."""
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.header) for row in self.rows), self
 
 
-def interval(one: Measurement, form: Callable[[float], str]) -> str:
-    if one.low is None or one.high is None:
+def interval(metric: Measurement, form: Callable[[float], str]) -> str:
+    if metric.low is None or metric.high is None:
         return ABSENT
-    return f"{form(one.low)} to {form(one.high)}"
+    return f"{form(metric.low)} to {form(metric.high)}"
 
 
 def reading(metrics: Measurements, name: str, form: Callable[[float], str] | None = None) -> str:
-    """A metric in its own unit, or by `form`; absent where it was not measured."""
-    one = metrics.get(name)
-    if one is None:
+    """A metric formatted in its unit, or by `form`; `ABSENT` if it was not measured."""
+    metric = metrics.get(name)
+    if metric is None:
         return ABSENT
-    return measured(one.value, one.unit) if form is None else form(one.value)
+    return measured(metric.value, metric.unit) if form is None else form(metric.value)
 
 
 def ratio(part: float, whole: float) -> float:
-    """NaN where there is nothing to divide by.
+    """`part / whole`; NaN if `whole` is 0.
 
     >>> ratio(3.0, 4.0), ratio(1.0, 0.0)
     (0.75, nan)
@@ -52,14 +52,14 @@ def ratio(part: float, whole: float) -> float:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with aligned columns: the first to the left, the rest to the right."""
-    cells = [[one.replace("|", "\\|") for one in row] for row in (header, *rows)]
-    wide = [max(3, *(len(row[column]) for row in cells)) for column in range(len(header))]
-    rule = ["-" * wide[0], *("-" * (one - 1) + ":" for one in wide[1:])]
-    return "\n".join(_line(row, wide) for row in (cells[0], rule, *cells[1:]))
+    """A Markdown table: the first column left-aligned, the others right-aligned."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(_line(row, widths) for row in (cells[0], rule, *cells[1:]))
 
 
-def _line(row: Sequence[str], wide: Sequence[int]) -> str:
-    first = row[0].ljust(wide[0])
-    rest = (cell.rjust(width) for cell, width in zip(row[1:], wide[1:], strict=True))
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first = row[0].ljust(widths[0])
+    rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
     return f"| {' | '.join((first, *rest))} |"

@@ -1,10 +1,11 @@
-"""What a recipe's pruning will take on this machine, before it starts: time, memory, disk.
+"""Estimate time, memory and disk of a recipe's pruning on this machine, before it starts.
 
-shapes, texts   what there is to work on, from configuration and recipe: no weights, no tokenizer
-passes, solves  what one block, one site takes: operations and bytes by kind
-stages          the stages of `pipeline.pruning`, each a sum of those
-rates           seconds per unit of each kind, sampled here in about two seconds
-memory          what is resident at each stage's peak
+shapes, texts   sizes of model and data, from config and recipe: no weights, no tokenizer
+forward_passes, linear_algebra, gauss_newton
+                work of a block or a site: operations and bytes by kind
+stages          the stages of the pipeline, each a sum of work
+machine_speed   seconds per unit of each kind, sampled in about two seconds
+memory          resident bytes at each stage's peak
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ from numprune_export.workflows.estimate.texts import texts_of
 
 
 def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple[Job, float]:
-    """What there is to do, and the seconds that building the model took; no weights are read or
-    fetched.
+    """The job of a recipe, and the seconds that building the model took.
+
+    No weights are read or fetched.
 
     Raises:
         NumpruneError: as `checkpoint.source.resolve`, `checkpoint.load.skeleton`,
@@ -60,13 +62,13 @@ def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple
 
 
 def estimate(recipe: Recipe, *, search: Sequence[Path], clock: Clock = WALL) -> Estimate:
-    """Time, memory and disk of a recipe's pruning. PyTorch's threads are set as the recipe says.
+    """Time, memory and disk of a recipe's pruning. Sets PyTorch's threads to the recipe's.
 
     Args:
-        recipe: What would be done.
-        search: Folders that relative paths in the recipe are looked up in, in order.
-        clock: In what time. This process should have done nothing else yet: its age and its memory
-            stand for those of a run that has just started.
+        recipe: Recipe to estimate.
+        search: Folders searched for relative paths of the recipe, in order.
+        clock: Wall or CPU time. Call this in a fresh process: its age and memory are taken as those
+            of a run that has just started.
 
     Raises:
         NumpruneError: as `job_of`.
@@ -81,8 +83,8 @@ def estimate(recipe: Recipe, *, search: Sequence[Path], clock: Clock = WALL) -> 
     allocator.release()
     runtime = float(psutil.Process().memory_info().rss)
     stages = tuple(
-        StageEstimate(one.name, one.work.seconds(rates), runtime + one.memory)
-        for one in job.steps()
+        StageEstimate(step.name, step.work.seconds(rates), runtime + step.memory)
+        for step in job.steps()
     )
     return Estimate(recipe.model.source, stages, _disk(job), _assumptions(job))
 
@@ -90,13 +92,15 @@ def estimate(recipe: Recipe, *, search: Sequence[Path], clock: Clock = WALL) -> 
 def _disk(job: Job) -> dict[str, float]:
     shapes, recipe = job.shapes, job.recipe
     rounds = [
-        shapes.shrunk(recipe.keep ** (one / recipe.rounds)) for one in range(1, recipe.rounds)
+        shapes.shrunk(recipe.keep ** (number / recipe.rounds)) for number in range(1, recipe.rounds)
     ]
-    squares = [8.0 * one.inputs**2 for each in (shapes, *rounds) for one in each.sites]
+    squares = [8.0 * site.inputs**2 for model in (shapes, *rounds) for site in model.sites]
     fisher = reads_output_fisher(recipe.score)
     statistics = sum(squares) if fisher else 0.0
     if reads_moments(recipe):
-        statistics += sum(4.0 * site.width**2 for one in (shapes, *rounds) for site in one.sites)
+        statistics += sum(
+            4.0 * site.width**2 for model in (shapes, *rounds) for site in model.sites
+        )
     if repairs_at_once(recipe) and repairs_on_more_text(recipe):
         statistics += sum(4.0 * site.width**2 for site in shapes.sites)
     small = shapes.shrunk(recipe.keep)
@@ -106,17 +110,16 @@ def _disk(job: Job) -> dict[str, float]:
 
 def _assumptions(job: Job) -> tuple[str, ...]:
     texts, recipe = job.texts, job.recipe
-    found = [
+    assumptions = [
         f"{texts.sequences} calibration sequences, {texts.assumption}",
         "every site keeps the same fraction of its units",
-        f"{torch.get_num_threads()} threads, `matmul_precision: {recipe.matmul_precision}`, and a machine as busy as now",
+        f"{torch.get_num_threads()} threads, `matmul_precision: {recipe.matmul_precision}`, and the"
+        " present load of the machine",
         "the run folder is on a disk as fast as the folder for temporary files",
-        "reading the text, and what comes after pruning, is not in it",
+        "reading the text and the stages after pruning are not included",
     ]
     if recipe.generated_text.sequences:
-        found.insert(1, f"{recipe.generated_text.sequences} more that the model writes")
+        assumptions.insert(1, f"{recipe.generated_text.sequences} more generated by the model")
     if timing_of(recipe.allocate) is not None:
-        found.append(
-            "a budget in milliseconds times the model's parts before it plans: that is not in it"
-        )
-    return tuple(found)
+        assumptions.append("timing of sublayers for a budget in milliseconds is not included")
+    return tuple(assumptions)

@@ -1,4 +1,4 @@
-"""In what time is estimated: as it passes, or as the processor spends it."""
+"""Clocks of an estimate: wall time or CPU time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds, and how many of them this process has taken so far."""
+    """Present time, and time since this process started; both in seconds."""
 
     now: Callable[[], float]
     started: Callable[[], float]
@@ -19,4 +19,4 @@ class Clock:
 
 WALL = Clock(time.perf_counter, lambda: time.time() - float(psutil.Process().create_time()))
 PROCESSOR = Clock(time.process_time, time.process_time)
-"""Of all threads of this process: what a busy machine gives to others does not count."""
+"""CPU time of all threads of this process, independent of other load on the machine."""

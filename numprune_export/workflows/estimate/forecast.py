@@ -1,4 +1,4 @@
-"""The estimate of a recipe: stages, seconds, bytes; as a table or JSON."""
+"""Estimate of a recipe as a table or JSON."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """One stage."""
+    """Estimate of one stage."""
 
     name: str
     seconds: float
     memory_bytes: float
-    """Resident at its peak, runtime and model included."""
+    """Peak resident bytes, including runtime and model."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What pruning will take, the stages from export on left out."""
+    """Estimate of pruning; stages from export on are not included."""
 
     model: str
     stages: tuple[StageEstimate, ...]
     disk_bytes: dict[str, float]
-    """By what lies in the run folder."""
+    """Bytes by part of the run folder."""
     assumptions: tuple[str, ...]
 
     @property
     def seconds(self) -> float:
-        return sum(one.seconds for one in self.stages)
+        return sum(stage.seconds for stage in self.stages)
 
     @property
     def memory_bytes(self) -> float:
-        """At the peak of the stage that needs most."""
-        return max(one.memory_bytes for one in self.stages)
+        """Peak of the stage that needs most."""
+        return max(stage.memory_bytes for stage in self.stages)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -46,20 +46,21 @@ class Estimate:
 ROW = "{:16} {:>12} {:>14}"
 
 
-def render(found: Estimate) -> str:
-    """Stages, totals, disk, and what was assumed."""
+def render(forecast: Estimate) -> str:
+    """Text table of stages and totals, then disk and assumptions."""
     lines = [
-        f"pruning {found.model}, before export, validation and benchmark:",
+        f"pruning {forecast.model}, before export, validation and benchmark:",
         "",
         ROW.format("stage", "time", "peak memory"),
     ]
     lines += [
-        ROW.format(one.name, _time(one.seconds), _size(one.memory_bytes)) for one in found.stages
+        ROW.format(stage.name, _time(stage.seconds), _size(stage.memory_bytes))
+        for stage in forecast.stages
     ]
-    lines += [ROW.format("total", _time(found.seconds), _size(found.memory_bytes)), ""]
-    kinds = ", ".join(f"{name} {_size(size)}" for name, size in found.disk_bytes.items())
-    lines += [f"disk: {_size(sum(found.disk_bytes.values()))} ({kinds})", "", "assumed:"]
-    return "\n".join([*lines, *(f"- {one}" for one in found.assumptions)])
+    lines += [ROW.format("total", _time(forecast.seconds), _size(forecast.memory_bytes)), ""]
+    kinds = ", ".join(f"{name} {_size(size)}" for name, size in forecast.disk_bytes.items())
+    lines += [f"disk: {_size(sum(forecast.disk_bytes.values()))} ({kinds})", "", "assumed:"]
+    return "\n".join([*lines, *(f"- {assumption}" for assumption in forecast.assumptions)])
 
 
 def _time(seconds: float) -> str:

@@ -1,7 +1,7 @@
-"""What it takes to run blocks over texts, forth and back.
+"""Work of forward and backward passes of blocks over texts.
 
-Products are counted from the shapes. Elementwise work is counted in values read or written per token:
-norms, rotations, gates and residuals as transformers' own forward does them, one operator at a time.
+Matrix products are counted from shapes. Elementwise work is counted in values read or written per
+token: norms, rotations, gates and residuals as transformers executes them, one operator at a time.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from numprune_export.workflows.estimate.texts import Texts
 from numprune_export.workflows.estimate.work import Work, total
 
 SUMMED = (STRIPES + 1) / (2 * STRIPES)
-"""Part of the multiplications of x·xᵀ that its upper stripes take."""
+"""Fraction of the multiplications of x·xᵀ in its upper stripes."""
 BACK = 2.0
-"""Elementwise work and operators of a backward pass, by those forward."""
+"""Elementwise work and operator calls of a backward pass, relative to the forward pass."""
 LOSS_VALUES = 12.0
-"""Values read or written per logit by a loss or a divergence and its gradient."""
+"""Values read or written per logit for a loss or divergence and its gradient."""
 
 
 def producing(shapes: Shapes, sublayer: Sublayer, texts: Texts) -> Work:
-    """Up to the consumer's input."""
+    """Work of a sublayer up to its consumer's input."""
     tokens, width = texts.tokens, sublayer.width
     work: dict[str, float] = {"products": 2 * tokens * sublayer.inputs * sublayer.produced}
     norm = 7 * shapes.hidden if shapes.causal else 0
@@ -38,7 +38,7 @@ def producing(shapes: Shapes, sublayer: Sublayer, texts: Texts) -> Work:
 
 
 def consuming(shapes: Shapes, sublayer: Sublayer, texts: Texts) -> Work:
-    """The consumer and the residual; an encoder's norm."""
+    """Work of the consumer, the residual and an encoder's norm."""
     values = (3 if shapes.causal else 5) * shapes.hidden
     return Work(
         {
@@ -50,28 +50,28 @@ def consuming(shapes: Shapes, sublayer: Sublayer, texts: Texts) -> Work:
 
 
 def forward(shapes: Shapes, block: Sequence[Sublayer], texts: Texts) -> Work:
-    """One block."""
-    parts = (step(shapes, one, texts) for one in block for step in (producing, consuming))
+    """Forward pass of one block."""
+    parts = (step(shapes, sublayer, texts) for sublayer in block for step in (producing, consuming))
     return total(parts)
 
 
 def backward(shapes: Shapes, block: Sequence[Sublayer], texts: Texts) -> Work:
-    """Gradients of one block's activations, and none of its weights."""
-    found = dict(forward(shapes, block, texts).amounts)
-    found["attention_back"] = found.pop("attention", 0.0)
+    """Backward pass of one block: gradients of activations, not of weights."""
+    amounts = dict(forward(shapes, block, texts).amounts)
+    amounts["attention_back"] = amounts.pop("attention", 0.0)
     for kind in ("activation", "elementwise", "calls"):
-        found[kind] = BACK * found.get(kind, 0.0)
-    return Work(found)
+        amounts[kind] = BACK * amounts.get(kind, 0.0)
+    return Work(amounts)
 
 
 def head(shapes: Shapes, texts: Texts) -> Work:
-    """Logits of every token, and what is made of them."""
+    """Logits of every token, and their loss or divergence."""
     logits = texts.tokens * shapes.head
     return Work({"products": 2 * logits * shapes.hidden, "elementwise": LOSS_VALUES * 4 * logits})
 
 
 def gram(sublayer: Sublayer, texts: Texts) -> Work:
-    """Second moments of the consumer's input."""
+    """Gram matrix of the consumer's input."""
     return Work(
         {"grams": 2 * SUMMED * texts.tokens * sublayer.width**2, "calls": 20.0 * texts.batches}
     )

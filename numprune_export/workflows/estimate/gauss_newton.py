@@ -1,4 +1,4 @@
-"""What a refit of an MLP's producers takes; see `producer_refit`."""
+"""Work of a refit of an MLP's producers; see `numerics.gauss_newton`."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from numprune_export.workflows.estimate.texts import Texts
 from numprune_export.workflows.estimate.work import Work
 
 SETUP = 20.0
-"""Values read or written a token and unit, before and after the iterations."""
+"""Values read or written per token and unit, before and after the iterations."""
 
 
 def settings_for(whole: Sublayer, left: Sublayer, repair: ClosedForm) -> ProducerRefit | None:
-    """Those of the refit, where this site's producers are refitted."""
+    """Settings of the producer refit; None: the producers of this site are not refitted."""
     settings, gone = repair.producers, whole.width - left.width
     if settings is None or whole.kind != "mlp":
         return None
-    # What is left is a rounded width.
+    # The remaining width is rounded.
     return settings if gone >= settings.least * whole.width - whole.unit else None
 
 
 def refit(
     shapes: Shapes, whole: Sublayer, left: Sublayer, texts: Texts, repair: ClosedForm
 ) -> Work:
-    """One MLP: what the dense one makes of some tokens, the step, and all that is made after it.
+    """Refit of one MLP: targets of the dense MLP, Gauss-Newton steps, statistics and outputs.
 
     Args:
-        shapes: The model's.
-        whole: The site before units are taken out.
-        left: What is left of it.
-        texts: That the repair reads.
-        repair: Whose producers are refitted.
+        shapes: Shapes of the model.
+        whole: The site before pruning.
+        left: The site after pruning.
+        texts: Texts of the compensation.
+        repair: Settings of the compensation; `producers` must be set.
     """
     settings = repair.producers
     assert settings is not None
-    fitted, read = texts.one_in(repair.token_stride), texts.one_in(settings.token_stride)
-    some, count = read.tokens, left.produced / left.width
+    fitted, read = texts.strided(repair.token_stride), texts.strided(settings.token_stride)
+    tokens, count = read.tokens, left.produced / left.width
     width, inputs = left.width, left.inputs
     layer, around = 2 * inputs * width, 2 * count + 2
     steps = 1 + settings.iterations
     independent = 2 * left.produced * inputs**2
     products = {
         "targets": 2 * fitted.tokens * inputs * (whole.produced + whole.width),
-        "steps": steps * around * layer * some,
-        "tried": (count + 1) * layer * _tried(some),
+        "steps": steps * around * layer * tokens,
+        "tried": (count + 1) * layer * _tried(tokens),
         "independent": (2 * settings.iterations + 1) * independent,
         "units": texts.tokens * count * layer,
     }
     values = SETUP + settings.iterations * (7 * count + 2)
     squares = width**2 + settings.iterations * left.produced * inputs
     norm = 7 * shapes.hidden if shapes.causal else 0
-    sums = fitted.tokens * layer + 2 * some * inputs**2
+    sums = fitted.tokens * layer + 2 * tokens * inputs**2
     return (
         forward_passes.gram(whole, read)
         + forward_passes.gram(left, fitted)
@@ -64,10 +64,11 @@ def refit(
             {
                 "products": sum(products.values()),
                 "grams": sums,
-                "activation": width * (3 * some + texts.tokens) + whole.width * fitted.tokens,
+                "activation": width * (3 * tokens + texts.tokens) + whole.width * fitted.tokens,
                 "elementwise": shapes.itemsize
                 * (
-                    width * (values * some + 2 * texts.tokens + fitted.tokens) + norm * texts.tokens
+                    width * (values * tokens + 2 * texts.tokens + fitted.tokens)
+                    + norm * texts.tokens
                 ),
                 "cholesky": cholesky_operations(width, inputs) + 2.0 * inputs**3,
                 "memory64": 8.0 * 2 * squares,
@@ -77,6 +78,6 @@ def refit(
     )
 
 
-def _tried(some: float) -> float:
-    """Tokens that a step is tried on."""
-    return min(some, ceil(ceil(some / CHUNK) / TRIED) * CHUNK)
+def _tried(tokens: float) -> float:
+    """Tokens on which a step is evaluated."""
+    return min(tokens, ceil(ceil(tokens / CHUNK) / TRIED) * CHUNK)

@@ -1,8 +1,9 @@
-"""What the linear algebra of scores and repairs takes: fp64, once per site."""
+"""Work of the linear algebra of scores and compensation: fp64, once per site."""
 
 from __future__ import annotations
 
-from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
+from numprune_export.pruning.compensate.teacher_refit import Refit
 from numprune_export.pruning.score import Score
 from numprune_export.pruning.score.fisher import Fisher
 from numprune_export.pruning.score.fisher_obs import FisherObs, reads_output_fisher
@@ -11,28 +12,29 @@ from numprune_export.workflows.estimate.shapes import Sublayer
 from numprune_export.workflows.estimate.work import Work
 
 COPIES = 12
-"""Times that fp64 copies of a Gram matrix are written or read on the way to a system of equations."""
+"""Writes and reads of fp64 copies of a Gram matrix while a linear system is set up."""
 LSMR_PASSES = 60
-"""Products with a matrix before LSMR has converged; the published code sets no smaller limit."""
+"""Matrix products until LSMR converges; the published code sets no smaller limit."""
 
 
 def cholesky_operations(size: int, right: int) -> float:
-    """A factor of an n·n matrix and solutions for some right-hand sides."""
+    """Cholesky factor of an n·n matrix, and solutions for `right` right-hand sides."""
     return size**3 / 3 + 2.0 * size**2 * right
 
 
 def elimination_operations(inputs: int, outputs: int) -> float:
-    """Inverse, the panels' updates of it, and the rows' own; see `brain_surgeon`."""
+    """Inverse, its panel updates, and the row updates; see `numerics.obs`."""
     return 5 / 3 * inputs**3 + 2.0 * inputs**2 * outputs
 
 
 def statistics_bytes(sublayer: Sublayer, *, fisher: bool) -> float:
-    """Of one site on disk."""
+    """Statistics of one site on disk."""
     return 4.0 * sublayer.width**2 + (8.0 * sublayer.inputs**2 if fisher else 0)
 
 
 def score(sublayer: Sublayer, settings: Score, gradients: float) -> Work:
-    """One site, its statistics read; `gradients` are the tokens that gradients were taken on."""
+    """Score of one site, including reading its statistics; `gradients` is the number of tokens with
+    gradients."""
     n, out = sublayer.width, sublayer.inputs
     fisher = reads_output_fisher(settings)
     work = Work(
@@ -53,7 +55,7 @@ def score(sublayer: Sublayer, settings: Score, gradients: float) -> Work:
         )
         if fisher:
             work += Work({"products64": 2.0 * n * out**2})
-            # Fewer outer products than rows have no Cholesky factor, and the metric is taken apart.
+            # Fewer outer products than rows: the metric is singular and needs eigenvectors.
             rooted = gradients >= out
             work += Work({"cholesky": out**3 / 3} if rooted else {"eigen": float(out) ** 3})
     if isinstance(settings, Numerical):
@@ -71,7 +73,7 @@ def score(sublayer: Sublayer, settings: Score, gradients: float) -> Work:
 
 
 def closed_form(sublayer: Sublayer, keep: float) -> Work:
-    """Refit of one site that keeps a fraction of its inputs."""
+    """Closed-form compensation of one site that keeps a fraction of its inputs."""
     kept = round(keep * sublayer.width)
     gone = sublayer.width - kept
     return Work(
@@ -85,7 +87,7 @@ def closed_form(sublayer: Sublayer, keep: float) -> Work:
 
 
 def tuning(sublayer: Sublayer, settings: ScalarTuning | Refit) -> Work:
-    """Fit of one site of a pruned model; `sublayer` is what is left of it."""
+    """Fit of one site to a teacher; `sublayer` is the site after pruning."""
     n, out = sublayer.width, sublayer.inputs
     work = Work({"products64": 6.0 * out * n * n, "memory64": 8.0 * COPIES * n * n, "calls": 150.0})
     if isinstance(settings, Refit):

@@ -1,7 +1,7 @@
-"""How fast this machine is at each kind of work: a sample of each, in the model's own shapes.
+"""Speed of this machine at each kind of work, sampled with the model's shapes.
 
-Samples are cut where the model's would take long: no side above `SIDE`, no matrix product above
-`OPERATIONS`. All run as the recipe has them: its precision of fp32 products, PyTorch's threads.
+Samples are capped: no side above `SIDE`, no matrix product above `OPERATIONS`. They run with the
+recipe's matmul precision and PyTorch's threads.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ OPERATIONS = 8e9
 BYTES = 1 << 24
 CALLS = 500
 FEW = 32
-"""Rows of a product that takes longer to read its weights than to multiply them."""
+"""Rows of a product that is bound by reading its weights."""
 COLD = 1 << 27
-"""Bytes of weights, more than processors keep near: a step through a model finds none of them there."""
+"""Bytes of weights, more than CPU caches hold: a decode step finds none of them cached."""
 
 
 def measure(shapes: Shapes, texts: Texts, clock: Clock, *, gguf: bool) -> dict[Kind, float]:
-    """Seconds per unit of kinds of work; takes about two seconds on one core.
+    """Seconds per unit of each kind of work; takes about two seconds on one core.
 
-    Call it in `products(...)` of the recipe.
+    Call it in the recipe's `matmul_precision(...)` context.
 
     Args:
         gguf: Whether the model is a GGUF file, whose weights are de-quantised.
@@ -61,7 +61,7 @@ def measure(shapes: Shapes, texts: Texts, clock: Clock, *, gguf: bool) -> dict[K
 
 
 def _per_unit(clock: Clock, work: Callable[[], object], units: float, repeats: int = 3) -> float:
-    """The median of a few, the first left out: it allocates and compiles."""
+    """Median of `repeats` calls; a first call, which allocates and compiles, is not counted."""
     taken = []
     for _ in range(repeats + 1):
         start = clock.now()
@@ -75,10 +75,10 @@ def _rows(shapes: Shapes, texts: Texts) -> int:
 
 
 def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
-    """The products of one block, and the widest Gram matrix."""
-    block = max(shapes.blocks, key=lambda one: sum(site.weights for site in one))
-    sides = {(one.inputs, one.produced) for one in block} | {
-        (one.width, one.inputs) for one in block
+    """Matrix products of one block, and the widest Gram matrix."""
+    block = max(shapes.blocks, key=lambda sites: sum(site.weights for site in sites))
+    sides = {(site.inputs, site.produced) for site in block} | {
+        (site.width, site.inputs) for site in block
     }
     pairs = [(min(SIDE, inputs), min(SIDE, outputs)) for inputs, outputs in sorted(sides)]
     weights = sum(inputs * outputs for inputs, outputs in pairs)
@@ -97,25 +97,23 @@ def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
         for given, weight in cold:
             functional.linear(given, weight)
 
-    width = min(SIDE, max(one.width for one in shapes.sites))
+    width = min(SIDE, max(site.width for site in shapes.sites))
     rows_of_gram = max(1, min(_rows(shapes, texts), round(OPERATIONS / (2 * width**2))))
-    gathering, given = (
-        StatisticsAccumulator(width, torch.device("cpu")),
-        torch.randn(rows_of_gram, width),
-    )
+    accumulator = StatisticsAccumulator(width, torch.device("cpu"))
+    given = torch.randn(rows_of_gram, width)
     operations = 2 * SUMMED * rows_of_gram * width**2
     many = _per_unit(clock, products, 2.0 * rows * weights)
     return {
         "products": many,
         "weights": max(0.0, _per_unit(clock, steps, copies * weights) - 2.0 * FEW * many),
-        "grams": _per_unit(clock, lambda: gathering.add(given), operations),
+        "grams": _per_unit(clock, lambda: accumulator.add(given), operations),
     }
 
 
 def _attention(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
-    """Of some sequences, with a mask over padding if the model is an encoder."""
+    """Attention over some sequences; with a padding mask for an encoder."""
     length = max(1, min(SIDE, round((texts.pairs / texts.sequences) ** 0.5)))
-    widest = max([one.width for one in shapes.sites if one.kind == "attention"], default=0)
+    widest = max([site.width for site in shapes.sites if site.kind == "attention"], default=0)
     heads = max(1, widest // shapes.head_dim)
     each = 4.0 * length**2 * shapes.head_dim
     count = max(1, min(texts.batch, round(OPERATIONS / 8 / (each * heads))))
@@ -132,15 +130,15 @@ def _attention(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
 
     operations = count * heads * each
     with torch.no_grad():
-        forth = _per_unit(clock, attend, operations)
+        forward = _per_unit(clock, attend, operations)
     both = _per_unit(clock, lambda: torch.autograd.grad(attend().sum(), query), operations)
-    return {"attention": forth, "attention_back": max(both - forth, forth)}
+    return {"attention": forward, "attention_back": max(both - forward, forward)}
 
 
 def _elementwise(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
     rows = _rows(shapes, texts)
     hidden, small = torch.randn(rows, min(SIDE, shapes.hidden)), torch.randn(1, 8)
-    width = max([one.width for one in shapes.sites if one.kind == "mlp"], default=shapes.hidden)
+    width = max([site.width for site in shapes.sites if site.kind == "mlp"], default=shapes.hidden)
     wide, activation = torch.randn(rows, min(SIDE, width)), ACT2FN[shapes.activation]
 
     def calls() -> None:
@@ -156,12 +154,12 @@ def _elementwise(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float
 
 
 CALL_FACTOR = 3.0
-"""An operator within a module of transformers, by one on its own."""
+"""Cost of an operator in a module of transformers, relative to a bare operator."""
 
 
 def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
-    """fp64, of the widest site."""
-    widest = max(shapes.sites, key=lambda one: one.width)
+    """fp64 linear algebra of the widest site."""
+    widest = max(shapes.sites, key=lambda site: site.width)
     n, out = min(SIDE64, widest.width), min(EIGEN_SIDE, widest.inputs)
     rows = torch.randn(n, n, dtype=torch.float64)
     matrix, weight = rows @ rows.T + n * torch.eye(n).double(), rows[: widest.inputs]
@@ -186,7 +184,7 @@ def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
 
 
 def _bytes(clock: Clock) -> dict[Kind, float]:
-    """Files in the folder for temporary ones, written and read; hashes."""
+    """Writing and reading temporary files, and hashing."""
     content = {"gram": torch.zeros(BYTES // 4)}
     digest = bytes(BYTES // 4)
     with temporary_folder() as folder:
@@ -204,7 +202,7 @@ def _bytes(clock: Clock) -> dict[Kind, float]:
 
 
 def _dequantised(clock: Clock) -> dict[Kind, float]:
-    """Weights of a GGUF file, in blocks of the type Q4_1."""
+    """De-quantisation of GGUF blocks of type Q4_1."""
     gguf = require("gguf", extra="gguf")
     size, packed = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q4_1]
     blocks = np.zeros((BYTES // 4 // size, packed), dtype=np.uint8)

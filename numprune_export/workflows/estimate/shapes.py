@@ -1,4 +1,4 @@
-"""A model as the numbers that its cost follows from."""
+"""Shapes of a model that determine its cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numprune_export.pruning.rewrite import parameter_count
 
 @dataclass(frozen=True)
 class Sublayer:
-    """One site: producers, what stands between, and the consumer."""
+    """Shapes of one site: producers, elementwise part, consumer."""
 
     kind: Kind
     inputs: int
@@ -24,35 +24,35 @@ class Sublayer:
     width: int
     """Inputs of the consumer."""
     unit: int
-    """Of them, those of one unit."""
+    """Inputs of the consumer per unit."""
 
     @property
     def weights(self) -> int:
-        """Of all its layers, biases left out."""
+        """Weights of all its layers, without biases."""
         return self.inputs * (self.produced + self.width)
 
     def shrunk(self, keep: float) -> Sublayer:
-        """With this fraction of its units."""
+        """The sublayer with a fraction `keep` of its units."""
         width, produced = round(keep * self.width), round(keep * self.produced)
         return replace(self, width=max(1, width), produced=max(1, produced))
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """A model."""
+    """Shapes of a model."""
 
     blocks: tuple[tuple[Sublayer, ...], ...]
     """The sites of each block, attention before MLP."""
     hidden: int
     head: int
-    """Outputs of a language model's head, 0 for a task head: it is not worth counting."""
+    """Outputs of a language model's head; 0 for a task head, whose cost is negligible."""
     head_dim: int
     activation: str
-    """Of the MLP, as the configuration names it."""
+    """Activation of the MLP, as named in the config."""
     parameters: int
-    """Of the whole model, shared ones once."""
+    """Parameters of the whole model; shared ones count once."""
     itemsize: int
-    """Bytes of a weight and of an activation."""
+    """Bytes per weight and per activation."""
 
     @property
     def causal(self) -> bool:
@@ -60,26 +60,26 @@ class Shapes:
 
     @property
     def sites(self) -> tuple[Sublayer, ...]:
-        return tuple(one for block in self.blocks for one in block)
+        return tuple(site for block in self.blocks for site in block)
 
     @property
     def prunable(self) -> int:
-        return sum(one.weights for one in self.sites)
+        return sum(site.weights for site in self.sites)
 
     @property
     def bytes(self) -> int:
         return self.itemsize * self.parameters
 
     def shrunk(self, keep: float) -> Shapes:
-        """With the same fraction of every site's units: how a budget will be shared is not known
-        before the scores are."""
-        blocks = tuple(tuple(one.shrunk(keep) for one in block) for block in self.blocks)
-        found = replace(self, blocks=blocks)
-        return replace(found, parameters=self.parameters - self.prunable + found.prunable)
+        """The model with the same fraction of every site's units; the real allocation depends on
+        scores."""
+        blocks = tuple(tuple(site.shrunk(keep) for site in block) for block in self.blocks)
+        shrunk = replace(self, blocks=blocks)
+        return replace(shrunk, parameters=self.parameters - self.prunable + shrunk.prunable)
 
 
 def shapes_of(model: nn.Module, family: Family, itemsize: int) -> Shapes:
-    """From a model whose tensors may be on the `meta` device."""
+    """Shapes of a model, whose tensors may be on the `meta` device."""
     config: Any = model.config
     sites, stack = family.sites(model), family.block_list(model)
     blocks = tuple(
@@ -101,11 +101,11 @@ def shapes_of(model: nn.Module, family: Family, itemsize: int) -> Shapes:
 
 
 def _sublayer(block: nn.Module, site: Site) -> Sublayer:
-    producers = [part(block, one.path) for one in site.producers]
+    producers = [part(block, producer.path) for producer in site.producers]
     return Sublayer(
         kind=site.kind,
         inputs=int(part(block, site.consumer).out_features),
-        produced=sum(int(one.out_features) for one in producers),
+        produced=sum(int(layer.out_features) for layer in producers),
         width=site.inputs,
         unit=site.consumer_width,
     )

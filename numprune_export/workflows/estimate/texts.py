@@ -1,4 +1,4 @@
-"""How much calibration text there will be: from the recipe, without a tokenizer."""
+"""Amount of calibration text of a recipe, without a tokenizer."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from numprune_export.data.labelled import rows
 from numprune_export.data.labelled.settings import LabelledData
 
 TOKENS_PER_WORD = 1.3
-"""Of English text, and of the vocabularies of encoders."""
+"""For English text and the vocabularies of encoders."""
 SPECIAL_TOKENS = 2
 USUAL_FIELDS = ("text", "words", "question", "context")
-"""What holds the text of a row where the recipe does not say."""
+"""Text fields of an example if the recipe names none."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Sequences that go through the model."""
+    """Number and length of the sequences that the model processes."""
 
     sequences: int
     length: float
-    """Tokens of a sequence, on average."""
+    """Mean tokens per sequence."""
     batch: int
     assumption: str
-    """Where the length is from, for people."""
+    """Source of the length, for people."""
     square: float | None = None
-    """Mean of the squared lengths; None: all are alike."""
+    """Mean squared length; None: all lengths are equal."""
     bytes: int = 0
-    """Of the text that the sequences are cut from, where it is here."""
+    """Size of the local text files that the sequences are cut from."""
 
     @property
     def tokens(self) -> float:
@@ -41,12 +41,12 @@ class Texts:
 
     @property
     def widths(self) -> int:
-        """Different lengths of batches."""
+        """Number of distinct batch lengths."""
         return 1 if self.square is None else self.batches
 
     @property
     def pairs(self) -> float:
-        """Of tokens that see each other."""
+        """Pairs of tokens in attention."""
         return self.sequences * (self.length**2 if self.square is None else self.square)
 
     @property
@@ -55,60 +55,58 @@ class Texts:
 
     @property
     def batch_tokens(self) -> float:
-        """Of a full batch."""
+        """Tokens of a full batch."""
         return min(self.batch, self.sequences) * self.length
 
     def first(self, sequences: int, batch: int | None = None) -> Texts:
-        """A part of them."""
+        """The first sequences."""
         count = min(sequences, self.sequences)
         return replace(self, sequences=count, batch=batch or self.batch)
 
-    def one_in(self, every: int) -> Texts:
-        """Of their tokens one in so many."""
-        return replace(self, length=self.length / every)
+    def strided(self, stride: int) -> Texts:
+        """Every `stride`-th token of each sequence."""
+        return replace(self, length=self.length / stride)
 
 
 def texts_of(calibration: Corpus | LabelledData, search: Sequence[Path]) -> Texts:
-    """What a recipe asks for.
+    """Texts of a recipe's calibration.
 
     Raises:
-        RecipeError: all examples of a data set on the hub are asked for, however many they are.
+        RecipeError: all examples of a hub data set are requested, so their number is unknown.
         InputError: a file of labelled data is missing or unreadable, or holds too few examples.
     """
     if isinstance(calibration, Corpus):
-        what = (
-            "full windows" if calibration.windows == "packed" else "windows, none of them shorter"
-        )
+        what = "full windows" if calibration.windows == "packed" else "windows, none shorter"
         length = float(calibration.tokens_per_sequence)
-        told = f"{what} of {length:.0f} tokens"
+        assumption = f"{what} of {length:.0f} tokens"
         places = [find(name, search) for name in calibration.texts or ()]
-        size = sum(one.stat().st_size for one in places if one is not None)
-        return Texts(calibration.sequences, length, calibration.batch, told, bytes=size)
+        size = sum(path.stat().st_size for path in places if path is not None)
+        return Texts(calibration.sequences, length, calibration.batch, assumption, bytes=size)
     if calibration.dataset is not None:
         return _of_dataset(calibration)
-    found = rows.read(calibration, search)
+    examples = rows.read(calibration, search)
     lengths = [
         min(
-            SPECIAL_TOKENS + TOKENS_PER_WORD * _words(one.fields, calibration.fields),
+            SPECIAL_TOKENS + TOKENS_PER_WORD * _words(example.fields, calibration.fields),
             float(calibration.max_length),
         )
-        for one in found
+        for example in examples
     ]
     length = sum(lengths) / len(lengths)
-    told = f"{length:.0f} tokens each on average, at {TOKENS_PER_WORD} a word"
-    square = sum(one**2 for one in lengths) / len(lengths)
-    return Texts(len(lengths), length, calibration.batch, told, square)
+    assumption = f"{length:.0f} tokens each on average, at {TOKENS_PER_WORD} a word"
+    square = sum(value**2 for value in lengths) / len(lengths)
+    return Texts(len(lengths), length, calibration.batch, assumption, square)
 
 
 def _of_dataset(data: LabelledData) -> Texts:
     if data.sequences is None:
         raise RecipeError(
-            f"how many examples `{data.dataset.id if data.dataset else ''}` holds is known once it is"
-            " fetched",
+            f"the number of examples of `{data.dataset.id if data.dataset else ''}` is unknown"
+            " before the data set is fetched",
             hint="give `calibration.sequences`, for example with `--set calibration.sequences=2048`",
         )
-    told = f"every example as long as `max_length`, {data.max_length} tokens"
-    return Texts(data.sequences, float(data.max_length), data.batch, told)
+    assumption = f"every example has `max_length`, {data.max_length} tokens"
+    return Texts(data.sequences, float(data.max_length), data.batch, assumption)
 
 
 def _words(fields: Mapping[str, Any], named: tuple[str, ...] | None) -> int:
@@ -116,5 +114,5 @@ def _words(fields: Mapping[str, Any], named: tuple[str, ...] | None) -> int:
 
 
 def _count(value: Any) -> int:
-    """Words of a text, or of a text that is given word by word."""
+    """Words of a text, or of a list of words."""
     return len(value.split()) if isinstance(value, str) else len(value)

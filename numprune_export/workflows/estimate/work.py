@@ -1,4 +1,4 @@
-"""Work by kind: what a stage adds up to before anything of the machine is known."""
+"""Machine-independent work of a stage, by kind."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ Kind = Literal[
     "headers",
     "stages",
 ]
-"""Floating-point operations of fp32 products; weights that products of few rows read, beside their operations;
-floating-point operations of sums of x·xᵀ, of attention forward and backward
-(counted as those forward), of fp64 products, Cholesky factors with their solves, eigenvectors (n³ each)
-and the elimination of inputs; elements of an activation function; bytes that elementwise work in fp32
-and in fp64 moves, of files, of hashes; weights de-quantised; calls of an operator; processes started; models built from what a configuration
-or a file's header says; stages ended."""
+"""Units:
+
+- floating-point operations: `products` (fp32), `grams` (sums of x·xᵀ), `attention`,
+  `attention_back` (counted as forward operations), `products64`, `cholesky` (with its solves),
+  `eigen` (n³ each), `elimination` (of inputs)
+- elements: `weights` (read by products of few rows), `activation`, `dequantise`
+- bytes: `elementwise` (fp32), `memory64` (fp64), `files`, `hashes`
+- events: `calls` (operators), `processes` (started), `headers` (models built from a config or a
+  file header), `stages` (ended)"""
 
 Rates = Mapping[Kind, float]
 """Seconds per unit of each kind."""
@@ -40,7 +43,7 @@ Rates = Mapping[Kind, float]
 
 @dataclass(frozen=True)
 class Work:
-    """How much of each kind."""
+    """Amount of work of each kind."""
 
     amounts: Mapping[Kind, float]
 
@@ -58,5 +61,5 @@ class Work:
 
 
 def total(parts: Iterable[Work]) -> Work:
-    """The sum of all parts; no work if there are none."""
+    """Sum of all parts; no work if there are none."""
     return sum(parts, Work({}))

@@ -1,1 +1,1 @@
-"""Measuring again: a finished run, or any models and artifacts side by side."""
+"""Remeasure a finished run, or compare models and artifacts."""

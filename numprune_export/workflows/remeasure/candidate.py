@@ -1,4 +1,4 @@
-"""Whatever can be named on a command line, as something that can be opened and timed."""
+"""Candidates of a comparison: models and artifacts named on the command line."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from numprune_export.workflows.remeasure.finished_run import SWEEP_MARKER, Finis
 
 
 @dataclass(frozen=True)
-class ArtifactContender:
+class ArtifactCandidate:
     """An exported model."""
 
     label: str
     artifact: Artifact
     exporter: Exporter
     run: Path | None
-    """The run that it lies in; None: it is on its own."""
+    """Run folder that contains it; None: the artifact is not part of a run."""
 
     @property
     def kind(self) -> Network:
@@ -56,7 +56,7 @@ class ArtifactContender:
 
     @cached_property
     def source(self) -> Source | None:
-        """The pruned checkpoint beside it, which has its tokenizer and family; None: there is none."""
+        """Pruned checkpoint of its run, for tokenizer and family; None: no such checkpoint."""
         if self.run is None or not (self.run / MODEL).is_dir():
             return None
         return resolve(str((self.run / MODEL).resolve()), revision=None, search=(), weights=False)
@@ -67,7 +67,7 @@ class ArtifactContender:
         return {"device": self.device, **known}
 
     def open(self, device: Device, *, threads: int, capacity: int) -> AbstractContextManager[Any]:
-        """Ready to run; it can be reopened."""
+        """A runner that can be reopened."""
         reopened = ReopenedEncoder if self.kind == "encoder" else ReopenedDecoder
         return reopened(
             lambda: self.exporter.open(self.artifact, threads=threads, capacity=capacity)
@@ -75,7 +75,7 @@ class ArtifactContender:
 
 
 @dataclass(frozen=True)
-class ModelContender:
+class ModelCandidate:
     """A model in PyTorch."""
 
     label: str
@@ -104,40 +104,40 @@ class ModelContender:
         return self.known
 
     def conditions(self, device: Device) -> dict[str, Any]:
-        told = {"dtype": str(self.dtype).removeprefix("torch.")}
-        return {"device": device, **told, "runtime": f"torch {torch.__version__}"}
+        dtype = str(self.dtype).removeprefix("torch.")
+        return {"device": device, "dtype": dtype, "runtime": f"torch {torch.__version__}"}
 
     @cached_property
     def _model(self) -> PreTrainedModel:
         return load_source(self.known, self.dtype).model
 
     def open(self, device: Device, *, threads: int, capacity: int) -> AbstractContextManager[Any]:
-        """Ready to run where the artifacts run."""
+        """A runner on `device`, the device of the artifacts."""
         model = self._model if device == "cpu" else placed(self._model, device, self.dtype)
-        own = threads if device == "cpu" else None
+        cpu_threads = threads if device == "cpu" else None
         family = self.known.family
         if family.kind == "encoder":
-            return TorchEncoderRunner(model, family, threads=own)
-        return TorchRunner(model, threads=own)
+            return TorchEncoderRunner(model, family, threads=cpu_threads)
+        return TorchRunner(model, threads=cpu_threads)
 
 
-Candidate = ArtifactContender | ModelContender
+Candidate = ArtifactCandidate | ModelCandidate
 
 
-def tokenizer_of(one: Candidate) -> PreTrainedTokenizerBase | None:
-    """None where there is none beside it."""
-    return None if one.source is None else load_tokenizer(one.source)
+def tokenizer_of(model: Candidate) -> PreTrainedTokenizerBase | None:
+    """Tokenizer of a candidate; None: the candidate has no checkpoint."""
+    return None if model.source is None else load_tokenizer(model.source)
 
 
 def candidate(name: str, wanted: Sequence[str] = ()) -> Candidate:
-    """What a name on the command line means: a run, an artifact's folder, or a model.
+    """Resolve a command-line name: a run, an artifact folder or a model.
 
     Args:
-        name: Of a run its pruned artifact is meant, and its pruned model where it has none.
-        wanted: Targets to choose from, where a run has several; empty: the first that can run here.
+        name: A run stands for its pruned artifact, or for its pruned model if it has no artifact.
+        wanted: Targets to choose from if a run has several; empty: the first that can run here.
 
     Raises:
-        InputError: there is nothing, or the run is not finished.
+        InputError: nothing has that name, or the run is unfinished.
         DeviceError: the artifact cannot run on this machine.
     """
     path = Path(name)
@@ -147,7 +147,7 @@ def candidate(name: str, wanted: Sequence[str] = ()) -> Candidate:
     if (path / Artifact.INDEX).is_file():
         artifact = Artifact.load(path)
         return _runnable(
-            ArtifactContender(name, artifact, targets.find(artifact.target), _run(path))
+            ArtifactCandidate(name, artifact, targets.find(artifact.target), _run(path))
         )
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(
@@ -155,21 +155,21 @@ def candidate(name: str, wanted: Sequence[str] = ()) -> Candidate:
             hint="give a run folder, a folder under its `artifacts`, or a Hugging Face folder",
         )
     reference = str(path.resolve()) if path.exists() else name
-    return ModelContender(name, resolve(reference, revision=None, search=()))
+    return ModelCandidate(name, resolve(reference, revision=None, search=()))
 
 
 def _of_run(name: str, run: FinishedRun, wanted: Sequence[str]) -> Candidate:
     exported = run.exported(wanted)
     if not exported:
         source = resolve(str(run.model.resolve()), revision=None, search=())
-        return ModelContender(name, source, run.folder)
-    here = [one for one in exported if one.target.cannot_run is None] or list(exported)
+        return ModelCandidate(name, source, run.folder)
+    here = [entry for entry in exported if entry.target.cannot_run is None] or list(exported)
     artifact = here[0].artifacts["pruned"]
-    return _runnable(ArtifactContender(name, artifact, here[0].target.exporter, run.folder))
+    return _runnable(ArtifactCandidate(name, artifact, here[0].target.exporter, run.folder))
 
 
 def _run(artifact: Path) -> Path | None:
-    """The run that an artifact's folder lies in: `<run>/artifacts/<target>/<variant>`."""
+    """Run folder of an artifact in `<run>/artifacts/<target>/<variant>`; None: not in a run."""
     folder = artifact.resolve()
     if len(folder.parents) < 3 or folder.parents[1].name != ARTIFACTS:
         return None
@@ -177,24 +177,24 @@ def _run(artifact: Path) -> Path | None:
     return run if (run / REPORT).is_file() else None
 
 
-def _runnable(one: ArtifactContender) -> ArtifactContender:
-    here = targets.require_ready(one.exporter)
+def _runnable(model: ArtifactCandidate) -> ArtifactCandidate:
+    here = targets.require_ready(model.exporter)
     if here.cannot_run is not None:
         raise DeviceError(
-            f"`{one.label}` ({one.what}) cannot run on this machine: {here.cannot_run}",
-            hint="measure it on the machine that it was made for",
+            f"`{model.label}` ({model.what}) cannot run on this machine: {here.cannot_run}",
+            hint="measure it on the machine it was built for",
         )
-    return one
+    return model
 
 
 @dataclass(frozen=True)
-class Field:
-    """The models of a comparison, by a short key, and how they are timed."""
+class Candidates:
+    """Models of a comparison by key, and the benchmark settings."""
 
     models: Mapping[str, Candidate]
     settings: Benchmark
     device: Device
-    """Where models in PyTorch run."""
+    """Device of PyTorch models."""
 
     @property
     def first(self) -> Candidate:
@@ -203,6 +203,6 @@ class Field:
     def conditions(self) -> dict[str, dict[str, Any]]:
         threads = self.settings.threads
         return {
-            key: {"threads": threads, **one.conditions(self.device)}
-            for key, one in self.models.items()
+            key: {"threads": threads, **model.conditions(self.device)}
+            for key, model in self.models.items()
         }

@@ -1,4 +1,4 @@
-"""Models, artifacts and runs side by side: the first is what the others are compared with."""
+"""Compare models, artifacts and runs; the first is the reference."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.recipe import Benchmark
 from numprune_export.report.schema import measurements
 from numprune_export.workflows.remeasure.candidate import (
-    ArtifactContender,
+    ArtifactCandidate,
     Candidate,
-    Field,
+    Candidates,
     candidate,
 )
 from numprune_export.workflows.remeasure.compare_output import Compared, Side
@@ -40,42 +40,42 @@ def compare(
     observer: Observer,
     memory: bool = False,
 ) -> Compared:
-    """Latency, size and, where it can be compared, quality.
+    """Measure latency, size and, if comparable, quality.
 
     Args:
         names: Runs, artifacts and models; the first is the reference.
-        protocol: What differs from the first run's recipe, or from the defaults.
-        text: What decoders are measured on; None: what the first one's run was evaluated on.
-        search: Where that run's recipe finds its files.
-        observer: Told of progress.
+        protocol: Changes to the benchmark settings of the first run's recipe, or to the defaults.
+        text: Evaluation text of decoders; None: the evaluation text of the first candidate's run.
+        search: Folders searched for relative paths of that run's recipe.
+        observer: Receives progress.
         memory: Measure the artifacts' memory too.
 
     Raises:
-        IncomparableError: one is a decoder and another an encoder.
-        NumpruneError: something cannot be found or cannot run here.
+        IncomparableError: the candidates mix decoders and encoders.
+        NumpruneError: a candidate cannot be found or cannot run here.
     """
-    models = {_key(number): candidate(one, protocol.targets) for number, one in enumerate(names)}
+    models = {_key(number): candidate(name, protocol.targets) for number, name in enumerate(names)}
     _refuse_unlike(list(models.values()))
-    field = Field(models, _settings(models, protocol), _device(models))
-    measure, notes = measure_of(field, text, search)
+    candidates = Candidates(models, _settings(models, protocol), _device(models))
+    measure, notes = measure_of(candidates, text, search)
     notes += _families(list(models.values()))
     metrics: Metrics = {
-        f"size.{key}.bytes": Metric(one.size_bytes, "bytes", 1) for key, one in models.items()
+        f"size.{key}.bytes": Metric(model.size_bytes, "bytes", 1) for key, model in models.items()
     }
     with shown(observer, "latency"):
-        metrics |= latency_of(field, measure, observer)
+        metrics |= latency_of(candidates, measure, observer)
     if measure is not None:
         with shown(observer, "quality"):
-            found, more = quality_of(field, measure, observer)
-            metrics, notes = metrics | found, notes + more
+            scores, more = quality_of(candidates, measure, observer)
+            metrics, notes = metrics | scores, notes + more
     if memory:
         with shown(observer, "memory"):
-            metrics |= _memory(field)
+            metrics |= _memory(candidates)
     return Compared(
         created=datetime.now(timezone.utc),
         sides=tuple(
-            Side(key=key, label=one.label, what=one.what, size_bytes=one.size_bytes)
-            for key, one in models.items()
+            Side(key=key, label=model.label, what=model.what, size_bytes=model.size_bytes)
+            for key, model in models.items()
         ),
         metrics=measurements(metrics),
         notes=tuple(notes),
@@ -89,11 +89,11 @@ def _key(number: int) -> str:
 
 
 def _refuse_unlike(models: Sequence[Candidate]) -> None:
-    for one in models[1:]:
-        if one.kind != models[0].kind:
+    for model in models[1:]:
+        if model.kind != models[0].kind:
             raise IncomparableError(
-                f"`{models[0].label}` is {_ARTICLE[models[0].kind]} and `{one.label}`"
-                f" {_ARTICLE[one.kind]}: they do different work",
+                f"`{models[0].label}` is {_ARTICLE[models[0].kind]} and `{model.label}`"
+                f" {_ARTICLE[model.kind]}: they do different work",
                 hint="compare decoders with decoders, and encoders with encoders",
             )
 
@@ -102,40 +102,40 @@ def _settings(models: Mapping[str, Candidate], protocol: Protocol) -> Benchmark:
     run = next(iter(models.values())).run
     settings = Benchmark()
     if run is not None:
-        with opened(run) as found:
-            settings = found.recipe.benchmark
+        with opened(run) as finished:
+            settings = finished.recipe.benchmark
     return Benchmark.model_validate({**settings.model_dump(), **protocol.changes()})
 
 
 def _device(models: Mapping[str, Candidate]) -> Device:
-    gpu = any(one.device == "cuda" for one in models.values())
+    gpu = any(model.device == "cuda" for model in models.values())
     return "cuda" if gpu and torch.cuda.is_available() else "cpu"
 
 
 def _families(models: Sequence[Candidate]) -> list[str]:
-    known = {one.label: one.source.model_type for one in models if one.source is not None}
+    known = {model.label: model.source.model_type for model in models if model.source is not None}
     if len(set(known.values())) < 2:
         return []
-    told = ", ".join(f"`{label}` is a `{kind}`" for label, kind in known.items())
-    return [f"different architectures: {told}"]
+    kinds = ", ".join(f"`{label}` is a `{kind}`" for label, kind in known.items())
+    return [f"different architectures: {kinds}"]
 
 
-def _memory(field: Field) -> Metrics:
-    settings, found = field.settings, Metrics()
-    encoder = field.first.kind == "encoder"
-    for key, one in field.models.items():
-        if isinstance(one, ArtifactContender):
-            target = one.artifact.target
-            seen = measure_memory(
+def _memory(candidates: Candidates) -> Metrics:
+    settings, metrics = candidates.settings, Metrics()
+    encoder = candidates.first.kind == "encoder"
+    for key, model in candidates.models.items():
+        if isinstance(model, ArtifactCandidate):
+            target = model.artifact.target
+            measured = measure_memory(
                 target,
-                {key: one.artifact.folder},
+                {key: model.artifact.folder},
                 threads=settings.threads,
                 batch=max(settings.batches) if encoder else settings.batch,
                 prompt_tokens=max(settings.lengths) if encoder else settings.prefill,
                 decode_steps=0 if encoder else settings.decode_steps,
             )
-            found |= {
+            metrics |= {
                 name.replace(f"memory.{target}.{key}", f"memory.{key}"): value
-                for name, value in seen.items()
+                for name, value in measured.items()
             }
-    return found
+    return metrics

@@ -1,4 +1,4 @@
-"""What a comparison came to, as JSON and as a table."""
+"""Result of a comparison, as JSON and as tables."""
 
 from __future__ import annotations
 
@@ -16,72 +16,75 @@ from numprune_export.report.tables.table import table
 
 
 class Side(Strict):
-    """One model of it."""
+    """One model of a comparison."""
 
     key: str
-    """Short, as metrics name it: `A`."""
+    """Key in metric names, for example `A`."""
     label: str
-    """As the caller named it."""
+    """Name given by the caller."""
     what: str
     size_bytes: int
 
 
 class Compared(Strict):
-    """Several models; the first is the reference."""
+    """Result of a comparison; the first side is the reference."""
 
     format_version: Literal[1] = 1
     created: AwareDatetime
     sides: tuple[Side, ...]
     metrics: dict[str, Measurement]
-    """`latency.B.decode.speedup`: how many times as fast B is as A."""
+    """By name, for example `latency.B.decode.speedup`: speed-up of B over A."""
     notes: tuple[str, ...]
-    """What a reader should know, in whole sentences."""
+    """Remarks on the comparison, in whole sentences."""
     environment: Environment
 
 
-def to_json(found: Compared) -> str:
-    content = json.loads(found.model_dump_json())
+def to_json(comparison: Compared) -> str:
+    content = json.loads(comparison.model_dump_json())
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def render(found: Compared) -> str:
-    """Tables of plain text: sizes and quality, then times."""
-    parts = ["\n".join(f"{one.key}  {one.label}: {one.what}" for one in found.sides)]
-    parts += [_models(found), _times(found)]
-    parts += ["\n".join(f"note: {one}" for one in found.notes)] if found.notes else []
+def render(comparison: Compared) -> str:
+    """Plain-text tables: size and quality, then latency."""
+    parts = ["\n".join(f"{side.key}  {side.label}: {side.what}" for side in comparison.sides)]
+    parts += [_models(comparison), _times(comparison)]
+    parts += ["\n".join(f"note: {note}" for note in comparison.notes)] if comparison.notes else []
     return "\n\n".join(parts)
 
 
-def _models(found: Compared) -> str:
-    scores = _named(found.metrics, "quality", 1)
-    memory = any(name.startswith("memory.") for name in found.metrics)
-    first = found.sides[0]
+def _models(comparison: Compared) -> str:
+    scores = _named(comparison.metrics, "quality", 1)
+    memory = any(name.startswith("memory.") for name in comparison.metrics)
+    first = comparison.sides[0]
     rows = []
-    for side in found.sides:
+    for side in comparison.sides:
         row = [side.key, size(side.size_bytes), f"{side.size_bytes / first.size_bytes:.2f}x"]
-        row += [_with_interval(found.metrics.get(f"quality.{one}.{side.key}")) for one in scores]
-        row += [_peak(found.metrics.get(f"memory.{side.key}.peak_bytes"))] if memory else []
+        row += [
+            _with_interval(comparison.metrics.get(f"quality.{score}.{side.key}"))
+            for score in scores
+        ]
+        row += [_peak(comparison.metrics.get(f"memory.{side.key}.peak_bytes"))] if memory else []
         rows.append(row)
-    header = ["", "size", f"of {first.key}", *(one.replace("_", " ") for one in scores)]
+    header = ["", "size", f"of {first.key}", *(score.replace("_", " ") for score in scores)]
     return table([*header, *(["peak memory"] if memory else [])], rows)
 
 
-def _times(found: Compared) -> str:
-    first = found.sides[0].key
+def _times(comparison: Compared) -> str:
+    first = comparison.sides[0].key
     stems = [
         name.removeprefix(f"latency.{first}.").removesuffix(".p50_ms")
-        for name in found.metrics
+        for name in comparison.metrics
         if name.startswith(f"latency.{first}.") and name.endswith(".p50_ms")
     ]
     rows = []
     for stem in stems:
-        for side in found.sides:
+        for side in comparison.sides:
             at = f"latency.{side.key}.{stem}"
-            times = [number(found.metrics[f"{at}.{one}"].value) for one in _COLUMNS]
-            ratio = _ratio(found.metrics.get(f"{at}.speedup"))
+            times = [number(comparison.metrics[f"{at}.{column}"].value) for column in _COLUMNS]
+            ratio = _ratio(comparison.metrics.get(f"{at}.speedup"))
             rows.append([f"{stem.replace('.', ' ')}, {side.key}", *times, ratio])
-    speed = f"times as fast as {first}"
-    notes = [_under(found.metrics[f"latency.{first}.{stem}.p50_ms"], stem) for stem in stems]
+    speed = f"speed-up over {first}"
+    notes = [_under(comparison.metrics[f"latency.{first}.{stem}.p50_ms"], stem) for stem in stems]
     header = ["", "p50 ms", "p90 ms", "p99 ms", "CPU ms", "tokens/s", speed]
     return f"{table(header, rows)}\n\n" + "\n".join(notes)
 
@@ -89,32 +92,32 @@ def _times(found: Compared) -> str:
 _COLUMNS = ("p50_ms", "p90_ms", "p99_ms", "cpu_ms", "tokens_per_s")
 
 
-def _under(one: Measurement, stem: str) -> str:
-    told = ", ".join(f"{key} {value}" for key, value in one.conditions.items())
-    return f"- {stem.replace('.', ' ')}: {one.samples} interleaved samples, {told}"
+def _under(measurement: Measurement, stem: str) -> str:
+    conditions = ", ".join(f"{key} {value}" for key, value in measurement.conditions.items())
+    return f"- {stem.replace('.', ' ')}: {measurement.samples} interleaved samples, {conditions}"
 
 
 def _named(metrics: Mapping[str, Measurement], kind: str, part: int) -> list[str]:
-    found = (name.split(".") for name in metrics if name.startswith(f"{kind}."))
-    return list(dict.fromkeys(one[part] for one in found))
+    split = (name.split(".") for name in metrics if name.startswith(f"{kind}."))
+    return list(dict.fromkeys(words[part] for words in split))
 
 
-def _with_interval(one: Measurement | None) -> str:
-    if one is None:
+def _with_interval(measurement: Measurement | None) -> str:
+    if measurement is None:
         return "-"
-    if one.low is None or one.high is None:
-        return number(one.value)
-    return f"{number(one.value)} ({number(one.low)} to {number(one.high)})"
+    if measurement.low is None or measurement.high is None:
+        return number(measurement.value)
+    return f"{number(measurement.value)} ({number(measurement.low)} to {number(measurement.high)})"
 
 
-def _ratio(one: Measurement | None) -> str:
-    if one is None:
+def _ratio(measurement: Measurement | None) -> str:
+    if measurement is None:
         return "-"
-    if one.low is None or one.high is None:
-        return f"{one.value:.2f}x"
-    sure = "" if not one.low <= 1 <= one.high else ", not significant"
-    return f"{one.value:.2f}x ({one.low:.2f} to {one.high:.2f}{sure})"
+    if measurement.low is None or measurement.high is None:
+        return f"{measurement.value:.2f}x"
+    sure = "" if not measurement.low <= 1 <= measurement.high else ", not significant"
+    return f"{measurement.value:.2f}x ({measurement.low:.2f} to {measurement.high:.2f}{sure})"
 
 
-def _peak(one: Measurement | None) -> str:
-    return "-" if one is None else measured(one.value, one.unit)
+def _peak(measurement: Measurement | None) -> str:
+    return "-" if measurement is None else measured(measurement.value, measurement.unit)

@@ -1,4 +1,4 @@
-"""A finished run, read back from its own files."""
+"""Read a finished run from its folder."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SWEEP_MARKER = ".numprune-sweep"
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Its report, and what the report speaks of."""
+    """A finished run: folder, report, recipe."""
 
     folder: Path
     report: Report
     recipe: Recipe
-    """As the report has it, with what the caller changed."""
+    """Recipe recorded in the report, with the caller's changes."""
 
     @property
     def model(self) -> Path:
@@ -39,7 +39,6 @@ class FinishedRun:
 
     @cached_property
     def plan(self) -> Plan:
-
         return read_plan(self.folder / "plan")
 
     @property
@@ -47,14 +46,14 @@ class FinishedRun:
         return tuple(dict.fromkeys(name.rpartition(".")[0] for name in self.report.artifacts))
 
     def exported(self, only: Sequence[str] = ()) -> tuple[Exported, ...]:
-        """Its artifacts, target by target; those whose runtime is not here say so.
+        """Artifacts by target; `Target.cannot_run` is set if the runtime is missing.
 
         Args:
-            only: Of these targets; empty: of all.
+            only: Targets to return; empty: all.
 
         Raises:
-            RecipeError: it has no such target.
-            InputError: an artifact is not the one that the report speaks of.
+            RecipeError: the run has no such target.
+            InputError: an artifact's files differ from those in the report.
         """
         for name in only:
             if name not in self.targets:
@@ -71,25 +70,27 @@ class FinishedRun:
         settings = targets.settings_for(exporter, self.recipe.targets.get(name, {}))
         here = exporter.availability()
         target = Target(exporter, settings, here.cannot_run if here.ready else here.detail)
-        return Exported(target, {one: self._artifact(name, one) for one in VARIANTS}, ())
+        return Exported(
+            target, {variant: self._artifact(name, variant) for variant in VARIANTS}, ()
+        )
 
     def _artifact(self, target: str, variant: Variant) -> Artifact:
         artifact = Artifact.load(self.folder / ARTIFACTS / target / variant)
         if dict(artifact.files) != self.report.artifacts[f"{target}.{variant}"].files:
             raise InputError(
-                f"`{artifact.folder}` is not the artifact that the report of `{self.folder}` speaks of",
-                hint="make the run again, or restore its artifacts",
+                f"`{artifact.folder}` differs from the report of `{self.folder}`",
+                hint="repeat the run, or restore its artifacts",
             )
         return artifact
 
 
 @contextmanager
 def opened(folder: Path) -> Iterator[FinishedRun]:
-    """A finished run, kept as it is for the time of a `with`.
+    """Open a finished run and lock its folder until the context ends.
 
     Raises:
-        InputError: it is not a run, or not a finished one.
-        OutputError: a run is at work in it.
+        InputError: the folder is not a run, or the run is unfinished.
+        OutputError: a process is running in the folder.
     """
     if (folder / SWEEP_MARKER).is_file():
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a run measured, to be measured again: its texts, its models, and what of it is missing."""
+"""Reopen the models and evaluation data of a finished run."""
 
 from __future__ import annotations
 
@@ -23,44 +23,44 @@ from numprune_export.pruning.score.wanda import Wanda
 from numprune_export.recipe import builtin_dir
 from numprune_export.workflows.remeasure.finished_run import FinishedRun
 
-_HINT = "go to the folder that the recipe lies in, or name it by `--search`"
+_HINT = "start in the folder of the recipe, or give that folder with `--search`"
 
 
 @dataclass(frozen=True)
-class Again:
-    """All that measuring needs."""
+class RunInputs:
+    """Inputs of a remeasurement."""
 
     kind: ModelKind
     models: Models
     dense_missing: str | None
-    """Why the dense model is not here; None: it is, and is the one that was pruned."""
+    """Reason why the dense model is missing; None: it is present and matches the run's hash."""
 
 
 class PrunedOnly(Models):
-    """Models of a run whose dense one is not to be found."""
+    """Models of a run whose dense model is missing."""
 
     @property
     def dense(self) -> PreTrainedModel:
-        raise AssertionError("the dense model was asked for, and is not here")
+        raise AssertionError("the dense model is missing")
 
 
-def reopen(run: FinishedRun, search: Sequence[Path]) -> Again:
+def reopen(run: FinishedRun, search: Sequence[Path]) -> RunInputs:
     """Find the dense model and the evaluation texts of a run.
 
     Args:
-        run: It must stay locked while the models are read.
-        search: Folders that its recipe's relative paths are looked up in first.
+        run: Must stay locked while the models are read.
+        search: Folders searched first for relative paths of the run's recipe.
 
     Raises:
-        IncomparableError: a model or a text is there, but is another one than the run's.
+        IncomparableError: a model or a text differs from the run's, by hash.
         NumpruneError: the texts cannot be read.
     """
     places = (*search, Path.cwd(), run.folder, builtin_dir())
     dense, missing = _dense(run, places)
     known = dense or Dense(resolve(str(run.model.resolve()), revision=None, search=()), _dtype(run))
-    # Nothing is calibrated here: the evaluation texts stand where calibration's need not be found.
+    # Nothing is calibrated: evaluation data replaces calibration data, which may be missing.
     recipe = run.recipe.model_copy(update={"calibration": run.recipe.evaluation, "score": Wanda()})
-    if dense is None:  # PyTorch's rows in the tables are of both models
+    if dense is None:  # PyTorch's rows need both models
         timed = recipe.benchmark.model_copy(update={"reference": False})
         recipe = recipe.model_copy(update={"benchmark": timed})
     try:
@@ -69,7 +69,9 @@ def reopen(run: FinishedRun, search: Sequence[Path]) -> Again:
         raise type(error)(f"the run's evaluation texts: {error}", hint=_HINT) from None
     _require_same(run, "evaluation texts", run.report.evaluation_sha256, kind.evaluation_key[0])
     models = Models if dense is not None else PrunedOnly
-    return Again(kind, models(known, run.model, run.report.created.isoformat(), run.plan), missing)
+    return RunInputs(
+        kind, models(known, run.model, run.report.created.isoformat(), run.plan), missing
+    )
 
 
 def _dtype(run: FinishedRun) -> str:
@@ -80,12 +82,12 @@ def _dense(run: FinishedRun, places: Sequence[Path]) -> tuple[Dense | None, str 
     try:
         dense = dense_of(run.recipe, places)
     except (InputError, HubError, MissingExtraError) as error:
-        return None, _told(run, error)
+        return None, _not_found(run, error)
     _require_same(run, "dense model", run.report.dense_sha256, dense.fingerprint)
     return dense, None
 
 
-def _told(run: FinishedRun, error: NumpruneError) -> str:
+def _not_found(run: FinishedRun, error: NumpruneError) -> str:
     return f"the dense model `{run.recipe.model.source}` was not found: {error} ({_HINT})"
 
 
@@ -95,5 +97,5 @@ def _require_same(run: FinishedRun, what: str, then: str | None, now: str) -> No
             f"the {what} found now (sha256 {now[:12]}…) are not the run's ({then[:12]}…)"
             if what.endswith("s")
             else f"the {what} found now (sha256 {now[:12]}…) is not the run's ({then[:12]}…)",
-            hint=f"restore what the recipe of `{run.folder}` names, or make the run again",
+            hint=f"restore the files named in the recipe of `{run.folder}`, or repeat the run",
         )

@@ -1,4 +1,4 @@
-"""Whether names on a command line can be something to measure: known before anything is imported."""
+"""Check command-line names before PyTorch is imported."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numprune_export.models.checkpoint.location import require
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Refuse names of no file or folder that are no hub ids either.
+    """Reject names that are neither a file, a folder nor a hub id.
 
     Raises:
-        NumpruneError: all of them.
+        NumpruneError: lists every rejected name.
     """
     mistakes = Mistakes()
     for name in names:

@@ -18,58 +18,58 @@ from numprune_export.measure.latency.sessions import Reopened
 from numprune_export.measure.latency.timing import Workload
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.pipeline.kinds.latency_rows import protocol_of
-from numprune_export.workflows.remeasure.candidate import ArtifactContender, Candidate, Field
+from numprune_export.workflows.remeasure.candidate import ArtifactCandidate, Candidate, Candidates
 from numprune_export.workflows.remeasure.quality import Measure, TextPerplexity
 
 _FEW_TOKENS = 128
-"""Token ids that every vocabulary has, where none is known."""
+"""Vocabulary size assumed if no candidate's is known."""
 
 
-def latency_of(field: Field, measure: Measure | None, observer: Observer) -> Metrics:
-    settings = field.settings
-    workload = _workload(field, _tokens(field, measure))
+def latency_of(candidates: Candidates, measure: Measure | None, observer: Observer) -> Metrics:
+    settings = candidates.settings
+    workload = _workload(candidates, _tokens(candidates, measure))
     capacity = max(settings.prefill, settings.past + settings.decode_steps)
     with ExitStack() as stack:
         runners: dict[str, Any] = {
             key: stack.enter_context(
-                model.open(field.device, threads=settings.threads, capacity=capacity)
+                model.open(candidates.device, threads=settings.threads, capacity=capacity)
             )
-            for key, model in field.models.items()
+            for key, model in candidates.models.items()
         }
         protocol = protocol_of(settings, observer)
         if not any(isinstance(runner, Reopened) for runner in runners.values()):
             protocol = replace(protocol, sessions=1)
         observer.expect(len(workload.timings(runners)) * protocol.rounds)
-        return side_by_side.measure(runners, field.conditions(), workload, protocol)
+        return side_by_side.measure(runners, candidates.conditions(), workload, protocol)
 
 
-def _workload(field: Field, tokens: Tokens) -> Workload[Any]:
-    settings = field.settings
-    if field.first.kind == "decoder":
+def _workload(candidates: Candidates, tokens: Tokens) -> Workload[Any]:
+    settings = candidates.settings
+    if candidates.first.kind == "decoder":
         prompt = np.resize(tokens, (settings.batch, max(settings.prefill, settings.past)))
         return DecoderWorkload(prompt, settings.prefill, settings.past, settings.decode_steps)
-    longest = min(_positions(model) for model in field.models.values())
+    longest = min(_positions(model) for model in candidates.models.values())
     buckets = [Bucket(batch, length) for batch in settings.batches for length in settings.lengths]
-    return EncoderWorkload(tokens, tuple(one for one in buckets if one.length <= longest))
+    return EncoderWorkload(tokens, tuple(bucket for bucket in buckets if bucket.length <= longest))
 
 
-def _positions(one: Candidate) -> int:
-    """The longest text that it takes."""
-    if isinstance(one, ArtifactContender):
-        return int(one.artifact.facts["max_positions"])
-    config = skeleton(one.known).config
+def _positions(model: Candidate) -> int:
+    """Maximum input length in tokens."""
+    if isinstance(model, ArtifactCandidate):
+        return int(model.artifact.facts["max_positions"])
+    config = skeleton(model.known).config
     return int(config.max_position_embeddings)
 
 
-def _tokens(field: Field, measure: Measure | None) -> Tokens:
-    """What is run: a part of the text, or token ids that every model here has."""
+def _tokens(candidates: Candidates, measure: Measure | None) -> Tokens:
+    """Windows of the text, or random token ids that are in every vocabulary; (windows, tokens)."""
     if isinstance(measure, TextPerplexity):
         return measure.windows
-    known = [_vocabulary(one) for one in field.models.values()]
-    least = min((one for one in known if one is not None), default=_FEW_TOKENS)
-    generator = np.random.default_rng(field.settings.seed)
+    known = [_vocabulary(model) for model in candidates.models.values()]
+    least = min((size for size in known if size is not None), default=_FEW_TOKENS)
+    generator = np.random.default_rng(candidates.settings.seed)
     return generator.integers(least // 4, least, (32, 512), dtype=np.int64)
 
 
-def _vocabulary(one: Candidate) -> int | None:
-    return None if one.source is None else int(skeleton(one.source).config.vocab_size)
+def _vocabulary(model: Candidate) -> int | None:
+    return None if model.source is None else int(skeleton(model.source).config.vocab_size)

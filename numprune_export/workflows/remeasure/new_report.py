@@ -1,4 +1,4 @@
-"""A new report of an old run: what was measured now, and what still holds of before."""
+"""A new report of a finished run: new metrics, and old metrics that still apply."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ def new_report(
     not_run: Mapping[str, str] | None = None,
     samples: Mapping[str, tuple[float, ...]] | None = None,
 ) -> Report:
-    """A report that a gate can judge.
+    """Combine new metrics with the old report, as input of a gate.
 
-    What is not measured now is carried over where machine and packages are the same, and left out
-    elsewhere; a warning says which.
+    Old metrics that were not remeasured are kept if machine and packages are unchanged, and dropped
+    otherwise; a warning lists them.
 
     Args:
-        old: The run's.
-        recipe: With the protocol that was followed now.
-        metrics: Found now.
-        measured: Kinds that are measured now, such as `latency`: nothing of them is carried over.
-        warnings: Of the measurement.
-        not_run: What could not be measured now, and why.
-        samples: Latency samples.
+        old: Report of the run.
+        recipe: Recipe with the benchmark settings used now.
+        metrics: New metrics.
+        measured: Remeasured kinds, such as `latency`; old metrics of these kinds are dropped.
+        warnings: Warnings of the measurement.
+        not_run: Reason per part that could not be measured.
+        samples: Latency samples in ms, by name.
     """
     here, then = describe(), f"{old.created.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
     rest = {
-        name: one for name, one in old.metrics.items() if name.partition(".")[0] not in measured
+        name: measurement
+        for name, measurement in old.metrics.items()
+        if name.partition(".")[0] not in measured
     }
     kinds = ", ".join(dict.fromkeys(name.partition(".")[0] for name in rest))
     same = _same_machine(old.environment, here)
@@ -54,15 +56,15 @@ def new_report(
     note += (
         f"Carried over from {then}: {kinds}."
         if same
-        else f"Left out, because the machine or its packages are not those of {then}: {kinds}."
+        else f"Left out, because machine or packages differ from those of {then}: {kinds}."
     )
-    found = {**(rest if same else {}), **measurements(metrics)}
+    merged = {**(rest if same else {}), **measurements(metrics)}
     missing = {**old.not_run, **(not_run or {})}
     return old.model_copy(
         update={
             "created": datetime.now(timezone.utc),
-            "metrics": found,
-            "summary": summarize(found, missing, old.plan_warnings),
+            "metrics": merged,
+            "summary": summarize(merged, missing, old.plan_warnings),
             "warnings": (note, *warnings),
             "not_run": missing,
             "recipe": json.loads(recipe.model_dump_json()),
@@ -77,20 +79,20 @@ def _same_machine(old: Environment, here: Environment) -> bool:
 
 
 def place_of(run: Path, out: Path | None, report: Report) -> Path:
-    """Where it is written: beside the old one, unless the caller says else."""
+    """Path of a new report: `out`, or a time-stamped file in the run folder."""
     return out or run / f"report-{report.created.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}.json"
 
 
 def write(path: Path, report: Report) -> None:
-    """The report, and its pages beside it.
+    """Write a report and its pages.
 
     Raises:
-        OutputError: it cannot be written, or would be written over by a page of it.
+        OutputError: a file cannot be written, or `path` is also the name of a page.
     """
     if path.suffix in (pages.MARKDOWN, pages.HTML):
         raise OutputError(
-            f"`--out {path}` is for the report's JSON, and a page of it would have that name",
-            hint=f"for example `--out {path.with_suffix('.json')}`: the pages lie beside it",
+            f"`--out {path}` names the report's JSON file, but a page of it has the same name",
+            hint=f"for example `--out {path.with_suffix('.json')}`: pages are written beside it",
         )
     write_text(path, store.to_json(report))
     write_text(pages.markdown_of(path), markdown.render(report))
@@ -98,9 +100,10 @@ def write(path: Path, report: Report) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """
+    """Write a text file.
+
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     try:
         RunFolder(path.parent).write(path.name, text)

@@ -1,4 +1,4 @@
-"""What the quality of the models of a comparison is measured by, and what it is."""
+"""Quality of the models of a comparison."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from numprune_export.export.runner import Tokens
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.pipeline.kinds.kind import ModelKind
-from numprune_export.workflows.remeasure.candidate import Candidate, Field, tokenizer_of
+from numprune_export.workflows.remeasure.candidate import Candidate, Candidates, tokenizer_of
 from numprune_export.workflows.remeasure.finished_run import opened
 from numprune_export.workflows.remeasure.inputs import reopen
 from numprune_export.workflows.remeasure.task_match import same_task
 
 
 def measure_of(
-    field: Field, text: Path | None, search: Sequence[Path]
+    candidates: Candidates, text: Path | None, search: Sequence[Path]
 ) -> tuple[Measure | None, list[str]]:
-    """What quality is measured by, and why there is nothing, in a sentence."""
-    first = field.first
+    """Quality measure of a comparison, or None and the reason as a note."""
+    first = candidates.first
     if text is not None:
         if first.kind == "encoder":
             raise IncomparableError(
                 "`--text` is for language models: an encoder's quality needs labelled examples",
-                hint="leave `--text` out: the examples of the first one's run are taken",
+                hint="omit `--text`: the labelled examples of the first candidate's run are used",
             )
         return TextPerplexity(windows_of(read_filled(text), first)), []
     if first.run is None:
-        what = "labelled examples" if first.kind == "encoder" else "a text (or give it by `--text`)"
-        return None, [f"quality is not measured: `{first.label}` is not of a run that has {what}"]
+        data = "labelled examples" if first.kind == "encoder" else "a text (or give `--text`)"
+        return None, [f"quality is not measured: `{first.label}` has no run with {data}"]
     try:
         with opened(first.run) as run:
             return _OfRun(reopen(run, search).kind), []
@@ -50,7 +50,7 @@ def measure_of(
 
 @dataclass(frozen=True)
 class _OfRun:
-    """What a run was evaluated on."""
+    """Quality on the evaluation data of a run."""
 
     kind: ModelKind
 
@@ -66,34 +66,42 @@ class _OfRun:
         return self.kind.scores(runner, under, observer).metrics
 
 
-def quality_of(field: Field, measure: Measure, observer: Observer) -> tuple[Metrics, list[str]]:
-    same, notes = _comparable(field, measure)
-    chosen = {key: one for (key, one), fits in zip(field.models.items(), same, strict=True) if fits}
+def quality_of(
+    candidates: Candidates, measure: Measure, observer: Observer
+) -> tuple[Metrics, list[str]]:
+    same, notes = _comparable(candidates, measure)
+    chosen = {
+        key: model
+        for (key, model), fits in zip(candidates.models.items(), same, strict=True)
+        if fits
+    }
     observer.expect(len(chosen) * measure.steps)
-    conditions, found = field.conditions(), dict[str, Metrics]()
-    for key, one in chosen.items():
-        threads = field.settings.threads
-        with one.open(field.device, threads=threads, capacity=measure.longest) as runner:
-            found[key] = measure.scores(runner, conditions[key], observer)
-    scores = dict.fromkeys(score for one in found.values() for score in one)
+    conditions, by_model = candidates.conditions(), dict[str, Metrics]()
+    for key, model in chosen.items():
+        threads = candidates.settings.threads
+        with model.open(candidates.device, threads=threads, capacity=measure.longest) as runner:
+            by_model[key] = measure.scores(runner, conditions[key], observer)
+    scores = dict.fromkeys(score for scored in by_model.values() for score in scored)
     metrics = {
-        f"quality.{score}.{key}": one[score] for score in scores for key, one in found.items()
+        f"quality.{score}.{key}": scored[score]
+        for score in scores
+        for key, scored in by_model.items()
     }
     return metrics, notes
 
 
-def _comparable(field: Field, measure: Measure) -> tuple[list[bool], list[str]]:
-    """Whose quality is measured, and why that of others is not."""
-    models = list(field.models.values())
+def _comparable(candidates: Candidates, measure: Measure) -> tuple[list[bool], list[str]]:
+    """Whether each model's quality is comparable; notes explain the others."""
+    models = list(candidates.models.values())
     same, notes = alike(models)
-    if field.first.kind == "encoder":
+    if candidates.first.kind == "encoder":
         fit, more = same_task(models, measure.longest)
         same, notes = [a and b for a, b in zip(same, fit, strict=True)], notes + more
     return same, notes
 
 
 WINDOW = 256
-"""Tokens."""
+"""Tokens per window."""
 
 
 WINDOWS = 64
@@ -103,11 +111,11 @@ _BATCH = 4
 
 
 class Measure(Protocol):
-    """How good an open model is."""
+    """Quality measure of an open model."""
 
     @property
     def longest(self) -> int:
-        """Tokens that a runner must hold."""
+        """Tokens per sequence that a runner must hold."""
         ...
 
     @property
@@ -118,7 +126,7 @@ class Measure(Protocol):
 
 @dataclass(frozen=True)
 class TextPerplexity:
-    """Of decoders that read a text into the same tokens."""
+    """Perplexity of decoders with the same tokenization."""
 
     windows: Tokens
 
@@ -131,14 +139,14 @@ class TextPerplexity:
         return len(self.windows)
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        found = perplexity(
+        measured = perplexity(
             runner, self.windows, batch=_BATCH, conditions=under, progress=observer.advance
         )
-        return {"perplexity": found}
+        return {"perplexity": measured}
 
 
 def windows_of(text: str, first: Candidate) -> Tokens:
-    """Full windows of a text, as the first model reads it.
+    """Full windows of a text, tokenized by the first model; (windows, tokens).
 
     Raises:
         InputError: the model has no tokenizer, or no embedding for a token, or the text is too short.
@@ -146,8 +154,8 @@ def windows_of(text: str, first: Candidate) -> Tokens:
     ids = tokens_of(text, first)
     if ids is None:
         raise InputError(
-            f"`{first.label}` has no tokenizer beside it to read a text by",
-            hint="name the run that an artifact lies in, or a model folder with its tokenizer",
+            f"`{first.label}` has no tokenizer for the text",
+            hint="give the run that contains the artifact, or a model folder with a tokenizer",
         )
     _require_embeddings(ids, first)
     length = min(WINDOW, len(ids))
@@ -164,9 +172,9 @@ def _require_embeddings(ids: Sequence[int], first: Candidate) -> None:
         require_embeddings([("the text", ids)], tokenizer, embeddings)
 
 
-def tokens_of(text: str, one: Candidate) -> list[int] | None:
-    """None: it has no tokenizer."""
-    tokenizer = tokenizer_of(one)
+def tokens_of(text: str, model: Candidate) -> list[int] | None:
+    """Token ids of a text; None: the model has no tokenizer."""
+    tokenizer = tokenizer_of(model)
     if tokenizer is None:
         return None
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -174,21 +182,21 @@ def tokens_of(text: str, one: Candidate) -> list[int] | None:
 
 
 SAMPLE = "The café at No. 42 isn't open — 3.14 % of IT said: “Déjà-vu?”\n\tfoo_bar(x)"
-"""Letters of both cases, digits, signs and spaces: where tokenizers differ."""
+"""Mixed case, digits, punctuation and whitespace, on which tokenizers differ."""
 
 
-def alike(contenders: Sequence[Candidate], sample: str = SAMPLE) -> tuple[list[bool], list[str]]:
-    """Which models read a text as the first one does, and why the others do not, in sentences."""
+def alike(candidates: Sequence[Candidate], sample: str = SAMPLE) -> tuple[list[bool], list[str]]:
+    """Whether each model tokenizes a sample like the first; notes explain the others."""
     notes: list[str] = []
-    first, same = tokens_of(sample, contenders[0]), list[bool]()
-    for one in contenders:
-        own = tokens_of(sample, one)
+    first, same = tokens_of(sample, candidates[0]), list[bool]()
+    for model in candidates:
+        own = tokens_of(sample, model)
         same.append(own is not None and own == first)
         if own is None:
-            notes.append(f"`{one.label}` has no tokenizer beside it: its quality is not measured")
+            notes.append(f"`{model.label}` has no tokenizer: its quality is not measured")
         elif own != first:
             notes.append(
-                f"`{one.label}` reads a text into other tokens than `{contenders[0].label}`:"
+                f"`{model.label}` tokenizes text differently from `{candidates[0].label}`:"
                 " its quality cannot be compared"
             )
     return same, notes

@@ -1,4 +1,4 @@
-"""Validate and benchmark a finished run once more, by the code that a run uses."""
+"""Validate and benchmark a finished run again, with the stages of the pipeline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from numprune_export.pipeline.stages.parity import unchecked
 from numprune_export.recipe import parse
 from numprune_export.report.schema import Report
 from numprune_export.workflows.remeasure.finished_run import FinishedRun
-from numprune_export.workflows.remeasure.inputs import Again, reopen
+from numprune_export.workflows.remeasure.inputs import RunInputs, reopen
 from numprune_export.workflows.remeasure.new_report import new_report
 
 DENSE = "dense model"
@@ -30,12 +30,12 @@ DENSE = "dense model"
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a benchmark does other than the recipe says; None: as it says."""
+    """Changes to the benchmark settings of a recipe; None: no change."""
 
     samples: int | None = None
     threads: int | None = None
     targets: tuple[str, ...] = ()
-    """Those of the run that are measured; empty: all."""
+    """Targets to measure; empty: all targets of the run."""
 
     def changes(self) -> dict[str, int]:
         given = {"samples": self.samples, "threads": self.threads}
@@ -43,27 +43,27 @@ class Protocol:
 
 
 def validate(run: FinishedRun, search: Sequence[Path], observer: Observer) -> Report:
-    """Quality and parity of a run's own files.
+    """Measure quality and parity of a run's files.
 
-    Where the dense model is not to be found, all that needs it is left out and `not_run` says so.
+    If the dense model is missing, metrics that need it are skipped and listed in `not_run`.
 
     Raises:
         ParityError: an artifact differs from PyTorch by more than the recipe's tolerance.
-        NumpruneError: something is missing or another; see `reopen`.
+        NumpruneError: an input is missing or differs; see `reopen`.
     """
     with shown(observer, "validate"):
-        again = reopen(run, search)
+        inputs = reopen(run, search)
         _set_threads(run)
-        metrics, exported = _validated(run, again, observer), run.exported()
-    missing = _missing(again, exported)
-    kept = ["quality", "change", "parity"] + (["size"] if again.dense_missing is None else [])
+        metrics, exported = _validated(run, inputs, observer), run.exported()
+    missing = _missing(inputs, exported)
+    kept = ["quality", "change", "parity"] + (["size"] if inputs.dense_missing is None else [])
     return new_report(run.report, run.recipe, metrics, kept, not_run=missing)
 
 
-def _validated(run: FinishedRun, again: Again, observer: Observer) -> Metrics:
-    exported, limits, kind = run.exported(), run.recipe.parity, again.kind
-    device, models = reference_device(exported), again.models
-    if again.dense_missing is not None:
+def _validated(run: FinishedRun, inputs: RunInputs, observer: Observer) -> Metrics:
+    exported, limits, kind = run.exported(), run.recipe.parity, inputs.kind
+    device, models = reference_device(exported), inputs.models
+    if inputs.dense_missing is not None:
         return validate_stage.of_pruned(limits, kind, models, exported, device, observer, None)
     metrics, dense = validate_stage.of_dense(limits, kind, models, exported, device, observer)
     return {
@@ -77,44 +77,44 @@ def _validated(run: FinishedRun, again: Again, observer: Observer) -> Metrics:
 def benchmark(
     run: FinishedRun, protocol: Protocol, search: Sequence[Path], observer: Observer
 ) -> Report:
-    """Latency and memory of a run's artifacts, dense beside pruned, and of PyTorch.
+    """Measure latency and memory of dense and pruned artifacts, and of PyTorch.
 
     Raises:
         RecipeError: a setting is not allowed, or the run has no such target.
-        DeviceError: nothing of it can run here.
-        NumpruneError: something is missing or another; see `reopen`.
+        DeviceError: no artifact of the run can run here.
+        NumpruneError: an input is missing or differs; see `reopen`.
     """
     run = _changed(run, protocol.changes())
     exported = run.exported(protocol.targets)
     with shown(observer, "benchmark"):
-        again = reopen(run, search)
+        inputs = reopen(run, search)
         _set_threads(run)
-        _require_runnable(run, again, exported)
-        ideal = None if again.dense_missing is None else _known_ideal(run.report)
-        found = measure(again.kind, again.models, exported, observer, ideal)
-    missing = _missing(again, exported)
+        _require_runnable(run, inputs, exported)
+        ideal = None if inputs.dense_missing is None else _known_ideal(run.report)
+        result = measure(inputs.kind, inputs.models, exported, observer, ideal)
+    missing = _missing(inputs, exported)
     for name in run.targets:
         if protocol.targets and name not in protocol.targets:
-            missing[name] = "not asked for"
-    samples = {name: tuple(one.wall_ms.tolist()) for name, one in found.samples.items()}
+            missing[name] = "not requested"
+    samples = {name: tuple(series.wall_ms.tolist()) for name, series in result.samples.items()}
     return new_report(
         run.report,
         run.recipe,
-        found.metrics,
+        result.metrics,
         ["latency", "memory", "gpu"],
-        warnings=found.warnings,
+        warnings=result.warnings,
         not_run=missing,
         samples=samples,
     )
 
 
-def _require_runnable(run: FinishedRun, again: Again, exported: Sequence[Exported]) -> None:
-    if runnable(exported) or (again.dense_missing is None and run.recipe.benchmark.reference):
+def _require_runnable(run: FinishedRun, inputs: RunInputs, exported: Sequence[Exported]) -> None:
+    if runnable(exported) or (inputs.dense_missing is None and run.recipe.benchmark.reference):
         return
-    why = "; ".join(f"{one.target.name}: {one.target.cannot_run}" for one in exported)
+    why = "; ".join(f"{entry.target.name}: {entry.target.cannot_run}" for entry in exported)
     raise DeviceError(
-        f"nothing of `{run.folder}` can run here: {why or 'it has no artifacts'}",
-        hint="measure it on the machine that it was made for",
+        f"no artifact of `{run.folder}` can run here: {why or 'it has no artifacts'}",
+        hint="measure it on the machine it was built for",
     )
 
 
@@ -132,17 +132,17 @@ def _set_threads(run: FinishedRun) -> None:
 
 
 def _known_ideal(report: Report) -> Ideal:
-    """What the run had computed: it follows from the shapes of both models."""
+    """Ideal speed-ups from the report; they depend only on the shapes of both models."""
     known = {}
-    for name, one in report.metrics.items():
+    for name, measurement in report.metrics.items():
         kind, *middle, last = name.split(".")
         if kind == "latency" and last == "ideal":
-            known[".".join(middle[1:])] = one.value
+            known[".".join(middle[1:])] = measurement.value
     return known
 
 
-def _missing(again: Again, exported: Sequence[Exported]) -> dict[str, str]:
-    found = {name: why for one in exported for name, why in unchecked(one).items()}
-    if again.dense_missing is not None:
-        found |= {DENSE: again.dense_missing, "torch": "its rows need the dense model"}
-    return found
+def _missing(inputs: RunInputs, exported: Sequence[Exported]) -> dict[str, str]:
+    missing = {name: why for entry in exported for name, why in unchecked(entry).items()}
+    if inputs.dense_missing is not None:
+        missing |= {DENSE: inputs.dense_missing, "torch": "its rows need the dense model"}
+    return missing

@@ -1,4 +1,4 @@
-"""Which encoders can be asked what the first one's run was evaluated on."""
+"""Select the encoders that share the task of the first."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numprune_export.models.checkpoint.source import Source
 from numprune_export.workflows.remeasure.candidate import Candidate
 
 SPAN = "QuestionAnswering"
-"""The head whose two outputs are no labels."""
+"""Head whose two outputs are span bounds, not labels."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What a model with a task head answers."""
+    """Task of an encoder: head, labels, input length."""
 
     head: str
-    """Of its class: `SequenceClassification`."""
+    """Part of the class name, for example `SequenceClassification`."""
     labels: tuple[str, ...]
     positions: int
-    """The longest text that it takes, in tokens."""
+    """Maximum input length in tokens."""
 
     @classmethod
     def of(cls, source: Source) -> _Task:
@@ -33,42 +33,42 @@ class _Task:
         return cls(head, () if head == SPAN else labels, int(config.max_position_embeddings))
 
     def difference(self, other: _Task, longest: int) -> str | None:
-        """Why the other one cannot be asked the same, in words that follow its name."""
+        """How another task differs, as a phrase after the model's name; None: it does not."""
         if other.head != self.head:
             return f"has a `{other.head}` head, not `{self.head}`"
         if len(other.labels) != len(self.labels):
             return f"has {len(other.labels)} labels, not {len(self.labels)}"
         if _named(other.labels) and _named(self.labels) and other.labels != self.labels:
-            return f"has other labels, {_told(other.labels)}, than {_told(self.labels)}"
+            return f"has the labels {_listed(other.labels)}, not {_listed(self.labels)}"
         if other.positions < longest:
-            return f"takes {other.positions} tokens at most, and an example has {longest}"
+            return f"takes at most {other.positions} tokens, and an example has {longest}"
         return None
 
 
-def same_task(contenders: Sequence[Candidate], longest: int) -> tuple[list[bool], list[str]]:
-    """Which models answer what the first one does, and why the others do not, in sentences.
+def same_task(candidates: Sequence[Candidate], longest: int) -> tuple[list[bool], list[str]]:
+    """Whether each model has the task of the first; notes explain the others.
 
     Args:
-        contenders: Encoders; one with no model beside it cannot be told, and is taken to differ.
+        candidates: Encoders. A candidate without a checkpoint counts as different.
         longest: Tokens of the longest example.
     """
-    first = contenders[0].source
+    first = candidates[0].source
     if first is None:
-        return [False] * len(contenders), []
+        return [False] * len(candidates), []
     expected, same, notes = _Task.of(first), list[bool](), list[str]()
-    for one in contenders:
-        why = None if one.source is None else expected.difference(_Task.of(one.source), longest)
-        same.append(one.source is not None and why is None)
+    for model in candidates:
+        why = None if model.source is None else expected.difference(_Task.of(model.source), longest)
+        same.append(model.source is not None and why is None)
         if why is not None:
-            notes.append(f"`{one.label}` {why}: its quality is not measured")
+            notes.append(f"`{model.label}` {why}: its quality is not measured")
     return same, notes
 
 
 def _named(labels: Sequence[str]) -> bool:
-    """Not the names that transformers gives where nobody gave any."""
+    """Whether labels differ from the defaults of transformers, `LABEL_0`, `LABEL_1`, ..."""
     return list(labels) != [f"LABEL_{index}" for index in range(len(labels))]
 
 
-def _told(labels: Sequence[str]) -> str:
+def _listed(labels: Sequence[str]) -> str:
     more = ", …" if len(labels) > 3 else ""
     return f"`{', '.join(labels[:3])}{more}`"

@@ -1,1 +1,1 @@
-"""Many runs of one recipe, and what is the same for all of them made once."""
+"""Many runs of one recipe; shared results are computed once."""

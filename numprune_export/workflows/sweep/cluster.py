@@ -1,6 +1,6 @@
-"""Points on a Ray cluster, each alone on a node: two on one machine would time each other.
+"""Run the points of a sweep on a Ray cluster, one per node so that timings do not interfere.
 
-The sweep's folder lies on a disk that all nodes mount at the same path.
+The sweep folder is on a disk that all nodes mount at the same path.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from numprune_export.workflows.sweep.local import Local
 from numprune_export.workflows.sweep.work import Failure, Job, Watch, learn, work
 
 LOCAL = "local"
-"""The address that starts Ray on this machine, for the time of the sweep."""
+"""Address that starts Ray on this machine for the duration of the sweep."""
 
 _LOCAL_STORE_BYTES = 100 * 1024 * 1024
-"""Points hand over files, not objects."""
+"""Points exchange files, not objects."""
 _PATIENCE_S = 300.0
-"""A node may have to start a process and import PyTorch while it does other work."""
+"""A busy node may need this long to start a process and import PyTorch."""
 _KNOCK_S = 5.0
 _STARTS = 5
 _GAVE_UP = "timed out during startup"
@@ -45,7 +45,7 @@ _LEARNT = {
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster, taken whole."""
+    """A machine of the cluster; a point uses all of it."""
 
     id: str
     address: str
@@ -54,7 +54,7 @@ class Node:
 
 
 class Cluster:
-    """See Executor."""
+    """Executor on a Ray cluster."""
 
     def __init__(
         self, address: str, watch: Watch, *, most: int | None = None, quiet: bool = False
@@ -62,19 +62,19 @@ class Cluster:
         """
         Args:
             address: `local`, `auto`, `host:port` or `ray://host:port`.
-            watch: Opens the observer of a point on its node; that of a job is this machine's.
-            most: Points at once; None: one per node.
-            quiet: Do not show what the nodes print.
+            watch: Opens the observer of a point on its node.
+            most: Maximum number of concurrent points; None: one per node.
+            quiet: Hide the output of the nodes.
         """
         self._address, self._watch = address, watch
         self._most, self._quiet = most, quiet
 
     def check(self) -> None:
-        """See Executor.check: Ray itself tries for minutes where nothing listens.
+        """See Executor.check. Ray retries an unreachable address for minutes; this fails at once.
 
         Raises:
             MissingExtraError: Ray is not installed.
-            RecipeError: nothing listens at the address.
+            RecipeError: no process listens at the address.
         """
         require("ray", extra="ray")
         host, colon, port = self._address.removeprefix("ray://").rpartition(":")
@@ -86,12 +86,12 @@ class Cluster:
             raise _unreachable(self._address, str(error)) from None
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Failure | None]]:
-        """See Executor.run. What the dense model shows of itself is made here first, once.
+        """See Executor.run. Statistics and scores of the dense model are computed here first, once.
 
         Raises:
             MissingExtraError: Ray is not installed.
             RecipeError: the cluster cannot be reached.
-            InputError: a node does not see the sweep's folder.
+            InputError: a node does not see the sweep folder.
         """
         ray = require("ray", extra="ray")
         with connected(ray, self._address, quiet=self._quiet):
@@ -102,19 +102,20 @@ class Cluster:
             for job in jobs:
                 if (failure := failed[_learns(job)]) is not None:
                     yield job, failure
-            left = [one for one in jobs if failed[_learns(one)] is None]
-            yield from _spread(ray, nodes, [replace(one, watch=self._watch) for one in left])
+            left = [job for job in jobs if failed[_learns(job)] is None]
+            yield from _spread(ray, nodes, [replace(job, watch=self._watch) for job in left])
 
 
 def _learn(jobs: Sequence[Job]) -> dict[str, Failure | None]:
-    """By what is learnt, what became of it; done here, once for all jobs that need the same."""
+    """Compute the shared results on this machine; outcome by key, one key per distinct set."""
     first = {_learns(job): job for job in reversed(jobs)}
     return {_learns(job): failure for job, failure in Local(learn).run(list(first.values()))}
 
 
 def _learns(job: Job) -> str:
-    """What calibration and scores of the dense model depend on. Scores that ask for the budget are
-    left to each point."""
+    """Key of the settings that calibration and scores of the dense model depend on.
+
+    Scores that depend on the budget are computed by each point."""
     content = job.recipe.model_dump(include=_LEARNT, mode="json")
     return key_of(content, reads_moments(job.recipe))
 
@@ -122,7 +123,7 @@ def _learns(job: Job) -> str:
 def _spread(
     ray: Any, nodes: Sequence[Node], jobs: Sequence[Job]
 ) -> Iterator[tuple[Job, Failure | None]]:
-    """Hand each free node the next job; a node that is lost gets no more."""
+    """Give each free node the next job; a lost node gets no further jobs."""
     waiting, free = list(jobs), list(nodes)
     at_work: dict[Any, tuple[Job, Node]] = {}
     try:
@@ -140,37 +141,39 @@ def _spread(
                 free.append(node)
             yield job, failure
     finally:
-        for one in at_work:
-            ray.cancel(one, force=True)
+        for reference in at_work:
+            ray.cancel(reference, force=True)
 
 
 def _result(ray: Any, reference: Any, node: Node) -> tuple[Failure | None, bool]:
-    """What became of a job, and whether its node is lost."""
+    """Outcome of a job, and whether its node is lost."""
     errors = ray.exceptions
     try:
         return ray.get(reference), False
     except errors.RayTaskError as error:
         last = str(error).strip().splitlines()[-1]
         return Failure(
-            f"on node `{node.address}`: {last}", "look at the node's log under Ray's session", 1
+            f"on node `{node.address}`: {last}",
+            "see the node's log in the folder of the Ray session",
+            1,
         ), False
     except errors.WorkerCrashedError:
         return Failure(
             f"its process on node `{node.address}` was killed",
-            "if the system killed it for its memory, lower `calibration.batch`",
+            "if it ran out of memory, lower `calibration.batch`",
             1,
         ), False
     except errors.RayError as error:
         last = str(error).strip().splitlines()[-1]
-        return Failure(f"node `{node.address}` was lost: {last}", "look after the node", 1), True
+        return Failure(f"node `{node.address}` was lost: {last}", "check the node", 1), True
 
 
 def _no_node() -> Failure:
-    return Failure("no node of the cluster is left", "start the same sweep again", 1)
+    return Failure("no node of the cluster is left", "repeat the command to resume the sweep", 1)
 
 
 def _on(ray: Any, node: Node, do: Any) -> Any:
-    """A task that needs this whole node, in a process that ends with it."""
+    """A task that occupies the whole node, in a process that ends with the task."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     whole = ray.remote(
@@ -184,40 +187,40 @@ def _on(ray: Any, node: Node, do: Any) -> Any:
 
 
 def nodes_of(ray: Any) -> list[Node]:
-    """Alive nodes that offer processors.
+    """Alive nodes that offer CPUs.
 
     Raises:
-        RecipeError: there is none.
+        RecipeError: the cluster has no such node.
     """
-    found = [
+    nodes = [
         Node(
-            one["NodeID"],
-            one["NodeManagerAddress"],
-            one["Resources"]["CPU"],
-            one["Resources"].get("GPU", 0.0),
+            entry["NodeID"],
+            entry["NodeManagerAddress"],
+            entry["Resources"]["CPU"],
+            entry["Resources"].get("GPU", 0.0),
         )
-        for one in ray.nodes()
-        if one["Alive"] and one["Resources"].get("CPU", 0) > 0
+        for entry in ray.nodes()
+        if entry["Alive"] and entry["Resources"].get("CPU", 0) > 0
     ]
-    if not found:
+    if not nodes:
         raise RecipeError(
-            "no node of the Ray cluster offers processors",
-            hint="start nodes by `ray start --address=…`",
+            "no node of the Ray cluster offers CPUs",
+            hint="start nodes with `ray start --address=…`",
         )
-    return found
+    return nodes
 
 
 def check_folder(ray: Any, nodes: Sequence[Node], shared: Path) -> None:
-    """Put a token into the folder and let every node look for it.
+    """Create a token file in the folder and check that every node sees it.
 
     Raises:
-        InputError: a node does not see it.
+        InputError: a node does not see the file.
     """
     shared.mkdir(parents=True, exist_ok=True)
     token = shared / f".seen-{uuid.uuid4().hex}"
     token.touch()
     try:
-        looks = {one.address: _on(ray, one, sees).remote(token) for one in nodes}
+        looks = {node.address: _on(ray, node, sees).remote(token) for node in nodes}
         for address, look in looks.items():
             if not _seen(ray, look, address):
                 raise InputError(
@@ -229,7 +232,7 @@ def check_folder(ray: Any, nodes: Sequence[Node], shared: Path) -> None:
 
 
 def sees(file: Path) -> bool:
-    """Run on a node: whether it has the file, and this package."""
+    """Runs on a node: whether the node sees the file; fails if this package is missing."""
     return file.is_file()
 
 
@@ -239,7 +242,7 @@ def _seen(ray: Any, look: Any, address: str) -> bool:
     except ray.exceptions.GetTimeoutError:
         raise InputError(
             f"node `{address}` is busy: it did not answer in {_PATIENCE_S:.0f} s",
-            hint="wait until its processors are free: a point takes a node whole",
+            hint="wait until the node is idle: a point needs a whole node",
         ) from None
     except ray.exceptions.RayTaskError as error:
         last = str(error).strip().splitlines()[-1]
@@ -251,23 +254,23 @@ def _seen(ray: Any, look: Any, address: str) -> bool:
 
 def _unreachable(address: str, why: str) -> RecipeError:
     return RecipeError(
-        f"`--ray {address}`: no Ray cluster can be reached: {why}",
+        f"`--ray {address}`: cannot reach a Ray cluster: {why}",
         hint="give `local`, or the address that `ray start --head` printed",
     )
 
 
 def _start(ray: Any, options: dict[str, Any]) -> None:
-    """Connect; on a busy machine start Ray again where it gave itself up.
+    """Connect; retry if Ray timed out during startup on a busy machine.
 
     Raises:
-        RuntimeError: it never came up.
+        RuntimeError: Ray timed out every time.
     """
     for _ in range(_STARTS):
         try:
             ray.init(**options)
             return
         except Exception as error:
-            # Ray waits 30 s for its own processes, which no setting changes, and then raises no class of its own.
+            # Ray waits a fixed 30 s for its own processes and then raises a generic exception.
             if _GAVE_UP not in str(error):
                 raise
             last = str(error)
@@ -277,16 +280,19 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
 
 @contextmanager
 def connected(ray: Any, address: str, *, quiet: bool) -> Iterator[None]:
-    """
+    """Connect to a cluster until the context ends.
+
     Raises:
-        RecipeError: nothing answers at the address.
+        RecipeError: the address does not answer.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"address": address, "log_to_driver": not quiet}
     if address == LOCAL:
         options |= {"include_dashboard": False, "object_store_memory": _LOCAL_STORE_BYTES}
     try:
-        with empty_working_folder():  # Ray puts the driver's on its workers' import path
+        with (
+            empty_working_folder()
+        ):  # Ray adds the driver's working folder to its workers' import path
             _start(ray, options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

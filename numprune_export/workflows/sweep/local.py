@@ -1,6 +1,6 @@
-"""Points one after the other on this machine, each in a process of its own.
+"""Run the points of a sweep one after the other on this machine, each in its own process.
 
-So one that is killed for its memory takes no other with it, and each is timed in a fresh process.
+A point that runs out of memory does not affect the others, and each is timed in a fresh process.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from numprune_export.workflows.sweep.work import Failure, Job, work
 Work = Callable[[Job], Failure | None]
 
 _PATIENCE_S = 20.0
-"""How long an interrupted point may take to tidy up."""
+"""Time an interrupted point has to clean up."""
 
 
 class Local:
-    """See Executor."""
+    """Executor on this machine, one point at a time."""
 
     def __init__(self, do: Work = work) -> None:
         self._do = do
 
     def check(self) -> None:
-        """See Executor.check: this machine is here."""
+        """See Executor.check. This machine is always available."""
         return
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Failure | None]]:
@@ -42,7 +42,7 @@ class Local:
 
 
 def _context() -> BaseContext:
-    """Processes forked from one that has read the libraries once; where there is no fork, new ones."""
+    """A fork server with the libraries preloaded; spawned processes where fork is unavailable."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -62,29 +62,29 @@ def _in_process(context: BaseContext, do: Work, job: Job) -> Failure | None:
         _stop(process)
         raise
     with contextlib.suppress(EOFError), receiver:
-        found: Failure | None = receiver.recv()
-        return found
+        failure: Failure | None = receiver.recv()
+        return failure
     return _lost(process.exitcode or 0)
 
 
 def _lost(code: int) -> Failure:
-    """A process that ended without a word."""
+    """Failure of a process that ended without a result."""
     if code < 0:
         name = signal.Signals(-code).name
         return Failure(
             f"its process was killed by {name}",
-            "if the system killed it for its memory, lower `calibration.batch`",
+            "if it ran out of memory, lower `calibration.batch`",
             1,
         )
     return Failure(
         f"its process ended with exit code {code}",
-        "the traceback is above: it is a bug of numprune-export",
+        "this is a bug of numprune-export: report the traceback above",
         code or 1,
     )
 
 
 def _stop(process: BaseProcess) -> None:
-    """Let the point remove what it has half made, as after Ctrl-C."""
+    """Interrupt the point so that it removes its unfinished stage; kill it after a timeout."""
     if process.is_alive() and process.pid is not None:
         os.kill(process.pid, signal.SIGINT)
         process.join(_PATIENCE_S)
@@ -95,12 +95,12 @@ def _stop(process: BaseProcess) -> None:
 
 def _child(do: Work, job: Job, sender: Connection) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    with contextlib.suppress(KeyboardInterrupt):  # the parent tells of it
+    with contextlib.suppress(KeyboardInterrupt):  # the parent reports it
         sender.send(do(job))
 
 
 def _die_with_parent() -> None:
-    """A killed sweep leaves no point at work, which would stand in the way of the next sweep."""
+    """Exit with the sweep, so that no running point blocks the next sweep."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

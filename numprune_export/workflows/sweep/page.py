@@ -18,21 +18,21 @@ _ABSENT = "-"
 
 def render(sweep: Sweep) -> str:
     """Markdown, readable as plain text."""
-    made = f"Made {sweep.created.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC."
-    parts = [f"# Sweep: {sweep.recipe_name}", _summary(sweep), made, table_of(sweep)]
-    if any(one.status == "done" for one in sweep.points):
+    created = f"Created {sweep.created.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC."
+    parts = [f"# Sweep: {sweep.recipe_name}", _summary(sweep), created, table_of(sweep)]
+    if any(point.status == "done" for point in sweep.points):
         parts += [_notes(sweep), f"![Quality against speed and size, by point]({PLOT})"]
-    failed = [one for one in sweep.points if one.error is not None]
+    failed = [point for point in sweep.points if point.error is not None]
     if failed:
-        parts += ["## Failed", "\n".join(_failure(one) for one in failed)]
+        parts += ["## Failed", "\n".join(_failure(point) for point in failed)]
     return "\n\n".join(parts) + "\n"
 
 
 def _summary(sweep: Sweep) -> str:
-    by = {status: sum(one.status == status for one in sweep.points)
+    by = {status: sum(point.status == status for point in sweep.points)
           for status in ("done", "failed", "waiting")}  # fmt: skip
-    told = [f"{number_} {status}" for status, number_ in by.items() if number_]
-    return f"**{len(sweep.points)} points: {', '.join(told)}.**"
+    counts = [f"{total} {status}" for status, total in by.items() if total]
+    return f"**{len(sweep.points)} points: {', '.join(counts)}.**"
 
 
 def table_of(sweep: Sweep) -> str:
@@ -40,21 +40,21 @@ def table_of(sweep: Sweep) -> str:
     quality = quality_in(sweep)
     header = ["point", "keep", "parameters"]
     header += [] if quality is None else [f"{_words(quality.score)} ({quality.of})", "of dense"]
-    header += [one.label for one in sweep.costs]
+    header += [cost.label for cost in sweep.costs]
     rows = [_dense_row(sweep, quality)] if sweep.costs else []
-    rows += [_row(sweep, quality, one) for one in sweep.points]
+    rows += [_row(sweep, quality, point) for point in sweep.points]
     return table([*header, "no point is better in"], rows)
 
 
 def quality_in(sweep: Sweep) -> Quality | None:
-    """What is compared; None: no point has measured it."""
+    """Quality score that is compared; None: not measured by any point."""
     if sweep.quality is None or sweep.quality_of is None:
         return None
     return Quality(sweep.quality, sweep.quality_of)
 
 
 def _dense_row(sweep: Sweep, quality: Quality | None) -> list[str]:
-    done = next(one for one in sweep.points if one.status == "done")
+    done = next(point for point in sweep.points if point.status == "done")
     row = ["dense", "1", _count(done.metrics.get("size.parameters.dense"))]
     if quality is not None:
         dense = done.metrics.get(quality.dense_metric)
@@ -67,12 +67,12 @@ def _row(sweep: Sweep, quality: Quality | None, point: SweptPoint) -> list[str]:
     row = [point.name, f"{point.keep:g}", _count(metrics.get("size.parameters.pruned"))]
     if quality is not None:
         row += _quality(quality, point)
-    row += [_cost(one, point) for one in sweep.costs]
+    row += [_cost(cost, point) for cost in sweep.costs]
     return [*row, _optimal(sweep, point.optimal) if point.status == "done" else point.status]
 
 
 def _quality(quality: Quality, point: SweptPoint) -> list[str]:
-    own, dense = (point.metrics.get(one) for one in (quality.metric, quality.dense_metric))
+    own, dense = (point.metrics.get(name) for name in (quality.metric, quality.dense_metric))
     if own is None:
         return [_ABSENT, _ABSENT]
     if dense is None:
@@ -83,51 +83,56 @@ def _quality(quality: Quality, point: SweptPoint) -> list[str]:
 
 
 def _cost(cost: Cost, point: SweptPoint) -> str:
-    found = cost_of(cost, point.metrics)
-    if found is None:
+    measurement = cost_of(cost, point.metrics)
+    if measurement is None:
         return _ABSENT
-    told = f"{found.value:.2f}x"
-    if found.low is not None and found.high is not None:
-        told += f" ({found.low:.2f} to {found.high:.2f})"
-    return told
+    text = f"{measurement.value:.2f}x"
+    if measurement.low is not None and measurement.high is not None:
+        text += f" ({measurement.low:.2f} to {measurement.high:.2f})"
+    return text
 
 
-def _count(found: Measurement | None) -> str:
-    return _ABSENT if found is None else count(found.value)
+def _count(measurement: Measurement | None) -> str:
+    return _ABSENT if measurement is None else count(measurement.value)
 
 
-def _interval(one: Measurement) -> str:
-    if one.low is None or one.high is None:
-        return number(one.value)
-    return f"{number(one.value)} ({number(one.low)} to {number(one.high)})"
+def _interval(measurement: Measurement) -> str:
+    if measurement.low is None or measurement.high is None:
+        return number(measurement.value)
+    return f"{number(measurement.value)} ({number(measurement.low)} to {number(measurement.high)})"
 
 
 def _optimal(sweep: Sweep, keys: tuple[str, ...]) -> str:
-    names = [one.key for one in sweep.costs if one.key in keys]
+    names = [cost.key for cost in sweep.costs if cost.key in keys]
     return "all" if len(names) == len(sweep.costs) > 1 else ", ".join(names) or "none"
 
 
 def _notes(sweep: Sweep) -> str:
-    return "\n".join(f"- {one}" for one in _told(sweep))
+    return "\n".join(f"- {note}" for note in _note_lines(sweep))
 
 
-def _told(sweep: Sweep) -> Iterator[str]:
+def _note_lines(sweep: Sweep) -> Iterator[str]:
     yield (
-        "Last column: the trade-offs (quality against that column) in which no other point, nor the"
-        " dense model, is as good in one and better in the other. By the values: points whose"
-        " intervals overlap may be as good as each other."
+        "Last column: the trade-offs (quality against that column) in which the point is Pareto"
+        " optimal: no other point, nor the dense model, is at least as good in both and better in"
+        " one. Values are compared: points with overlapping intervals may be equally good."
     )
     yield (
-        "Brackets: 95 % intervals; for a mean of several shapes, the least and the greatest of them."
-        " Each point was timed beside the dense model in interleaved pairs, alone on its machine."
+        "Parentheses: 95 % intervals; for a mean of several shapes, their minimum and maximum."
+        " Each point was timed in interleaved pairs with the dense model, alone on its machine."
     )
     for cost in sweep.costs:
         under = next(
-            (found.conditions for one in sweep.points if (found := cost_of(cost, one.metrics))), {}
+            (
+                measurement.conditions
+                for point in sweep.points
+                if (measurement := cost_of(cost, point.metrics))
+            ),
+            {},
         )
         if under and cost.better == "higher" and len(cost.metrics) == 1:
             yield f"{cost.label}: {', '.join(f'{key} {value}' for key, value in under.items())}"
-    machines = {one.machine for one in sweep.points if one.machine is not None}
+    machines = {point.machine for point in sweep.points if point.machine is not None}
     if len(machines) > 1:
         yield f"Timed on different machines: {'; '.join(sorted(machines))}."
     elif machines:

@@ -1,4 +1,4 @@
-"""sweep.svg: quality against each cost, points that nothing beats joined by a line."""
+"""sweep.svg: quality against each cost, with the Pareto front as a line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numprune_export.workflows.sweep.record import Cost, Sweep, SweptPoint
 from numprune_export.workflows.sweep.trade_off import Quality, cost_of
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, told apart by colour-blind readers too."""
+"""Palette of Okabe and Ito, distinguishable with colour blindness."""
 _MARKERS = "osD^vP"
 
 
 def draw(sweep: Sweep) -> str | None:
-    """One panel per cost as SVG text, the same for the same sweep; None: nothing was measured."""
+    """One panel per cost as deterministic SVG text; None: nothing was measured."""
     quality = quality_in(sweep)
-    done = [one for one in sweep.points if one.status == "done"]
+    done = [point for point in sweep.points if point.status == "done"]
     if quality is None or not done:
         return None
     import matplotlib
@@ -56,7 +56,9 @@ def _panel(
         look = {"color": _COLOURS[index % 6], "marker": _MARKERS[index % 6], "label": name}
         _dots(axis, cost, quality, points, look)
     dense = done[0].metrics.get(quality.dense_metric)
-    front = [at for one in done if cost.key in one.optimal and (at := _at(cost, quality, one))]
+    front = [
+        at for point in done if cost.key in point.optimal and (at := _at(cost, quality, point))
+    ]
     if dense is not None:
         axis.plot(
             [1], [dense.value], marker="*", markersize=13, color="black", ls="", label="dense"
@@ -78,11 +80,11 @@ def _dots(
         at = _at(cost, quality, point)
         if at is None:
             continue
-        own, found = point.metrics[quality.metric], cost_of(cost, point.metrics)
-        assert found is not None
+        own, saving = point.metrics[quality.metric], cost_of(cost, point.metrics)
+        assert saving is not None
         axis.errorbar(
             *at,
-            xerr=_bars(found.value, found.low, found.high),
+            xerr=_bars(saving.value, saving.low, saving.high),
             yerr=_bars(own.value, own.low, own.high),
             fillstyle="full" if cost.key in point.optimal else "none",
             ls="",
@@ -101,8 +103,8 @@ def _bars(value: float, low: float | None, high: float | None) -> list[list[floa
 
 
 def _at(cost: Cost, quality: Quality, point: SweptPoint) -> tuple[float, float] | None:
-    found, own = cost_of(cost, point.metrics), point.metrics.get(quality.metric)
-    return None if found is None or own is None else (found.value, own.value)
+    saving, own = cost_of(cost, point.metrics), point.metrics.get(quality.metric)
+    return None if saving is None or own is None else (saving.value, own.value)
 
 
 def _series(point: SweptPoint) -> str:

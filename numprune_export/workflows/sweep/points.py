@@ -1,4 +1,4 @@
-"""Which runs a sweep is made of: a recipe, changed in what is swept."""
+"""Points of a sweep: one recipe with swept settings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from numprune_export.recipe.conflicts import timing_of
 
 @dataclass(frozen=True)
 class Axes:
-    """What is swept; what is empty stays as the recipe says it."""
+    """Swept settings; an empty axis keeps the recipe's value."""
 
     keeps: tuple[float, ...]
     scores: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     query_heads: tuple[str, ...] = ()
-    """`grouped`, `single`: what cutting query heads one by one costs in speed and gains in quality."""
+    """`grouped`, `single`: whether query heads are pruned with their KV head or one by one."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class Point:
     """Its folder under `points`."""
     recipe: Recipe
     search: tuple[Path, ...]
-    """Absolute, where relative paths of the recipe are looked up."""
+    """Absolute folders searched for relative paths of the recipe."""
 
 
 def keeps(text: str) -> tuple[float, ...]:
     """Fractions from `0.9,0.8`.
 
     Raises:
-        RecipeError: one is no number above 0 and up to 1, or there are two alike.
+        RecipeError: a value is not above 0 and at most 1, or occurs twice.
     """
-    found = []
+    fractions = []
     for word in text.split(","):
         try:
             value = float(word)
@@ -50,45 +50,45 @@ def keeps(text: str) -> tuple[float, ...]:
             value = float("nan")
         if not 0 < value <= 1:
             raise RecipeError(
-                f"`--keep {text}`: `{word.strip()}` is not a fraction above 0 and up to 1",
+                f"`--keep {text}`: `{word.strip()}` is not a fraction above 0 and at most 1",
                 hint="for example `--keep 0.9,0.8,0.7`",
             )
-        found.append(value)
-    _refuse_twice("--keep", [f"{one:g}" for one in found])
-    return tuple(found)
+        fractions.append(value)
+    _refuse_twice("--keep", [f"{value:g}" for value in fractions])
+    return tuple(fractions)
 
 
 def words(option: str, text: str | None) -> tuple[str, ...]:
     """Names from `numerical,flap`.
 
     Raises:
-        RecipeError: one is empty, or there are two alike.
+        RecipeError: a name is empty or occurs twice.
     """
     if text is None:
         return ()
-    found = [one.strip() for one in text.split(",")]
-    if not all(found):
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
         raise RecipeError(f"`{option} {text}` has an empty name", hint="separate names by commas")
-    _refuse_twice(option, found)
-    return tuple(found)
+    _refuse_twice(option, names)
+    return tuple(names)
 
 
 def points(
     recipe: str, axes: Axes, changes: Sequence[str], targets: Sequence[str]
 ) -> tuple[str, tuple[Point, ...]]:
-    """The recipe's name and every combination of what is swept, in the order it was given.
+    """Name of the recipe, and a point per combination of swept values, in the given order.
 
     Args:
-        recipe: A recipe file, or a shipped recipe's name.
-        axes: What is swept.
+        recipe: A recipe file, or the name of a shipped recipe.
+        axes: Swept settings.
         changes: `key=value`, for all points.
-        targets: Instead of the recipe's own; may be empty.
+        targets: Replace the recipe's targets; empty: the recipe's.
 
     Raises:
-        NumpruneError: mistakes in the points' recipes, see `recipe.runnable`; or what is swept does not
-            change one.
+        NumpruneError: a point's recipe is invalid, see `recipe.runnable`; or its budget is fixed in
+            milliseconds.
     """
-    found: list[Point] = []
+    swept_points: list[Point] = []
     name, mistakes = "", Mistakes()
     chosen_heads: tuple[str | None, ...] = axes.query_heads or (None,)
     for method, score, heads, keep in product(
@@ -96,14 +96,16 @@ def points(
     ):
         swept = {"method": method, "score": score, "query_heads": heads, "keep": keep}
         own = [f"{key}={value}" for key, value in swept.items() if value is not None]
-        told = "-".join(one for one in (method, score, heads, f"keep{keep:g}") if one is not None)
+        label = "-".join(
+            part for part in (method, score, heads, f"keep{keep:g}") if part is not None
+        )
         with mistakes.collected():
             named = recipes.runnable(recipe, [*changes, *own], targets)
             _refuse_fixed_budget(named.recipe)
             name, search = named.name, (named.folder.resolve(), Path.cwd())
-            found.append(Point(told, named.recipe, search))
+            swept_points.append(Point(label, named.recipe, search))
     mistakes.raise_all()
-    return name, tuple(found)
+    return name, tuple(swept_points)
 
 
 def _refuse_twice(option: str, values: Sequence[str]) -> None:
@@ -116,8 +118,8 @@ def _refuse_fixed_budget(recipe: Recipe) -> None:
     timing = timing_of(recipe.allocate)
     if timing is not None and timing.milliseconds is not None:
         raise RecipeError(
-            f"the recipe's budget is `{timing.milliseconds:g}` milliseconds, which `--keep` does not"
-            " change",
-            hint="take `allocate.milliseconds` out of the recipe, so that `keep` is a fraction of the"
-            " dense model's time",
+            f"the recipe's budget is fixed at `{timing.milliseconds:g}` milliseconds: `--keep` does"
+            " not change it",
+            hint="remove `allocate.milliseconds` from the recipe, so that `keep` is a fraction of"
+            " the dense model's latency",
         )

@@ -1,4 +1,4 @@
-"""sweep.json: which points a sweep has, what became of each, and what they measured. Versioned."""
+"""sweep.json: the points of a sweep, their outcomes and metrics. Versioned."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class PointError(Strict):
 
 
 class Cost(Strict):
-    """Something a smaller model is meant to save: an axis of the trade-off."""
+    """A cost of a model: latency or size, an axis of the trade-off."""
 
     key: str
     """For example `onnx.decode`, or `size`."""
     label: str
     metrics: tuple[str, ...]
-    """What it is read from; more than one: their geometric mean."""
+    """Names of the metrics; the geometric mean if there are several."""
     better: Literal["higher", "lower"]
 
 
 class SweptPoint(Strict):
-    """One run."""
+    """One point of a sweep."""
 
     name: str
     folder: str
-    """Relative to the sweep's."""
+    """Relative to the sweep folder."""
     keep: float
     score: str
     method: str | None
@@ -50,11 +50,11 @@ class SweptPoint(Strict):
     status: Status
     error: PointError | None = None
     metrics: dict[str, Measurement] = Field(default_factory=dict)
-    """Of its report: sizes, the score that counts, speed-ups, medians and peaks."""
+    """Selected metrics of its report: sizes, quality, speed-ups, median latencies, peak memory."""
     optimal: tuple[str, ...] = ()
-    """Keys of the costs at which no other point is as good and cheaper, or as cheap and better."""
+    """Keys of the costs for which the point is Pareto optimal."""
     machine: str | None = None
-    """The processor or GPU that it was timed on."""
+    """CPU and GPUs it was timed on."""
 
 
 class Sweep(Strict):
@@ -64,11 +64,11 @@ class Sweep(Strict):
     created: AwareDatetime
     recipe_name: str
     quality: str | None = None
-    """The score that counts, for example `perplexity`; None: no point has measured it."""
+    """Name of the quality score, for example `perplexity`; None: not measured by any point."""
     quality_of: str | None = None
-    """Which model's score is compared: a target's name, or `pruned` for PyTorch's."""
+    """Model whose score is compared: a target's name, or `pruned` for PyTorch."""
     lower_is_better: bool = False
-    """Of the score."""
+    """Direction of the quality score."""
     costs: tuple[Cost, ...] = ()
     points: tuple[SweptPoint, ...]
     dense_optimal: tuple[str, ...] = ()
@@ -81,9 +81,10 @@ def to_json(sweep: Sweep) -> str:
 
 
 def read(path: Path) -> Sweep:
-    """
+    """Read sweep.json.
+
     Raises:
-        InputError: not there, not a sweep, or written by a newer version.
+        InputError: the file is missing, is not a sweep, or was written by a newer version.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -97,5 +98,5 @@ def read(path: Path) -> Sweep:
     except (OSError, ValueError, AttributeError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise InputError(
-            f"cannot read the sweep `{path}`: {first}", hint="give the same sweep again"
+            f"cannot read the sweep `{path}`: {first}", hint="repeat the sweep"
         ) from None

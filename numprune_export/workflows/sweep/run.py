@@ -1,4 +1,4 @@
-"""The sweep itself: every point run or found, and compared after each."""
+"""Run a sweep: every point that is not finished, and the summary after each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARKER = ".numprune-sweep"
 SHARED = "shared"
 
 Tell = Callable[[str, Report | Failure], None]
-"""Told of each point as it ends: its name and what came of it."""
+"""Called as each point ends, with its name and outcome."""
 
 
 def sweep(
@@ -30,46 +30,47 @@ def sweep(
     watch: Watch,
     tell: Tell,
 ) -> Sweep:
-    """Run every point, or what is left of it, and compare them.
+    """Run or resume every point, and compare them.
 
     Args:
-        name: Of the recipe.
-        points: What to run, in order.
-        folder: The sweep's: new, empty, or an earlier sweep's. `shared/` in it has what all points
-            need, `points/<name>/` each point's run, and sweep.json, sweep.md and sweep.svg what came
-            of them; these are written anew after every point.
-        executor: Where points are run.
+        name: Name of the recipe.
+        points: Points to run, in order.
+        folder: Sweep folder: new, empty, or of an earlier sweep. `shared/` holds results that all
+            points use, `points/<name>/` the run of each point. sweep.json, sweep.md and sweep.svg
+            are rewritten after every point.
+        executor: Runs the points.
         watch: Opens the observer of a point.
-        tell: Told of each point as it ends.
+        tell: Called as each point ends.
 
     Raises:
-        NumpruneError: nothing can be run; see `errors`. A point that fails raises nothing.
+        NumpruneError: no point can be run; see `errors`. A failed point raises nothing.
     """
     executor.check()
-    for one in _kinds(points):
-        check(one.recipe, search=one.search)
+    for point in _kinds(points):
+        check(point.recipe, search=point.search)
     with open_folder(folder, MARKER) as own:
         place = folder.resolve()
         (place / SHARED).mkdir(exist_ok=True)
         reports: dict[str, Report] = {}
         failures: dict[str, Failure] = {}
-        jobs = [_job(one, name, place, watch) for one in points]
-        by_name = {one.name: one for one in points}
-        found = _write(own, name, points, Outcomes(reports, failures))
+        jobs = [_job(point, name, place, watch) for point in points]
+        by_name = {point.name: point for point in points}
+        result = _write(own, name, points, Outcomes(reports, failures))
         for job, failure in executor.run(jobs):
             if failure is None:
                 reports[job.point] = read_report(place, by_name[job.point])
             else:
                 failures[job.point] = failure
-            found = _write(own, name, points, Outcomes(reports, failures))
+            result = _write(own, name, points, Outcomes(reports, failures))
             tell(job.point, failure or reports[job.point])
-    return found
+    return result
 
 
 def _kinds(points: Sequence[Point]) -> list[Point]:
-    """One point of each kind that differs in more than its budget."""
+    """One point per distinct recipe, ignoring the budget."""
     kinds = {
-        key_of(one.recipe.model_dump(mode="json", exclude={"keep"})): one for one in points[::-1]
+        key_of(point.recipe.model_dump(mode="json", exclude={"keep"})): point
+        for point in points[::-1]
     }
     return list(kinds.values())[::-1]
 
@@ -87,10 +88,10 @@ def _job(point: Point, name: str, folder: Path, watch: Watch) -> Job:
 
 
 def _write(own: RunFolder, name: str, points: Sequence[Point], outcomes: Outcomes) -> Sweep:
-    found = summarize(name, points, outcomes)
-    own.write(record.NAME, record.to_json(found))
-    own.write(page.NAME, page.render(found))
-    picture = plot.draw(found)
+    result = summarize(name, points, outcomes)
+    own.write(record.NAME, record.to_json(result))
+    own.write(page.NAME, page.render(result))
+    picture = plot.draw(result)
     if picture is not None:
         own.write(page.PLOT, picture)
-    return found
+    return result

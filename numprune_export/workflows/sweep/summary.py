@@ -1,4 +1,4 @@
-"""What came of a sweep's points, put together from their reports."""
+"""Summarize the reports of a sweep's points."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from numprune_export.workflows.sweep.work import Failure
 
 POINTS = "points"
 DECIMALS = 3
-"""Of a cost, when points are compared: files of equal widths differ by a few bytes."""
+"""Rounding of costs before comparison: files of equal widths differ by a few bytes."""
 _KEPT = ("size.", "quality.", "memory.", "latency.")
 _DROPPED = (".p90_ms", ".p99_ms", ".cpu_ms", ".tokens_per_s", ".speedup_low", ".speedup_high")
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What is known so far, by point; a point that is in neither is still waiting."""
+    """Outcomes so far, by point; a point in neither mapping is waiting."""
 
     reports: Mapping[str, Report]
     failures: Mapping[str, Failure]
 
 
 def read_report(folder: Path, point: Point) -> Report:
-    """Of a finished point."""
+    """Report of a finished point."""
     return store.read(folder / POINTS / point.name / REPORT)
 
 
-def summarize(recipe: str, points: Sequence[Point], found: Outcomes) -> Sweep:
-    """The whole sweep as it stands."""
-    metrics = {name: one.metrics for name, one in found.reports.items()}
+def summarize(recipe: str, points: Sequence[Point], outcomes: Outcomes) -> Sweep:
+    """The sweep in its present state."""
+    metrics = {name: report.metrics for name, report in outcomes.reports.items()}
     first: Mapping[str, Measurement] = next(iter(metrics.values()), {})
     quality, costs = quality_of(first), costs_of(first) if first else ()
     optimal = _optimal(quality, costs, metrics)
@@ -56,13 +56,13 @@ def summarize(recipe: str, points: Sequence[Point], found: Outcomes) -> Sweep:
         quality_of=None if quality is None else quality.of,
         lower_is_better=quality is not None and quality.lower_is_better,
         costs=costs,
-        points=tuple(_point(one, found, optimal.get(one.name, ())) for one in points),
+        points=tuple(_point(point, outcomes, optimal.get(point.name, ())) for point in points),
         dense_optimal=optimal.get(DENSE, ()),
     )
 
 
-def _point(point: Point, found: Outcomes, optimal: tuple[str, ...]) -> SweptPoint:
-    report, failure = found.reports.get(point.name), found.failures.get(point.name)
+def _point(point: Point, outcomes: Outcomes, optimal: tuple[str, ...]) -> SweptPoint:
+    report, failure = outcomes.reports.get(point.name), outcomes.failures.get(point.name)
     return SweptPoint(
         name=point.name,
         folder=f"{POINTS}/{point.name}",
@@ -83,16 +83,16 @@ def _error(failure: Failure) -> PointError:
 
 
 def _chosen(metrics: Mapping[str, Measurement]) -> dict[str, Measurement]:
-    """Enough for tables and plots; the point's report has the rest."""
+    """Metrics needed for tables and plots; the report of the point has all."""
     return {
-        name: one
-        for name, one in metrics.items()
+        name: measurement
+        for name, measurement in metrics.items()
         if name.startswith(_KEPT) and not name.endswith(_DROPPED)
     }
 
 
 def _machine(environment: Environment) -> str:
-    return ", ".join([environment.cpu, *(one.name for one in environment.gpus)])
+    return ", ".join([environment.cpu, *(gpu.name for gpu in environment.gpus)])
 
 
 def _optimal(
@@ -100,34 +100,34 @@ def _optimal(
     costs: Sequence[Cost],
     metrics: Mapping[str, Mapping[str, Measurement]],
 ) -> dict[str, tuple[str, ...]]:
-    """By point, and under `dense`, the costs at which nothing beats it."""
+    """Keys of the costs for which each point, or `dense`, is Pareto optimal."""
     if quality is None:
         return {}
     names = [DENSE, *metrics]
-    found: dict[str, list[str]] = {name: [] for name in names}
+    optimal: dict[str, list[str]] = {name: [] for name in names}
     for cost in costs:
         trades = [_dense_trade(quality, metrics)]
-        trades += [_trade(quality, cost, one) for one in metrics.values()]
+        trades += [_trade(quality, cost, measured) for measured in metrics.values()]
         for name, best in zip(names, pareto(trades), strict=True):
-            found[name] += [cost.key] if best else []
-    return {name: tuple(keys) for name, keys in found.items()}
+            optimal[name] += [cost.key] if best else []
+    return {name: tuple(keys) for name, keys in optimal.items()}
 
 
 def _dense_trade(
     quality: Quality, metrics: Mapping[str, Mapping[str, Measurement]]
 ) -> tuple[float, float] | None:
-    """Every cost is relative to the dense model's, so its own is 1."""
-    for one in metrics.values():
-        if quality.dense_metric in one:
-            return quality.worth(one[quality.dense_metric].value), 1.0
+    """Costs are relative to the dense model, so its saving is 1."""
+    for measured in metrics.values():
+        if quality.dense_metric in measured:
+            return quality.worth(measured[quality.dense_metric].value), 1.0
     return None
 
 
 def _trade(
     quality: Quality, cost: Cost, metrics: Mapping[str, Measurement]
 ) -> tuple[float, float] | None:
-    own, found = metrics.get(quality.metric), cost_of(cost, metrics)
-    if own is None or found is None:
+    own, measured = metrics.get(quality.metric), cost_of(cost, metrics)
+    if own is None or measured is None:
         return None
-    saving = found.value if cost.better == "higher" else 1 / found.value
+    saving = measured.value if cost.better == "higher" else 1 / measured.value
     return quality.worth(own.value), round(saving, DECIMALS)

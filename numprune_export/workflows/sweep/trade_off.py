@@ -1,4 +1,4 @@
-"""What a sweep trades: quality against speed and size, and which points are worth it."""
+"""Trade-off of a sweep: quality against speed and size, and the Pareto-optimal points."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Measurements = Mapping[str, Measurement]
 
 @dataclass(frozen=True)
 class Quality:
-    """The score that counts, and whose."""
+    """A quality score and the model it is measured on."""
 
     score: str
     of: str
-    """A target that ran, or `pruned`: PyTorch's."""
+    """A target's name, or `pruned` for PyTorch."""
 
     @property
     def lower_is_better(self) -> bool:
@@ -37,31 +37,33 @@ class Quality:
         return f"quality.{self.score}.{DENSE}"
 
     def worth(self, value: float) -> float:
-        """Higher is better."""
+        """Value with its sign set so that higher is better."""
         return -value if self.lower_is_better else value
 
 
 def quality_of(metrics: Measurements) -> Quality | None:
-    """The first score of a report, of the first exported model that has it."""
+    """First score of a report, on the first exported model that has it."""
     for score, by in scores(metrics).items():
-        exported = [one for one in by if one not in (DENSE, "masked", "pruned")]
+        exported = [name for name in by if name not in (DENSE, "masked", "pruned")]
         return Quality(score, (*exported, "pruned")[0])
     return None
 
 
 def costs_of(metrics: Measurements) -> tuple[Cost, ...]:
-    """Speed-ups of each exported target by phase, an encoder's shapes as one; then the size."""
+    """Speed-ups of each exported target by phase, mean over an encoder's shapes; then the size."""
     names = targets(metrics, "latency")
-    wanted = [one for one in names if not is_reference(one)] or names
-    found: dict[str, list[str]] = {}
+    wanted = [name for name in names if not is_reference(name)] or names
+    speedups: dict[str, list[str]] = {}
     for phase, target, stem in timed(metrics):
         if target in wanted:
-            found.setdefault(f"{target}.{phase.split()[0]}", []).append(f"{stem}.speedup")
+            speedups.setdefault(f"{target}.{phase.split()[0]}", []).append(f"{stem}.speedup")
     speeds = [
         Cost(key=key, label=_label(key, len(at)), metrics=tuple(at), better="higher")
-        for key, at in found.items()
+        for key, at in speedups.items()
     ]
-    sizes = [f"size.{one}.bytes.ratio" for one in wanted if f"size.{one}.bytes.ratio" in metrics]
+    sizes = [
+        f"size.{target}.bytes.ratio" for target in wanted if f"size.{target}.bytes.ratio" in metrics
+    ]
     size = (sizes or ["size.bytes.ratio"])[0]
     return (
         *speeds,
@@ -76,32 +78,36 @@ def _label(key: str, shapes: int) -> str:
 
 
 def cost_of(cost: Cost, metrics: Measurements) -> Measurement | None:
-    """Its value, with the interval where it is of one metric; None where one was not measured.
+    """Value and interval of a cost; None: a metric was not measured.
 
-    The geometric mean of several has their least and greatest value as bounds.
+    The geometric mean of several metrics has their minimum and maximum as bounds.
     """
-    found = [metrics[name] for name in cost.metrics if name in metrics]
-    if len(found) < len(cost.metrics) or not found:
+    measurements = [metrics[name] for name in cost.metrics if name in metrics]
+    if len(measurements) < len(cost.metrics) or not measurements:
         return None
-    if len(found) == 1:
-        return found[0]
-    values = [one.value for one in found]
-    mean = math.exp(math.fsum(math.log(one) for one in values) / len(values))
-    return found[0].model_copy(update={"value": mean, "low": min(values), "high": max(values)})
+    if len(measurements) == 1:
+        return measurements[0]
+    values = [measurement.value for measurement in measurements]
+    mean = math.exp(math.fsum(math.log(value) for value in values) / len(values))
+    return measurements[0].model_copy(
+        update={"value": mean, "low": min(values), "high": max(values)}
+    )
 
 
 def pareto(trades: Sequence[tuple[float, float] | None]) -> list[bool]:
-    """Which pairs no other pair beats: none is at least as good in both and better in one.
+    """Pareto-optimal pairs: no other pair is at least as good in both values and better in one.
 
     Args:
-        trades: Worth and saving, both better when higher; None or NaN: never optimal.
+        trades: Quality and saving, higher is better for both; None or NaN: never optimal.
 
     >>> pareto([(3, 1), (2, 2), (1, 2), (2, 2), None])
     [True, True, False, True, False]
     """
-    whole = [one for one in trades if one is not None and not any(map(math.isnan, one))]
+    whole = [trade for trade in trades if trade is not None and not any(map(math.isnan, trade))]
 
-    def beaten(one: tuple[float, float]) -> bool:
-        return any(other[0] >= one[0] and other[1] >= one[1] and other != one for other in whole)
+    def beaten(trade: tuple[float, float]) -> bool:
+        return any(
+            other[0] >= trade[0] and other[1] >= trade[1] and other != trade for other in whole
+        )
 
-    return [one is not None and one in whole and not beaten(one) for one in trades]
+    return [trade is not None and trade in whole and not beaten(trade) for trade in trades]

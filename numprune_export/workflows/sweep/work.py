@@ -1,4 +1,4 @@
-"""One point's work, as a process of its own is handed it and hands it back."""
+"""Jobs of a sweep, run in other processes or on other machines."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numprune_export.core.progress import Observer
 from numprune_export.recipe import Recipe
 
 Watch = Callable[[str], AbstractContextManager[Observer]]
-"""Opens the observer of a point, by its name, where the work is done; it is pickled."""
+"""Opens the observer of a point, by name, in the process of the job; it must be picklable."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to do. Every path is absolute: another process, or another machine, does it."""
+    """A run to execute. Paths are absolute: another process or machine executes it."""
 
     point: str
     recipe: Recipe
     name: str
-    """Of the recipe, for the report."""
+    """Name of the recipe, for the report."""
     folder: Path
     shared: Path
     search: tuple[Path, ...]
@@ -40,37 +40,37 @@ class Failure:
 
 
 class Executor(Protocol):
-    """Where points are run."""
+    """Runs the points of a sweep."""
 
     def check(self) -> None:
-        """Whether there is a place to run anything, as far as can be told at once.
+        """Check quickly whether jobs can be run.
 
         Raises:
-            NumpruneError: there is none.
+            NumpruneError: jobs cannot be run.
         """
         ...
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Failure | None]]:
-        """Do every job, whatever becomes of the others, and tell each as it ends.
+        """Run every job, even if others fail, and yield each as it ends.
 
         Raises:
-            NumpruneError: there is no place to run them at all.
+            NumpruneError: no job can be run.
         """
         ...
 
 
 def work(job: Job) -> Failure | None:
-    """Run one point; a failure that has a name is handed back, any other is raised."""
+    """Run one point; a NumpruneError is returned as a Failure, any other exception is raised."""
     return _named(job, lambda watching: _run(job, watching))
 
 
 def learn(job: Job) -> Failure | None:
-    """Only what the dense model shows of itself, into the shared folder."""
+    """Compute only statistics and scores of the dense model, into the shared folder."""
     return _named(job, lambda watching: _learn(job, watching))
 
 
 def _run(job: Job, watching: Observer) -> None:
-    from numprune_export import pipeline  # PyTorch comes with it: read where the work is done
+    from numprune_export import pipeline  # imports PyTorch: only in the process of the job
 
     pipeline.run(
         job.recipe,

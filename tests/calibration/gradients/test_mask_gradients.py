@@ -13,7 +13,11 @@ from tiny_encoder import FAMILIES, TASKS, tiny_encoder, uneven_encoder
 from torch.nn import functional
 
 from numprune_export.calibration.gradients.losses import OwnPredictions
-from numprune_export.calibration.gradients.mask_gradients import importance, unit_gradients
+from numprune_export.calibration.gradients.mask_gradients import (
+    LabelledLoss,
+    importance,
+    unit_gradients,
+)
 from numprune_export.core.errors import InputError, NumericalError
 from numprune_export.data.corpus import Windows
 from numprune_export.models.families import llama
@@ -89,7 +93,13 @@ def with_masks(model, family, windows, per_example):
 
 def gather(model, family, windows, labels, loss, batch=6, per="example"):
     return unit_gradients(
-        model, family, windows, labels, loss, batch=batch, per=per, tick=lambda _: None
+        model,
+        family,
+        windows,
+        LabelledLoss(loss, labels),
+        batch=batch,
+        per=per,
+        tick=lambda _: None,
     )
 
 
@@ -154,8 +164,9 @@ def test_the_model_is_as_it_was_and_ticks_count_examples():
     frozen = next(model.parameters())
     frozen.requires_grad_(False)
     ticks = []
+    labels, loss = labelled("sequence", texts())
     unit_gradients(
-        model, family, texts(), *labelled("sequence", texts()),
+        model, family, texts(), LabelledLoss(loss, labels),
         batch=4, per="batch", tick=ticks.append,
     )  # fmt: skip
     assert ticks == [4, 2]

@@ -38,7 +38,7 @@ def test_rows_are_drawn_without_replacement_by_seed(tmp_path):
 
 def test_too_few_rows_are_counted(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
-    with pytest.raises(InputError, match="20 examples, fewer than the 21 asked for"):
+    with pytest.raises(InputError, match="20 examples, fewer than the 21 requested"):
         rows.read(settings("a.jsonl", sequences=21), [tmp_path])
     with pytest.raises(InputError, match="20 examples, fewer than one batch of 32"):
         rows.read(settings("a.jsonl", batch=32), [tmp_path])
@@ -61,12 +61,12 @@ def test_exactly_one_source_is_asked_for():
     [
         ("a.jsonl", '{"text": "x"}\nnot json', "line 2 of .*a.jsonl` is not a JSON object"),
         ("a.jsonl", '["x"]', "line 1 of .* is not a JSON object"),
-        ("a.csv", "text,label\nx,1\ny", "line 3 of .* not as many values as the header"),
-        ("a.csv", "text,label\nx,1,2", "line 2 of .* not as many values as the header"),
+        ("a.csv", "text,label\nx,1\ny", "line 3 of .* values, but the header has"),
+        ("a.csv", "text,label\nx,1,2", "line 2 of .* values, but the header has"),
         ("a.csv", 'text,label\n"x"y,1', "line 2 of .* is not CSV"),
-        ("a.json", '{"data": [{"paragraphs": 3}]}', "is not SQuAD's JSON"),
+        ("a.json", '{"data": [{"paragraphs": 3}]}', "is not SQuAD JSON"),
         ("a.json", "{", "is not JSON"),
-        ("a.parquet", "x", "is not labelled data by its name"),
+        ("a.parquet", "x", "has no suffix of labelled data"),
         ("a.jsonl", " \n", "holds no text"),
     ],
 )

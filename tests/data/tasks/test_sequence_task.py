@@ -97,7 +97,7 @@ def test_what_is_too_long_is_cut_and_counted(model, jsonl, load):
     assert encoded.windows.lengths.tolist() == [16, 3]
     assert encoded.cut == 1
     assert encoded.windows.tokens[0, -1] == subword_tokenizer().sep_token_id
-    with pytest.raises(RecipeError, match="`max_length: 128` is more than the model's 64"):
+    with pytest.raises(RecipeError, match="`max_length: 128` exceeds the model's 64"):
         load(model, jsonl(rows, max_length=128), "sequence")
 
 
@@ -183,9 +183,9 @@ def test_several_labels_per_text_are_refused():
 )
 def test_examples_that_all_have_one_label_measure_nothing(model, jsonl, load, rows):
     task, encoded = load(model, jsonl(rows), "sequence")
-    with pytest.raises(InputError, match="all 4 labelled examples have the same answer, `LABEL_2`"):
+    with pytest.raises(InputError, match="all 4 labelled examples have the same label, `LABEL_2`"):
         task.require_varied(encoded)
-    with pytest.raises(InputError, match="same answer"):
+    with pytest.raises(InputError, match="same label"):
         task.evaluate(HuggingFaceRunner(model), encoded)
 
 

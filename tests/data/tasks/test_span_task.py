@@ -164,11 +164,11 @@ def test_there_is_no_answer_only_if_it_is_likelier_than_any():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"answers": {"text": ["Bob"], "answer_start": [0]}}, "answer `Bob` does not stand at character 0"),
-        ({"answers": {"text": ["Ann"], "answer_start": [-1]}}, "does not stand at character -1"),
-        ({"answers": {"text": ["Ann"]}}, "no answers as SQuAD has them"),
-        ({"answers": {"text": ["Ann"], "answer_start": []}}, "no answers as SQuAD has them"),
-        ({"answers": "Ann"}, "no answers as SQuAD has them"),
+        ({"answers": {"text": ["Bob"], "answer_start": [0]}}, "answer `Bob` is not at character 0"),
+        ({"answers": {"text": ["Ann"], "answer_start": [-1]}}, "is not at character -1"),
+        ({"answers": {"text": ["Ann"]}}, "no answers in SQuAD form"),
+        ({"answers": {"text": ["Ann"], "answer_start": []}}, "no answers in SQuAD form"),
+        ({"answers": "Ann"}, "no answers in SQuAD form"),
         ({"answers": None}, "has no label under `answers`"),
         ({"question": ""}, "has no text under `question`"),
         ({"context": None}, "has no text under `context`"),
@@ -182,7 +182,7 @@ def test_an_unusable_question_is_named(model, jsonl, load, changes, message):
 
 def test_questions_without_any_answer_measure_nothing(model, jsonl, load):
     task, encoded = load(model, jsonl([question(None)] * 3, **SMALL), "span")
-    with pytest.raises(InputError, match="same answer, `no answer`"):
+    with pytest.raises(InputError, match="same label, `no answer`"):
         task.require_varied(encoded)
 
 

@@ -141,7 +141,7 @@ def test_an_unusable_row_is_named(model, jsonl, load, row, message):
 def test_examples_without_any_entity_measure_nothing(model, jsonl, load):
     rows = [{"words": ["the", "cat"], "tags": ["O", "O"]}] * 3
     task, encoded = load(model, jsonl(rows), "token")
-    with pytest.raises(InputError, match="all 3 labelled examples have the same answer, `O`"):
+    with pytest.raises(InputError, match="all 3 labelled examples have the same label, `O`"):
         task.evaluate(HuggingFaceRunner(model), encoded)
 
 

@@ -248,8 +248,8 @@ SIZES = {
         ([pair("a", 9, "") + struct.pack("<IQ", 9, 1) * 5000], "more than 8 deep"),
         ([pair("a", 9, "IQ", 0, 10**9)], "ends inside an array"),
         ([pair("a", 9, "IQ", 0, 2**63)], "ends inside an array"),
-        ([pair("a", 77, "")], "value type 77 is not known"),
-        ([pair("a", 4, "I", 1), pair("a", 4, "I", 2)], "`a` stands in it twice"),
+        ([pair("a", 77, "")], "value type 77 is unknown"),
+        ([pair("a", 4, "I", 1), pair("a", 4, "I", 2)], "`a` is duplicated"),
     ],
 )
 def test_a_header_that_is_damaged(damage, what, tmp_path):
@@ -291,5 +291,5 @@ def test_a_header_of_impossible_sizes(key, value, what, tmp_path):
 def test_a_tensor_named_twice(tmp_path):
     tensor = text("a") + struct.pack("<IQIQ", 1, 4, 0, 0)
     (tmp_path / "x.gguf").write_bytes(header(LLAMA, tensors=2) + tensor * 2)
-    with pytest.raises(InputError, match="the tensor `a` stands in it twice"):
+    with pytest.raises(InputError, match="the tensor `a` is duplicated"):
         find(tmp_path / "x.gguf")

@@ -277,7 +277,7 @@ def test_hashes_cannot_be_checked_without_a_manifest(saved):
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        (lambda section: None, "is not a folder that numprune-export has written"),
+        (lambda section: None, "was not written by numprune-export"),
         (lambda section: section | {"format_version": 2}, r"`numprune\.format_version`"),
         (lambda section: section | {"layout": "other"}, r"`numprune\.layout`"),
         (lambda section: section | {"layers": section["layers"][:2]}, "lists 2 layers"),

@@ -33,18 +33,18 @@ def refusal(folder, **files):
     [
         (
             {"adapter_config.json": {"base_model_name_or_path": "org/base"}},
-            "holds an adapter (PEFT), not a model",
+            "contains an adapter (PEFT), not a model",
             "merge it into `org/base` with `merge_and_unload()`",
         ),
         ({"adapter_config.json": [], "config.json": CONFIG}, "an adapter", "its base model"),
         ({"model_index.json": {}}, "pipeline of `diffusers`", "one of its models"),
-        ({"params.json": {}, "consolidated.00.pth": b"x"}, "as its authors", "convert it"),
+        ({"params.json": {}, "consolidated.00.pth": b"x"}, "in its authors' own format", "convert it"),
         ({"config.json": CONFIG, "tf_model.h5": b"x"}, "TensorFlow", "safetensors"),
         ({"a.gguf": b"x"}, "has no `config.json`", "a.gguf"),
         ({"checkpoint-5/config.json": CONFIG}, "has no `config.json`", "checkpoint-5`?"),
         ({"snapshots/abc/config.json": CONFIG}, "has no `config.json`", "snapshots/abc`?"),
-        ({"config.json": CONFIG}, "holds no weights", "download the model again"),
-        ({"config.json": CONFIG, "a.safetensors": b"x"}, "no weights", "it has `a.safetensors`"),
+        ({"config.json": CONFIG}, "contains no weights", "download the model again"),
+        ({"config.json": CONFIG, "a.safetensors": b"x"}, "no weights", "it contains `a.safetensors`"),
         (
             {"config.json": CONFIG, "model-00001-of-00002.safetensors": b"x"},
             "shards such as `model-00001-of-00002.safetensors`, but no"

@@ -258,7 +258,7 @@ def test_error_curves_meet_a_budget_in_milliseconds(tmp_path):
                     "timing": {"milliseconds": 1e-6, "points": 2, "rounds": 3},
                 },
             },
-            "the smallest that can is",
+            "the smallest possible is",
         ),
         (
             {"allocate": {"method": "latency", "target": "trt"}},
@@ -266,7 +266,7 @@ def test_error_curves_meet_a_budget_in_milliseconds(tmp_path):
         ),
         (
             {"allocate": {"method": "latency", "milliseconds": 1e-6, "points": 2, "rounds": 3}},
-            "the smallest that can is",
+            "the smallest possible is",
         ),
     ],
 )
@@ -293,21 +293,21 @@ def test_a_language_models_text_is_refused_for_an_encoder(tmp_path):
     text = {"texts": [str(DATA / "sotu_2011_2021.txt")]}
     result = command("run", str(recipe(tmp_path, evaluation=text)), "--out", "out", cwd=tmp_path)
     assert result.code == 2
-    assert "has a task head, which plain text cannot measure" in result.err
+    assert "has a task head; it cannot be evaluated on plain text" in result.err
     assert not (tmp_path / "out" / "statistics").exists()
 
 
 def test_an_encoder_writes_no_text(tmp_path):
     result = command("run", str(recipe(tmp_path, generated_text=4)), "--out", "out", cwd=tmp_path)
     assert result.code == 2
-    assert "`generated_text` is for language models" in result.err
+    assert "`generated_text` is supported for language models only" in result.err
 
 
 def test_labelled_data_is_refused_for_a_language_model(tmp_path):
     tiny_llama = str(builtin_dir() / "tiny-llama")
     result = command("run", str(recipe(tmp_path, model=tiny_llama)), "--out", "out", cwd=tmp_path)
     assert result.code == 2
-    assert "is a language model, which labelled data cannot measure" in result.err
+    assert "is a causal language model; it cannot be evaluated on labelled data" in result.err
 
 
 def test_fisher_scores_of_a_language_model_are_refused_before_any_work(tmp_path):
@@ -325,14 +325,14 @@ def test_a_budget_that_no_plan_can_meet_says_the_smallest(tmp_path):
     path = recipe(tmp_path, allocate=search, keep=0.3)
     result = command("run", str(path), "--out", "out", cwd=tmp_path)
     assert result.code == 2
-    assert "the smallest that can is 0.8" in result.err
+    assert "the smallest possible is 0.8" in result.err
 
 
 def test_a_head_of_the_wrong_kind_for_a_target_is_said(tmp_path):
     path = recipe(tmp_path, targets={"trt-rtx": {}})
     result = command("run", str(path), "--out", "out", cwd=tmp_path)
     assert result.code == 2
-    assert "target `trt-rtx` does not take encoders yet" in result.err
+    assert "target `trt-rtx` does not support encoders yet" in result.err
     assert not (tmp_path / "out" / "gradients").exists()
 
 

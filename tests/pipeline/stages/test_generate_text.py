@@ -123,7 +123,7 @@ def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
     run = tmp_path / "run"
     done = command("run", recipe, "--out", run)
     assert done.code == 0, done.err
-    assert "a text starts like a chat, one of 2 starts" in (run / "log").read_text()
+    assert "a text starts with a chat prompt, 2 different prompts" in (run / "log").read_text()
     texts = [tokenizer.decode(row) for row in read_windows(run / "self_text").tokens]
     asked = [one.startswith("Q Peace? A") for one in texts]
     assert 0 < sum(asked) < 6

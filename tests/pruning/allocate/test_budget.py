@@ -18,7 +18,7 @@ def test_a_smaller_one_is_refused_with_the_fraction_that_works():
 
 def test_a_budget_in_milliseconds_is_refused_in_milliseconds():
     with pytest.raises(
-        RecipeError, match=r"2 ms cannot be met: the smallest that can is 2\.501 ms"
+        RecipeError, match=r"2 ms cannot be met: the smallest possible is 2\.501 ms"
     ):
         Budget(2.0, "ms").check(2.5001, 10.0)
 

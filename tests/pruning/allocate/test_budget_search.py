@@ -141,7 +141,7 @@ def test_a_budget_below_the_floors_names_the_smallest():
     least = smallest_budget(found, costs, Widths(min_keep=0.5))
     assert least == 2 * (1100 + 2 * 65)
     share = least / macs.whole(found, costs)
-    with pytest.raises(RecipeError, match=f"the smallest that can is {share:.4g}") as raised:
+    with pytest.raises(RecipeError, match=f"the smallest possible is {share:.4g}") as raised:
         search(found, random_importance(found, 0), costs, least - 1, Widths(min_keep=0.5))
     assert "min_keep" in raised.value.hint
     search(found, random_importance(found, 0), costs, least, Widths(min_keep=0.5))

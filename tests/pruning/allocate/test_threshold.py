@@ -148,7 +148,7 @@ def test_a_head_is_ranked_by_the_mean_of_its_columns():
 def test_a_budget_below_the_floors_says_the_smallest_reachable():
     sites = model()
     with pytest.raises(
-        RecipeError, match=r"keep 0\.2 cannot be met: the smallest that can is 0\.5"
+        RecipeError, match=r"keep 0\.2 cannot be met: the smallest possible is 0\.5"
     ) as caught:
         allocate(sites, random_scores(sites), 0.2, Allocation(min_keep=0.5))
     assert "min_keep" in caught.value.hint

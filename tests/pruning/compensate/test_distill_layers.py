@@ -10,7 +10,8 @@ from numprune_export.core.errors import NumericalError
 from numprune_export.models.families import llama
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.compensate.distill_layers import assistant_budget
-from numprune_export.pruning.compensate.teacher_methods import Refit, ScalarTuning
+from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
+from numprune_export.pruning.compensate.teacher_refit import Refit
 
 METHODS = [ScalarTuning(first_attention=True, stop_at_rejection=False), Refit()]
 

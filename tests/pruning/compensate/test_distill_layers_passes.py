@@ -6,7 +6,7 @@ from tiny_encoder import FAMILIES, tiny_encoder, uneven_encoder
 from torch.nn import functional
 from tuned import REAL, run, texts
 
-from numprune_export.pruning.compensate.teacher_methods import Refit
+from numprune_export.pruning.compensate.teacher_refit import Refit
 
 
 def sublayers(model, family, block):

@@ -67,7 +67,7 @@ def test_windows_are_full_in_order_and_no_more_than_a_limit(llama):
 def test_too_little_text_and_no_tokenizer_are_refused(llama):
     with pytest.raises(InputError, match="tokens: too few to score"):
         windows_of("", llama("a"))
-    with pytest.raises(InputError, match="has no tokenizer beside it"):
+    with pytest.raises(InputError, match="has no tokenizer for the text"):
         windows_of("A text.", llama("b", without_tokenizer))
 
 
@@ -76,7 +76,7 @@ def test_who_reads_a_text_otherwise_is_named(llama):
     same, notes = alike(models)
     assert same == [True, False, False, True]
     assert [one.partition(" ")[0].rpartition("/")[2] for one in notes] == ["b`", "c`"]
-    assert "other tokens than" in notes[0]
+    assert "tokenizes text differently from" in notes[0]
     assert "has no tokenizer" in notes[1]
 
 

@@ -38,9 +38,9 @@ def bert(tmp_path):
         ({"labels": ["a", "b"]}, "has 2 labels, not 3"),
         (
             {"labels": ["Bush", "Clinton", "Obama"]},
-            "has other labels, `Bush, Clinton, Obama`, than",
+            "has the labels `Bush, Clinton, Obama`, not",
         ),
-        ({"positions": 63}, "takes 63 tokens at most, and an example has 64"),
+        ({"positions": 63}, "takes at most 63 tokens, and an example has 64"),
     ],
 )
 def test_what_cannot_answer_the_same_is_left_out_and_told(bert, change, why):

@@ -17,8 +17,8 @@ BLIND = """
 import os, sys
 from pathlib import Path
 import ray
-from numprune_export.errors import InputError
-from numprune_export.sweep import cluster
+from numprune_export.core.errors import InputError
+from numprune_export.workflows.sweep import cluster
 
 # A path that means the folder in this process only, as an unshared disk's does on one machine.
 mine = Path(f"/proc/self/fd/{os.open(sys.argv[1], os.O_RDONLY)}")
@@ -73,5 +73,5 @@ def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path):
         address = f"127.0.0.1:{free.getsockname()[1]}"
     done = command("sweep", "small.yaml", "--keep", "0.8", "--ray", address, cwd=tmp_path)
     assert done.code == 2, done.err
-    assert f"`--ray {address}`: no Ray cluster can be reached" in done.err
+    assert f"`--ray {address}`: cannot reach a Ray cluster" in done.err
     assert not (tmp_path / "runs").exists()

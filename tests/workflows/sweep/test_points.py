@@ -56,5 +56,5 @@ def test_an_unknown_score_is_refused_by_the_recipe(small):
 
 def test_a_fixed_budget_cannot_be_swept(small):
     fixed = ["allocate.method=latency", "allocate.milliseconds=5"]
-    with pytest.raises(RecipeError, match="`5` milliseconds, which `--keep` does not change"):
+    with pytest.raises(RecipeError, match="`5` milliseconds: `--keep` does not change"):
         points("smoke-bert", Axes((0.9,)), fixed, [])

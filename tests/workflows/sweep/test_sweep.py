@@ -81,7 +81,7 @@ def test_interrupted_it_leaves_no_half_stage_and_says_how_to_go_on(swept):
     folder, _, _, (code, err, left), _ = swept
     assert code == 130
     assert left == []
-    assert "goes on" in err
+    assert "this command resumes" in err
     assert "sweep small.yaml --keep 0.8,0.6,0.5 --out out" in err
     assert "Traceback" not in err
     assert not list(folder.rglob(".*.partial"))

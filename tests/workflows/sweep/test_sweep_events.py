@@ -92,7 +92,7 @@ def test_ctrl_c_is_an_event_with_the_command(tmp_path):
     last = events(out)[-1]
     assert (last.event, last.kind, last.exit_code) == ("error", "Interrupted", 130)
     assert shlex.split(last.resume)[-7:] == list(SWEEP)
-    assert "goes on" in err
+    assert "this command resumes" in err
     assert "Traceback" not in err
 
 

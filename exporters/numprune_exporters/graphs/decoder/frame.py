@@ -1,4 +1,4 @@
-"""The frame of a decoder graph: embedding, blocks, final norm, logits. A flavour adds the rest."""
+"""Decoder graph: embedding, blocks, final norm, logits. A `Flavour` writes norms and attention."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Flavour(Protocol):
-    """How one runtime likes its norms, its attention and its KV cache."""
+    """Norms, attention and KV cache in the form that suits one runtime."""
 
     @property
     def inputs(self) -> Sequence[ir.Value]:
-        """Graph inputs it needs beside tokens and logits positions, caches last."""
+        """Further graph inputs beside tokens and logits positions, caches last."""
         ...
 
     def norm(self, name: str, x: ir.Value, weight: Tensor) -> ir.Value:
@@ -28,11 +28,11 @@ class Flavour(Protocol):
         ...
 
     def mix(self, index: int, layer: DecoderLayer, x: ir.Value) -> ir.Value:
-        """The normed x of layer `index` to (batch, sequence, query heads * head_dim)."""
+        """Attention of layer `index` on the normed x: (batch, sequence, query heads * head_dim)."""
         ...
 
     def outputs(self) -> Sequence[ir.Value]:
-        """Graph outputs beside the logits; asked for when all layers are written."""
+        """Graph outputs beside the logits; called after all layers are written."""
         ...
 
 
@@ -45,7 +45,7 @@ def write(
     opsets: dict[str, int],
     metadata: dict[str, str],
 ) -> ir.Model:
-    """The whole model; `tokens` is the graph input (batch, sequence) that `flavour` knows too."""
+    """The whole model; `tokens` is the graph input (batch, sequence) that `flavour` also uses."""
     positions = value("logits_positions", ir.DataType.INT64, ("batch", "k"))
     table = parts.stored(g, "embedding.weight", decoder.embedding)
     hidden = _blocks(g, decoder, g.op("Gather", table, tokens), positions, flavour)
@@ -69,8 +69,9 @@ def _blocks(
             x = flavour.norm("attention_norm", residual, layer.input_norm)
             mixed = flavour.mix(index, layer, x)
             if index + 1 == len(decoder.layers):
-                # After the last attention no position looks at another one.
-                mixed, residual = (parts.select(g, one, positions) for one in (mixed, residual))
+                # Positions are independent after the last attention.
+                mixed = parts.select(g, mixed, positions)
+                residual = parts.select(g, residual, positions)
             y = parts.linear(g, "attention.output", mixed, layer.output)
             residual = g.op("Add", residual, y)
             x = flavour.norm("mlp_norm", residual, layer.post_attention_norm)

@@ -1,14 +1,14 @@
-"""The graph for ONNX Runtime: a GroupQueryAttention node per layer, KV cache updated in place.
+"""Graph for ONNX Runtime: one GroupQueryAttention node per layer, KV cache updated in place.
 
 Inputs: `input_ids` (batch, sequence) int64; `seqlens_k` (batch,) int32, each row's length after
 this call minus one; `total_sequence_length` () int32, the longest of those lengths;
-`logits_positions` (batch, k) int64, which of the given tokens get logits;
+`logits_positions` (batch, k) int64, the input tokens whose logits are returned;
 `past_key_values.{i}.{key,value}` (batch, kv heads, capacity, head width) of the graph's dtype.
 Outputs: `logits` (batch, k, vocabulary) fp32; `present.{i}.{key,value}`, to be bound to the buffers
 of the past.
 
-A layer whose KV heads serve different numbers of query heads has a node for each run of equal ones,
-and caches of their own: `past_key_values.{i}.{run}.{key,value}`.
+If the KV heads of a layer serve different numbers of query heads, each run of equal KV heads has
+its own node and its own caches: `past_key_values.{i}.{run}.{key,value}`.
 
 The first call may hold right-padded rows of different lengths. Every later call appends one token.
 """
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 OPSETS = {"": 20, MICROSOFT: 1}
 
 HEAD_MULTIPLE = 16
-"""ONNX Runtime's CPU kernel takes only heads whose width is a multiple of this."""
+"""ONNX Runtime's CPU kernel requires a head width that is a multiple of this."""
 
 
 def build(decoder: Decoder, metadata: dict[str, str], dtype: str = "float32") -> ir.Model:
-    """The model, its weights still to be read; see the module for inputs and outputs."""
+    """The model with unread weights; inputs and outputs: see the module docstring."""
     g = GraphWriter(dtype)
     tokens = value("input_ids", ir.DataType.INT64, ("batch", "sequence"))
     attention = _FusedAttention(g, decoder)
@@ -74,9 +74,9 @@ class _FusedAttention:
         packed = query_groups.split(g, parts.query_key_value(g, x, *runs), widths, axis=-1)
         ports = zip(packed, self._pasts[index], self._presents[index], strict=True)
         mixed = []
-        for number, (run, own) in enumerate(zip(runs, ports, strict=True)):
+        for number, (run, run_ports) in enumerate(zip(runs, ports, strict=True)):
             with g.scope(f"runs.{number}") if len(runs) > 1 else nullcontext():
-                mixed.append(self._attended(run, *own))
+                mixed.append(self._attended(run, *run_ports))
         return query_groups.joined(g, mixed)
 
     def _attended(
@@ -86,7 +86,7 @@ class _FusedAttention:
         past: parts.CachePair,
         present: parts.CachePair,
     ) -> ir.Value:
-        """Packed q, k, v of a layer of equal groups to (batch, sequence, query heads * head_dim)."""
+        """Attention of packed q, k, v, equal groups: (batch, sequence, query heads * head_dim)."""
         mixed, *updated = self._g.ops(
             "GroupQueryAttention",
             *self._operands(layer, packed),
@@ -101,14 +101,14 @@ class _FusedAttention:
             scale=self._decoder.head_dim**-0.5,
             local_window_size=-1 if layer.sliding_window is None else layer.sliding_window,
         )
-        for made, port in zip(updated, present, strict=True):
-            self._g.declare(made, port)
+        for cache, port in zip(updated, present, strict=True):
+            self._g.declare(cache, port)
         return _narrowed(self._g, self._decoder, mixed, layer.query_heads)
 
     def _operands(
         self, layer: DecoderLayer, packed: ir.Value
     ) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:
-        """The node's query, key and value: packed in the first one unless heads have norms."""
+        """The node's query, key and value; packed into the query unless heads have norms."""
         g, decoder, q, kv = self._g, self._decoder, layer.query_heads, layer.kv_heads
         if layer.query_norm is None and layer.key_norm is None:
             if head_width(decoder) == decoder.head_dim:
@@ -123,7 +123,7 @@ class _FusedAttention:
 
 
 def _caches(g: GraphWriter, decoder: Decoder, name: str) -> Iterator[list[parts.CachePair]]:
-    """Graph inputs or outputs, a pair for each run of each layer."""
+    """Graph inputs or outputs: one pair per run, per layer."""
     width = head_width(decoder)
     for index, layer in enumerate(decoder.layers):
         counts = query_groups.kv_heads(layer)
@@ -131,13 +131,13 @@ def _caches(g: GraphWriter, decoder: Decoder, name: str) -> Iterator[list[parts.
         if len(counts) == 1:
             names = [f"{name}.{index}"]
         yield [
-            parts.cache_pair(g, one, heads, "capacity", width)
-            for one, heads in zip(names, counts, strict=True)
+            parts.cache_pair(g, run_name, heads, "capacity", width)
+            for run_name, heads in zip(names, counts, strict=True)
         ]
 
 
 def head_width(decoder: Decoder) -> int:
-    """head_dim rounded up to what the kernel takes; the rest of a head is zeros."""
+    """head_dim rounded up to a multiple of `HEAD_MULTIPLE`; heads are padded with zeros."""
     return -(-decoder.head_dim // HEAD_MULTIPLE) * HEAD_MULTIPLE
 
 
@@ -158,9 +158,9 @@ def _rotation(g: GraphWriter, decoder: Decoder) -> tuple[ir.Value, ir.Value]:
 
 
 def _widened(g: GraphWriter, decoder: Decoder, x: ir.Value, heads: int) -> ir.Value:
-    """Heads side by side, (batch, sequence, heads * head width).
+    """Concatenated heads padded to the head width: (batch, sequence, heads * head width).
 
-    Zeros go after each half of a head, because the rotation pairs the halves.
+    Each half of a head is padded, because the rotation pairs the halves.
     """
     width, half = head_width(decoder), decoder.head_dim // 2
     if width != decoder.head_dim:
@@ -170,7 +170,7 @@ def _widened(g: GraphWriter, decoder: Decoder, x: ir.Value, heads: int) -> ir.Va
 
 
 def _narrowed(g: GraphWriter, decoder: Decoder, x: ir.Value, heads: int) -> ir.Value:
-    """`_widened` undone."""
+    """The inverse of `_widened`."""
     width, half = head_width(decoder), decoder.head_dim // 2
     if width == decoder.head_dim:
         return x

@@ -1,8 +1,8 @@
-"""What both decoder graphs share: every part of a rotary decoder except its attention.
+"""Parts of a rotary decoder that all decoder graphs share: everything except attention.
 
-Activations are (batch, sequence, width). Weights are stored (in, out), as MatMul reads them, except
-the vocabulary matrices, which are (vocabulary, hidden): a tied one is stored only once. In a graph of
-fp16 or bf16, norms, rotation and softmax are computed in fp32, and logits come out as fp32.
+Activations are (batch, sequence, width). Weights are stored (in, out), as MatMul reads them.
+Vocabulary matrices are (vocabulary, hidden); a tied matrix is stored once. In a graph of fp16 or
+bf16, norms, rotation and softmax are computed in fp32, and the logits are fp32.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ CachePair = tuple[ir.Value, ir.Value]
 
 
 def array(tensor: Tensor) -> Array:
-    """A tensor as an fp32 numpy array; shares memory where the tensor is fp32 on the CPU."""
+    """A tensor as an fp32 numpy array; shares memory with an fp32 tensor on the CPU."""
     return np.asarray(tensor.detach().float().cpu().numpy(), dtype=np.float32)
 
 
 def stored(g: GraphWriter, name: str, tensor: Tensor, dtype: ir.DataType | None = None) -> ir.Value:
-    """A weight in the shape it has in the model."""
+    """A weight in its shape in the model."""
     return g.weight(name, tuple(tensor.shape), lambda: np.ascontiguousarray(array(tensor)), dtype)
 
 
 def linear(g: GraphWriter, name: str, x: ir.Value, *projections: Projection) -> ir.Value:
-    """x Wᵀ + b of projections that read the same x, their outputs side by side, in one MatMul."""
+    """x Wᵀ + b of projections that read the same x: one MatMul, outputs concatenated."""
     y = g.op("MatMul", x, _columns(g, f"{name}.weight", projections))
-    if all(one.bias is None for one in projections):
+    if all(projection.bias is None for projection in projections):
         return y
     return g.op("Add", y, _biases(g, f"{name}.bias", projections))
 
 
 def packed(g: GraphWriter, name: str, *projections: Projection) -> tuple[ir.Value, ir.Value]:
-    """Weights (in, out) and biases of projections side by side; a bias they lack is zeros."""
+    """Concatenated weights (in, out) and biases; a missing bias is zeros."""
     return _columns(g, f"{name}.weight", projections), _biases(g, f"{name}.bias", projections)
 
 
@@ -55,7 +55,7 @@ def _columns(g: GraphWriter, name: str, projections: Sequence[Projection]) -> ir
 
 def _biases(g: GraphWriter, name: str, projections: Sequence[Projection]) -> ir.Value:
     def read() -> Array:
-        return np.concatenate([_bias(one) for one in projections])
+        return np.concatenate([_bias(projection) for projection in projections])
 
     return g.weight(name, (_width(projections),), read)
 
@@ -67,11 +67,11 @@ def _bias(projection: Projection) -> Array:
 
 
 def _width(projections: Sequence[Projection]) -> int:
-    return sum(int(one.weight.shape[0]) for one in projections)
+    return sum(int(projection.weight.shape[0]) for projection in projections)
 
 
 def norm(g: GraphWriter, name: str, x: ir.Value, weight: Tensor, epsilon: float) -> ir.Value:
-    """RMSNorm over the last axis in fp32, in the form that ONNX Runtime fuses to one node."""
+    """RMSNorm over the last axis in fp32, in the form that ONNX Runtime fuses into one node."""
     x = g.wide(x)
     square = g.op("Pow", x, g.float32(2.0))
     mean = g.op("ReduceMean", square, g.int64s(-1), keepdims=1)
@@ -81,8 +81,8 @@ def norm(g: GraphWriter, name: str, x: ir.Value, weight: Tensor, epsilon: float)
 
 
 def query_key_value(g: GraphWriter, x: ir.Value, *layers: DecoderLayer) -> ir.Value:
-    """Queries, keys and values of x side by side, layer after layer."""
-    projections = (one for layer in layers for one in (layer.query, layer.key, layer.value))
+    """Concatenated queries, keys and values of x, layer by layer."""
+    projections = (p for layer in layers for p in (layer.query, layer.key, layer.value))
     return linear(g, "attention.qkv", x, *projections)
 
 
@@ -93,7 +93,10 @@ def split_heads(
     packed: ir.Value,
     norm: Callable[[str, ir.Value, Tensor], ir.Value],
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """Packed q, k, v to three values (batch, sequence, heads, head_dim), q and k normed if asked."""
+    """Packed q, k, v to three values (batch, sequence, heads, head_dim).
+
+    q and k are normed where the layer has these norms.
+    """
     dim, counts = decoder.head_dim, (layer.query_heads, layer.kv_heads, layer.kv_heads)
     parts = g.ops("Split", packed, g.int64s(*(n * dim for n in counts)), outputs=3, axis=-1)
     heads = [
@@ -109,14 +112,14 @@ def split_heads(
 
 
 def gated(g: GraphWriter, decoder: Decoder, layer: DecoderLayer, x: ir.Value) -> ir.Value:
-    """activation(gate(x)) * up(x), what down_proj reads."""
+    """activation(gate(x)) * up(x), the input of down_proj."""
     gate = linear(g, "mlp.gate", x, layer.gate)
     up = linear(g, "mlp.up", x, layer.up)
     return g.op("Mul", activated(g, decoder.activation, gate), up)
 
 
 def activated(g: GraphWriter, name: str, x: ir.Value) -> ir.Value:
-    """The activation of this name in `activations.ACTIVATIONS`, of x."""
+    """The activation `name` (one of `activations.ACTIVATIONS`) of x."""
     if name in ("silu", "swish"):
         return g.op("Mul", x, g.op("Sigmoid", x))
     if name == "relu":
@@ -147,7 +150,6 @@ def cache_values(
     g: GraphWriter, decoder: Decoder, name: str, length: str, width: int
 ) -> list[CachePair]:
     """Graph inputs or outputs `name.{layer}.{key,value}` (batch, kv heads, length, width)."""
-
     return [
         cache_pair(g, f"{name}.{index}", layer.kv_heads, length, width)
         for index, layer in enumerate(decoder.layers)
@@ -161,4 +163,4 @@ def cache_pair(g: GraphWriter, name: str, heads: int, length: str, width: int) -
 
 
 def flat(pairs: Sequence[CachePair]) -> list[ir.Value]:
-    return [one for pair in pairs for one in pair]
+    return [cache for pair in pairs for cache in pair]

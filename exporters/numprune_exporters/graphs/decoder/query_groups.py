@@ -1,7 +1,7 @@
-"""KV heads that serve different numbers of query heads, taken run by run.
+"""Layers whose KV heads serve different numbers of query heads, split into runs.
 
-A run is what attention operators can express: neighbouring KV heads that serve as many query heads
-each. A layer of one run is left as it is.
+A run is a sequence of neighbouring KV heads with equal numbers of query heads. Attention operators
+express one run. A layer of a single run is left unchanged.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numprune_exporters.graphs.writer import GraphWriter
 
 
 def single_runs(layer: DecoderLayer, head_dim: int) -> tuple[DecoderLayer, ...]:
-    """The layer once for each of its runs, with the query, key and value rows of that run only."""
+    """One layer per run, with the query, key and value rows of that run only."""
     if len(layer.runs) == 1:
         return (layer,)
-    found, query, key = [], 0, 0
+    runs, query, key = [], 0, 0
     for kv_heads, size in layer.runs:
         queries, keys = kv_heads * size * head_dim, kv_heads * head_dim
-        found.append(
+        runs.append(
             replace(
                 layer,
                 query=_rows(layer.query, query, queries),
@@ -32,7 +32,7 @@ def single_runs(layer: DecoderLayer, head_dim: int) -> tuple[DecoderLayer, ...]:
             )
         )
         query, key = query + queries, key + keys
-    return tuple(found)
+    return tuple(runs)
 
 
 def _rows(projection: Projection, start: int, count: int) -> Projection:
@@ -42,22 +42,22 @@ def _rows(projection: Projection, start: int, count: int) -> Projection:
 
 
 def query_heads(layer: DecoderLayer) -> tuple[int, ...]:
-    """Query heads of each run."""
+    """Number of query heads of each run."""
     return tuple(kv_heads * size for kv_heads, size in layer.runs)
 
 
 def kv_heads(layer: DecoderLayer) -> tuple[int, ...]:
-    """KV heads of each run."""
+    """Number of KV heads of each run."""
     return tuple(count for count, _ in layer.runs)
 
 
 def split(g: GraphWriter, x: ir.Value, sizes: Sequence[int], *, axis: int) -> Sequence[ir.Value]:
-    """x cut along `axis` into a part for each run; x itself where there is one."""
+    """x split along `axis` into one part per run; x itself for a single run."""
     if len(sizes) == 1:
         return (x,)
     return g.ops("Split", x, g.int64s(*sizes), outputs=len(sizes), axis=axis)
 
 
 def joined(g: GraphWriter, parts: Sequence[ir.Value]) -> ir.Value:
-    """The runs' heads side by side again, along the last axis."""
+    """The heads of all runs concatenated along the last axis."""
     return parts[0] if len(parts) == 1 else g.op("Concat", *parts, axis=-1)

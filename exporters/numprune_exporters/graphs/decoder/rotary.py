@@ -1,4 +1,4 @@
-"""Rotary position embedding in single operators, computed in fp32 (Su et al. 2021)."""
+"""Rotary position embedding in basic operators, in fp32 (Su et al. 2021, arXiv:2104.09864)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numprune_exporters.graphs.writer import GraphWriter
 
 
 class Rotation:
-    """cos and sin of each token's angles, (batch, sequence, 1, head_dim / 2), written once."""
+    """cos and sin of each token's angles (batch, sequence, 1, head_dim / 2), written once."""
 
     def __init__(self, g: GraphWriter, decoder: Decoder, places: ir.Value) -> None:
         self._g, self._half = g, decoder.head_dim // 2
@@ -25,7 +25,7 @@ class Rotation:
             self._sin = g.op("Mul", g.op("Sin", angles), scale)
 
     def rotated(self, x: ir.Value) -> ir.Value:
-        """First half of each head against its second; x is (batch, sequence, heads, head_dim)."""
+        """Rotate each pair (i, i + head_dim / 2) of x (batch, sequence, heads, head_dim)."""
         g, half = self._g, self._half
         a, b = g.ops("Split", g.wide(x), g.int64s(half, half), outputs=2, axis=-1)
         first = g.op("Sub", g.op("Mul", a, self._cos), g.op("Mul", b, self._sin))

@@ -1,14 +1,14 @@
-"""The graph for every other runtime: standard operators only, KV cache grown by Concat.
+"""Graph of standard operators for any runtime; the KV cache grows by Concat.
 
 Inputs: `input_ids` (batch, sequence) int64; `attention_mask` (batch, total) int64, 1 for real
-tokens, past ones included; `position_ids` (batch, sequence) int64; `logits_positions` (batch, k)
-int64, which of the given tokens get logits; `past_key_values.{i}.{key,value}`
+tokens, including past tokens; `position_ids` (batch, sequence) int64; `logits_positions` (batch, k)
+int64, the input tokens whose logits are returned; `past_key_values.{i}.{key,value}`
 (batch, kv heads, past, head_dim) of the graph's dtype, past = total - sequence.
 Outputs: `logits` (batch, k, vocabulary) fp32; `present.{i}.{key,value}`
-(batch, kv heads, total, head_dim), the next call's past.
+(batch, kv heads, total, head_dim), the past of the next call.
 
-Padding may be on either side: masked slots stay in the cache and are never read. Query heads are
-grouped over their KV head, which is never repeated.
+Padding may be on either side: masked positions stay in the cache and are never read. Query heads
+are grouped by KV head; KV heads are not repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OPSETS = {"": 20}
 
 
 def build(decoder: Decoder, metadata: dict[str, str], dtype: str = "float32") -> ir.Model:
-    """The model, its weights still to be read; see the module for inputs and outputs."""
+    """The model with unread weights; inputs and outputs: see the module docstring."""
     g = GraphWriter(dtype)
     tokens = value("input_ids", ir.DataType.INT64, ("batch", "sequence"))
     attention = _GroupedAttention(g, decoder, tokens)
@@ -39,7 +39,7 @@ def build(decoder: Decoder, metadata: dict[str, str], dtype: str = "float32") ->
 
 
 class _GroupedAttention:
-    """Attention in single operators; masks and rotation are written once and shared by the layers."""
+    """Attention in basic operators; all layers share the masks and the rotation."""
 
     def __init__(self, g: GraphWriter, decoder: Decoder, tokens: ir.Value) -> None:
         self._g, self._decoder = g, decoder
@@ -93,7 +93,7 @@ class _GroupedAttention:
         keys: ir.Value,
         values: ir.Value,
     ) -> ir.Value:
-        """softmax(q kᵀ + mask) v, the queries of one KV head stacked as rows of one matrix."""
+        """softmax(q kᵀ + mask) v; the queries of one KV head are rows of one matrix."""
         g, dim, (kv, group) = self._g, self._decoder.head_dim, run
         query = g.op("Reshape", query, g.int64s(0, 0, kv, group, dim))
         query = g.op("Transpose", query, perm=(0, 2, 3, 1, 4))

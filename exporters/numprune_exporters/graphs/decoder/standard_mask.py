@@ -1,4 +1,4 @@
-"""Which keys a query may read, as numbers added to the scores of the standard-operator graph."""
+"""Additive attention masks of the standard-operator graph."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import onnx_ir as ir
 from numprune_exporters.graphs.writer import GraphWriter
 
 BLOCKED = float(np.finfo(np.float32).min)
-"""Finite, so that a padded query row that may read nothing gives numbers and not NaN."""
+"""Finite, so that a fully masked row of a padded query does not become NaN."""
 
 
 class MaskWriter:
     """Writes each distinct mask once; layers share it.
 
-    Order in the cache decides what is past; distance in a sliding window is counted in real tokens,
-    so that padding on either side does not shift it.
+    Causality follows the order in the cache. The distance in a sliding window counts real tokens,
+    so padding on either side does not shift it.
     """
 
     def __init__(self, g: GraphWriter, tokens: ir.Value, mask: ir.Value, places: ir.Value) -> None:
@@ -54,9 +54,9 @@ class MaskWriter:
         return self._shapes[middle]
 
     def _visible(self) -> ir.Value:
-        """Real keys up to the query's own slot, (batch, sequence, total)."""
+        """Real keys up to the query's own cache position: (batch, sequence, total)."""
         g = self._g
-        total, sequence = (g.op("Squeeze", one) for one in (self._total, self._sequence))
+        total, sequence = g.op("Squeeze", self._total), g.op("Squeeze", self._sequence)
         slots = g.op("Range", g.int64(0), total, g.int64(1))
         own = g.op("Range", g.op("Sub", total, sequence), total, g.int64(1))
         past = g.op("LessOrEqual", slots, g.op("Unsqueeze", own, g.int64s(1)))
@@ -64,7 +64,7 @@ class MaskWriter:
         return g.op("And", past, g.op("Unsqueeze", real, g.int64s(1)))
 
     def _near(self, window: int) -> ir.Value:
-        """Keys fewer than `window` real tokens before the query, (batch, sequence, total)."""
+        """Keys fewer than `window` real tokens before the query: (batch, sequence, total)."""
         g = self._g
         # Counted in fp32, exact below 2^24: TensorRT has no integer CumSum.
         real = g.cast(self._mask, ir.DataType.FLOAT)

@@ -1,11 +1,11 @@
-"""An encoder as an ONNX graph: embeddings, post-norm blocks, task head. A flavour mixes the tokens.
+"""Encoder graph: embeddings, post-norm blocks, task head. A `Mixing` writes the attention.
 
 Inputs: `input_ids` (batch, length) int64; `attention_mask` (batch, length) int64, 1 for real tokens;
-`token_type_ids` (batch, length) int64, where the model has types.
+`token_type_ids` (batch, length) int64, if the model has token types.
 Output: `logits` fp32, (batch, classes) for the task `sequence`, else (batch, length, classes).
 
-Padding may be on the right only: a token's index is its position. A sublayer that lost all its units
-is the bias of its consumer, added to the residual.
+Padding must be on the right: a token's index is its position. A sublayer that lost all its units is
+its consumer's bias added to the residual.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ OPSET = 20
 
 
 class Mixing(Protocol):
-    """One way to write full self-attention."""
+    """Full self-attention in one form."""
 
     def mix(self, layer: EncoderLayer, x: ir.Value) -> ir.Value:
-        """x (batch, length, hidden) to (batch, length, heads * head_dim)."""
+        """Attention of x (batch, length, hidden): (batch, length, heads * head_dim)."""
         ...
 
 
 def ports(encoder: Encoder) -> tuple[ir.Value, ...]:
-    """The graph inputs: tokens, mask and, where the model has them, token types."""
+    """Graph inputs: tokens, mask and, if the model has them, token types."""
     names = ["input_ids", "attention_mask"]
     if encoder.type_embedding is not None:
         names.append("token_type_ids")
@@ -47,7 +47,7 @@ def write(
     domains: dict[str, int],
     metadata: dict[str, str],
 ) -> ir.Model:
-    """The whole model; `inputs` are the `ports` that `mixing` knows too."""
+    """The whole model; `inputs` are the `ports` that `mixing` also uses."""
     tokens, _, *types = inputs
     x = parts.embedded(g, encoder, tokens, *types)
     for index, layer in enumerate(encoder.layers):

@@ -1,4 +1,4 @@
-"""Encoder attention as ONNX Runtime's own fused operator: one Attention node per layer."""
+"""Encoder attention as ONNX Runtime's fused operator: one Attention node per layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numprune_exporters.graphs.writer import MICROSOFT, GraphWriter
 
 
 def build(encoder: Encoder, metadata: dict[str, str], dtype: str = "float32") -> ir.Model:
-    """The model, its weights still to be read; see `encoder_graph` for inputs and output."""
+    """The model with unread weights; inputs and output: see `graphs.encoder.frame`."""
     g = GraphWriter(dtype)
     inputs = encoder_frame.ports(encoder)
     mixing = _FusedAttention(g, encoder, inputs[1])
@@ -20,7 +20,7 @@ def build(encoder: Encoder, metadata: dict[str, str], dtype: str = "float32") ->
 
 
 class _FusedAttention:
-    """Projections, scores, softmax and mixing in one node, in fp32 whatever the graph's dtype."""
+    """Projections, scores, softmax and mixing in one node, in fp32 for every dtype of the graph."""
 
     def __init__(self, g: GraphWriter, encoder: Encoder, mask: ir.Value) -> None:
         self._g, self._dim = g, encoder.head_dim

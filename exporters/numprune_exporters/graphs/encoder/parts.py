@@ -1,4 +1,4 @@
-"""The parts of an encoder graph that do not mix tokens: embeddings, norms, biases, the task head.
+"""Parts of an encoder graph without attention: embeddings, norms, biases, task head.
 
 Activations are (batch, length, width) in the graph's dtype; norms are computed in fp32.
 """
@@ -18,7 +18,7 @@ HEAD_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu"}
 def embedded(
     g: GraphWriter, encoder: Encoder, tokens: ir.Value, types: ir.Value | None = None
 ) -> ir.Value:
-    """Words, positions and token types summed and normed: (batch, length, hidden)."""
+    """Normed sum of word, position and token type embeddings: (batch, length, hidden)."""
     with g.scope("embedding"):
         x = g.op("Gather", stored(g, "words", encoder.embedding), tokens)
         x = g.op("Add", x, _positions(g, encoder, tokens))
@@ -28,8 +28,8 @@ def embedded(
 
 
 def _positions(g: GraphWriter, encoder: Encoder, tokens: ir.Value) -> ir.Value:
-    """Rows of the position table for a text of this length, (length, hidden)."""
-    # Rows before the first position are of no text: RoBERTa's belong to padding.
+    """Rows of the position table for the length of `tokens`: (length, hidden)."""
+    # Rows before the first position are never read: RoBERTa reserves them for padding.
     table = stored(g, "positions", encoder.position_embedding[encoder.first_position :])
     length = g.op("Shape", tokens, start=1, end=2)
     return g.op("Slice", table, g.int64s(0), length, g.int64s(0))
@@ -44,12 +44,12 @@ def normed(g: GraphWriter, name: str, x: ir.Value, norm: LayerNorm) -> ir.Value:
 
 
 def with_bias(g: GraphWriter, name: str, x: ir.Value, consumer: Projection) -> ir.Value:
-    """x and what is left of a sublayer without units."""
+    """x plus the consumer's bias: a sublayer without units."""
     return x if consumer.bias is None else g.op("Add", x, stored(g, name, consumer.bias))
 
 
 def answers(g: GraphWriter, encoder: Encoder, x: ir.Value) -> ir.Value:
-    """The graph output `logits` of the last hidden states x."""
+    """The graph output `logits` of the last hidden states x (batch, length, hidden)."""
     head = encoder.head
     dimensions: list[int | str] = ["batch", "length", encoder.classes]
     with g.scope("head"):

@@ -1,4 +1,4 @@
-"""Encoder attention in standard operators: any runtime can parse it."""
+"""Encoder attention in standard operators, for any runtime."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numprune_exporters.graphs.encoder import frame as encoder_frame
 from numprune_exporters.graphs.writer import GraphWriter
 
 BLOCKED = float(np.finfo(np.float32).min)
-"""Finite, so that no row can become NaN."""
+"""Finite, so that no row becomes NaN."""
 
 
 def build(encoder: Encoder, metadata: dict[str, str], dtype: str = "float32") -> ir.Model:
-    """The model, its weights still to be read; see `encoder_graph` for inputs and output."""
+    """The model with unread weights; inputs and output: see `graphs.encoder.frame`."""
     g = GraphWriter(dtype)
     inputs = encoder_frame.ports(encoder)
     mixing = _StandardAttention(g, encoder, inputs[1])
@@ -23,7 +23,7 @@ def build(encoder: Encoder, metadata: dict[str, str], dtype: str = "float32") ->
 
 
 class _StandardAttention:
-    """softmax(q kᵀ / sqrt(head_dim) + mask) v, the mask written once for all layers."""
+    """softmax(q kᵀ / sqrt(head_dim) + mask) v; all layers share the mask."""
 
     def __init__(self, g: GraphWriter, encoder: Encoder, mask: ir.Value) -> None:
         self._g, self._dim = g, encoder.head_dim
@@ -36,8 +36,12 @@ class _StandardAttention:
         """See Mixing.mix."""
         g = self._g
         query, key, values = (
-            self._split(linear(g, f"attention.{name}", x, one), layer.heads)
-            for name, one in (("query", layer.query), ("key", layer.key), ("value", layer.value))
+            self._split(linear(g, f"attention.{name}", x, projection), layer.heads)
+            for name, projection in (
+                ("query", layer.query),
+                ("key", layer.key),
+                ("value", layer.value),
+            )
         )
         scores = g.op("MatMul", query, g.op("Transpose", key, perm=(0, 1, 3, 2)))
         scaled = g.op("Mul", g.wide(scores), g.float32(self._dim**-0.5))

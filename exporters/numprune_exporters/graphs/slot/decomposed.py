@@ -1,5 +1,8 @@
-"""The slot graph in single operators, its cache never copied: scores against the slots and against
-the call's own tokens meet in one softmax, and each part of it mixes its own values."""
+"""Slot graph in basic operators. The KV cache is never copied.
+
+Scores against the cache slots and against the call's tokens share one softmax; each part of the
+weights then multiplies its own values.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Decomposed:
-    """Queries of one KV head are stacked as rows: every product is (kv heads, batch, rows, ...)."""
+    """Queries of one KV head are stacked as rows; every matmul is (kv heads, batch, rows, ...)."""
 
     def __init__(self, g: GraphWriter, decoder: Decoder, ports: SlotPorts) -> None:
         self._g, self._decoder, self._ports = g, decoder, ports
@@ -49,13 +52,14 @@ class Decomposed:
         query, key, values = parts.split_heads(g, self._decoder, layer, packed, self.norm)
         query = g.op("Mul", query, g.number(self._decoder.head_dim**-0.5))
         query, key = self._rotation.rotated(query), self._rotation.rotated(key)
-        key, values = (g.op("Transpose", one, perm=(2, 0, 1, 3)) for one in (key, values))
+        key = g.op("Transpose", key, perm=(2, 0, 1, 3))
+        values = g.op("Transpose", values, perm=(2, 0, 1, 3))
         self._ports.add(key, values)
         queries = query_groups.split(g, query, query_groups.query_heads(layer), axis=2)
         cached = zip(
             *(
-                query_groups.split(g, one, query_groups.kv_heads(layer), axis=0)
-                for one in (*self._ports.caches[index], key, values)
+                query_groups.split(g, tensor, query_groups.kv_heads(layer), axis=0)
+                for tensor in (*self._ports.caches[index], key, values)
             ),
             strict=True,
         )
@@ -72,12 +76,12 @@ class Decomposed:
         query: ir.Value,
         cached: tuple[ir.Value, ...],
     ) -> ir.Value:
-        """One run's heads side by side; `cached` are keys and values, first of slots, then of the call."""
+        """Concatenated heads of one run; `cached`: keys and values of slots, then of the call."""
         g, (past_key, past_values, key, values) = self._g, cached
         stacked = self._stacked(run, query)
         scores = [
-            g.op("MatMul", stacked, g.op("Transpose", one, perm=(0, 1, 3, 2)))
-            for one in (past_key, key)
+            g.op("MatMul", stacked, g.op("Transpose", keys, perm=(0, 1, 3, 2)))
+            for keys in (past_key, key)
         ]
         past, own = self._weights(window, run, g.op("Concat", *scores, axis=-1))
         mixed = g.op("Add", g.op("MatMul", past, past_values), g.op("MatMul", own, values))
@@ -93,7 +97,7 @@ class Decomposed:
     def _weights(
         self, window: int | None, run: tuple[int, int], scores: ir.Value
     ) -> tuple[ir.Value, ir.Value]:
-        """Softmax over slots and own tokens together, in fp32; then the two parts of it."""
+        """Softmax over slots and own tokens together, in fp32, split into these two parts."""
         g, (kv, group) = self._g, run
         apart = g.op("Reshape", g.wide(scores), self._shape(kv, "batch", group, "sequence", "both"))
         masked = g.op("Add", apart, g.op("Unsqueeze", self._mask.additive(window), g.int64s(1)))
@@ -103,17 +107,17 @@ class Decomposed:
         return past, own
 
     def _unstacked(self, run: tuple[int, int], mixed: ir.Value) -> ir.Value:
-        """`_stacked` undone, heads side by side: (batch, sequence, query heads * head_dim)."""
+        """Undo `_stacked` and concatenate the heads: (batch, sequence, query heads * head_dim)."""
         g, dim, (kv, group) = self._g, self._decoder.head_dim, run
         shape = self._shape(kv, "batch", group, "sequence", dim)
         mixed = g.op("Transpose", g.op("Reshape", mixed, shape), perm=(1, 3, 0, 2, 4))
         return g.op("Reshape", mixed, g.int64s(0, 0, kv * group * dim))
 
     def _shape(self, *dims: int | str) -> ir.Value:
-        """A shape of numbers and of the graph's own dimensions, written once."""
+        """A shape of numbers and named graph dimensions, written once."""
         g = self._g
         known = {"batch": self._batch, "sequence": self._sequence, "both": self._both}
         if dims not in self._shapes:
-            parts_ = [known[one] if isinstance(one, str) else g.int64s(one) for one in dims]
-            self._shapes[dims] = g.op("Concat", *parts_, axis=0)
+            sizes = [known[dim] if isinstance(dim, str) else g.int64s(dim) for dim in dims]
+            self._shapes[dims] = g.op("Concat", *sizes, axis=0)
         return self._shapes[dims]

@@ -1,5 +1,7 @@
-"""The slot graph in the fused operators of opset 23: one Attention per layer, grouped queries as they
-are, and the rotation and norms as operators of their own."""
+"""Slot graph in the fused operators of opset 23: Attention, RotaryEmbedding, RMSNormalization.
+
+Each layer has one Attention operator, which takes grouped queries directly.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Fused:
-    """Keys and values of cache and call are joined, because the operator reads them as one."""
+    """Keys and values of cache and call are concatenated: the operator reads one tensor of each."""
 
     def __init__(self, g: GraphWriter, decoder: Decoder, ports: SlotPorts) -> None:
         self._g, self._decoder, self._ports = g, decoder, ports
@@ -43,11 +45,11 @@ class Fused:
         g = self._g
         packed = parts.query_key_value(g, x, layer)
         query, key, values = (
-            g.op("Transpose", one, perm=(0, 2, 1, 3))
-            for one in parts.split_heads(g, self._decoder, layer, packed, self.norm)
+            g.op("Transpose", heads, perm=(0, 2, 1, 3))
+            for heads in parts.split_heads(g, self._decoder, layer, packed, self.norm)
         )
         query, key = self._rotated(query), self._rotated(key)
-        self._ports.add(*(_heads_first(g, one) for one in (key, values)))
+        self._ports.add(_heads_first(g, key), _heads_first(g, values))
         cached = (
             self._runs_joined(layer, old, new)
             for old, new in zip(self._ports.caches[index], (key, values), strict=True)
@@ -60,9 +62,9 @@ class Fused:
         return query_groups.joined(g, mixed)
 
     def _runs_joined(self, layer: DecoderLayer, old: ir.Value, new: ir.Value) -> list[ir.Value]:
-        """Cache and call of each run: (batch, its KV heads, capacity + sequence, head_dim)."""
+        """Concatenated cache and call per run: (batch, KV heads, capacity + sequence, head_dim)."""
         g, counts = self._g, query_groups.kv_heads(layer)
-        # Cut before they are joined: the parts are copied once, into where attention reads them.
+        # Split before Concat: each part is copied once, to where attention reads it.
         pieces = (
             query_groups.split(g, old, counts, axis=0),
             query_groups.split(g, new, counts, axis=1),
@@ -80,22 +82,22 @@ class Fused:
         keys: ir.Value,
         values: ir.Value,
     ) -> ir.Value:
-        """One run's heads side by side, (batch, sequence, its query heads * head_dim)."""
+        """Concatenated heads of one run: (batch, sequence, its query heads * head_dim)."""
         g, dim, (kv, group) = self._g, self._decoder.head_dim, run
         mask = self._additive(window)
         mixed = g.op("Attention", query, keys, values, mask, scale=dim**-0.5)
-        side_by_side = g.op("Transpose", mixed, perm=(0, 2, 1, 3))
-        return g.op("Reshape", side_by_side, g.int64s(0, 0, kv * group * dim))
+        mixed = g.op("Transpose", mixed, perm=(0, 2, 1, 3))
+        return g.op("Reshape", mixed, g.int64s(0, 0, kv * group * dim))
 
     def _rotated(self, x: ir.Value) -> ir.Value:
         return self._g.op("RotaryEmbedding", x, *self._tables, self._ports.places)
 
     def _additive(self, window: int | None) -> ir.Value:
-        """The mask in the graph's dtype, (batch, 1, sequence, capacity + sequence)."""
+        """The mask in the graph's dtype: (batch, 1, sequence, capacity + sequence)."""
         g = self._g
         if window not in self._masks:
             mask = self._mask.additive(window)
-            # Infinity in fp16, where a fused kernel may subtract it from itself.
+            # BLOCKED is infinite in fp16, and a fused kernel may subtract infinity from itself.
             if g.dtype == ir.DataType.FLOAT16:
                 mask = g.op("Max", mask, g.float32(float(np.finfo(np.float16).min)))
             self._masks[window] = g.op("Unsqueeze", g.narrow(mask), g.int64s(1))
@@ -108,7 +110,7 @@ def _heads_first(g: GraphWriter, x: ir.Value) -> ir.Value:
 
 
 def _rotation_tables(g: GraphWriter, decoder: Decoder) -> tuple[ir.Value, ir.Value]:
-    """cos and sin (max_positions, head_dim / 2), as the operator looks them up."""
+    """cos and sin tables (max_positions, head_dim / 2), indexed by position."""
     shape = (decoder.max_positions, decoder.head_dim // 2)
     scale = np.float32(decoder.rotary_scale)
 

@@ -1,19 +1,19 @@
-"""The graph for TensorRT: a KV cache of fixed capacity that is only read, new entries come out.
+"""Graph for TensorRT: it reads a KV cache of fixed capacity and returns the new entries.
 
-Inputs: `input_ids` (batch, sequence) int64; `logits_positions` (batch, k) int64, which of the given
-tokens get logits; `position_ids` (batch, sequence) int64; `slot_positions` (batch, capacity) int64,
-the position of the token in each slot of the cache, -1 where it is empty;
+Inputs: `input_ids` (batch, sequence) int64; `logits_positions` (batch, k) int64, the input tokens
+whose logits are returned; `position_ids` (batch, sequence) int64; `slot_positions`
+(batch, capacity) int64, the position of the token in each slot of the cache, -1 for an empty slot;
 `past_key_values.{i}.{key,value}` (kv heads, batch, capacity, head_dim) of the graph's dtype.
-Outputs: `logits` (batch, k, vocabulary) fp32; `new_key_values`, all layers' new entries in the order
-of the inputs, (sum of their heads, batch, sequence, head_dim).
+Outputs: `logits` (batch, k, vocabulary) fp32; `new_key_values`, the new entries of all layers in
+the order of the inputs (sum of their heads, batch, sequence, head_dim).
 
-Heads stand first, so that the caches of all layers, laid end to end, are one array
-(heads, batch, capacity, head_dim), into which the new entries go by a single strided copy. No shape
-of a decode step depends on how full the cache is, so that its launch can be recorded once.
-A call's tokens are right-padded. Query heads are grouped over their KV head, never repeated.
+Heads are the first axis, so the caches of all layers form one array (heads, batch, capacity,
+head_dim). One strided copy writes the new entries. No shape of a decode step depends on the fill of
+the cache, so the step can be recorded once as a CUDA graph. The tokens of a call are right-padded.
+Query heads are grouped by KV head; KV heads are not repeated.
 
-`decomposed` writes every part in single operators of opset 20. `fused` writes the Attention,
-RotaryEmbedding and RMSNormalization operators of opset 23, for parsers that know them.
+`decomposed` uses basic operators of opset 20. `fused` uses the Attention, RotaryEmbedding and
+RMSNormalization operators of opset 23, for parsers that support them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FLAVOURS: dict[SlotGraph, Callable[[GraphWriter, Decoder, SlotPorts], decoder_f
 def build(
     decoder: Decoder, metadata: dict[str, str], dtype: str, graph: SlotGraph = "decomposed"
 ) -> ir.Model:
-    """The model, its weights still to be read; see the module for inputs and outputs."""
+    """The model with unread weights; inputs and outputs: see the module docstring."""
     g = GraphWriter(dtype)
     tokens = value("input_ids", ir.DataType.INT64, ("batch", "sequence"))
     flavour = _FLAVOURS[graph](g, decoder, SlotPorts(g, decoder))

@@ -1,4 +1,4 @@
-"""Which slots of the cache, and which tokens of the call, a query may read."""
+"""Attention masks over the slots of the cache and the tokens of the call."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import onnx_ir as ir
 from numprune_exporters.graphs.writer import GraphWriter
 
 BLOCKED = -1e30
-"""Below any score, and finite in bf16 too. Every query may read at least itself."""
+"""Below any score, and finite in bf16. Every query may read at least itself."""
 
 
 class SlotMask:
-    """Additive fp32 masks, written once per window and shared by the layers.
+    """Additive fp32 masks, written once per window size and shared by the layers.
 
-    A slot holds the position of its token, -1 while it is empty. Tokens of one call are in order, so
-    that right padding is never seen by what stands before it.
+    A slot holds the position of its token, -1 while empty. Tokens of one call are in order, so no
+    real token reads right padding.
     """
 
     def __init__(self, g: GraphWriter, places: ir.Value, slots: ir.Value) -> None:
@@ -30,7 +30,7 @@ class SlotMask:
         g = self._g
         if window not in self._masks:
             with g.scope(f"mask.{window or 'full'}"):
-                # Position -1 stands before every query: empty slots need their own condition.
+                # Position -1 is before every query: empty slots need a separate condition.
                 filled = g.op("GreaterOrEqual", self._slot, g.int64(0))
                 past = g.op("And", filled, self._readable(self._slot, window))
                 allowed = g.op("Concat", past, self._readable(self._token, window), axis=2)
@@ -38,7 +38,7 @@ class SlotMask:
         return self._masks[window]
 
     def _readable(self, key: ir.Value, window: int | None) -> ir.Value:
-        """Not after the query and, in a window, fewer than `window` positions before it."""
+        """Keys not after the query and, with a window, fewer than `window` positions before it."""
         g = self._g
         allowed = g.op("LessOrEqual", key, self._query)
         if window is None:

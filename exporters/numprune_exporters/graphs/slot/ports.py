@@ -1,4 +1,4 @@
-"""What both flavours of the slot graph take in and give out."""
+"""Graph inputs and outputs of the slot graph, common to both flavours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numprune_exporters.runners.slot_steps import NEW, PAST
 
 
 class SlotPorts:
-    """Graph inputs, and the new cache entries as the layers make them."""
+    """Graph inputs, and the new cache entries that the layers add."""
 
     def __init__(self, g: GraphWriter, decoder: Decoder) -> None:
         self._g, self._decoder = g, decoder
@@ -24,10 +24,10 @@ class SlotPorts:
 
     @property
     def inputs(self) -> list[ir.Value]:
-        return [self.places, self.slots, *(one for pair in self.caches for one in pair)]
+        return [self.places, self.slots, *(cache for pair in self.caches for cache in pair)]
 
     def add(self, key: ir.Value, values: ir.Value) -> None:
-        """One layer's new entries, each (kv heads, batch, sequence, head_dim)."""
+        """Add the new entries of one layer, each (kv heads, batch, sequence, head_dim)."""
         self._new += [key, values]
 
     def new(self) -> ir.Value:

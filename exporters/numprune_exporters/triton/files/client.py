@@ -1,4 +1,4 @@
-"""Sends a prompt to the server and prints the text while it comes. Needs `tritonclient[grpc]`."""
+"""Send a prompt to the server and print the streamed text. Needs `tritonclient[grpc]`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def main() -> None:
         if value is not None:
             inputs.append(tensor(name, type_name, np.array([[value]], kind)))
 
-    answers: queue.Queue[Any] = queue.Queue()
+    responses: queue.Queue[Any] = queue.Queue()
     with grpc.InferenceServerClient(arguments.url) as client:
-        client.start_stream(lambda result, error: answers.put((result, error)))
+        client.start_stream(lambda result, error: responses.put((result, error)))
         client.async_stream_infer(arguments.model, inputs)
         reason = ""
         while not reason:
-            result, error = answers.get()
+            result, error = responses.get()
             if error is not None:
                 sys.exit(f"error: {error.message()}")
             sys.stdout.write(result.as_numpy("text_output")[0, 0].decode())
@@ -57,14 +57,14 @@ def read_arguments() -> argparse.Namespace:
 
 
 def texts(name: str, values: list[str]) -> grpc.InferInput:
-    return tensor(name, "BYTES", np.array([[one.encode() for one in values]], np.object_))
+    return tensor(name, "BYTES", np.array([[text.encode() for text in values]], np.object_))
 
 
 def tensor(name: str, type_name: str, array: np.ndarray[Any, Any]) -> grpc.InferInput:
-    """One request's tensor: the first dimension is the batch, and always 1."""
-    found = grpc.InferInput(name, list(array.shape), type_name)
-    found.set_data_from_numpy(array)
-    return found
+    """A tensor of one request; the first dimension is the batch, always 1."""
+    tensor_input = grpc.InferInput(name, list(array.shape), type_name)
+    tensor_input.set_data_from_numpy(array)
+    return tensor_input
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Triton's Python backend: requests in, pieces of text out. What is done with them is in runtime/."""
+"""Model of Triton's Python backend: converts requests and responses; runtime/ generates text."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class Client:
         code = pb_utils.TritonError.INTERNAL
         if isinstance(error, InputError):
             code = pb_utils.TritonError.INVALID_ARG
-        said = pb_utils.TritonError(f"{error}; {error.hint}", code)
-        self._sender.send(pb_utils.InferenceResponse(error=said), flags=FINAL)
+        triton_error = pb_utils.TritonError(f"{error}; {error.hint}", code)
+        self._sender.send(pb_utils.InferenceResponse(error=triton_error), flags=FINAL)
 
 
 class TritonPythonModel:
-    """Continues text; answers the requests of a batch together."""
+    """Generates text; the requests of a batch run together."""
 
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
         folder = Path(args["model_repository"]) / args["model_version"]
-        self._inputs = [one["name"] for one in config["input"]]
+        self._inputs = [entry["name"] for entry in config["input"]]
         self._served = open_served(folder, config["parameters"])
 
     def execute(self, requests: Sequence[Any]) -> None:
@@ -77,7 +77,7 @@ class TritonPythonModel:
         values = {
             name: value
             for name, value in parameters(request.parameters()).items()
-            # The server's own, for example `triton_enable_empty_final_response`.
+            # Parameters of the server, for example `triton_enable_empty_final_response`.
             if not name.startswith("triton_")
         }
         for name in self._inputs:

@@ -1,5 +1,5 @@
-"""What runs inside the server: copied into the model repository as it is, and run from there.
+"""Code that runs inside the server; it is copied unchanged into the model repository.
 
-Needs numpy, tokenizers and the artifact's runtime; neither torch, pydantic nor the rest of this
+Needs numpy, tokenizers and the artifact's runtime; no torch, no pydantic, no other part of this
 package.
 """

@@ -1,4 +1,4 @@
-"""Continuing prompts that came together: one right-padded prefill, then decoding in lockstep."""
+"""Generate text for a batch of prompts: one right-padded prefill, then decode steps in lockstep."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of an answer, or all of it."""
+    """A part of a response, or all of it."""
 
     text: str
     tokens: tuple[int, ...]
-    """Generated since the piece before; the end-of-text token is not among them."""
+    """Tokens since the previous piece, without the end-of-text token."""
     finish_reason: FinishReason | None
-    """Set on the last piece. `stop`: end of text or a stop word; `length`: no more tokens allowed."""
+    """Set on the last piece. `stop`: end of text or a stop word; `length`: token limit reached."""
     prompt_tokens: int
     generated_tokens: int
-    """So far, this piece included."""
+    """Total so far, including this piece."""
 
 
 class Client(Protocol):
-    """Where the answer to one request goes."""
+    """Receives the response to one request."""
 
     def cancelled(self) -> bool: ...
     def send(self, piece: Piece) -> None: ...
@@ -47,11 +47,11 @@ class Row:
         """Tokenize the prompt.
 
         Raises:
-            InputError: it has no tokens, or more than fit.
+            InputError: the prompt has no tokens or exceeds the capacity.
         """
         tokenizer, capacity = served.tokenizer, served.capacity
         self.tokens = tokenizer.encode(request.text_input)
-        """Prompt and generated."""
+        """Prompt and generated tokens."""
         self.done = False
         self._prompt_tokens = len(self.tokens)
         if not self.tokens:
@@ -61,7 +61,7 @@ class Row:
                 f"the prompt has `{self._prompt_tokens}` tokens, this server takes `{capacity}`",
                 hint="send a shorter prompt, or package with a larger `capacity`",
             )
-        # The last token generated is never read again, so it needs no place in the cache.
+        # The last generated token is never read, so it needs no cache position.
         self._allowed = min(request.max_tokens, capacity - self._prompt_tokens + 1)
         self._request, self._client = request, client
         self._end_tokens = tokenizer.end_tokens
@@ -72,7 +72,7 @@ class Row:
         self._sent = 0
 
     def accept(self, logits: Logits) -> None:
-        """Choose the next token from fp32 logits (vocabulary,), and send what it makes certain."""
+        """Choose the next token from fp32 logits (vocabulary,), and send the text that is final."""
         if self._client.cancelled():
             self._finish("cancelled")
             return
@@ -108,17 +108,17 @@ class Row:
 
 
 def generate(served: Served, rows: Sequence[Row]) -> None:
-    """Answer all rows. An error of the runner reaches the rows that cause it, no others."""
+    """Generate all rows. An error of the runner fails only the rows that cause it."""
     active = [row for row in rows if not row.done]
     try:
         while active:
             active = _lockstep(served, active)
     except InputError as error:
-        left = [row for row in active if not row.done]
-        if len(left) == 1:
-            left[0].fail(error)
+        unfinished = [row for row in active if not row.done]
+        if len(unfinished) == 1:
+            unfinished[0].fail(error)
             return
-        for row in left:
+        for row in unfinished:
             generate(served, [row])
     except NumpruneError as error:
         for row in active:
@@ -127,21 +127,21 @@ def generate(served: Served, rows: Sequence[Row]) -> None:
 
 
 def _lockstep(served: Served, rows: Sequence[Row]) -> list[Row]:
-    """Decode until all rows are done, or until a done row would outgrow the cache; who is left.
+    """Decode until all rows are done or a done row would exceed the cache; returns unfinished rows.
 
-    Those are put together anew, so that what a row gets does not depend on its neighbours' lengths.
+    The caller batches these again, so a row's text does not depend on its neighbours' lengths.
     """
     tokens, read = _right_padded(rows, served.longest_prompt)
     logits = served.runner.prefill(tokens, read)
     while True:
         for (row, count), values in zip(_pairs(rows, read), logits, strict=True):
-            # A row longer than one prefill is read on by decoding; its logits are not asked for.
+            # Decode steps read the rest of a row longer than one prefill; its logits are ignored.
             if not row.done and count == len(row.tokens):
                 row.accept(values)
         active = [row for row in rows if not row.done]
         if not active or read.max() == served.capacity:
             return active
-        # A done row goes on with its last token, and nothing is read of it.
+        # A done row repeats its last token; its logits are ignored.
         following = [
             row.tokens[min(count, len(row.tokens) - 1)] for row, count in _pairs(rows, read)
         ]
@@ -154,9 +154,9 @@ def _pairs(rows: Sequence[Row], read: Tokens) -> Iterator[tuple[Row, int]]:
 
 
 def _right_padded(rows: Sequence[Row], most: int) -> tuple[Tokens, Tokens]:
-    """The first `most` tokens of each row (batch, longest), and how many those are (batch,)."""
+    """The first `most` tokens of each row (batch, longest), and their number (batch,)."""
     lengths = np.array([min(most, len(row.tokens)) for row in rows], np.int64)
     tokens = np.zeros((len(rows), int(lengths.max())), np.int64)
-    for place, row, length in zip(tokens, rows, lengths, strict=True):
-        place[:length] = row.tokens[:length]
+    for padded, row, length in zip(tokens, rows, lengths, strict=True):
+        padded[:length] = row.tokens[:length]
     return tokens, lengths

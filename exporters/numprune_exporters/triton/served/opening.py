@@ -1,4 +1,4 @@
-"""What a model repository's parameters say, and the runner and tokenizer they open."""
+"""Open the runner and the tokenizer of a model repository from its parameters."""
 
 from __future__ import annotations
 
@@ -25,30 +25,34 @@ class Served:
     capacity: int
     """Longest sequence in tokens, prompt and generated."""
     longest_prompt: int
-    """Tokens that one prefill takes."""
+    """Most tokens of one prefill."""
     max_tokens: int
-    """Generated for a request that names no limit."""
+    """Most generated tokens of a request without a limit."""
 
 
 def open_served(folder: Path, parameters: Mapping[str, Any]) -> Served:
-    """Open the version folder of a repository; `parameters` as the server gives them.
+    """Open the version folder of a repository.
+
+    Args:
+        folder: The version folder.
+        parameters: The parameters of config.pbtxt, as Triton passes them.
 
     Raises:
-        InputError: a file is missing or is not what its hash says.
-        MissingExtraError: the runtime is not installed where the server runs.
-        DeviceError: the device is not there, too old, or out of memory.
+        InputError: a file is missing or differs from its hash.
+        MissingExtraError: the runtime is not installed in the server's environment.
+        DeviceError: the device is missing, too old, or out of memory.
     """
-    said = {name: value["string_value"] for name, value in parameters.items()}
-    module, _, function = said["opener"].partition(":")
+    texts = {name: value["string_value"] for name, value in parameters.items()}
+    module, _, function = texts["opener"].partition(":")
     opener = getattr(importlib.import_module(module), function)
-    capacity = int(said["capacity"])
+    capacity = int(texts["capacity"])
     runner = opener(
-        Artifact.load(folder / ARTIFACT), threads=int(said["threads"]), capacity=capacity
+        Artifact.load(folder / ARTIFACT), threads=int(texts["threads"]), capacity=capacity
     )
     return Served(
         runner,
         TextTokenizer(folder / TOKENIZER),
         capacity=capacity,
-        longest_prompt=int(said["longest_prompt"]),
-        max_tokens=int(said["max_tokens"]),
+        longest_prompt=int(texts["longest_prompt"]),
+        max_tokens=int(texts["max_tokens"]),
     )

@@ -1,4 +1,4 @@
-"""What one client asks for, checked: a wrong value is an error of that request alone."""
+"""Parse and check one request; a wrong value is an error of that request only."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SHOWN = 80
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt and how it is continued. Names are those of the tensors clients send."""
+    """A prompt and its generation settings. Field names are the names of the request's tensors."""
 
     text_input: str
     max_tokens: int
-    """How many tokens to generate at most."""
+    """Most tokens to generate."""
     temperature: float = 0.0
     """0 is greedy."""
     top_k: int = 0
@@ -27,23 +27,27 @@ class Request:
     top_p: float = 1.0
     """Sample from the fewest most likely tokens whose probabilities reach p; 1: from all."""
     seed: int | None = None
-    """Makes sampling repeatable; None: another text each time."""
+    """Seed of the sampling; None: different text each time."""
     stop_words: tuple[str, ...] = ()
-    """The text ends before the first of these."""
+    """The text ends before the first stop word."""
     stream: bool = False
-    """A response for each piece of text instead of one with all of it."""
+    """Send one response per piece of text instead of one response at the end."""
     exclude_input_in_output: bool = True
-    """False: the prompt comes first in `text_output`."""
+    """False: `text_output` starts with the prompt."""
 
 
 def read(values: Mapping[str, Any], *, max_tokens: int) -> Request:
-    """A request from tensors and parameters by name; `max_tokens` is for those that say none.
+    """A request from tensors and parameters by name.
 
-    Without `temperature` a request is greedy, unless `top_k` or `top_p` asks for sampling: then
-    the temperature is 1.
+    Without `temperature` a request is greedy, unless `top_k` or `top_p` is set: then the
+    temperature is 1.
+
+    Args:
+        values: Tensors and parameters by name.
+        max_tokens: Default for a request without `max_tokens`.
 
     Raises:
-        InputError: an unknown name, a missing prompt, or a value that cannot be meant.
+        InputError: an unknown name, a missing prompt, or an invalid value.
     """
     unknown = sorted(values.keys() - _READERS.keys())
     if unknown:
@@ -53,41 +57,41 @@ def read(values: Mapping[str, Any], *, max_tokens: int) -> Request:
         )
     if "text_input" not in values:
         raise InputError("`text_input` is missing", hint="send the prompt as `text_input`")
-    found = {name: _READERS[name](name, value) for name, value in values.items()}
-    sampled = found.get("top_k", 0) > 0 or found.get("top_p", 1.0) < 1
-    return Request(**{"max_tokens": max_tokens, "temperature": float(sampled), **found})
+    fields = {name: _READERS[name](name, value) for name, value in values.items()}
+    sampled = fields.get("top_k", 0) > 0 or fields.get("top_p", 1.0) < 1
+    return Request(**{"max_tokens": max_tokens, "temperature": float(sampled), **fields})
 
 
 def parameters(text: str) -> dict[str, Any]:
-    """What stands beside a request's tensors, by name; `text` is JSON, empty if there is nothing.
+    """Request parameters from JSON, by name; an empty `text` has none.
 
     Raises:
-        InputError: it is no JSON object.
+        InputError: `text` is not a JSON object.
     """
     try:
-        found = json.loads(text or "{}")
+        content = json.loads(text or "{}")
     except (ValueError, RecursionError):
-        raise InputError("the parameters are no JSON", hint="send a JSON object") from None
-    if not isinstance(found, dict):
-        raise InputError("the parameters are no JSON object", hint="send them by name")
-    return found
+        raise InputError("the parameters are not JSON", hint="send a JSON object") from None
+    if not isinstance(content, dict):
+        raise InputError("the parameters are not a JSON object", hint="send them by name")
+    return content
 
 
 def single(name: str, shape: Sequence[int], values: Any) -> Any:
-    """The value in a tensor of one request.
+    """The value of a request's tensor.
 
     Args:
-        name: Of the tensor.
-        shape: Its dimensions: a batch of one, then one value; any number of stop words.
+        name: Name of the tensor.
+        shape: (1, 1); (1, n) for `stop_words`.
         values: Its elements as nested lists.
 
     Raises:
-        InputError: it has another shape.
+        InputError: the tensor has another shape.
     """
     if len(shape) != 2 or shape[0] != 1:
         raise InputError(
             f"`{name}` has the shape `{list(shape)}`",
-            hint="send one prompt in each request, and two dimensions, the first of them 1",
+            hint="send one prompt per request, in two dimensions with the first equal to 1",
         )
     if name == "stop_words":
         return values[0]
@@ -100,17 +104,17 @@ def _text(name: str, value: Any) -> str:
     if not isinstance(value, bytes | str):
         raise _wrong(name, value, "give a string")
     try:
-        # A text from JSON may hold half of a surrogate pair, which no encoding has.
+        # A text from JSON may contain an unpaired surrogate, which cannot be encoded.
         return value.decode() if isinstance(value, bytes) else value.encode().decode()
     except UnicodeError:
         raise InputError(f"`{name}` is not UTF-8", hint="encode text as UTF-8") from None
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
-    found = tuple(_text(name, one) for one in (value if isinstance(value, list) else [value]))
-    if "" in found:
-        raise _wrong(name, "", "give strings that are not empty")
-    return found
+    texts = tuple(_text(name, text) for text in (value if isinstance(value, list) else [value]))
+    if "" in texts:
+        raise _wrong(name, "", "give non-empty strings")
+    return texts
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -144,10 +148,10 @@ def _wrong(name: str, value: Any, hint: str) -> InputError:
 
 
 def _shown(value: Any) -> str:
-    """A client's value as the end of a message can hold it."""
+    """A client's value, shortened and encodable, for a message."""
     try:
         text = str(value)
-    except ValueError:  # Python writes no integer of more than some thousand digits
+    except ValueError:  # Python converts no integer of more than 4300 digits
         return "an integer of too many digits"
     text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
     return text.encode(errors="backslashreplace").decode()

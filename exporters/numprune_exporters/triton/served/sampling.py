@@ -1,4 +1,4 @@
-"""Choosing the next token from logits: the most likely one, or a draw."""
+"""Choose the next token from logits, greedily or by sampling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numprune_exporters.triton.served.request import Request
 
 
 class Sampler:
-    """One request's choices, with a random generator of its own."""
+    """Chooses the tokens of one request, with its own random generator."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -28,18 +28,19 @@ class Sampler:
 def probabilities(
     logits: NDArray[np.float32], temperature: float, top_k: int, top_p: float
 ) -> NDArray[np.float64]:
-    """softmax(logits / temperature) (vocabulary,), cut to the top k, then to the top p, and summing to 1.
+    """softmax(logits / temperature), cut to top-k, then to top-p, normalised: (vocabulary,), fp64.
 
-    Nucleus as in Holtzman et al. 2019, arXiv:1904.09751: the fewest tokens that reach `top_p`.
+    Top-p is the nucleus of Holtzman et al. 2019, arXiv:1904.09751: the fewest tokens whose
+    probabilities reach `top_p`.
     """
-    # The largest logit goes first: a tiny temperature would overflow it.
+    # Subtract the largest logit first: a tiny temperature would overflow.
     scaled = (logits.astype(np.float64) - float(logits.max())) / temperature
     order = np.argsort(-scaled, kind="stable")
     kept = order[:top_k] if top_k else order
     odds = np.exp(scaled[kept])
     odds /= odds.sum()
     reached = int(np.searchsorted(np.cumsum(odds), top_p)) + 1
-    found = np.zeros(len(logits))
-    found[kept[:reached]] = odds[:reached]
-    found /= found.sum()
-    return found
+    truncated = np.zeros(len(logits))
+    truncated[kept[:reached]] = odds[:reached]
+    truncated /= truncated.sum()
+    return truncated

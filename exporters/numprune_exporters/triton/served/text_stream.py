@@ -1,4 +1,4 @@
-"""Tokens to pieces of text while they come: whole characters only, and nothing of a stop word."""
+"""Convert a stream of tokens to pieces of text: whole characters only, without stop words."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from typing import Protocol
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
-"""What a tokenizer's decoder gives for the first bytes of a character."""
+"""Output of a tokenizer's decoder for an incomplete character."""
 
 
 class Decodes(Protocol):
-    """Tokens to text."""
+    """Decodes tokens to text."""
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
 
 class TextStream:
-    """Pieces that put together are the text of all tokens, up to the first stop word.
+    """Pieces of text whose concatenation is the text of all tokens, up to the first stop word.
 
-    A piece is the text of the last tokens with those before them, less the text of those before
-    them: a decoder may treat the first token of a text in a way of its own (a leading space).
+    New tokens are decoded together with the previous ones, and the text of the previous ones is
+    removed: a decoder may treat the first token of a text differently (a leading space).
     """
 
     def __init__(self, tokenizer: Decodes, stop_words: Sequence[str] = ()) -> None:
@@ -29,10 +29,10 @@ class TextStream:
         self._context = self._read = 0
         self._held = ""
         self.stopped = False
-        """Whether a stop word has come."""
+        """Whether a stop word was reached."""
 
     def push(self, token: int) -> str:
-        """The text that is certain with one more token; may be empty."""
+        """The text that is final after one more token; may be empty."""
         self._tokens.append(token)
         whole = self._tokenizer.decode(self._tokens[self._context :])
         if whole.endswith(INCOMPLETE):
@@ -40,7 +40,7 @@ class TextStream:
         return self._release(self._advance(whole), final=False)
 
     def finish(self) -> str:
-        """What was held back, when no more tokens come."""
+        """The text held back, after the last token."""
         whole = self._tokenizer.decode(self._tokens[self._context :])
         return self._release(self._advance(whole), final=True)
 
@@ -53,17 +53,17 @@ class TextStream:
         if self.stopped:
             return ""
         self._held += text
-        found = [self._held.find(word) for word in self._stop_words if word in self._held]
-        if found:
+        starts = [self._held.find(word) for word in self._stop_words if word in self._held]
+        if starts:
             self.stopped = True
-            end = min(found)
+            end = min(starts)
         else:
             end = len(self._held) - (0 if final else self._possible_stop())
         released, self._held = self._held[:end], self._held[end:]
         return released
 
     def _possible_stop(self) -> int:
-        """Length of the longest end of the held text that begins a stop word."""
+        """Length of the longest suffix of the held text that is a prefix of a stop word."""
         return max(
             (
                 size

@@ -1,1 +1,1 @@
-"""From a graph to an engine."""
+"""Build engines from graphs."""

@@ -1,4 +1,4 @@
-"""One export: the first graph that becomes engines here, and the index of the artifact."""
+"""Export an artifact: build engines of the first graph that works, and write the index."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from numprune_exporters.trt.settings import EngineSettings, profiles
 from numprune_exporters.trt.toolkit import Toolkit
 
 Attempt = dict[str, str]
-"""One graph that was tried: `graph`, `outcome`, `reason`."""
+"""One attempted graph: `graph`, `outcome`, `reason`."""
 
 _STATED_ELSEWHERE = {"graph", "prefill", "decode", "repeat_builds", "keep_graph"}
 _AFTER_A_PROMPT = 2
-"""Tokens that must fit behind a prompt for its shape to be checked against PyTorch."""
+"""Decode steps that follow a prompt when it is compared with PyTorch."""
 
 
 def make(kit: Toolkit, decoder: Decoder, folder: Path, settings: EngineSettings) -> Artifact:
@@ -30,17 +30,17 @@ def make(kit: Toolkit, decoder: Decoder, folder: Path, settings: EngineSettings)
     refuse_activation(decoder.activation)
     _refuse_loose_types(kit, settings)
     shapes = profiles(decoder, settings, kit.target)
-    made, choice = _first_that_builds(kit, decoder, folder, settings, shapes)
+    built, choice = _first_that_builds(kit, decoder, folder, settings, shapes)
     if not settings.keep_graph:
         shutil.rmtree(folder / GRAPH_FOLDER)
-    names = sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     artifact = Artifact(
         kit.target,
         folder,
-        made.builds[0],
+        built.builds[0],
         {name: sha256_of(folder / name) for name in names},
-        facts=_facts(kit, decoder, settings, shapes) | {"graph_choice": choice} | made.facts(),
-        evidence=tuple(one for one in names if _is_evidence(one, made, settings)),
+        facts=_facts(kit, decoder, settings, shapes) | {"graph_choice": choice} | built.facts(),
+        evidence=tuple(name for name in names if _is_evidence(name, built, settings)),
     )
     artifact.save()
     return artifact
@@ -49,7 +49,7 @@ def make(kit: Toolkit, decoder: Decoder, folder: Path, settings: EngineSettings)
 def _refuse_loose_types(kit: Toolkit, settings: EngineSettings) -> None:
     if not kit.strongly_typed and settings.dtype != "float32":
         raise MissingExtraError(
-            f"{kit.title} cannot be held to the dtypes of a graph, so `{settings.dtype}` is not sure",
+            f"{kit.title} has no strongly typed networks and cannot guarantee `{settings.dtype}`",
             hint="install TensorRT 10 or newer, or export with dtype: float32",
         )
 
@@ -60,15 +60,15 @@ def _first_that_builds(
     attempts: list[Attempt] = []
     for graph in _candidates(settings):
         try:
-            made = make_engines(kit, decoder, folder, settings, shapes, graph)
+            built = make_engines(kit, decoder, folder, settings, shapes, graph)
         except Refused as refused:
             outcome = f"refused by the {refused.step}"
             attempts.append({"graph": graph, "outcome": outcome, "reason": str(refused)})
         else:
             attempts.append({"graph": graph, "outcome": "built", "reason": ""})
-            return made, attempts
+            return built, attempts
     first, *others = attempts
-    also = "".join(f"; graph `{one['graph']}`: {one['reason']}" for one in others)
+    also = "".join(f"; graph `{other['graph']}`: {other['reason']}" for other in others)
     raise UnsupportedModelError(
         f"{kit.title} builds no `{settings.dtype}` engine of `{decoder.name}`,"
         f" {first['outcome']} with graph `{first['graph']}`: {first['reason']}{also}",
@@ -94,8 +94,8 @@ def _facts(
     }
 
 
-def _is_evidence(name: str, made: Made, settings: EngineSettings) -> bool:
-    """Whether no runtime needs a file. A stripped engine gets its weights from the graph."""
+def _is_evidence(name: str, built: Made, settings: EngineSettings) -> bool:
+    """Whether running needs no such file. A stripped engine reads its weights from the graph."""
     if name.startswith(f"{GRAPH_FOLDER}/"):
         return not settings.stripped
-    return name == LAYERS or name in made.builds[1:]
+    return name == LAYERS or name in built.builds[1:]

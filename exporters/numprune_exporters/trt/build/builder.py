@@ -1,4 +1,4 @@
-"""From a parsed network to engine files."""
+"""Build an engine file from a parsed network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numprune_exporters.trt.settings import EngineSettings, TrtRtxSettings, TrtS
 from numprune_exporters.trt.toolkit import Toolkit
 
 Inputs = Mapping[str, Mapping[str, Any]]
-"""The graph's inputs as its facts describe them: name to `type` and `shape`."""
+"""The graph's inputs from its facts: name to `type` and `shape`."""
 
 
 def build(
@@ -33,8 +33,8 @@ def build(
         cache: Timing cache to read and to write back, or None.
 
     Raises:
-        Refused: the builder has no kernels for this graph.
-        DeviceError: the GPU is missing, its driver too old, or its memory too small.
+        Refused: the builder cannot build this graph.
+        DeviceError: the GPU is missing, its driver is too old, or its memory is too small.
         RecipeError: the workspace limit is too small.
         InputError: the timing cache cannot be used.
         OutputError: the file cannot be written.
@@ -42,18 +42,18 @@ def build(
     config = configuration(toolkit, parsed, settings, profiles, inputs)
     if cache is not None:
         timing_cache.attach(toolkit, config, cache)
-    with toolkit.listening() as heard:
+    with toolkit.listening() as messages:
         built = _written(toolkit, parsed, config, engine)
     if not built:
-        raise not_the_graph(heard, title=toolkit.title, target=toolkit.target) or Refused(
-            "builder", reason(heard)
+        raise not_the_graph(messages, title=toolkit.title, target=toolkit.target) or Refused(
+            "builder", reason(messages)
         )
     if cache is not None:
         timing_cache.save(config, cache)
 
 
 def _written(toolkit: Toolkit, parsed: Parsed, config: Any, engine: Path) -> bool:
-    """Build into a file, of which nothing is left where that fails."""
+    """Build into a file; a failed build leaves no file."""
     built = False
     try:
         with engine.open("wb") as file:
@@ -61,7 +61,7 @@ def _written(toolkit: Toolkit, parsed: Parsed, config: Any, engine: Path) -> boo
     except OSError as error:
         raise OutputError(
             f"cannot write the engine to `{engine}`: {error.strerror or error}",
-            hint="if the disk is full, free some space and run the same command again: it goes on where it stopped",
+            hint="if the disk is full, free some space and run the same command again: it resumes",
         ) from None
     finally:
         if not built:
@@ -76,7 +76,7 @@ def configuration(
     profiles: Profiles,
     inputs: Inputs,
 ) -> Any:
-    """An IBuilderConfig with all that was asked for, but the timing cache."""
+    """An IBuilderConfig of the settings, without the timing cache."""
     module, config = toolkit.module, parsed.builder.create_builder_config()
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
     flags = module.BuilderFlag
@@ -108,7 +108,7 @@ def _tune(toolkit: Toolkit, config: Any, settings: TrtSettings) -> None:
 
 
 def _aim(toolkit: Toolkit, config: Any, settings: TrtRtxSettings) -> None:
-    """Build for these GPUs; for none in particular where none is named."""
+    """Build for the named GPUs; portable if none is named."""
     known = toolkit.module.ComputeCapability.__members__
     if settings.compute_capabilities:
         config.num_compute_capabilities = len(settings.compute_capabilities)
@@ -117,7 +117,7 @@ def _aim(toolkit: Toolkit, config: Any, settings: TrtRtxSettings) -> None:
 
 
 def optimization_profile(builder: Any, spans: Mapping[str, Span], inputs: Inputs) -> Any:
-    """An IOptimizationProfile: every input's smallest, best and largest shape."""
+    """An IOptimizationProfile: smallest, best and largest shape of every input."""
     profile = builder.create_optimization_profile()
     for name, port in inputs.items():
         profile.set_shape(name, *corners(port["shape"], spans))

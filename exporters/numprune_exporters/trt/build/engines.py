@@ -1,4 +1,4 @@
-"""One graph written, parsed, checked and built, as often as asked for."""
+"""Write, parse, check and build one graph, `repeat_builds` times."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class Made:
 
     graph: SlotGraph
     builds: tuple[str, ...]
-    """Engine files in the artifact's folder; the first is the one that is served."""
+    """Engine files in the artifact's folder; the first one is run and served."""
     seconds: tuple[float, ...]
-    """Time each build took."""
+    """Time of each build."""
     checked: str
-    """Where dtypes were read back: `engine`, or only `network` where no GPU can load the engine."""
+    """Dtypes checked in: `engine`, or `network` if no GPU here can load the engine."""
     census: dict[str, dict[str, int]]
-    """The network's layers: kind to output type to count."""
+    """Layers of the network: kind to output type to count."""
     written: dict[str, Any]
-    """What graph_file says of the graph."""
+    """Facts of the graph from `graph_file.write`."""
     built_for: dict[str, Any]
 
     def facts(self) -> dict[str, Any]:
         return {
             "graph": self.graph,
             "builds": list(self.builds),
-            "build_seconds": [round(one, 2) for one in self.seconds],
+            "build_seconds": [round(seconds, 2) for seconds in self.seconds],
             "precision": {"checked": self.checked, "network": self.census},
             "built_for": self.built_for,
             **self.written,
@@ -68,8 +68,8 @@ def make_engines(
     """Write `graph/` and the engines into `folder`.
 
     Raises:
-        Refused: this graph cannot be parsed or built, another one may be.
-        NumpruneError: as Exporter.export says.
+        Refused: this graph cannot be parsed or built; another graph may work.
+        NumpruneError: see Exporter.export.
     """
     place = placement.of(kit, settings)
     written = _write_graph(decoder, folder / GRAPH_FOLDER, settings, graph)
@@ -79,12 +79,12 @@ def make_engines(
     names, seconds = [], []
     for number in range(settings.repeat_builds):
         names.append(f"engine.{number}.plan" if number else "engine.plan")
-        # Later builds time their kernels anew: that they may differ is what they are for.
+        # Later builds time their kernels again: they measure the variance of rebuilds.
         cache = None if number else timing_cache_path(kit.target, folder, settings)
         started = time.perf_counter()
         build(kit, parsed, settings, profiles, written["inputs"], folder / names[-1], cache)
         seconds.append(time.perf_counter() - started)
-    del parsed  # the parser's weights go before the engine is loaded
+    del parsed  # frees the parser's weights before the engine is loaded
     with _dtypes_refused():
         checked = _checked_in(kit, folder, names[0], settings, place)
     return Made(graph, tuple(names), tuple(seconds), checked, census, written, place.built_for)
@@ -92,7 +92,7 @@ def make_engines(
 
 @contextmanager
 def _dtypes_refused() -> Iterator[None]:
-    """Another graph may be made into layers of other types."""
+    """Convert a wrong dtype to Refused: another graph may give layers of other types."""
     try:
         yield
     except UnsupportedModelError as error:
@@ -108,26 +108,26 @@ def _write_graph(
 
 
 def timing_cache_path(target: str, folder: Path, settings: EngineSettings) -> Path | None:
-    """Where the timings of builds into `folder` are kept: both variants of a run share them.
+    """Path of the timing cache for builds into `folder`; both variants of a run share it.
 
     Raises:
-        RecipeError: a relative path that leaves the run.
+        RecipeError: a relative path leaves the run folder.
     """
     if not isinstance(settings, TrtSettings) or settings.timing_cache is None:
         return None
-    given = Path(settings.timing_cache)
-    if not given.is_absolute() and ".." in given.parts:
+    path = Path(settings.timing_cache)
+    if not path.is_absolute() and ".." in path.parts:
         raise RecipeError(
-            f"`targets.{target}.timing_cache`: `{given}` leaves the run folder",
+            f"`targets.{target}.timing_cache`: `{path}` leaves the run folder",
             hint="give a name inside it, or an absolute path",
         )
-    return folder.parent / given
+    return folder.parent / path
 
 
 def _checked_in(
     kit: Toolkit, folder: Path, engine: str, settings: EngineSettings, place: placement.Placement
 ) -> str:
-    """Read the engine back where a GPU can load it, and keep what its inspector says."""
+    """Check the engine's dtypes if a GPU can load it, and write its inspector's report."""
     if place.cannot_load is not None or settings.stripped:
         return "network"
     with (
@@ -140,6 +140,6 @@ def _checked_in(
     except OSError as error:
         raise OutputError(
             f"cannot write `{folder / LAYERS}`: {error.strerror or error}",
-            hint="if the disk is full, free some space and run the same command again: it goes on where it stopped",
+            hint="if the disk is full, free some space and run the same command again: it resumes",
         ) from None
     return "engine"

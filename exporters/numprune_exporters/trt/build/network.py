@@ -1,4 +1,4 @@
-"""A graph as the parser makes a network of it, or why it does not."""
+"""Parse a graph to a network, or report why the parser refuses it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numprune_exporters.trt.toolkit import Toolkit
 
 
 class Refused(Exception):
-    """One graph was not taken; another one may be."""
+    """A graph was refused; another graph may work."""
 
     def __init__(self, step: str, why: str) -> None:
         super().__init__(why)
@@ -23,7 +23,7 @@ class Refused(Exception):
 class Parsed:
     """A network, and the parser that owns its weights until the engine is built.
 
-    In the order in which they must go: the bindings keep none of them alive for another.
+    Fields are in the order of destruction: the bindings keep no object alive for another.
     """
 
     parser: Any
@@ -32,36 +32,36 @@ class Parsed:
 
 
 def parse(toolkit: Toolkit, graph: Path) -> Parsed:
-    """Ask a parser that is thrown away, then parse.
+    """Check support with a temporary parser, then parse.
 
     Raises:
-        Refused: the graph holds an operator, type or shape that this version does not know.
-        DeviceError: there is no GPU, and this version parses only with one.
+        Refused: this version does not support an operator, type or shape of the graph.
+        DeviceError: this version needs a GPU to parse, and there is none.
     """
     builder = toolkit.builder()
-    _ask(toolkit, builder, graph)
+    _require_support(toolkit, builder, graph)
     network = toolkit.network(builder)
     parser = toolkit.parser(network)
-    with toolkit.listening() as heard:
-        taken = parser.parse_from_file(str(graph))
-    if not taken or not network.num_layers:
-        raise Refused("parser", _why(parser, heard))
+    with toolkit.listening() as messages:
+        accepted = parser.parse_from_file(str(graph))
+    if not accepted or not network.num_layers:
+        raise Refused("parser", _why(parser, messages))
     toolkit.allow_decomposition(network)
     return Parsed(parser, network, builder)
 
 
-def _ask(toolkit: Toolkit, builder: Any, graph: Path) -> None:
+def _require_support(toolkit: Toolkit, builder: Any, graph: Path) -> None:
     network = toolkit.network(builder)  # kept: the parser holds a bare pointer to it
     parser = toolkit.parser(network)
-    with toolkit.listening() as heard:
-        taken = toolkit.asks(parser, graph)
-    if not taken:
-        raise Refused("parser", _why(parser, heard))
+    with toolkit.listening() as messages:
+        accepted = toolkit.asks(parser, graph)
+    if not accepted:
+        raise Refused("parser", _why(parser, messages))
 
 
-def _why(parser: Any, heard: list[Message]) -> str:
+def _why(parser: Any, messages: list[Message]) -> str:
     if not parser.num_errors:
-        return reason(heard) if heard else "the file is no graph that the parser can read"
+        return reason(messages) if messages else "the parser cannot read the file"
     error = parser.get_error(0)
     if not hasattr(error, "node_operator"):  # before TensorRT 10
         return f"node {error.node()}: {error.desc()}"

@@ -1,7 +1,7 @@
-"""Whether a network, or the engine made of it, computes in the dtypes that were asked for.
+"""Check that a network or its engine computes in the requested dtypes.
 
-The network's own types are binding (strong typing), so they can be read before anything is built and
-with no GPU. What the builder made of them is read back from the engine, which takes one.
+A strongly typed network fixes its dtypes, so they are checked before the build, without a GPU. The
+engine's dtypes are checked after the build, which needs a GPU.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from numprune_export.core.errors import UnsupportedModelError
 from numprune_exporters.runners.slot_steps import NEW, PAST
 
 TYPES = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16"}
-"""A dtype to the toolkit's name for it."""
+"""Dtype to the toolkit's name."""
 _FLOATING = frozenset({*TYPES.values(), "FP8", "FP4", "INT4", "INT8", "E8M0"})
 
-_PRODUCTS = frozenset({"MATRIX_MULTIPLY", "ATTENTION_INPUT", "ATTENTION_OUTPUT"})
-"""Layers that must compute in the asked dtype."""
+_MATMULS = frozenset({"MATRIX_MULTIPLY", "ATTENTION_INPUT", "ATTENTION_OUTPUT"})
+"""Layers that must compute in the requested dtype."""
 _FP32 = frozenset({"SOFTMAX", "REDUCE"})
-"""Layers that must compute in fp32: the softmax, and the mean of a norm."""
+"""Layers that must compute in fp32: softmax, and the mean of a norm."""
 
 
 def check_network(network: Any, dtype: str) -> dict[str, dict[str, int]]:
-    """Every layer's output types; kinds of layers to type to count.
+    """Check all layers and ports; returns kind of layer to output type to count.
 
     Raises:
-        UnsupportedModelError: a layer, input or output has another type than asked for.
+        UnsupportedModelError: a layer, input or output does not have the requested type.
     """
     wanted, census = TYPES[dtype], Counter[tuple[str, str]]()
     for layer in _layers(network):
         kind = layer.type.name
-        for found in _outputs(layer):
-            census[kind, found] += 1
-            due = wanted if kind in _PRODUCTS else "FLOAT" if kind in _FP32 else found
-            if found in _FLOATING and found != due:
-                raise _wrong(f"layer `{layer.name}` ({kind})", found, due)
+        for actual in _outputs(layer):
+            census[kind, actual] += 1
+            due = wanted if kind in _MATMULS else "FLOAT" if kind in _FP32 else actual
+            if actual in _FLOATING and actual != due:
+                raise _wrong(f"layer `{layer.name}` ({kind})", actual, due)
     _check_ports(_ports(network), wanted)
     return _nested(census)
 
 
 def check_engine_ports(engine: Any, dtype: str) -> None:
-    """Raise UnsupportedModelError where an engine's input or output has not the asked type."""
+    """Raise UnsupportedModelError if an input or output does not have the requested type."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     _check_ports({name: engine.get_tensor_dtype(name).name for name in names}, TYPES[dtype])
 
 
 def _check_ports(ports: Mapping[str, str], wanted: str) -> None:
-    """Logits are fp32; caches and their new entries are of the asked type; the rest are integers."""
-    for name, found in ports.items():
+    """Logits must be fp32, caches and their new entries `wanted`, and the rest int64."""
+    for name, actual in ports.items():
         cache = name == NEW or name.startswith(f"{PAST}.")
         due = wanted if cache else "FLOAT" if name == "logits" else "INT64"
-        if found != due:
-            raise _wrong(f"`{name}`", found, due)
+        if actual != due:
+            raise _wrong(f"`{name}`", actual, due)
 
 
 def _layers(network: Any) -> Iterator[Any]:
@@ -67,18 +67,18 @@ def _outputs(layer: Any) -> list[str]:
 def _ports(network: Any) -> dict[str, str]:
     ports = [network.get_input(index) for index in range(network.num_inputs)]
     ports += [network.get_output(index) for index in range(network.num_outputs)]
-    return {one.name: one.dtype.name for one in ports}
+    return {port.name: port.dtype.name for port in ports}
 
 
 def _nested(census: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    nested: dict[str, dict[str, int]] = {}
     for (kind, dtype), count in sorted(census.items()):
-        found.setdefault(kind, {})[dtype] = count
-    return found
+        nested.setdefault(kind, {})[dtype] = count
+    return nested
 
 
-def _wrong(what: str, found: str, due: str) -> UnsupportedModelError:
+def _wrong(part: str, actual: str, due: str) -> UnsupportedModelError:
     return UnsupportedModelError(
-        f"{what} has the type `{found}`, asked for was `{due}`",
+        f"{part} has the type `{actual}`, not the requested `{due}`",
         hint="export with another `dtype` or `graph`, or with another version of TensorRT",
     )

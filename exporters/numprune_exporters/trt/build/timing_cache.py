@@ -1,4 +1,4 @@
-"""How long kernels took, kept across builds in a file that proves that it is whole."""
+"""Timing cache: kernel timings kept across builds, in a file with a checksum."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from numprune_exporters.trt.toolkit import Toolkit
 
 _HEADER = b"numprune-export timing cache sha256:"
 _HEADER_BYTES = len(_HEADER) + 65
-"""The words, 64 hexadecimal digits, a line end."""
+"""The text, 64 hexadecimal digits, a newline."""
 
 
 def read(path: Path) -> bytes:
-    """The serialized cache in a file; empty where there is no file yet.
+    """The serialized cache in a file; empty if the file does not exist.
 
-    A file without our header is taken as it is: trtexec writes such.
+    A file without our header is used unchanged: trtexec writes such files.
 
     Raises:
-        InputError: it cannot be read, or is damaged.
+        InputError: the file is unreadable or damaged.
     """
     try:
         content = path.read_bytes()
@@ -31,7 +31,7 @@ def read(path: Path) -> bytes:
     except OSError as error:
         raise InputError(
             f"cannot read the timing cache `{path}`: {error.strerror}",
-            hint="give another `timing_cache`, or null",
+            hint="set another `timing_cache`, or null",
         ) from None
     if not content.startswith(_HEADER):
         return content
@@ -42,10 +42,10 @@ def read(path: Path) -> bytes:
 
 
 def write(path: Path, body: bytes) -> None:
-    """Replace the file by a whole new one.
+    """Replace the file atomically.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -55,31 +55,31 @@ def write(path: Path, body: bytes) -> None:
         partial.unlink(missing_ok=True)
         raise OutputError(
             f"cannot write the timing cache `{path}`: {error.strerror}",
-            hint="give another `timing_cache`, or null",
+            hint="set another `timing_cache`, or null",
         ) from None
 
 
 def attach(toolkit: Toolkit, config: Any, path: Path) -> None:
-    """Let a build use the file's timings.
+    """Use the file's timings in a build.
 
     Raises:
-        InputError: the file is damaged, or of another version or GPU.
+        InputError: the file is damaged, or belongs to another version or GPU.
     """
     body = read(path)
-    with toolkit.listening() as heard:
+    with toolkit.listening() as messages:
         cache = config.create_timing_cache(body)
-        # An unusable cache is answered by an empty one and a warning.
-        if cache is None or (body and heard) or not config.set_timing_cache(cache, False):
-            raise _unusable(path, f"{toolkit.title} refuses it: {reason(heard)}")
+        # For an unusable cache TensorRT creates an empty one and warns.
+        if cache is None or (body and messages) or not config.set_timing_cache(cache, False):
+            raise _unusable(path, f"{toolkit.title} refuses it: {reason(messages)}")
 
 
 def save(config: Any, path: Path) -> None:
-    """Write back what a build has timed."""
+    """Write a build's timings to the file."""
     write(path, bytes(memoryview(config.get_timing_cache().serialize())))
 
 
 def _unusable(path: Path, why: str) -> InputError:
     return InputError(
         f"the timing cache `{path}` cannot be used: {why}",
-        hint="delete it: it is made anew, and only time is lost",
+        hint="delete it: the next build writes a new one",
     )

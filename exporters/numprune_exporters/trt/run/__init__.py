@@ -1,1 +1,1 @@
-"""From an engine file to a runner on the GPU."""
+"""Open an engine file and run it on the GPU."""

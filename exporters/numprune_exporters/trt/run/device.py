@@ -1,4 +1,4 @@
-"""A SlotDevice: the engine on the GPU, its KV cache one array there that new entries are copied into."""
+"""A SlotDevice that runs an engine on the GPU, with all KV caches in one device array."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from numprune_exporters.trt.run.phase import EnginePhase
 from numprune_exporters.trt.run.ports import Engine, EnginePorts
 from numprune_exporters.trt.toolkit import Toolkit
 
-_NOT_YET = "enqueue, no step was recorded yet"
-_NOT_ASKED = "enqueue, as asked for"
+_NOT_YET = "enqueue, no step recorded yet"
+_NOT_ASKED = "enqueue, as requested"
 
 
 class EngineDevice:
-    """All buffers are its own and made once per batch; both phases compute in one workspace.
+    """Owns all buffers, allocated once per batch size; both phases share one workspace.
 
-    Shapes and addresses of a decode step depend on the batch alone. The first step of a batch runs
-    as it is, because TensorRT finishes its setup there. The second is recorded as a CUDA graph,
-    which is launched from then on. The copy into the cache stays outside: its target moves.
+    Shapes and addresses of a decode step depend on the batch size only. The first step of a batch
+    is not recorded, because TensorRT completes its setup there. The second is recorded as a CUDA
+    graph, which later steps launch. The copy into the cache is not recorded: its target changes.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class EngineDevice:
         slots: int,
         record: bool,
     ) -> None:
-        """Make the contexts; the cache waits for a batch.
+        """Create the contexts; `allocate` creates the cache.
 
         Args:
-            slots: Of the cache; every layer must begin at an aligned address.
-            record: launch decode steps as a CUDA graph; False: one kernel after the other.
+            slots: Slots of the cache; every layer must begin at an aligned address.
+            record: True: launch decode steps as a CUDA graph; False: kernel by kernel.
 
         Raises:
-            DeviceError: out of memory, or TensorRT cannot make a context.
+            DeviceError: out of memory, or TensorRT cannot create a context.
         """
         self._ports, self.slots = ports, slots
         self._layout = self._layout_of(0)
@@ -52,8 +52,8 @@ class EngineDevice:
         self._recording: Recording | None = None
         self._decoded = 0
         self.decode_path = _NOT_YET if record else _NOT_ASKED
-        """How decode steps are run now: `cuda graph`, or `enqueue` and why."""
-        self._memory = ExitStack()  # gives back in reverse order
+        """How decode steps run: `cuda graph`, or `enqueue` and the reason."""
+        self._memory = ExitStack()  # frees in reverse order
         with ExitStack() as opening:
             opening.callback(self.close)
             self._stream = Stream()
@@ -78,7 +78,7 @@ class EngineDevice:
         self._forget_recording()
         self._layout, layout = self._layout_of(0), self._layout_of(batch)
         cache = self._cleared(self._cache, layout.size)
-        # What a prefill reads as its one empty slot: read by all layers, written by none.
+        # The one empty slot of prefill: all layers read it, none writes it.
         self._cleared(self._empty, max(self._ports.heads) * batch * self._ports.token_bytes)
         self._decode.bind(
             batch=batch,
@@ -122,17 +122,17 @@ class EngineDevice:
 
     @property
     def cache_bytes(self) -> int:
-        """Device memory of the KV cache."""
+        """Device memory of the KV cache, in bytes."""
         return self._cache.size
 
     @property
     def activation_bytes(self) -> int:
-        """Device memory of the workspace and of what goes in and out."""
+        """Device memory of the workspace, the inputs and the outputs, in bytes."""
         phases = self._prefill.device_bytes + self._decode.device_bytes
         return self._workspace.size + self._empty.size + phases
 
     def close(self) -> None:
-        """Wait for the device and give back everything; a second call does nothing."""
+        """Wait for the device and free everything; a second call does nothing."""
         self._memory.close()
 
     def _finish(self, phase: EnginePhase, call: SlotCall) -> Logits:
@@ -148,9 +148,9 @@ class EngineDevice:
         return phase.fetch()
 
     def _try_recording(self) -> None:
-        refused = self._decode.unrecordable()
-        if refused is not None:
-            self.decode_path = f"enqueue, {refused}"
+        reason = self._decode.unrecordable()
+        if reason is not None:
+            self.decode_path = f"enqueue, {reason}"
             return
         try:
             self._recording = self._stream.record(self._decode.enqueue)
@@ -167,7 +167,7 @@ class EngineDevice:
         self.decode_path = _NOT_YET if self._record else _NOT_ASKED
 
     def _cleared(self, buffer: DeviceBuffer, size: int) -> int:
-        # Memory may hold NaN, which a weight of zero does not remove.
+        # Memory may hold NaN, and zero times NaN is NaN.
         address = buffer.reserve(size)
         self._stream.clear(address, size)
         return address

@@ -1,4 +1,4 @@
-"""Whether an engine was built for the GPU that is here."""
+"""Check that an engine was built for this machine's GPU."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _AMPERE = (8, 0)
 
 
 def check_gpu(facts: Mapping[str, Any], gpu: Gpu) -> None:
-    """Compare what an artifact's index says it was built for.
+    """Compare `built_for` of an artifact's facts with the GPU.
 
     Raises:
-        DeviceError: another compute capability, which TensorRT does not run it on.
+        DeviceError: the engine was built for another compute capability.
     """
     built_for: Mapping[str, Any] = facts["built_for"]
     if "compute_capability" in built_for:

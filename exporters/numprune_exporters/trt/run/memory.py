@@ -1,4 +1,4 @@
-"""What an engine holds on the device, and execution contexts that share one workspace."""
+"""Device memory of an engine, and execution contexts that share one workspace."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from numprune_exporters.trt.toolkit import Toolkit
 
 
 def weights_bytes(toolkit: Toolkit, engine: Engine, plan_bytes: int) -> int:
-    """Bytes of the engine's weights; before TensorRT 11, which can say, the plan's own size."""
+    """Bytes of the engine's weights. TensorRT before 11 does not report them: the plan's size."""
     if not hasattr(engine, "get_engine_stat"):
         return plan_bytes
     return int(engine.get_engine_stat(toolkit.module.EngineStat.TOTAL_WEIGHTS_SIZE))
 
 
 def workspace_bytes(engine: Engine) -> int:
-    """Bytes of activations that the hungriest profile needs; never 0, which has no address."""
+    """Bytes of activations of the largest profile; at least ALIGNMENT, so there is an address."""
     profiles = range(engine.num_optimization_profiles)
-    needed = [int(engine.get_device_memory_size_for_profile_v2(one)) for one in profiles]
+    needed = [int(engine.get_device_memory_size_for_profile_v2(index)) for index in profiles]
     return max(ALIGNMENT, *needed)
 
 
@@ -32,21 +32,21 @@ def make_context(
 ) -> Any:
     """An execution context of one profile that computes in `workspace`.
 
-    Left to itself each context holds a workspace of its own, as large as the hungriest profile
-    needs. Contexts that never run at once need one between them.
+    By default each context allocates its own workspace of the size of the largest profile. Contexts
+    that never run at the same time can share one.
 
     Raises:
-        DeviceError: TensorRT cannot make it.
+        DeviceError: TensorRT cannot create the context.
     """
     strategy = toolkit.module.ExecutionContextAllocationStrategy.USER_MANAGED
-    with toolkit.listening() as heard:
+    with toolkit.listening() as messages:
         context = engine.create_execution_context(strategy)
         ready = context is not None and context.set_optimization_profile_async(
             profile, stream.handle
         )
     if not ready:
         raise DeviceError(
-            f"{toolkit.title} cannot run profile `{profile}` of this engine: {reason(heard)}",
+            f"{toolkit.title} cannot run profile `{profile}` of this engine: {reason(messages)}",
             hint="free memory on the GPU, or export the model again on it",
         )
     stream.synchronize()

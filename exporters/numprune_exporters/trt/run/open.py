@@ -1,4 +1,4 @@
-"""Opening an engine on the GPU: needs numpy, TensorRT and cuda-bindings, and neither torch nor onnx."""
+"""Open an engine on the GPU. Needs numpy, TensorRT and cuda-bindings; no torch, no onnx."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _OTHER_GPU = ("incompatible device", "compute capability")
 def open_engine(
     artifact: Artifact, *, threads: int, capacity: int | None = None, record: bool = True
 ) -> EngineRunner:
-    """See Exporter.open. The host's `threads` do nothing here.
+    """See Exporter.open. `threads` has no effect.
 
     Args:
-        record: launch decode steps as a CUDA graph; False: one kernel after the other.
+        record: True: launch decode steps as a CUDA graph; False: kernel by kernel.
 
     Raises:
-        InputError: a file is missing or altered, the engine is another TensorRT's or has no
-            weights, or no capacity is given within its decode profile.
-        DeviceError: no GPU, another one than the engine was built for, or out of memory.
+        InputError: a file is missing or altered, the engine is of another TensorRT version or has
+            no weights, or the capacity is missing or outside the decode profile.
+        DeviceError: no GPU, another GPU than the engine's, or out of memory.
         MissingExtraError: TensorRT or cuda-bindings is not installed.
     """
     longest = require_capacity(artifact, capacity)
@@ -67,10 +67,10 @@ def open_engine(
 
 
 def _check_plan(artifact: Artifact, plan: Path, toolkit: Toolkit) -> None:
-    """What can be seen without a GPU."""
+    """Checks of the plan that need no GPU."""
     if artifact.facts.get("stripped") and GRAPH not in artifact.files:
         raise InputError(
-            f"`{plan}` was stripped of its weights, and the graph that holds them was not kept",
+            f"`{plan}` has no weights, and the graph that holds them was not kept",
             hint="export with `stripped: false`, or with `keep_graph: true`",
         )
     header = read_header(plan)
@@ -86,42 +86,42 @@ def _check_plan(artifact: Artifact, plan: Path, toolkit: Toolkit) -> None:
 
 
 def deserialize(artifact: Artifact, plan: Path, toolkit: Toolkit, gpu: Gpu) -> Engine:
-    """The engine in a plan whose hash and version are right.
+    """The engine of a plan; its hash and version must have been checked.
 
     Raises:
-        DeviceError: it does not fit this GPU.
-        InputError: TensorRT cannot read it.
+        DeviceError: the engine is for another GPU, or there is too little memory.
+        InputError: TensorRT cannot read the plan.
     """
     runtime = toolkit.module.Runtime(toolkit.logger)
-    # Such a plan brings a runtime of its own, which is host code. Its hash has been checked.
+    # A version-compatible plan contains its own runtime: host code. Its hash was checked.
     runtime.engine_host_code_allowed = bool(artifact.facts.get("version_compatible"))
-    # Mapped, not read: a plan is as large as the weights, and the device gets a copy of its own.
+    # Mapped, not read: a plan is as large as the weights, and the device gets a copy.
     with (
-        toolkit.listening() as heard,
+        toolkit.listening() as messages,
         plan.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
         engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
-        raise _refusal(plan, toolkit, gpu, heard)
+        raise _refusal(plan, toolkit, gpu, messages)
     return engine
 
 
-def _refusal(plan: Path, toolkit: Toolkit, gpu: Gpu, heard: Sequence[Message]) -> NumpruneError:
-    """Why TensorRT does not take a plan whose hash and version are right."""
-    said = " ".join(one.text for one in heard)
-    if any(one in said for one in _OTHER_GPU):
+def _refusal(plan: Path, toolkit: Toolkit, gpu: Gpu, messages: Sequence[Message]) -> NumpruneError:
+    """The error for a plan of the right hash and version that TensorRT refuses."""
+    text = " ".join(message.text for message in messages)
+    if any(pattern in text for pattern in _OTHER_GPU):
         return DeviceError(
             f"`{plan}` was not built for `{gpu.name}` (compute capability "
-            f"{gpu.compute_capability}): {reason(heard)}",
+            f"{gpu.compute_capability}): {reason(messages)}",
             hint="export the model again on this GPU",
         )
-    if "out of memory" in said.lower() or "OutOfMemory" in said:
+    if "out of memory" in text.lower() or "OutOfMemory" in text:
         return DeviceError(
-            f"`{gpu.name}` has not enough free memory for `{plan}`: {reason(heard)}",
-            hint="free memory that others hold on this GPU, or keep less of the model",
+            f"`{gpu.name}` has too little free memory for `{plan}`: {reason(messages)}",
+            hint="free GPU memory of other processes, or keep less of the model",
         )
     return InputError(
-        f"{toolkit.title} cannot read `{plan}`: {reason(heard)}",
+        f"{toolkit.title} cannot read `{plan}`: {reason(messages)}",
         hint="export the model again with the versions installed here",
     )

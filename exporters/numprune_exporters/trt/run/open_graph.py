@@ -1,4 +1,4 @@
-"""The graph behind an engine, run by ONNX Runtime on the CPU."""
+"""Run the graph of an engine with ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One phase of an engine, prefill or decode: its execution context, and buffers that are its own."""
+"""One phase of an engine, prefill or decode: its execution context and its buffers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _INT64 = np.dtype(np.int64)
 
 
 class EnginePhase:
-    """A call is `bind` when its shapes are new, then `upload`, `enqueue`, `fetch`.
+    """A call is `bind` (for new shapes), then `upload`, `enqueue`, `fetch`.
 
-    Each phase has a context of its own: going from one profile to the other in one context would
-    ask for a wait on the device, and for a new recording of the decode step after every prompt.
+    Each phase has its own context: switching profiles in one context would need a device wait and a
+    new recording of the decode step after every prompt.
     """
 
     def __init__(self, toolkit: Toolkit, context: Any, ports: EnginePorts, stream: Stream) -> None:
@@ -36,16 +36,18 @@ class EnginePhase:
         self._fetched, self._logits = PinnedBuffer(), DeviceBuffer()
         self._asked: tuple[int, ...] = ()
         self.new = DeviceBuffer()
-        """Entries for the cache, (heads, batch, sequence, head_dim)."""
+        """New cache entries (heads, batch, sequence, head_dim)."""
 
     def bind(
         self, *, batch: int, sequence: int, asked: int, slots: int, caches: Sequence[int]
     ) -> None:
-        """Set the shapes and addresses of what follows; buffers grow where they are too small.
+        """Set the shapes and addresses of the following calls; buffers grow as needed.
 
         Args:
-            asked: Positions per row that get logits.
-            slots: Slots of the cache that are read.
+            batch: Rows.
+            sequence: Tokens per row.
+            asked: Positions per row whose logits are returned.
+            slots: Cache slots that are read.
             caches: Address of each cache input.
 
         Raises:
@@ -70,49 +72,49 @@ class EnginePhase:
             self._address(name, address)
 
     def upload(self, call: SlotCall) -> None:
-        """Send the call's arrays, as one copy."""
+        """Upload the call's arrays in one copy."""
         arrays = (call.tokens, call.places, call.asked, call.slots)
         for (offset, shape), array in zip(self._places.values(), arrays, strict=True):
             self._staged.array(offset, shape, _INT64)[...] = array
         self._stream.upload(self._inputs.address, self._staged.address, self._used)
 
     def enqueue(self) -> None:
-        """Give the engine's work to the stream.
+        """Submit the engine's work to the stream.
 
         Raises:
             DeviceError: TensorRT refuses to run it.
         """
-        self._tell("execute_async_v3", self._stream.handle)
+        self._call("execute_async_v3", self._stream.handle)
 
     def fetch(self) -> Logits:
-        """Wait for everything in the stream; the logits, in memory of their own."""
+        """Wait for the stream and return a copy of the logits (batch, asked, vocabulary), fp32."""
         size = int(np.prod(self._asked)) * _FLOAT32.itemsize
         self._stream.download(self._fetched.address, self._logits.address, size)
         self._stream.synchronize()
-        found: Logits = self._fetched.array(0, self._asked, _FLOAT32).astype(np.float32)
-        return found
+        logits: Logits = self._fetched.array(0, self._asked, _FLOAT32).astype(np.float32)
+        return logits
 
     def unrecordable(self) -> str | None:
-        """Why a call cannot be recorded, where TensorRT can say so beforehand."""
-        # TensorRT-RTX has this question, TensorRT answers by failing.
+        """Why a call cannot be recorded; None: it can, or TensorRT does not report it."""
+        # Only TensorRT-RTX reports it; with TensorRT the recording itself fails.
         ask = getattr(self._context, "is_stream_capturable", None)
         if ask is None or ask(self._stream.handle):
             return None
-        return "because TensorRT cannot have it recorded"
+        return "because TensorRT cannot record it"
 
     @property
     def device_bytes(self) -> int:
-        """Held on the device by the buffers of this phase."""
+        """Device memory of this phase's buffers, in bytes."""
         return self._inputs.size + self._logits.size + self.new.size
 
     def close(self) -> None:
-        """Give back all memory; nothing may be running."""
+        """Free all memory; no work may be running."""
         self._context = None
         for buffer in (self._inputs, self._logits, self.new, self._staged, self._fetched):
             buffer.free()
 
     def _place_inputs(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Lay the inputs behind each other in one buffer, each at an aligned offset."""
+        """Place all inputs in one buffer, each at an aligned offset."""
         self._places, self._used = {}, 0
         for name, shape in shapes.items():
             self._places[name] = (self._used, shape)
@@ -125,16 +127,16 @@ class EnginePhase:
             self._address(name, address + offset)
 
     def _shape(self, name: str, shape: tuple[int, ...]) -> None:
-        self._tell("set_input_shape", name, shape)
+        self._call("set_input_shape", name, shape)
 
     def _address(self, name: str, address: int) -> None:
-        self._tell("set_tensor_address", name, address)
+        self._call("set_tensor_address", name, address)
 
-    def _tell(self, method: str, *arguments: Any) -> None:
-        with self._toolkit.listening() as heard:
+    def _call(self, method: str, *arguments: Any) -> None:
+        with self._toolkit.listening() as messages:
             accepted = getattr(self._context, method)(*arguments)
         if not accepted:
             raise DeviceError(
-                f"{self._toolkit.title} refused `{method}` with `{arguments}`: {reason(heard)}",
+                f"{self._toolkit.title} refused `{method}` with `{arguments}`: {reason(messages)}",
                 hint="export the model again with the version installed here",
             )

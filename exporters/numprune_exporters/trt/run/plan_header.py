@@ -1,4 +1,4 @@
-"""The first bytes of a serialized engine: which TensorRT wrote it."""
+"""Read the header of a serialized engine: the TensorRT library and version that wrote it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class PlanHeader:
 
 
 def read_header(plan: Path) -> PlanHeader:
-    """Look at the start of the file, and at nothing else.
+    """Read the header of a file.
 
     Raises:
-        InputError: it is not a serialized engine, or of a layout that is not known.
+        InputError: the file is not a serialized engine, or has an unknown layout.
     """
     with plan.open("rb") as file:
         start = file.read(_VERSION.stop)

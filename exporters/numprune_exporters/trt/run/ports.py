@@ -1,4 +1,4 @@
-"""What an engine of the slot graph takes in and gives out."""
+"""Inputs and outputs of an engine of the slot graph."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _OTHERS = {"input_ids", "position_ids", "logits_positions", "slot_positions", "l
 
 @dataclass(frozen=True)
 class Port:
-    """A tensor that goes in or out."""
+    """An input or output tensor."""
 
     shape: tuple[int, ...]
-    """-1 for what changes from call to call."""
+    """-1 for a dynamic dimension."""
     dtype: str
-    """As TensorRT names it."""
+    """TensorRT's name of the type."""
 
 
 @dataclass(frozen=True)
 class EnginePorts:
-    """The sizes that a runner of the engine needs."""
+    """Sizes that the engine's runner needs."""
 
     caches: tuple[str, ...]
     """Names of the cache inputs: layer 0 keys, layer 0 values, layer 1 keys."""
     heads: tuple[int, ...]
-    """KV heads of each of them."""
+    """KV heads of each cache input."""
     head_dim: int
     token_bytes: int
     """head_dim times the size of an element of the cache."""
@@ -41,7 +41,7 @@ class EnginePorts:
 
 
 def engine_tensors(engine: Engine) -> dict[str, Port]:
-    """All tensors that go in or out, by name."""
+    """All input and output tensors by name."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     return {
         name: Port(tuple(engine.get_tensor_shape(name)), engine.get_tensor_dtype(name).name)
@@ -50,10 +50,10 @@ def engine_tensors(engine: Engine) -> dict[str, Port]:
 
 
 def read_ports(tensors: Mapping[str, Port]) -> EnginePorts:
-    """Per-layer widths, from the tensors themselves.
+    """Sizes per layer, from the engine's tensors.
 
     Raises:
-        InputError: these are not the tensors of a slot graph.
+        InputError: the tensors are not those of a slot graph.
     """
     layers = sum(name.startswith(f"{PAST}.") for name in tensors) // 2
     caches = [f"{PAST}.{layer}.{part}" for layer in range(layers) for part in ("key", "value")]

@@ -1,4 +1,4 @@
-"""Weights for an engine that was stripped of them, from the graph it was built from."""
+"""Load the weights of a stripped engine from its graph."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numprune_exporters.trt.toolkit import Toolkit
 
 
 def put_weights(toolkit: Toolkit, engine: Engine, graph: Path) -> None:
-    """Read every weight from the graph's own files.
+    """Refit the engine with all weights of the graph.
 
     Raises:
-        InputError: the graph does not hold all of the engine's weights.
+        InputError: the graph does not contain all of the engine's weights.
     """
-    with toolkit.listening() as heard:
+    with toolkit.listening() as messages:
         refitter = toolkit.module.Refitter(engine, toolkit.logger)
         reader = toolkit.module.OnnxParserRefitter(refitter, toolkit.logger)
         complete = reader.refit_from_file(str(graph)) and refitter.refit_cuda_engine()
     if not complete:
         raise InputError(
-            f"`{graph}` does not hold the weights that the engine was stripped of: {reason(heard)}",
+            f"`{graph}` does not contain all weights of the stripped engine: {reason(messages)}",
             hint="export the model again, or with `stripped: false`",
         )

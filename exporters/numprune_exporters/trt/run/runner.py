@@ -1,4 +1,4 @@
-"""A loaded engine: checks and lengths of CheckedRunner, steps of the slot graph, memory on the GPU."""
+"""Runner of an engine: a CheckedRunner over the slot graph that reports device memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numprune_exporters.trt.run.steps import EngineSteps
 
 
 class EngineRunner(CheckedRunner):
-    """A DecoderRunner that AccountsMemory and gives it all back at `__exit__`."""
+    """A DecoderRunner that implements AccountsMemory; `__exit__` frees all device memory."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class EngineRunner(CheckedRunner):
 
     @property
     def decode_path(self) -> str:
-        """How decode steps are run now: `cuda graph`, or `enqueue` and why."""
+        """How decode steps run: `cuda graph`, or `enqueue` and the reason."""
         return self._device.decode_path
 
     def device_memory(self) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""Steps of the slot graph that ask of an engine only what it was built for."""
+"""Slot steps that refuse shapes outside the engine's profiles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numprune_exporters.trt.profiles import Profiles
 
 
 class EngineSteps(SlotSteps):
-    """Refuses a prompt outside the profiles before any memory is made for it."""
+    """Refuses a prompt outside the profiles before allocating memory for it."""
 
     def __init__(self, device: SlotDevice, profiles: Profiles, *, slots: int) -> None:
         super().__init__(device, capacity=slots)
@@ -18,7 +18,7 @@ class EngineSteps(SlotSteps):
         """See SlotSteps.prefill.
 
         Raises:
-            InputError: the engine was not built for this batch, length or number of logits.
+            InputError: the batch, length or number of logits is outside the profiles.
         """
         batch, length = tokens.shape
         self._profiles.require_prompt(batch, length, positions.shape[1])

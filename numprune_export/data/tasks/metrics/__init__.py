@@ -1,1 +1,1 @@
-"""Scores of a task's predictions, and their intervals."""
+"""Scores of a task's predictions, and bootstrap intervals."""

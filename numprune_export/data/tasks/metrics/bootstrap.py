@@ -1,4 +1,4 @@
-"""How sure a score over examples is: the percentile bootstrap, and the paired one of a change."""
+"""Confidence intervals of scores: percentile bootstrap over examples, paired for a difference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Resampled = Callable[[Rows], NDArray[np.float64]]
 """(resamples, n) indices of examples to the score of each resample, (resamples,)."""
 
 RESAMPLES = 1000
-_AT_ONCE = 1 << 20  # drawn examples held at a time
+_AT_ONCE = 1 << 20  # drawn examples in memory at a time
 
 
 def interval(score: Resampled, examples: int, *, seed: int = 0) -> tuple[float, float]:
@@ -21,7 +21,7 @@ def interval(score: Resampled, examples: int, *, seed: int = 0) -> tuple[float, 
 
 
 def resampled(score: Resampled, examples: int, *, seed: int = 0) -> NDArray[np.float64]:
-    """A score on `RESAMPLES` resamples of `examples` examples, (resamples,); the same resamples for
+    """A score on `RESAMPLES` resamples of `examples` examples, (resamples,); equal resamples for
     equal seeds."""
     return np.concatenate([score(rows) for rows in _draws(examples, seed)])
 
@@ -29,9 +29,9 @@ def resampled(score: Resampled, examples: int, *, seed: int = 0) -> NDArray[np.f
 def change_interval(
     before: Resampled, after: Resampled, examples: int, *, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of after - before, both scored on the same resamples.
+    """95 % interval of after − before, both scored on the same resamples.
 
-    What makes some examples hard for both cancels, so a small change is told from none.
+    The difficulty of examples cancels, so smaller differences become significant.
     """
     drawn = (after(rows) - before(rows) for rows in _draws(examples, seed))
     return bounds(np.concatenate(list(drawn)))

@@ -1,4 +1,4 @@
-"""Accuracy, F1 and Matthews' coefficient of classes, and how they vary over examples."""
+"""Accuracy, F1 and Matthews' correlation coefficient of classes, with resampling."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from numprune_export.data.tasks.metrics.bootstrap import Rows
 def measures(
     gold: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> dict[str, Measure]:
-    """Scores of (n,) predicted classes against the right ones.
+    """Scores of predicted classes, (n,), against gold classes, (n,).
 
-    F1 is of class 1 where there are two classes, else the unweighted mean over the classes that
-    occur. The values are scikit-learn's; the resamples behind the intervals are counted here.
+    F1 is that of class 1 for two classes, else the unweighted mean over the classes that occur.
+    Values come from scikit-learn; resampled values are computed here.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -28,7 +28,7 @@ def measures(
     average = "binary" if classes == 2 else "macro"
     cells = gold * classes + predicted
     with warnings.catch_warnings():
-        # A model that gives one class only has a coefficient of 0, which is said without a warning.
+        # For constant predictions the coefficient is 0; scikit-learn warns about it.
         warnings.simplefilter("ignore")
         f1 = float(sklearn.f1_score(gold, predicted, average=average, zero_division=0))
         matthews = float(sklearn.matthews_corrcoef(gold, predicted))
@@ -46,7 +46,7 @@ def measures(
 
 
 def counted(cells: NDArray[np.int64], rows: Rows, classes: int) -> Int[np.ndarray, "r c c"]:
-    """Confusion matrices of (r, n) drawn examples, right class by predicted class."""
+    """Confusion matrices of (r, n) drawn examples, gold class by predicted class."""
     size = classes * classes
     placed = cells[rows] + size * np.arange(len(rows))[:, None]
     counts = np.bincount(placed.ravel(), minlength=size * len(rows))
@@ -54,7 +54,7 @@ def counted(cells: NDArray[np.int64], rows: Rows, classes: int) -> Int[np.ndarra
 
 
 def f1_of(confusion: Int[np.ndarray, "r c c"]) -> Float[np.ndarray, " r"]:
-    """F1 of class 1 of two, else the mean over the classes that occur or are predicted."""
+    """F1 of class 1 for two classes, else the mean over the classes that occur or are predicted."""
     hits = np.diagonal(confusion, axis1=1, axis2=2)
     both = confusion.sum(1) + confusion.sum(2)
     scores = 2 * hits / np.maximum(both, 1)
@@ -64,7 +64,8 @@ def f1_of(confusion: Int[np.ndarray, "r c c"]) -> Float[np.ndarray, " r"]:
 
 
 def matthews_of(confusion: Int[np.ndarray, "r c c"]) -> Float[np.ndarray, " r"]:
-    """Matthews' coefficient for any number of classes (Gorodkin 2004); 0 where it is undefined."""
+    """Matthews' correlation coefficient for any number of classes (Gorodkin 2004); 0 where it is
+    undefined."""
     confusion = confusion.astype(np.float64)
     gold, predicted = confusion.sum(2), confusion.sum(1)
     total, hits = gold.sum(1), np.trace(confusion, axis1=1, axis2=2)

@@ -1,4 +1,4 @@
-"""Pearson's and Spearman's correlation of predicted numbers, and how they vary over examples."""
+"""Pearson's and Spearman's correlation of predicted numbers, with resampling."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numprune_export.data.tasks.evaluation import Measure
 
 
 def measures(gold: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, Measure]:
-    """Of (n,) predicted numbers with the right ones, which must differ among themselves.
+    """Correlations of predicted numbers, (n,), with gold numbers, (n,), which must not be all
+    equal.
 
-    A model that gives the same number for every example tells nothing of their order: its
-    correlation is counted as 0. The values are SciPy's.
+    For constant predictions the correlation is defined as 0. Values come from SciPy.
 
     Raises:
         MissingExtraError: SciPy is not installed.
@@ -40,7 +40,7 @@ def measures(gold: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[
 
 
 def pearson_of(x: Float[np.ndarray, "r n"], y: Float[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
-    """The correlation of each row of x with that of y; 0 where one is constant."""
+    """The correlation of each row of x with the same row of y; 0 where a row is constant."""
     x = x - x.mean(1, keepdims=True)
     y = y - y.mean(1, keepdims=True)
     spread = np.sqrt((x**2).sum(1) * (y**2).sum(1))

@@ -1,4 +1,4 @@
-"""Entities in a row of tags, and the F1 score of finding them (Tjong Kim Sang & Buchholz 2000)."""
+"""Entities in a sequence of tags, counted for F1 (Tjong Kim Sang & Buchholz 2000)."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from collections.abc import Sequence
 PREFIXES = "BIES"
 
 Entity = tuple[str, int, int]
-"""Its type, its first word, and the word after its last one."""
+"""Type, first word, and the word after the last one."""
 
 
 def entities(tags: Sequence[str], outside: str) -> set[Entity]:
-    """What the tags mark: B begins, I goes on, E ends, S stands alone, as in `B-PER`.
+    """The entities that tags mark. Prefixes, as in `B-PER`: B begins, I continues, E ends, S is
+    single.
 
-    Tags need not be well-formed: one that cannot go on begins a new entity, as the CoNLL evaluation
-    has it. A tag without a prefix is an entity of one word.
+    Tags need not be well-formed: a tag that cannot continue an entity begins a new one, as in the
+    CoNLL evaluation. A tag without a prefix is an entity of one word.
 
     >>> sorted(entities(["B-PER", "I-PER", "O", "I-LOC"], "O"))
     [('LOC', 3, 4), ('PER', 0, 2)]
     """
-    found: set[Entity] = set()
-    kind, start, goes_on = "", 0, False
+    marked: set[Entity] = set()
+    kind, start, inside = "", 0, False
     for index, tag in enumerate([*tags, outside]):
         prefix, name = _split(tag)
-        joins = goes_on and prefix in ("I", "E") and name == kind
-        if goes_on and not joins:
-            found.add((kind, start, index))
-        if not joins:
+        continues = inside and prefix in ("I", "E") and name == kind
+        if inside and not continues:
+            marked.add((kind, start, index))
+        if not continues:
             kind, start = name, index
-        goes_on = tag != outside and prefix in ("B", "I")
-        if tag != outside and not goes_on:
-            found.add((kind, start, index + 1))
-    return found
+        inside = tag != outside and prefix in ("B", "I")
+        if tag != outside and not inside:
+            marked.add((kind, start, index + 1))
+    return marked
 
 
 def _split(tag: str) -> tuple[str, str]:
@@ -41,6 +42,6 @@ def _split(tag: str) -> tuple[str, str]:
 
 
 def counts(gold: Sequence[str], predicted: Sequence[str], outside: str) -> tuple[int, int, int]:
-    """Entities found, entities there are, entities predicted."""
-    right, guessed = entities(gold, outside), entities(predicted, outside)
-    return len(right & guessed), len(right), len(guessed)
+    """Numbers of correct, gold and predicted entities."""
+    expected, guessed = entities(gold, outside), entities(predicted, outside)
+    return len(expected & guessed), len(expected), len(guessed)

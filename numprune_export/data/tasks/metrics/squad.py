@@ -1,4 +1,4 @@
-"""Exact match and F1 of answers, as SQuAD counts them (Rajpurkar et al. 2016, arXiv:1606.05250, §6)."""
+"""Exact match and F1 of answers, as in SQuAD (Rajpurkar et al. 2016, arXiv:1606.05250, §6)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation, articles and runs of blanks.
+    """The text in lower case, without punctuation, articles and repeated blanks.
 
     >>> normalised("The  Cat, a dog.")
     'cat dog'
@@ -21,14 +21,16 @@ def normalised(text: str) -> str:
 
 
 def exact_match(predicted: str, answers: Sequence[str]) -> float:
-    """1 if it is one of the accepted answers, else 0. No answers: 1 if none was given."""
-    return max(float(normalised(predicted) == normalised(one)) for one in answers or ("",))
+    """1 if the prediction is an accepted answer, else 0. Without answers: 1 if the prediction is
+    empty."""
+    return max(float(normalised(predicted) == normalised(answer)) for answer in answers or ("",))
 
 
 def f1(predicted: str, answers: Sequence[str]) -> float:
-    """The best F1 of shared words over the accepted answers. No answers: as `exact_match`."""
+    """The best word-level F1 over the accepted answers. Without answers: as `exact_match`."""
     return max(
-        _f1(normalised(predicted).split(), normalised(one).split()) for one in answers or ("",)
+        _f1(normalised(predicted).split(), normalised(answer).split())
+        for answer in answers or ("",)
     )
 
 

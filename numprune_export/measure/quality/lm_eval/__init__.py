@@ -1,1 +1,1 @@
-"""Tasks of lm-eval, asked of any DecoderRunner: PyTorch's and an exported model's alike."""
+"""lm-eval tasks on any DecoderRunner: PyTorch or an exported model."""

@@ -1,4 +1,4 @@
-"""Scores of an open decoder on loaded tasks, as metrics with intervals."""
+"""Evaluation of an open decoder on loaded lm-eval tasks, as metrics with intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST = 2048
 PREFIX = "lm_eval"
 _Z95 = 1.959963984540054
 _RESAMPLES = 1000
-"""For scores whose standard error has no closed form."""
+"""Bootstrap resamples for scores whose standard error has no closed form."""
 _UNITS = {
     "acc": "fraction",
     "acc_norm": "fraction",
@@ -32,7 +32,7 @@ _UNITS = {
 
 
 def max_length(settings: Tasks, positions: int) -> int:
-    """Tokens that are seen at once: what a runner's capacity must hold."""
+    """Maximum sequence length in tokens: the required capacity of a runner."""
     return min(settings.max_length or LONGEST, positions)
 
 
@@ -46,22 +46,22 @@ def evaluate(
     conditions: Mapping[str, Any],
     observer: Observer,
 ) -> Metrics:
-    """Ask all tasks.
+    """Evaluate the model on all tasks.
 
     Args:
         runner: Open, with a capacity of at least `longest`.
-        longest: Tokens seen at once.
-        conditions: What else the numbers depend on.
-        observer: Told of requests: how many come, each time some come, and how many were done.
+        longest: Maximum sequence length in tokens.
+        conditions: Further conditions of the metrics.
+        observer: Notified of the number of requests, as they are added and as they are done.
 
     Returns:
         `lm_eval.<task>.<metric>`, with a 95 % normal interval where lm-eval gives a standard error.
 
     Raises:
-        RecipeError: a task asks for what cannot be compared between runtimes.
-        NumericalError: the model gives NaN or infinite logits.
+        RecipeError: a task uses sampling or needs longer sequences than `longest`.
+        NumericalError: the model returns NaN or infinite logits.
     """
-    # Not its `simple_evaluate`, which seeds every generator there is and asks pip for all versions.
+    # Not `simple_evaluate`, which seeds all random generators and queries pip for versions.
     from lm_eval.evaluator import evaluate as lm_eval_evaluate
 
     from numprune_export.measure.quality.lm_eval.language_model import RunnerLM
@@ -75,7 +75,7 @@ def evaluate(
         advance=observer.advance,
     )
     with silence():
-        found = lm_eval_evaluate(
+        results = lm_eval_evaluate(
             model,
             loaded.content,
             limit=settings.limit,
@@ -84,12 +84,12 @@ def evaluate(
         )
     under = {"max_length": longest, "batch": settings.batch, "limit": settings.limit, **conditions}
     under["tasks_sha256"] = key_of(*loaded.key)
-    return _metrics(found, under)
+    return _metrics(results, under)
 
 
-def _metrics(found: Mapping[str, Any], under: Mapping[str, Any]) -> Metrics:
+def _metrics(results: Mapping[str, Any], under: Mapping[str, Any]) -> Metrics:
     metrics: Metrics = {}
-    for task, row in found["results"].items():
+    for task, row in results["results"].items():
         for key, value in row.items():
             name, _, filtered = key.partition(",")
             if not filtered or name.endswith("_stderr") or not isinstance(value, int | float):
@@ -97,8 +97,10 @@ def _metrics(found: Mapping[str, Any], under: Mapping[str, Any]) -> Metrics:
             error = row.get(f"{name}_stderr,{filtered}")
             label = name if filtered == "none" else f"{name}_{filtered}"
             path = ".".join(part.replace(".", "_") for part in (task, label))
-            told = {**under, **_of_task(found, task, name)}
-            metrics[f"{PREFIX}.{path}"] = _metric(value, error, name, _samples(found, task), told)
+            conditions = {**under, **_task_conditions(results, task, name)}
+            metrics[f"{PREFIX}.{path}"] = _metric(
+                value, error, name, _samples(results, task), conditions
+            )
     return metrics
 
 
@@ -109,20 +111,20 @@ def _metric(value: float, error: Any, name: str, samples: int, under: Mapping[st
     return Metric(float(value), _UNITS.get(name, "score"), samples, low, high, dict(under))
 
 
-def _of_task(found: Mapping[str, Any], task: str, metric: str) -> dict[str, Any]:
-    """Which version of the task, with how many examples before the question, and which way is up."""
-    told = {
-        "task_version": found["versions"].get(task),
-        "fewshot": found["n-shot"].get(task),
-        "higher_is_better": found["higher_is_better"].get(task, {}).get(metric),
+def _task_conditions(results: Mapping[str, Any], task: str, metric: str) -> dict[str, Any]:
+    """Version of the task, number of few-shot examples, and direction of the metric."""
+    values = {
+        "task_version": results["versions"].get(task),
+        "fewshot": results["n-shot"].get(task),
+        "higher_is_better": results["higher_is_better"].get(task, {}).get(metric),
     }
-    return {key: one for key, one in told.items() if one is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def _samples(found: Mapping[str, Any], task: str) -> int:
-    """Examples asked; of a group, of all its tasks."""
-    counted = found["n-samples"]
+def _samples(results: Mapping[str, Any], task: str) -> int:
+    """Number of evaluated examples; of a group, the sum over its tasks."""
+    counted = results["n-samples"]
     if task in counted:
         return int(counted[task]["effective"])
-    members = found["group_subtasks"].get(task, [])
-    return sum(_samples(found, member) for member in members)
+    members = results["group_subtasks"].get(task, [])
+    return sum(_samples(results, member) for member in members)

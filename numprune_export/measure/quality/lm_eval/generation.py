@@ -1,4 +1,4 @@
-"""Greedy generation until a stop text, as lm-eval asks for it."""
+"""Greedy generation until a stop text, as lm-eval requests it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DEFAULT_TOKENS = 256
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt."""
+    """One prompt with its stop texts."""
 
     tokens: tuple[int, ...]
     stops: tuple[str, ...]
     most: int
-    """Tokens to generate at most."""
+    """Maximum number of generated tokens."""
 
     @classmethod
     def of(
@@ -31,28 +31,29 @@ class Request:
         encode: Callable[[str], list[int]],
         max_length: int,
     ) -> Request:
-        """
+        """Convert a request of lm-eval, truncating its prompt on the left.
+
         Raises:
-            RecipeError: it asks for sampling, or for more tokens than `max_length` leaves.
+            RecipeError: it asks for sampling, or for `max_length` or more tokens.
         """
-        text, given = arguments
-        settings = normalize_gen_kwargs(dict(given), DEFAULT_TOKENS)
+        text, options = arguments
+        settings = normalize_gen_kwargs(dict(options), DEFAULT_TOKENS)
         if settings["do_sample"]:
             raise RecipeError(
-                "a task of lm-eval asks for sampled text, which no two runtimes give alike",
+                "a task of lm-eval asks for sampled text, which differs between runtimes",
                 hint="set `do_sample: false` in its `generation_kwargs`",
             )
         most = settings["max_gen_toks"]
         if most >= max_length:
             raise RecipeError(
-                f"a task of lm-eval asks for `{most}` tokens, the model sees {max_length} at once",
+                f"a task of lm-eval asks for `{most}` tokens; the maximum length is {max_length}",
                 hint="set `max_gen_toks` in its `generation_kwargs`, or raise `tasks.max_length`",
             )
         return cls(tuple(encode(text)[-(max_length - most) :]), tuple(settings["until"]), most)
 
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[Tokens, Tokens]:
-    """Right-padded (rows, longest), and the true lengths (rows,)."""
+    """Right-padded token ids, (rows, longest), and the lengths without padding, (rows,)."""
     lengths = np.array([len(row) for row in rows], np.int64)
     tokens = np.zeros((len(rows), int(lengths.max())), np.int64)
     for index, row in enumerate(rows):
@@ -68,42 +69,45 @@ def generate(
     batch: int,
     advance: Callable[[int], None],
 ) -> list[str]:
-    """The text after each prompt up to its first stop text or the end-of-text token.
+    """Generate a continuation of each prompt, up to its first stop text or the end-of-text token.
 
     Args:
-        runner: Open; its capacity holds prompt and answer.
-        batch: Prompts at once, of like length.
-        advance: Told of prompts done.
+        runner: Open; its capacity must hold prompt and continuation.
+        batch: Prompts per forward pass; they are sorted by length.
+        advance: Called with the number of prompts just done.
     """
-    found = [""] * len(requests)
+    texts = [""] * len(requests)
     order = sorted(range(len(requests)), key=lambda number: -len(requests[number].tokens))
     for start in range(0, len(order), batch):
         numbers = order[start : start + batch]
-        rows = _together(runner, tokenizer, [requests[number] for number in numbers])
-        for number, text in zip(numbers, rows, strict=True):
-            found[number] = text
+        batch_texts = _generate_batch(runner, tokenizer, [requests[number] for number in numbers])
+        for number, text in zip(numbers, batch_texts, strict=True):
+            texts[number] = text
         advance(len(numbers))
-    return found
+    return texts
 
 
-def _together(runner: DecoderRunner, tokenizer: Any, requests: Sequence[Request]) -> list[str]:
-    logits = runner.prefill(*padded([one.tokens for one in requests]))
+def _generate_batch(
+    runner: DecoderRunner, tokenizer: Any, requests: Sequence[Request]
+) -> list[str]:
+    logits = runner.prefill(*padded([request.tokens for request in requests]))
     answers: list[list[int]] = [[] for _ in requests]
-    running = [one.most > 0 for one in requests]
+    running = [request.most > 0 for request in requests]
     while True:
         tokens = np.asarray(logits.argmax(axis=1), np.int64)
         for row, token in enumerate(tokens):
             if running[row]:
-                running[row] = _goes_on(tokenizer, requests[row], answers[row], int(token))
+                running[row] = _append(tokenizer, requests[row], answers[row], int(token))
         if not any(running):
             return [
-                _text(tokenizer, one, answer) for one, answer in zip(requests, answers, strict=True)
+                _text(tokenizer, request, answer)
+                for request, answer in zip(requests, answers, strict=True)
             ]
         logits = runner.decode(tokens)
 
 
-def _goes_on(tokenizer: Any, request: Request, answer: list[int], token: int) -> bool:
-    """Take a token into the answer; whether more should follow."""
+def _append(tokenizer: Any, request: Request, answer: list[int], token: int) -> bool:
+    """Append a token to the answer; returns whether generation continues."""
     if token == tokenizer.eos_token_id:
         return False
     answer.append(token)

@@ -1,8 +1,7 @@
 """A DecoderRunner behind lm-eval's language model interface.
 
-Tokenization, truncation and the conventions of empty contexts are those of lm-eval's own class for
-Hugging Face models, so that scores can be compared with published ones. Log-likelihoods are summed in
-fp64.
+Tokenization, truncation and the handling of empty contexts follow lm-eval's class for Hugging Face
+models, so that scores are comparable with published ones. Log-likelihoods are summed in fp64.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from numprune_export.measure.quality.lm_eval.generation import Request, generate
 from numprune_export.numerics.divergence import log_probabilities
 
 Scored = tuple[Any, list[int], list[int]]
-"""What was asked, the tokens of the context, those of the continuation."""
+"""The request, the tokens of its context, the tokens of its continuation."""
 
 
 class RunnerLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
-    """Any open decoder with its tokenizer."""
+    """An open decoder with its tokenizer, as a language model of lm-eval."""
 
     def __init__(
         self,
@@ -41,10 +40,10 @@ class RunnerLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
         Args:
             runner: Open, with a capacity of at least `max_length`.
             tokenizer: A tokenizer of transformers.
-            max_length: Tokens seen at once, what is generated included.
+            max_length: Maximum sequence length in tokens, generated tokens included.
             batch: Requests per forward pass.
-            expect: Told how many requests come.
-            advance: Told how many were done.
+            expect: Called with the number of added requests.
+            advance: Called with the number of requests just done.
         """
         super().__init__()
         self.tokenizer = tokenizer
@@ -63,7 +62,7 @@ class RunnerLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_: Any
     ) -> list[int]:
-        """As the tokenizer does by itself, and no second beginning-of-text token."""
+        """Encode with the tokenizer's defaults, without a second beginning-of-text token."""
         first = self.tokenizer.decode(self.prefix_token_id)
         special: dict[str, bool] = {}
         if add_special_tokens is not None:
@@ -75,12 +74,14 @@ class RunnerLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
     def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """See lm_eval.api.model.LM.loglikelihood."""
         self._expect(len(requests))
-        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
-        return found
+        scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        return scores
 
     def loglikelihood_rolling(self, requests: Sequence[Any], **_: Any) -> list[float]:
-        """See lm_eval.api.model.LM.loglikelihood_rolling: each text in windows without overlap, the
-        first one after the prefix token."""
+        """See lm_eval.api.model.LM.loglikelihood_rolling.
+
+        Each text is split into windows without overlap; the first follows the prefix token.
+        """
         windows: list[Scored] = []
         owner: list[int] = []
         for number, request in enumerate(requests):
@@ -94,24 +95,24 @@ class RunnerLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
             owner, self._loglikelihood_tokens(windows), strict=True
         ):
             total[number] += score
-        return [float(one) for one in total]
+        return [float(score) for score in total]
 
     def generate_until(self, requests: Sequence[Any], **_: Any) -> list[str]:
         """See lm_eval.api.model.LM.generate_until; greedy only.
 
         Raises:
-            RecipeError: a task asks for sampling, or for more tokens than the model sees at once.
+            RecipeError: a task asks for sampling, or for `max_length` or more tokens.
         """
         self._expect(len(requests))
-        asked = [
+        prompts = [
             Request.of(request.args, self.tok_encode, self._max_length) for request in requests
         ]
         return generate(
-            self._runner, self.tokenizer, asked, batch=self._batch, advance=self._advance
+            self._runner, self.tokenizer, prompts, batch=self._batch, advance=self._advance
         )
 
     def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
-        """As the tokenizer's own template says."""
+        """Render the messages with the tokenizer's chat template."""
         text: str = self.tokenizer.apply_chat_template(
             chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
         )
@@ -130,33 +131,33 @@ class RunnerLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
     def _loglikelihood_tokens(
         self, requests: Sequence[Scored], **_: Any
     ) -> list[tuple[float, bool]]:
-        """Sum of the continuation's log-probabilities, and whether greedy decoding gives it.
+        """Per request the summed log-probability of its continuation, and whether it is greedy.
 
-        Requests that differ in nothing but the last token are one row.
+        Requests that differ only in the last token share a row.
         """
         rows: dict[tuple[int, ...], list[int]] = {}
         for number, (_, context, continuation) in enumerate(requests):
-            seen = (context + continuation)[-(self._max_length + 1) :][:-1]
-            rows.setdefault(tuple(seen), []).append(number)
-        found: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+            inputs = (context + continuation)[-(self._max_length + 1) :][:-1]
+            rows.setdefault(tuple(inputs), []).append(number)
+        scores: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         order = sorted(rows, key=len, reverse=True)
         for start in range(0, len(order), self._batch):
             group = order[start : start + self._batch]
             tokens, lengths = padded(group)
             logits = self._runner.prefill(tokens, lengths, all_positions=True)
-            for row, seen_tokens, length in zip(logits, group, lengths, strict=True):
-                for number in rows[seen_tokens]:
-                    found[number] = _score(row[:length], requests[number][2])
-                self._advance(len(rows[seen_tokens]))
-        return found
+            for row, inputs_of_row, length in zip(logits, group, lengths, strict=True):
+                for number in rows[inputs_of_row]:
+                    scores[number] = _score(row[:length], requests[number][2])
+                self._advance(len(rows[inputs_of_row]))
+        return scores
 
 
 def _score(logits: np.ndarray, continuation: Sequence[int]) -> tuple[float, bool]:
-    """Of (length, vocabulary) logits, the last of which predict the continuation."""
+    """Score logits (length, vocabulary), whose last rows predict the continuation."""
     last = logits[-len(continuation) :]
     if not np.isfinite(last).all():
         raise NumericalError(
-            "the model gives NaN or infinite logits in a task of lm-eval",
+            "the model returned NaN or infinite logits in an lm-eval task",
             hint="check the weights, or prune less",
         )
     wanted = np.asarray(continuation)[:, None]

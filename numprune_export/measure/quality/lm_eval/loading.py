@@ -1,4 +1,4 @@
-"""Tasks by name, loaded with their data before any work is done."""
+"""Loading of lm-eval tasks and their data, before any model runs."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from numprune_export.measure.quality.lm_eval.settings import Tasks
 from numprune_export.measure.quality.lm_eval.silence import silence
 
 _LOCAL = ("json", "csv", "text", "parquet", "arrow")
-"""Builders of `datasets` that read files."""
+"""Builders of `datasets` that read local files."""
 
 
 @dataclass(frozen=True)
 class LoadedTasks:
-    """Tasks of lm-eval, and all that is known to define them."""
+    """Tasks of lm-eval, and a key of their definition."""
 
     content: Any
-    """`tasks`, `groups` and `group_map`, as lm-eval's own evaluator takes them."""
+    """`tasks`, `groups` and `group_map`, as lm-eval's evaluator takes them."""
     key: tuple[Any, ...]
-    """JSON-able."""
+    """lm-eval's version, the settings, and the hashes of the task files. JSON-able."""
 
 
 def load(settings: Tasks, search: Sequence[Path]) -> LoadedTasks:
-    """Find and load what `settings` names.
+    """Load the tasks that `settings` names.
 
     Raises:
         MissingExtraError: lm-eval is not installed.
-        RecipeError: an unknown task, or one that brings code without `trust_code`.
-        InputError: no such folder, or a data file in it is missing or unusable.
-        HubError: a data set cannot be fetched.
+        RecipeError: a task is unknown, or contains code without `trust_code`.
+        InputError: the folder does not exist, or a data file in it is missing or invalid.
+        HubError: a data set cannot be downloaded.
     """
     lm_eval = require("lm_eval", extra="eval")
     with silence():
         folder = None if settings.include is None else _folder(settings, search)
         manager = _manager(folder, settings.lm_eval)
         with contextlib.nullcontext() if folder is None else _working_in(folder):
-            items = [one for name in settings.lm_eval for one in _load(manager, name)]
+            items = [item for name in settings.lm_eval for item in _load(manager, name)]
         content = manager.load(items)
         for task in content["tasks"].values():
             _set_fewshot(task, settings)
@@ -75,7 +75,7 @@ def _folder(settings: Tasks, search: Sequence[Path]) -> Path:
 
 
 def _manager(folder: Path | None, names: Sequence[str]) -> Any:
-    """An index of task files; lm-eval's own thousands are read only if a name needs them."""
+    """An index of task files; lm-eval's own files are indexed only if a name needs them."""
     tasks = require("lm_eval.tasks", extra="eval")
     if folder is not None:
         own = tasks.TaskManager(include_path=str(folder), include_defaults=False)
@@ -89,20 +89,20 @@ def _manager(folder: Path | None, names: Sequence[str]) -> Any:
                 f"`tasks.lm_eval`: lm-eval has no task `{name}`",
                 hint=f"did you mean `{close[0]}`?"
                 if close
-                else "`lm-eval ls tasks` lists them; give a folder of your own as `tasks.include`",
+                else "run `lm-eval ls tasks` for a list, or give your own as `tasks.include`",
             )
     return manager
 
 
 def _load(manager: Any, name: str) -> list[Any]:
-    """A task, a group, or the tasks of a tag, their data sets read."""
+    """Load a task, a group, or the tasks of a tag, with their data sets."""
     datasets = require("datasets", extra="eval")
     content = manager.task_index[name].cfg or {}
     source = content.get("dataset_path")
     here = not isinstance(source, str) or source in _LOCAL
     try:
         with contextlib.nullcontext() if here else reachable_or_offline(str(source), None):
-            found = manager.load([name])
+            loaded = manager.load([name])
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().partition("\n")[0]
         if source in _LOCAL:
@@ -111,16 +111,16 @@ def _load(manager: Any, name: str) -> list[Any]:
                 hint="check `dataset_kwargs` in its task file; paths are relative to its folder",
             ) from None
         raise HubError(
-            f"the data of task `{name}` cannot be had: {reason}",
+            f"the data of task `{name}` cannot be downloaded: {reason}",
             hint="check the connection, or write a task file with local data (`tasks.include`)",
         ) from None
-    if name in found["groups"]:
-        return [found["groups"][name]]
-    return list(found["tasks"].values())
+    if name in loaded["groups"]:
+        return [loaded["groups"][name]]
+    return list(loaded["tasks"].values())
 
 
 def _set_fewshot(task: Any, settings: Tasks) -> None:
-    """As lm-eval's own command line does: a task that says 0 keeps it, one that says nothing has 0."""
+    """Set `num_fewshot` as lm-eval's command line does: 0 in a task is kept, the default is 0."""
     own = task.get_config("num_fewshot")
     wanted = own if settings.fewshot is None or own == 0 else settings.fewshot
     task.set_config(key="num_fewshot", value=wanted or 0)
@@ -137,7 +137,7 @@ def _files(folder: Path) -> list[tuple[str, str]]:
 
 @contextmanager
 def _working_in(folder: Path) -> Iterator[None]:
-    """`datasets` looks up data files in the working directory and nowhere else."""
+    """Change the working directory: `datasets` resolves data files against it only."""
     before = Path.cwd()
     os.chdir(folder)
     try:

@@ -1,4 +1,4 @@
-"""What a recipe may say under `tasks`."""
+"""Recipe settings of the section `tasks`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from numprune_export.core.settings import Strict
 
 
 class Tasks(Strict):
-    """Tasks beyond perplexity, of a language model. Needs the extra `[eval]`."""
+    """lm-eval tasks for a language model. Needs the extra `[eval]`."""
 
     lm_eval: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Names of tasks, groups or tags of lm-eval, or of task files in `include`."""
+    """Names of lm-eval tasks, groups or tags, or of task files in `include`."""
     include: str | None = None
-    """A folder with task files of one's own (YAML), looked up as other paths are; data files in them
-    are relative to it. Then nothing need be fetched."""
+    """Folder with your own task files (YAML), resolved like other paths. Data files are relative
+    to the folder; nothing is downloaded."""
     limit: PositiveInt | None = None
-    """The first so many examples of each task; null: all."""
+    """Number of examples of each task, from the first; null: all."""
     fewshot: NonNegativeInt | None = None
-    """Examples before the question; null: what each task says. A task that says 0 keeps it."""
+    """Few-shot examples before the question; null: as each task defines. A task with 0 keeps 0."""
     max_length: Annotated[int, Field(ge=2)] | None = None
-    """Tokens that a model sees at once, longer texts are cut; null: as many as the model has positions,
-    and no more than 2048."""
+    """Maximum sequence length in tokens, longer texts are truncated; null: the number of positions
+    of the model, at most 2048."""
     batch: PositiveInt = 4
-    """Requests run at once."""
+    """Requests per forward pass."""
     seed: NonNegativeInt = 0
-    """Which examples stand before the question."""
+    """Seed of the few-shot examples."""
     trust_code: bool = False
-    """Whether task files in `include` may name Python code beside them (`!function`), which is then run."""
+    """Whether task files in `include` may run Python code beside them (`!function`)."""

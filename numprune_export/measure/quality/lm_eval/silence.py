@@ -1,4 +1,4 @@
-"""Keep lm-eval to its results: no progress bars of its own, no log lines, no worker processes."""
+"""Silence lm-eval: no progress bars, no log lines, no worker processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _ALONE = "DISABLE_MULTIPROC"
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """For the time of a `with`. The run has a progress of its own; forking is unsafe beside torch."""
+    """Silence lm-eval within a `with` statement.
+
+    The run shows its own progress, and forking is unsafe once torch has threads.
+    """
     task: Any = require("lm_eval.api.task", extra="eval")
     datasets: Any = require("datasets", extra="eval")
     logger = logging.getLogger("lm_eval")

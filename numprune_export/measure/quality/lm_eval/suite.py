@@ -1,4 +1,4 @@
-"""The tasks that a recipe names, loaded with the tokenizer that they are asked through."""
+"""The lm-eval tasks of a recipe, loaded together with the tokenizer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from numprune_export.measure.quality.lm_eval.settings import Tasks
 
 @dataclass(frozen=True)
 class TaskSuite:
-    """What stays the same from one model to the next."""
+    """Loaded tasks and tokenizer, shared by all evaluated models."""
 
     settings: Tasks
     tokenizer: Any
     longest: int
-    """Tokens that a runner must hold."""
+    """Required capacity of a runner, in tokens."""
     loaded: LoadedTasks
 
     @classmethod
@@ -36,17 +36,17 @@ class TaskSuite:
         positions: int,
         embeddings: int,
     ) -> TaskSuite:
-        """
+        """Load the tasks and check that the model can embed all their tokens.
+
         Args:
-            settings: Which tasks.
+            settings: Names and options of the tasks.
             tokenizer: Of the model.
-            search: Folders that `include` is looked up in.
-            positions: How many the model has.
-            embeddings: How many the model has; token ids go from 0 to one less.
+            search: Folders that `include` is resolved against.
+            positions: Number of positions of the model.
+            embeddings: Number of embeddings of the model; token ids are below it.
 
         Raises:
-            InputError: an example holds a token that the model has no embedding for; see also
-                `loading.load`.
+            InputError: an example has a token without an embedding; see also `loading.load`.
         """
         loaded = load(settings, search)
         if max(tokenizer.get_vocab().values()) >= embeddings:
@@ -55,7 +55,7 @@ class TaskSuite:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """JSON-able: what the scores depend on beside the model."""
+        """Dependencies of the scores apart from the model. JSON-able."""
         return self.loaded.key
 
     def scores(
@@ -74,7 +74,7 @@ class TaskSuite:
 
 
 def _encoded(loaded: LoadedTasks, tokenizer: Any) -> Iterator[tuple[str, list[int]]]:
-    """Every text of every example, as token ids."""
+    """Location and token ids of every text of every example."""
     for name, task in loaded.content["tasks"].items():
         for number, example in enumerate(task.eval_docs, start=1):
             for text in _texts(example):

@@ -1,1 +1,1 @@
-"""Allocation under a latency limit: table, curve, search."""
+"""Allocation under a latency budget: table, curve, search."""

@@ -1,4 +1,4 @@
-"""A latency limit in milliseconds: what it leaves for the sublayers, and what a plan is predicted to take."""
+"""Latency budget in milliseconds, and the predicted latency of a plan."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from numprune_export.pruning.plan import Plan
 
 @dataclass(frozen=True)
 class Measured:
-    """What was timed."""
+    """A latency table and its age."""
 
     table: LatencyTable
     age_s: float | None
-    """Of a table that was found; None: this run measured it."""
+    """Age of a table from the cache; None: measured in this run."""
 
 
 def search(
@@ -36,10 +36,10 @@ def search(
     measured: Measured,
     keep: float,
 ) -> LatencyPlan:
-    """The plan for the budget.
+    """The plan of the highest importance within the latency budget.
 
     Raises:
-        RecipeError: no plan is that fast; the message says the fastest.
+        RecipeError: no plan meets the budget; the message gives the smallest budget that works.
     """
     importance = unit_importance(sites, scores)
     budget, table = budget_ms(settings, measured, keep), measured.table
@@ -52,10 +52,11 @@ def search(
 def curve_budget(
     settings: Curves, sites: Sequence[Site], measured: Measured, keep: float
 ) -> tuple[Price, float]:
-    """What units take on the target, and the fraction of it that sublayers may take.
+    """The latency of units as a cost function, and the fraction of the sublayers' latency that may
+    stay.
 
     Raises:
-        RecipeError: no plan is that fast; the message says the fastest.
+        RecipeError: no plan meets the budget; the message gives the smallest budget that works.
     """
     table, times = measured.table, fitted(sites, measured.table)
     limit = budget_ms(settings.timing, measured, keep)
@@ -70,13 +71,14 @@ def curve_budget(
 
 
 def predicted_ms(plan: Plan, measured: Measured) -> float:
-    """Of the whole model."""
+    """Predicted latency of the whole model, in milliseconds."""
     counts = [len(plan.kept[site.name]) for site in plan.sites]
     times = fitted(plan.sites, measured.table)
     return predict(plan.sites, counts, times) + measured.table.empty_ms
 
 
 def budget_ms(settings: Timing, measured: Measured, keep: float) -> float:
+    """The latency budget of the whole model, in milliseconds."""
     return settings.milliseconds or keep * measured.table.dense_ms
 
 

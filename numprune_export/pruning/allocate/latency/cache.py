@@ -1,8 +1,7 @@
-"""Latency tables kept for other runs: by device, runtime version and model shape, weights left out.
+"""Cache of latency tables, keyed by device, runtime version and model shape, not by weights.
 
-A file that cannot be read, is damaged or was made for something else is as good as none: the table
-is then measured. Tables are times of a machine, not secrets, but they are only read from the user's
-own cache folder."""
+A file that is unreadable, damaged or made for another key is ignored, and the table is measured.
+Tables are read from the user's own cache folder only."""
 
 from __future__ import annotations
 
@@ -30,27 +29,27 @@ _NO_TABLE = (ValueError, KeyError, TypeError, AttributeError, NumericalError)
 
 @dataclass(frozen=True)
 class Kept:
-    """A table found in the cache."""
+    """A table from the cache."""
 
     table: LatencyTable
     age_s: float
-    """Since it was measured."""
+    """Seconds since it was measured."""
 
 
 def cache_folder() -> Path:
-    """Where this user's caches are."""
-    if given := os.environ.get(VARIABLE):
-        return Path(given)
+    """The user's cache folder."""
+    if folder := os.environ.get(VARIABLE):
+        return Path(folder)
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # A relative one is invalid by the XDG specification, to be ignored.
+    # By the XDG specification a relative path is invalid and must be ignored.
     return (base if base.is_absolute() else Path.home() / ".cache") / "numprune-export"
 
 
 def read(key: Mapping[str, Any]) -> Kept | None:
-    """The table that was kept under this key, or None if there is none to trust.
+    """The table cached under this key; None if there is no valid one.
 
     Args:
-        key: All that a table depends on, JSON-able.
+        key: Everything that a table depends on, JSON-able.
     """
     try:
         content = json.loads(_file(key).read_text(encoding="utf-8"))
@@ -58,25 +57,25 @@ def read(key: Mapping[str, Any]) -> Kept | None:
             return None
         age_s = max(0.0, time.time() - content["measured_at"])
         return Kept(LatencyTable.from_json(content["table"]), age_s)
-    # A user without a home is a RuntimeError.
+    # A user without a home folder raises RuntimeError.
     except (OSError, RuntimeError, *_NO_TABLE):
         return None
 
 
 def write(key: Mapping[str, Any], table: LatencyTable) -> str | None:
-    """Keep a table; None, or why it could not be kept: a run goes on without."""
+    """Cache a table. Returns None, or the reason for a failure, which does not stop the run."""
     content = table.to_json()
     record = {
         "format": FORMAT, "digest": _digest(key, content), "measured_at": time.time(),
         "key": key, "table": content,
     }  # fmt: skip
     try:
-        place = _file(key)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+        path = _file(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            partial.replace(place)
+            partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
@@ -89,5 +88,5 @@ def _file(key: Mapping[str, Any]) -> Path:
 
 
 def _digest(key: Mapping[str, Any], table: Any) -> str:
-    """Of the table and what it is for: another's file, or a damaged one, has another."""
+    """Digest of table and key; it detects damaged files and files of another key."""
     return key_of(FORMAT, key, table)

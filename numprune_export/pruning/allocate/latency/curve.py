@@ -1,4 +1,4 @@
-"""Curves through a latency table: what a sublayer of any width will take."""
+"""Curves through a latency table: predicted latency of a sublayer of any width."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numprune_export.pruning.allocate.latency.table import LatencyTable
 
 
 class Curve(Protocol):
-    """Units kept to milliseconds: 0 for none, else positive and never falling."""
+    """Number of kept units to milliseconds: 0 for no units, else positive and non-decreasing."""
 
     def __call__(self, units: int) -> float: ...
 
@@ -24,7 +24,7 @@ Curves = Mapping[Kind, Curve]
 
 @dataclass(frozen=True)
 class Polyline:
-    """Linear between knots, flat before the first one, 0 without units."""
+    """Linear between knots, constant before the first knot, 0 for no units."""
 
     widths: tuple[int, ...]
     """Rising."""
@@ -35,16 +35,15 @@ class Polyline:
         return float(np.interp(units, self.widths, self.milliseconds)) if units else 0.0
 
     def scaled(self, factor: float) -> Polyline:
-        return Polyline(self.widths, tuple(factor * one for one in self.milliseconds))
+        return Polyline(self.widths, tuple(factor * value for value in self.milliseconds))
 
 
 def fit_polyline(column: Mapping[int, float]) -> Polyline:
-    """The never falling sequence nearest in least squares to the measured times, joined by lines.
+    """Isotonic regression of the measured times (pool adjacent violators), interpolated linearly.
 
-    In place of the step and one ramp of Kwon et al. 2022 (arXiv:2204.09656, Eq. 10), which it contains.
-
-    A wider sublayer measured as faster is noise; a search over raw times would pick just those
-    widths and be too hopeful. Falling neighbours become their mean (pool adjacent violators).
+    It generalises the step and ramp of Kwon et al. 2022 (arXiv:2204.09656, Eq. 10). A wider
+    sublayer measured as faster is noise; a search over raw times would select such widths and
+    predict too little.
     """
     widths, times = _columns(column)
     pools: list[tuple[float, int]] = []
@@ -55,20 +54,20 @@ def fit_polyline(column: Mapping[int, float]) -> Polyline:
             mean, size = (mean * size + other * count) / (size + count), size + count
         pools.append((mean, size))
     level = [mean for mean, size in pools for _ in range(size)]
-    return Polyline(tuple(int(one) for one in widths), tuple(level))
+    return Polyline(tuple(int(width) for width in widths), tuple(level))
 
 
 def predict(sites: Sequence[Site], counts: Sequence[int], curves: Curves) -> float:
-    """Milliseconds of all sublayers with these numbers of units."""
+    """Predicted milliseconds of all sublayers with these numbers of units."""
     return sum(curves[site.kind](count) for site, count in zip(sites, counts, strict=True))
 
 
 def fitted(sites: Sequence[Site], table: LatencyTable) -> Curves:
     """Polylines through the table's columns, scaled so that the dense model is predicted exactly.
 
-    A sublayer timed alone finds its weights in a cache that those of the whole model do not fit, so
-    what the columns leave unexplained grows with the width. It is spread over the sublayers; what
-    the model takes without any of them is `empty_ms`, the `fixed_ms` of a search.
+    The weights of a sublayer timed alone fit into a processor cache that the whole model exceeds,
+    so the unexplained latency grows with the width. It is distributed over the sublayers by
+    scaling. The latency of the model without sublayers is `empty_ms`, the `fixed_ms` of a search.
     """
     curves = {kind: fit_polyline(column) for kind, column in table.milliseconds.items()}
     alone = predict(sites, [site.units for site in sites], curves)
@@ -78,4 +77,4 @@ def fitted(sites: Sequence[Site], table: LatencyTable) -> Curves:
 
 def _columns(column: Mapping[int, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     widths = sorted(column)
-    return np.asarray(widths, dtype=np.float64), np.asarray([column[one] for one in widths])
+    return np.asarray(widths, dtype=np.float64), np.asarray([column[width] for width in widths])

@@ -1,9 +1,9 @@
-"""Milliseconds of a sublayer by its width, measured on what the model will run on.
+"""Latency table: milliseconds of a sublayer by its width, measured on the target's runtime.
 
-What is timed are whole models of a few equal blocks with one kind of sublayer, at one width; the same
-model without sublayers is taken off. Between any two of them an anchor is timed, two blocks of full
-width, and every time counts as a multiple of the anchors before and after it: a machine that others
-slow down for a while then slows both sides of a ratio.
+The timed models have a few equal blocks with one kind of sublayer at one width; the time of the
+same model without sublayers is subtracted. Each run is bracketed by runs of an anchor, two blocks
+of full width, and its time is divided by the mean of these two: temporary load of the machine then
+affects both sides of the ratio.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from numprune_export.core.errors import NumericalError
 from numprune_export.models.site import Kind
 
 Blocks = tuple[tuple[int, int], ...]
-"""(heads, neurons) of every block of a model; the shape that a time depends on."""
+"""(heads, neurons) of every block of a model: the shape that its latency depends on."""
 
 Timer = Callable[[Blocks], float]
-"""A model of these blocks, embeddings and task head included, to milliseconds of one run."""
+"""Milliseconds of one run of a model with these blocks, embeddings and task head included."""
 
 COPIES = 2
-"""Blocks in a model of one kind of sublayer, and in the anchor."""
+"""Blocks of a timed model with one kind of sublayer, and of the anchor."""
 
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Kwon et al. 2022 (arXiv:2204.09656, §4.1) call it LAT: one column per kind of sublayer."""
+    """LAT of Kwon et al. 2022 (arXiv:2204.09656, §4.1): one column per kind of sublayer."""
 
     milliseconds: Mapping[Kind, Mapping[int, float]]
-    """By kind, by number of units, rising; no sublayer takes no time."""
+    """By kind and rising number of units, all positive."""
     dense_ms: float
-    """The whole dense model."""
+    """Latency of the dense model."""
     empty_ms: float
-    """The same without a unit in any sublayer: embeddings, norms, biases, head."""
+    """Latency of the same model without any unit: embeddings, norms, biases, head."""
 
     def at(self, dense_ms: float) -> LatencyTable:
-        """The table as it is where the dense model takes this long."""
+        """The table scaled to this latency of the dense model."""
         factor = dense_ms / self.dense_ms
         columns = {
             kind: {width: factor * value for width, value in column.items()}
@@ -56,10 +56,10 @@ class LatencyTable:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> LatencyTable:
-        """The table that `to_json` gave.
+        """Read the result of `to_json`.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: it is none.
+            KeyError, TypeError, ValueError, AttributeError: the content is not a table.
             NumericalError: a time is not a positive number.
         """
         kinds: tuple[Kind, ...] = ("attention", "mlp")
@@ -78,16 +78,17 @@ class LatencyTable:
 def measure(
     timer: Timer, dense: Blocks, widths: Mapping[Kind, Sequence[int]], *, rounds: int = 5
 ) -> LatencyTable:
-    """Time every model once per round, the anchor between them, and take medians over the rounds.
+    """Time every model once per round, with the anchor in between, and take medians over the
+    rounds.
 
     Args:
-        timer: Does the timing.
+        timer: Times one run of a model.
         dense: The shape of the dense model.
-        widths: By kind, which numbers of units to time; the full width belongs to them.
-        rounds: Runs of each.
+        widths: By kind, the numbers of units to time; they include the full width.
+        rounds: Runs of each model.
 
     Raises:
-        NumericalError: a time is not a positive number, or units take none.
+        NumericalError: a time is not a positive number, or the units add no time.
     """
     rows = {
         (kind, width): _alone(kind, width) for kind, column in widths.items() for width in column
@@ -96,26 +97,26 @@ def measure(
     ratios, anchor_ms = _ratios(
         timer, _anchor(dense), [*rows.values(), frame, empty, dense], rounds
     )
-    found = {blocks: median(values) * anchor_ms for blocks, values in ratios.items()}
+    times = {blocks: median(values) * anchor_ms for blocks, values in ratios.items()}
     columns: dict[Kind, dict[int, float]] = {
         kind: {
-            # Wider may be measured as faster than nothing at all; that is still not no time.
-            width: max(found[rows[kind, width]] - found[frame], 1e-3 * found[frame]) / COPIES
+            # By noise a width may be measured as faster than no units; its time is still positive.
+            width: max(times[rows[kind, width]] - times[frame], 1e-3 * times[frame]) / COPIES
             for width in sorted(set(column))
         }
         for kind, column in widths.items()
     }
-    if found[dense] <= found[empty]:
+    if times[dense] <= times[empty]:
         raise NumericalError(
-            f"the dense model takes `{found[dense]:.4g}` ms, and `{found[empty]:.4g}` ms without any"
-            " head or neuron",
+            f"the dense model takes `{times[dense]:.4g}` ms, and `{times[empty]:.4g}` ms without"
+            " heads and neurons",
             hint="give a longer `length` or a larger `batch`, or more `rounds`",
         )
-    return LatencyTable(columns, found[dense], found[empty])
+    return LatencyTable(columns, times[dense], times[empty])
 
 
 def alone(timer: Timer, dense: Blocks, *, rounds: int = 5) -> float:
-    """Milliseconds of the dense model as `measure` times it, the anchor before every run."""
+    """Milliseconds of the dense model, timed as in `measure`, with the anchor before every run."""
     times = []
     for _ in range(rounds):
         _time(timer, _anchor(dense))
@@ -124,10 +125,10 @@ def alone(timer: Timer, dense: Blocks, *, rounds: int = 5) -> float:
 
 
 def checked(value: float, what: str) -> float:
-    """The value itself.
+    """The value, if it is a valid time.
 
     Raises:
-        NumericalError: it is no time.
+        NumericalError: the value is not finite or not positive.
     """
     if not (math.isfinite(value) and value > 0):
         raise NumericalError(
@@ -140,7 +141,8 @@ def checked(value: float, what: str) -> float:
 def _ratios(
     timer: Timer, anchor: Blocks, models: Sequence[Blocks], rounds: int
 ) -> tuple[dict[Blocks, list[float]], float]:
-    """By model, its time over the mean of the anchors around it, round by round; the anchor's median."""
+    """By model, its time relative to the mean of the anchors around it, per round; and the anchor's
+    median."""
     models = list(dict.fromkeys(models))
     ratios: dict[Blocks, list[float]] = {blocks: [] for blocks in models}
     anchors = [_time(timer, anchor)]

@@ -130,7 +130,7 @@ def test_mistakes_are_said_before_any_work(settings, own_task, tmp_path):
         load(settings(lm_eval=("go_on",), include=str(folder)), ())
     elsewhere = GENERATION.replace("dataset_path: json", "dataset_path: nobody/nothing")
     folder = own_task("go_on", elsewhere.replace("{data_files: {test: go_on.jsonl}}", "{}"))
-    with pytest.raises(HubError, match="cannot be had"):
+    with pytest.raises(HubError, match="cannot be downloaded"):
         load(settings(lm_eval=("go_on",), include=str(folder)), ())
 
 

@@ -95,7 +95,7 @@ def test_a_time_that_is_none_is_refused(time):
 
 
 def test_units_that_take_no_time_are_refused():
-    with pytest.raises(NumericalError, match="without any head or neuron"):
+    with pytest.raises(NumericalError, match="without heads and neurons"):
         measure(lambda blocks: of_blocks(blocks, head=-0.1, neuron=0), DENSE, WIDTHS)
 
 
@@ -200,7 +200,7 @@ def test_sublayers_that_may_not_be_empty_stay():
     importance = random_importance(found, 0)
     curves = {"attention": ramp(1.0, 1, 0.5), "mlp": ramp(1.0, 2, 0.5)}
     assert all(search_curves(found, importance, curves, 4.0).plan.kept.values())
-    with pytest.raises(RecipeError, match=r"the smallest that can is 4 ms"):
+    with pytest.raises(RecipeError, match=r"the smallest possible is 4 ms"):
         search_curves(found, importance, curves, 3.9)
 
 
@@ -208,7 +208,7 @@ def test_a_budget_below_what_is_never_pruned_names_the_smallest():
     found = sites()
     importance = random_importance(found, 0)
     curves = {"attention": ramp(1.0, 1, 0.5), "mlp": ramp(1.0, 2, 0.5)}
-    with pytest.raises(RecipeError, match=r"2 ms cannot be met: the smallest that can is 2\.5"):
+    with pytest.raises(RecipeError, match=r"2 ms cannot be met: the smallest possible is 2\.5"):
         search_curves(found, importance, curves, 2.0, fixed_ms=2.5)
     got = search_curves(found, importance, curves, 2.5, fixed_ms=2.5)
     assert not any(got.plan.kept.values())

@@ -4,12 +4,8 @@ import pytest
 import torch
 
 from numprune_export.numerics.regression import MomentSums
-from numprune_export.pruning.compensate.teacher_methods import (
-    Refit,
-    ScalarTuning,
-    fold,
-    normal_equations,
-)
+from numprune_export.pruning.compensate.mask_tuning import ScalarTuning, fold, normal_equations
+from numprune_export.pruning.compensate.teacher_refit import Refit
 
 
 def problem(units=4, width=3, out=5, tokens=50, seed=0):
@@ -23,7 +19,7 @@ def problem(units=4, width=3, out=5, tokens=50, seed=0):
     sums = MomentSums(out, units * width, h.device)
     for part in (slice(0, 20), slice(20, tokens)):
         sums.add(h[part], b[part])
-    return weight, h.double(), b.double(), sums.finish("here")
+    return weight, h.double(), b.double(), sums.result("here")
 
 
 def columns(weight, h, width, constant):
@@ -79,7 +75,7 @@ def test_a_scale_out_of_bounds_and_a_solver_that_fails_are_not_accepted():
     h = h * 10 ** torch.linspace(-2, 1, 12)  # G is then far too badly conditioned
     sums = MomentSums(5, 12, h.device)
     sums.add(h, b)
-    assert ScalarTuning().scales(weight, sums.finish("here"), 1, "mlp") is None
+    assert ScalarTuning().scales(weight, sums.result("here"), 1, "mlp") is None
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -121,7 +117,7 @@ def test_what_the_weight_lacks_has_the_moments_of_the_target_beside_it():
     weight, h, b, moments = problem()
     short = MomentSums(5, 12, h.device)
     short.add(h, b - h @ weight.double().T)
-    found = short.finish("here").beside(weight)
+    found = short.result("here").beside(weight)
     assert found.energy == pytest.approx(moments.energy, rel=1e-5)
     for name in ("gram", "cross", "inputs", "targets"):
         torch.testing.assert_close(
