@@ -97,7 +97,8 @@ def _near(rng: Random, value: Any) -> Any:
         return copy.deepcopy(rng.choice(ODD))
     if isinstance(value, int | float):
         return rng.choice((value + 1, value - 1, -value, 2 * value, value * 10**6, f"{value}"))
-    return damaged_text(rng, f"{value}"[:2000].encode()).decode(errors="replace")
+    text = f"{value}"[:2000].encode(errors="replace")
+    return damaged_text(rng, text).decode(errors="replace")
 
 
 def json_text(tree: Any) -> str:
