@@ -31,7 +31,7 @@ def labelled(rng: Random, folder: Path, material: Material) -> Job:
     suffix = rng.choice(
         (".jsonl", ".json", ".csv", ".tsv") if kind in _FLAT else (".jsonl", ".json")
     )
-    rows = [_row(kind, row, number) for number, row in enumerate(material.rows)]
+    rows = [_row(kind, row, number, suffix) for number, row in enumerate(material.rows)]
     (folder / f"rows{suffix}").write_bytes(
         _damaged_rows(rng, rows, suffix, articles=kind == "span")
     )
@@ -45,9 +45,11 @@ def labelled(rng: Random, folder: Path, material: Material) -> Job:
     return lambda: task.require_varied(task.load(data, material.reading, (folder,)))
 
 
-def _row(kind: str, row: Mapping[str, Any], number: int) -> dict[str, Any]:
+def _row(kind: str, row: Mapping[str, Any], number: int, suffix: str) -> dict[str, Any]:
     words = row["text"].split()[:20]
-    answer = {"text": [words[2]], "answer_start": [row["text"].index(words[2])]}
+    start = row["text"].index(words[2])
+    article = [{"text": words[2], "answer_start": start}]
+    answer = article if suffix == ".json" else {"text": [words[2]], "answer_start": [start]}
     return {
         "sequence": {"text": row["text"], "label": row["label"]},
         "number": {"text": row["text"], "label": number / 2},
@@ -73,9 +75,8 @@ def _rows_text(rows: list[dict[str, Any]], suffix: str, articles: bool) -> str:
     if suffix == ".jsonl":
         return "".join(json_text(row) + "\n" for row in rows)
     if suffix == ".json":
-        return json_text(
-            {"data": [{"paragraphs": [{"context": "a b c", "qas": rows}]}]} if articles else rows
-        )
+        paragraphs = [{"context": row.get("context"), "qas": [row]} for row in rows]
+        return json_text({"data": [{"paragraphs": paragraphs}]} if articles else rows)
     text = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)
     writer = csv.DictWriter(

@@ -86,7 +86,8 @@ def guarded(job: Job, *, allowed: Sequence[Path], cpu_s: float = CPU_S) -> Outco
     number = os.WTERMSIG(status)
     if number == signal.SIGXCPU:
         return Outcome("hang", f"{cpu_s:g} s of processor time")
-    return Outcome("traceback", f"ended by {signal.Signals(number).name}")
+    ended = f"ended by {signal.Signals(number).name}" if number else "ended its process"
+    return Outcome("traceback", ended)
 
 
 def _listen(receive: int, child: int) -> tuple[bytes, bool]:

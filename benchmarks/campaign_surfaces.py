@@ -38,8 +38,7 @@ from campaign_mutations import (
 )
 
 from numprune_export.calibration.prompts import REQUESTS, prompts
-from numprune_export.cli.check import check
-from numprune_export.cli.verify import verify
+from numprune_export.cli.app import app
 from numprune_export.export import servers
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.packaging import package
@@ -147,8 +146,12 @@ def run_folder(rng: Random, folder: Path, material: Material) -> Job:
     if name == "plan/plan.json" and rng.random() < 0.7:
         return lambda: read_plan(run / "plan")
     if name == "report.json" and rng.random() < 0.7:
-        return lambda: check(run, baseline=material.run)
-    return lambda: verify(run)
+        return partial(_command, "check", run, "--baseline", material.run)
+    return partial(_command, "verify", run)
+
+
+def _command(*words: str | Path) -> None:
+    app([str(word) for word in words], standalone_mode=False)
 
 
 def artifact(rng: Random, folder: Path, material: Material) -> Job:

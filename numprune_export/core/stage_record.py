@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.digest import sha256_of
+from numprune_export.core.json_text import loads
 
 STAGE = "stage.json"
 
@@ -64,8 +65,8 @@ def write_record(folder: Path, key: str, seconds: float, files: Record) -> None:
 def read_record(folder: Path) -> StageRecord | None:
     """Read stage.json; None if it is missing or not in this version's format."""
     try:
-        return _parsed(json.loads((folder / STAGE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError):
+        return _parsed(loads((folder / STAGE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
         return None
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from numprune_export.core.digest import sha256_of as sha256_of
 from numprune_export.core.errors import InputError
+from numprune_export.core.json_text import loads
 
 Network = Literal["decoder", "encoder"]
 """A causal language model, or an encoder with its task head."""
@@ -65,8 +66,8 @@ class Artifact:
         """
         index = folder / cls.INDEX
         try:
-            artifact = cls._of(folder, json.loads(index.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            artifact = cls._of(folder, loads(index.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"`{index}` is not a readable artifact index: {error}",
                 hint="export the model again",

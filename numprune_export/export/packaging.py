@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.errors import InputError, OutputError, RecipeError
+from numprune_export.core.json_text import loads
 from numprune_export.core.run_folder import ARTIFACTS, MODEL, REPORT, finished, full_disk_named
 from numprune_export.export import servers
 from numprune_export.export.artifact import Artifact
@@ -45,7 +45,7 @@ def package(
 
 def _artifact(run: Path, target: str, variant: str) -> Artifact:
     """Load the artifact, and check that its hashes match the run's report."""
-    reported = json.loads((run / REPORT).read_text(encoding="utf-8"))["artifacts"]
+    reported = _reported_files(run / REPORT)
     name = f"{target}.{variant}"
     if name not in reported:
         raise RecipeError(
@@ -53,12 +53,24 @@ def _artifact(run: Path, target: str, variant: str) -> Artifact:
             hint=f"it has: {', '.join(sorted(reported))} (`--target`, `--variant`)",
         )
     artifact = Artifact.load(run / ARTIFACTS / target / variant)
-    if dict(artifact.files) != reported[name]["files"]:
+    if dict(artifact.files) != reported[name]:
         raise InputError(
             f"`{artifact.folder}` is newer than the report of `{run}`",
             hint="run the recipe again: it resumes where it stopped",
         )
     return artifact
+
+
+def _reported_files(report: Path) -> dict[str, Any]:
+    """The files of each artifact in a report, by artifact."""
+    try:
+        artifacts = loads(report.read_text(encoding="utf-8"))["artifacts"]
+        return {name: reported["files"] for name, reported in artifacts.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"cannot read the artifacts in the report `{report}`: {error!r}",
+            hint="run the recipe again",
+        ) from None
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from numprune_export.core.errors import RecipeError, together
 from numprune_export.data.labelled.settings import LabelledData
-from numprune_export.models.encoder import BidirectionalEncoder
 from numprune_export.models.family import Family
 from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.recipe.conflicts import timing_of
@@ -26,7 +25,7 @@ def require_fit(recipe: Recipe, family: Family) -> None:
 
 def misfits(recipe: Recipe, family: Family) -> Iterator[RecipeError]:
     """One error per section that does not fit a model of this family."""
-    if isinstance(family, BidirectionalEncoder):
+    if family.kind == "encoder":
         yield from _misfits_of_encoder(recipe, family.model_type)
     else:
         yield from _misfits_of_decoder(recipe, family.model_type)

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.json_text import loads
 from numprune_export.report.schema import FORMAT_VERSION, Report
 from numprune_export.report.seal import KEY, Seal, seal_of, sealed
 
@@ -39,8 +40,8 @@ def read_content(path: Path) -> dict[str, Any]:
         InputError: the file is missing, incomplete, or not a JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        content = loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(
             f"cannot read the report `{path}`: {error}", hint="run the recipe again"
         ) from None

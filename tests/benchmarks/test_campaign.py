@@ -45,6 +45,7 @@ def test_outcomes_are_told_apart(tmp_path):
     assert (failed.kind, failed.cause, failed.detail) == ("traceback", "KeyError", "'x'")
     killed = outcome(lambda: os.kill(os.getpid(), signal.SIGKILL), tmp_path)
     assert (killed.kind, killed.cause) == ("traceback", "ended by SIGKILL")
+    assert outcome(lambda: os._exit(0), tmp_path).cause == "ended its process"
     assert outcome(raising(SystemExit(0)), tmp_path).kind == "traceback"
 
 

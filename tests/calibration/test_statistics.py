@@ -156,7 +156,7 @@ def test_sequential_compensation_refits_on_the_pruned_prefix(model_type, lengths
     small = apply.sequential(model, family, plan, repair, text, 2, lambda _: None)
 
     for site in plan.sites[2:4]:  # the second block: its input comes through a pruned first block
-        dense_inside = apply.rewrite.twin(small)
+        dense_inside = apply.rewrite.clone_sharing_parameters(small)
         block = family.block_list(dense_inside)[site.block]
         original = family.block_list(model)[site.block]
         for producer in site.producers:

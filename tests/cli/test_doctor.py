@@ -6,8 +6,8 @@ import pytest
 import torch
 from gpu_sample import QUIET
 
-from numprune_export.cli import doctor
 from numprune_export.cli.doctor import PARTS
+from numprune_export.core import plugins
 from numprune_export.core.plugins import installed_version
 from numprune_export.export import targets
 from numprune_export.measure.gpu import read as gpu
@@ -18,7 +18,7 @@ def installed(monkeypatch):
     """Say which distributions are there, as `name=version`; the others are as they are."""
     changes = {}
     monkeypatch.setattr(
-        doctor, "installed_version", lambda name: changes.get(name, installed_version(name))
+        plugins, "installed_version", lambda name: changes.get(name, installed_version(name))
     )
     return changes
 
@@ -27,7 +27,7 @@ def test_every_part_is_there_with_its_version_or_has_an_install_line(printed, in
     installed |= {"gguf": None, "tensorrt-cu12": "10.9.0", "tensorrt": None, "tensorrt-cu13": None}
     lines = printed("doctor").splitlines()
     assert "  tensorrt-cu12 10.9.0               build and run TensorRT engines" in lines
-    (line,) = (one for one in lines if "gguf missing" in one)
+    (line,) = (line for line in lines if "gguf missing" in line)
     assert line.endswith("pip install 'numprune-export[gguf]'")
 
 

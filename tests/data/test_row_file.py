@@ -72,7 +72,12 @@ def test_a_value_may_be_long_and_the_limit_of_others_stays(tmp_path):
         ("a.tsv", "text,label\nx,1", "separated by commas, not by tabs", ".csv"),
         ("a.csv", "text,text\nx,1", "has `text` twice", "own name"),
         ("a.csv", 'text,label\n"x,1', "line 2 of .* is not CSV", "quotes"),
-        ("a.tsv", 'text\tlabel\n"x\ty"\t1', "line 2 of .* values, but the header has", "use `.csv`"),
+        (
+            "a.tsv",
+            'text\tlabel\n"x\ty"\t1',
+            "line 2 of .* values, but the header has",
+            "use `.csv`",
+        ),
         ("a.jsonl", '[{"text": "x"}]', "one JSON array, not JSON Lines", "jq"),
         ("a.jsonl", '[\n {"text": "x"}\n]\n', "one JSON array, not JSON Lines", "`.json`"),
         ("a.jsonl", '{\n "text": "x"\n}', "line 1 of .* is not a JSON object", "jq -c"),

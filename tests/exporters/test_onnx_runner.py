@@ -132,6 +132,15 @@ def test_file_that_is_no_graph_is_refused(artifact):
         OnnxExporter().open(other, threads=1, capacity=6)
 
 
+@pytest.mark.parametrize("name", [b"max_positions", b"logits", b"input_ids"])
+def test_a_graph_with_a_name_that_is_not_text_is_refused(artifact, name):
+    path = artifact.folder / artifact.entry
+    path.write_bytes(path.read_bytes().replace(name, b"\xff" + name[1:]))
+    other = replace(artifact, files={**artifact.files, artifact.entry: sha256_of(path)})
+    with pytest.raises(InputError, match="cannot load"):
+        OnnxExporter().open(other, threads=1, capacity=6)
+
+
 def test_folder_that_cannot_be_written_is_an_output_error(tmp_path):
     decoder = FAMILIES["llama"].decoder(tiny())
     with pytest.raises(OutputError, match="cannot write"):

@@ -153,7 +153,7 @@ FACTORS = {
 
 
 def test_no_other_module_factors_a_matrix():
-    """A factor elsewhere would meet rounding, and the user a traceback. `estimate.rates` only times them."""
+    """A factor elsewhere would meet rounding, and the user a traceback. `machine_speed` only times them."""
     calls = {
         (str(file.relative_to(PACKAGE)), node.func.attr)
         for file in PACKAGE.rglob("*.py")
@@ -163,5 +163,5 @@ def test_no_other_module_factors_a_matrix():
         and ast.unparse(node.func.value) in ("torch", "torch.linalg")
         and node.func.attr in FACTORS
     }
-    timed, ours = "estimate/rates.py", "numerics/least_squares.py"
+    timed, ours = "workflows/estimate/machine_speed.py", "numerics/least_squares.py"
     assert {file for file, _ in calls} == {timed, ours}

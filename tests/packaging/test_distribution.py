@@ -26,7 +26,7 @@ try:
     installed = True
 except PackageNotFoundError:
     installed = False
-from numprune_export import servers, targets
+from numprune_export.export import servers, targets
 from numprune_export.core.version import __version__
 print(json.dumps({
     "installed": installed,

@@ -239,6 +239,18 @@ def test_whatever_was_put_into_a_folder_of_a_run_is_extra(finished, make, where)
     assert told[0].how.startswith("is extra")
 
 
+def test_names_that_no_terminal_can_show_are_escaped(finished, verify):
+    (finished / "plan" / os.fsdecode(b"a\xff")).write_text("x")
+    assert r"plan/a\udcff` is extra" in verify(finished, 1).out
+
+
+def test_a_stage_that_lists_a_name_of_half_a_character(finished, verify):
+    damage(
+        finished / "validate/stage.json", lambda stage: stage["files"].update({"\ud800": [1, "0"]})
+    )
+    assert "validate/stage.json` " in verify(finished, 1).out
+
+
 def test_a_copied_artifact_beside_those_of_the_run_is_extra_and_not_opened(finished, verify):
     shutil.copytree(finished / "artifacts/onnx/dense", finished / "artifacts/onnx/other")
     (finished / "artifacts/onnx/other/manifest.json").write_text("{")

@@ -100,6 +100,16 @@ def test_json_that_is_no_report_is_refused(tmp_path, text):
         read(path)
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a": ' + "1" * 5000 + "}", '{"a": "\\ud800"}', "[" * 100_000, "\0", ""]
+)
+def test_json_that_cannot_be_parsed_is_refused(tmp_path, text):
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="cannot read the report"):
+        read(path)
+
+
 def attention(*rows, shared=False, groups=()):
     producers = tuple(
         Producer(name, width, shared and name != "q")

@@ -113,6 +113,22 @@ def test_a_run_changed_after_its_report_exits_4(run_copy, refused):
     assert "newer than the report" in refused(4, run_copy)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"artifacts": 3}',
+        '{"artifacts": {"onnx.pruned": 3}}',
+        '{"artifacts": ' + "1" * 5000,
+    ],
+)
+def test_a_report_without_artifacts_exits_4(run_copy, refused, text):
+    (run_copy / "report.json").write_text(text)
+    assert "cannot read the artifacts in the report" in refused(4, run_copy)
+
+
 @pytest.mark.parametrize("damage", ["altered", "missing", "no tokenizer", "bad tokenizer"])
 def test_damaged_files_are_refused(run_copy, refused, damage):
     weights = run_copy / "artifacts" / "onnx" / "pruned" / "model.onnx.data"

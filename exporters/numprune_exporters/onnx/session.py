@@ -48,14 +48,22 @@ def load(runtime: Any, path: Path | bytes, options: Any, providers: Sequence[Any
     state = runtime.capi.onnxruntime_pybind11_state
     not_a_graph = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf)
     try:
-        return runtime.InferenceSession(path, options, providers=providers, enable_fallback=0)
-    except (*not_a_graph, state.NotImplemented) as error:
+        session = runtime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+        _read_names(session)
+    except (*not_a_graph, state.NotImplemented, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         name = path if isinstance(path, Path) else "a graph in memory"
         raise InputError(
             f"ONNX Runtime {runtime.__version__} cannot load `{name}`: {reason}",
             hint="export the model again with the versions installed here",
         ) from None
+    return session
+
+
+def _read_names(session: Session) -> None:
+    """Raise UnicodeDecodeError if a name or a text in the graph is not UTF-8."""
+    _ = [port.name for port in (*session.get_inputs(), *session.get_outputs())]
+    _ = session.get_modelmeta().custom_metadata_map
 
 
 def logit_count(session: Session) -> int:

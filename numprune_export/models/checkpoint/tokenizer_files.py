@@ -33,9 +33,11 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
     _require_libraries(folder)
     try:
         with plain_folder(folder) as readable:
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 readable, trust_remote_code=False, local_files_only=True
             )
+        tokenizer("")  # a setting of a wrong type fails only when a text is encoded
+        return tokenizer
     except Exception as error:  # the tokenizers library raises bare Exceptions
         reason, hint = first_line(error), _hint(str(error))
         only = _only_file(folder)

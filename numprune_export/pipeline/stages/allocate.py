@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.json_text import loads
 from numprune_export.core.metric import Metric, Metrics, metrics_from_json, metrics_to_json
 from numprune_export.core.run_folder import Stage, key_of
 from numprune_export.export.encoder import Encoder
@@ -165,8 +166,8 @@ def read_plan(folder: Path) -> Plan:
     """
     path = folder / PLAN
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(
             f"`{path}` is not readable: {error}",
             hint=f"delete the folder `{folder}` to recompute the plan",

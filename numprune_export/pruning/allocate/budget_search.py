@@ -190,7 +190,7 @@ class Search(Widths):
     """The cost that `keep` is a fraction of. Fractions of bytes and of parameters are equal."""
     length: PositiveFloat | None = None
     """Text length in tokens at which multiply-accumulates are counted; null: the mean of the
-    evaluation data, as published."""
+    calibration data, as published."""
     rearrange: bool = True
     """With `score: fisher`: swap units within a layer by the layer's full Fisher information, §4.2.
     No effect with other scores."""

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.json_text import loads
 from numprune_export.core.settings import Strict
 from numprune_export.report.schema import Measurement
 
@@ -87,7 +88,7 @@ def read(path: Path) -> Sweep:
         InputError: the file is missing, is not a sweep, or was written by a newer version.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = loads(path.read_text(encoding="utf-8"))
         version = content.get("format_version")
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise InputError(

@@ -138,6 +138,15 @@ def test_a_damaged_tokenizer_is_named(tmp_path, files, message, hint):
     assert hint in error.value.hint
 
 
+@pytest.mark.parametrize("value", [{}, [], "long"])
+def test_a_setting_of_a_tokenizer_that_fails_when_it_encodes(tmp_path, value):
+    word_tokenizer().save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": value}))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_tokenizer(tmp_path)
+
+
 def test_a_tokenizer_of_a_newer_library_is_not_said_to_be_damaged(tmp_path):
     word_tokenizer().save_pretrained(tmp_path)
     path = tmp_path / "tokenizer.json"

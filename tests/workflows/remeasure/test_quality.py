@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.text_file import read_filled
 from numprune_export.recipe import builtin_dir
-from numprune_export.workflows.remeasure import quality
 from numprune_export.workflows.remeasure.candidate import candidate, tokenizer_of
 from numprune_export.workflows.remeasure.quality import (
     WINDOW,
@@ -83,4 +83,4 @@ def test_who_reads_a_text_otherwise_is_named(llama):
 def test_a_text_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x80")
     with pytest.raises(InputError, match="cannot read the text"):
-        quality.read_text(tmp_path / "bytes")
+        read_filled(tmp_path / "bytes")
