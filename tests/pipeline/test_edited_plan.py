@@ -74,7 +74,7 @@ def test_a_layer_emptied_by_hand_is_pruned_exported_and_reported_empty(again):
     kept = model.config.numprune["plan"]["keep"]
     assert kept < 0.6
     card = (out / "model" / "README.md").read_text()
-    assert f"kept: {kept:.4g} of the prunable parameters, by a plan that was edited by hand" in card
+    assert f"kept: {kept:.4g} of the prunable parameters, by a plan edited by hand" in card
 
 
 def test_a_spoilt_plan_is_one_clear_error(again):

@@ -44,7 +44,7 @@ class Replayed(RunFolder):
         super().__init__(path)
         self.redone = set()
 
-    def stage(self, name, where, key, make, *, seconds=None):
+    def stage(self, name, where, key, make, *, editable=False):
         folder = self.path / re.sub(r"-\d+$", "", where)
         same = json.loads((folder / "stage.json").read_text())["key"] == key
         if not same:

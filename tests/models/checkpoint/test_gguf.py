@@ -261,8 +261,8 @@ def test_a_header_that_is_damaged(damage, what, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "what"),
     [
-        ("block_count", 2**31, "is 2147483648, and the weights have 12 tensors"),
-        ("block_count", 13, "is 13, and the weights have 12 tensors"),
+        ("block_count", 2**31, "is 2147483648, but the weights have only 12 tensors"),
+        ("block_count", 13, "is 13, but the weights have only 12 tensors"),
         ("attention.head_count", 0, "cannot be read as a model"),
         ("attention.head_count", 1, "no model can be built"),
         ("attention.head_count_kv", 2**31, "no model can be built"),

@@ -131,7 +131,7 @@ def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
 
 
 def test_several_texts_fill_a_window(tmp_path):
-    run = pruned(tmp_path, SEQUENTIAL, sequences=2, per_window=2, starts="vocabulary")
+    run = pruned(tmp_path, SEQUENTIAL, sequences=2, per_window=2, prompts="vocabulary")
     tokens = load(tmp_path / "small.yaml").calibration.tokens_per_sequence
     assert statistics_store.read_windows(run / "self_text").tokens.shape == (2, tokens)
 
@@ -148,7 +148,7 @@ def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
     assert all(f" {name}: made" in log for name in ("write-text", "prune"))
     method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
     assert method["generated_text"] == {
-        "sequences": 3, "per_window": 1, "starts": "auto", "temperature": 0.8, "min_p": 0.05,
+        "sequences": 3, "per_window": 1, "prompts": "auto", "temperature": 0.8, "min_p": 0.05,
         "for_gradients": 0.0, "for_trials": True, "requests": list(REQUESTS),
         "asked": 0.0,
     }  # fmt: skip

@@ -123,7 +123,7 @@ def test_mistakes_are_said_before_any_work(settings, own_task, tmp_path):
     with pytest.raises(RecipeError, match="has no task `sotu_ending`") as error:
         load(settings(lm_eval=("sotu_ending",)), ())
     assert "`sotu_endings`" in error.value.hint
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         load(settings(include=str(tmp_path / "nowhere")), ())
     folder = own_task("go_on", GENERATION)
     with pytest.raises(InputError, match="data of task `go_on`"):
