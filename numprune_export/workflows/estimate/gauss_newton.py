@@ -64,6 +64,7 @@ def refit(
             {
                 "products": sum(products.values()),
                 "grams": sums,
+                "products64": 2.0 * inputs * width**2,
                 "activation": width * (3 * tokens + texts.tokens) + whole.width * fitted.tokens,
                 "elementwise": shapes.itemsize
                 * (

@@ -170,7 +170,10 @@ def test_a_config_with_impossible_values(change, what, dense):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"num_hidden_layers": 10**18}, "is 1000000000000000000, but the weights have only 30 tensors"),
+        (
+            {"num_hidden_layers": 10**18},
+            "is 1000000000000000000, but the weights have only 30 tensors",
+        ),
         ({"num_hidden_layers": 10**400}, r"10{15}… \(401 digits\)"),
         ({"num_labels": 10**9}, "`num_labels` in .* is 1000000000"),
     ],
