@@ -176,5 +176,5 @@ def test_a_checkpoint_that_does_not_load_is_no_proof(saved, tokens):
     model = uneven("llama")
     folder = saved(model)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ParityError, match="does not load.* contains no weights"):
+    with pytest.raises(ParityError, match=r"does not load.* contains no weights"):
         prove_reload(folder, model, tokens)
