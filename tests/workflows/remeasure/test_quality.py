@@ -82,5 +82,5 @@ def test_who_reads_a_text_otherwise_is_named(llama):
 
 def test_a_text_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x80")
-    with pytest.raises(InputError, match="is not UTF-8 text"):
+    with pytest.raises(InputError, match="is not UTF-16 text"):
         read_filled(tmp_path / "bytes")
