@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Int64
-from transformers import PreTrainedTokenizerBase
 
 from numprune_export.core.errors import InputError
 from numprune_export.data.vocabulary import require_embeddings
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
+    from transformers import PreTrainedTokenizerBase
 
 Kind = Literal["auto", "chat", "vocabulary"]
 """`auto`: chats if the tokenizer has a working template that leaves most of a text to be

@@ -96,7 +96,8 @@ def main() -> None:
 
 
 def _refuse(error: NumpruneError) -> NoReturn:
-    _say(error)
+    for mistake in (error, *error.further):
+        _say(mistake)
     sys.exit(error.exit_code)
 
 

@@ -33,7 +33,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List a model's prunable sites with their units and parameters."""
-    from numprune_export.workflows.estimate import inspection
+    from numprune_export.workflows.remeasure.known import require_known
 
     if plan:
         _estimate(model, set_ or (), revision, as_json=as_json)
@@ -42,6 +42,10 @@ def inspect(
         raise typer.BadParameter("requires --plan and a recipe", param_hint="--set")
     climbs = ".." in Path(model).parts and Path(model).exists()
     reference = str(Path(model).resolve()) if climbs else model
+    require_known((reference,))
+    # Imported here: it imports PyTorch, and a wrong name is reported without it.
+    from numprune_export.workflows.estimate import inspection
+
     inspected = inspection.look(reference, revision=revision, search=(Path.cwd(),))
     typer.echo(
         json.dumps(inspected.to_json(), indent=2) if as_json else inspection.render(inspected)
@@ -51,7 +55,6 @@ def inspect(
 def _estimate(name: str, changes: Sequence[str], revision: str | None, *, as_json: bool) -> None:
     from numprune_export import recipe
     from numprune_export.core.errors import RecipeError
-    from numprune_export.workflows.estimate import estimate, forecast
 
     if revision is not None:
         raise typer.BadParameter(
@@ -63,6 +66,8 @@ def _estimate(name: str, changes: Sequence[str], revision: str | None, *, as_jso
             hint="give the name or file of a recipe; `inspect` without `--plan` accepts models",
         )
     named = recipe.named(name, changes)
+    from numprune_export.workflows.estimate import estimate, forecast  # imports PyTorch
+
     result = estimate(named.recipe, search=(named.folder, Path.cwd()))
     typer.echo(json.dumps(result.to_json(), indent=2) if as_json else forecast.render(result))
 

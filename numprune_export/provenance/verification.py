@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,6 @@ from numprune_export.models.checkpoint import manifest
 from numprune_export.models.checkpoint.manifest import Manifest
 from numprune_export.provenance import run_manifest, sbom
 from numprune_export.provenance.record import Provenance, weights_of
-from numprune_export.provenance.reopening import reload_model, reopen
 from numprune_export.report import store
 from numprune_export.report.schema import Report
 from numprune_export.report.seal import Seal
@@ -59,6 +59,8 @@ def verify(path: Path) -> Iterator[Checked]:
     try:
         yield from _parts(path)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise  # `cli.app` names it, shortened
         raise InputError(
             f"`{error.filename or path}` cannot be read: {error.strerror or error}",
             hint="make it readable, or copy the folder again",
@@ -130,6 +132,9 @@ def _model(folder: Path, place: str) -> Checked:
     if path.is_file():
         text = path.read_text(encoding="utf-8", errors="replace")
         problems = list(sbom.differences(text, manifest.read(folder)))
+    # Imported here: it imports PyTorch, and a wrong folder is reported without it.
+    from numprune_export.provenance.reopening import reload_model
+
     return _checked(folder, place, reload_model, problems)
 
 
@@ -141,6 +146,8 @@ def _artifact(folder: Path, place: str, weights: Mapping[str, str] | None = None
     problems = list(_unlike_index(folder, listed))
     if weights is not None and provenance.variant == "pruned" and provenance.weights != weights:
         problems.append(Difference(manifest.NAME, "names another pruned model than this run's"))
+    from numprune_export.provenance.reopening import reopen
+
     return _checked(folder, place, reopen, problems)
 
 

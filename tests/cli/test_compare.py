@@ -113,4 +113,4 @@ def test_keys_go_on_after_the_alphabet():
 def test_one_alone_or_an_unreadable_text_is_refused(refused, small_run):
     assert "alone cannot be compared" in refused(2, "compare", small_run)
     err = refused(4, "compare", small_run, small_run, "--text", "nowhere.txt")
-    assert "cannot read the text `nowhere.txt`" in err
+    assert "cannot read `nowhere.txt`: No such file" in err

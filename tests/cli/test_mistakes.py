@@ -40,7 +40,7 @@ def answer(folder, *arguments):
         (
             ["run", "small.yaml", "--set", "kep=1", "--set", "keep=7", "--target", "onx"],
             2,
-            ["`keep`: input", "unknown key `kep`", "unknown export target `onx`"],
+            ["`keep`: must be at most 1", "unknown key `kep`", "unknown export target `onx`"],
         ),
         (
             ["run", "small.yaml", "--set", "targets.onnx.grph=x", "--set", "targets.onnx.dtype=y"],

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from numprune_export.core.errors import InputError, MissingExtraError
-from numprune_export.core.paths import find
+from numprune_export.core.paths import find, shortened
 from numprune_export.models.checkpoint.hub import is_hub_id
 
 _PACKAGE = "package:"
@@ -33,7 +33,7 @@ def require(reference: str, search: Sequence[Path]) -> Path | None:
     path = locate(reference, search)
     if path is None and not is_hub_id(reference):
         raise InputError(
-            f"there is no model at `{reference}`",
+            f"there is no model at `{shortened(reference)}`",
             hint="give a Hugging Face folder, a `.gguf` file, `package:NAME/file.gguf`,"
             " or a hub id such as `organisation/name`",
         )

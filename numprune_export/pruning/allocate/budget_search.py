@@ -23,11 +23,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import Float
 from pydantic import PositiveFloat
-from torch import Tensor
 
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.models.site import Site
@@ -36,6 +34,10 @@ from numprune_export.pruning.allocate.budget import Budget
 from numprune_export.pruning.allocate.cost import ForwardPass, UnitCosts
 from numprune_export.pruning.allocate.widths import Widths
 from numprune_export.pruning.plan import Plan
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

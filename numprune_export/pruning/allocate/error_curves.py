@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import fsum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,13 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from numprune_export.core.errors import NumericalError
 from numprune_export.models.site import Site
 from numprune_export.numerics.convex_hull import lower_hull
-from numprune_export.numerics.removal_order import RemovalOrder
 from numprune_export.pruning.allocate.budget import Budget
 from numprune_export.pruning.allocate.latency.settings import Timing
 from numprune_export.pruning.allocate.widths import Widths
 from numprune_export.pruning.plan import Plan
+
+if TYPE_CHECKING:
+    from numprune_export.numerics.removal_order import RemovalOrder
 
 Price = Callable[[Site, Sequence[int]], float]
 """The cost of a site with these units kept, in any order; not negative. Parameters, multiply-

@@ -14,11 +14,9 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from jaxtyping import Float
 from pydantic import Field, PositiveInt
-from torch import Tensor
 
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.core.settings import Strict
@@ -26,6 +24,10 @@ from numprune_export.models.site import Site
 from numprune_export.pruning.allocate.budget import Budget
 from numprune_export.pruning.allocate.widths import advice
 from numprune_export.pruning.plan import Plan
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class Allocation(Strict):

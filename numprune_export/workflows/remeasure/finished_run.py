@@ -7,18 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.core.run_folder import ARTIFACTS, MODEL, REPORT, finished
 from numprune_export.export import targets
 from numprune_export.export.artifact import Artifact
-from numprune_export.pipeline.exported import Exported
-from numprune_export.pipeline.models import VARIANTS, Variant
-from numprune_export.pipeline.stages.allocate import read_plan
 from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import Recipe, parse
 from numprune_export.report import store
 from numprune_export.report.schema import Report
+
+if TYPE_CHECKING:  # They import PyTorch, and a wrong folder is reported without it.
+    from numprune_export.pipeline.exported import Exported
+    from numprune_export.pipeline.models import Variant
 
 SWEEP_MARKER = ".numprune-sweep"
 
@@ -39,6 +41,8 @@ class FinishedRun:
 
     @cached_property
     def plan(self) -> Plan:
+        from numprune_export.pipeline.stages.allocate import read_plan
+
         return read_plan(self.folder / "plan")
 
     @property
@@ -65,6 +69,7 @@ class FinishedRun:
 
     def _exported(self, name: str) -> Exported:
         from numprune_export.pipeline.exported import Exported, Target
+        from numprune_export.pipeline.models import VARIANTS
 
         exporter = targets.find(name)
         settings = targets.settings_for(exporter, self.recipe.targets.get(name, {}))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from numprune_export.core.errors import Mistakes
+from numprune_export.core.paths import exists
 from numprune_export.models.checkpoint.location import require
 
 
@@ -17,7 +18,7 @@ def require_known(names: Sequence[str]) -> None:
     """
     mistakes = Mistakes()
     for name in names:
-        if not Path(name).exists():
+        if not exists(Path(name)):
             with mistakes.collected():
                 require(name, ())
     mistakes.raise_all()
