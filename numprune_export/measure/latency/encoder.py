@@ -25,6 +25,10 @@ class Bucket:
         return f"b{self.batch}.l{self.length}"
 
     @property
+    def tokens(self) -> int:
+        return self.batch * self.length
+
+    @property
     def timing(self) -> str:
         """The timing as named in metrics."""
         return f"forward.{self.name}"
@@ -66,9 +70,10 @@ class EncoderWorkload:
         ideal_from = {} if self.ideal is None else {"ideal_from": "MACs"}
         return Timing(
             {name: _contender(runner, tokens) for name, runner in runners.items()},
-            bucket.batch * bucket.length,
+            bucket.tokens,
             {"batch": bucket.batch, "length": bucket.length, **ideal_from},
             ideal=None if self.ideal is None else self.ideal[bucket.timing],
+            work=bucket.tokens,
         )
 
 

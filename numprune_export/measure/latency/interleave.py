@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns, process_time_ns
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -68,7 +69,7 @@ class Protocol:
     """Of the bootstrap."""
     clocks: Clocks = Clocks()
     progress: Callable[[int], None] = _no_progress
-    """Called with 1 after every round, warm-up included."""
+    """Called with the round's steps after every round, warm-up included."""
 
     @property
     def timed_rounds(self) -> int:
@@ -85,6 +86,7 @@ def in_sessions(
     fields: Mapping[Key, Mapping[str, Contender]],
     protocol: Protocol,
     reopen: Iterable[Callable[[], None]] = (),
+    work: Mapping[Key, int] = MappingProxyType({}),
 ) -> dict[Key, dict[str, Samples]]:
     """Time several groups of contenders, session by session.
 
@@ -98,6 +100,7 @@ def in_sessions(
         fields: The contenders of each timing, such as a phase or a shape.
         protocol: Rounds, sessions and clocks.
         reopen: Callbacks that reload models; called between sessions.
+        work: Steps of progress per round of a timing; 1 if it is not named.
 
     Returns:
         Samples in round order, session by session.
@@ -115,7 +118,8 @@ def in_sessions(
         for reload in reopen if session else ():
             reload()
         for key, contenders in fields.items():
-            sessions[key].append(_session(contenders, protocol, session * protocol.timed_rounds))
+            first = session * protocol.timed_rounds
+            sessions[key].append(_session(contenders, protocol, first, work.get(key, 1)))
     return {key: _joined(parts) for key, parts in sessions.items()}
 
 
@@ -130,9 +134,10 @@ def _joined(parts: Sequence[Mapping[str, Samples]]) -> dict[str, Samples]:
 
 
 def _session(
-    contenders: Mapping[str, Contender], protocol: Protocol, first: int
+    contenders: Mapping[str, Contender], protocol: Protocol, first: int, work: int
 ) -> dict[str, Samples]:
-    """Time the rounds of one session; `first` is the number of its first round."""
+    """Time the rounds of one session; `first` is the number of its first round, `work` its
+    steps of progress per round."""
     wall: dict[str, list[float]] = {name: [] for name in contenders}
     cpu: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(protocol.warmup + protocol.timed_rounds):
@@ -141,7 +146,7 @@ def _session(
             if number >= protocol.warmup:
                 wall[name].append(wall_ns / 1e6)
                 cpu[name].append(cpu_ns / 1e6)
-        protocol.progress(1)
+        protocol.progress(work)
     return {name: Samples(np.array(wall[name]), np.array(cpu[name])) for name in contenders}
 
 

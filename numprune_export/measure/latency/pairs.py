@@ -78,6 +78,7 @@ def measure_pairs(
         {key: timing.contenders for key, timing in timings.items()},
         protocol,
         [row.reopen for row in rows.values() if row.reopen is not None],
+        {key: timing.work for key, timing in timings.items()},
     )
     metrics, samples = Metrics(), dict[str, Samples]()
     for key, timing in timings.items():

@@ -41,6 +41,7 @@ def measure(
         {key: timing.contenders for key, timing in timings.items()},
         protocol,
         [reopener(list(reopened.values()))],
+        {key: timing.work for key, timing in timings.items()},
     )
     metrics: Metrics = {}
     for key, timing in timings.items():

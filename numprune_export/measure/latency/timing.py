@@ -27,6 +27,8 @@ class Timing:
     """Converts samples for the report, for example to times per token."""
     ideal: float | None = None
     """Ideal speed-up of the pruned model; None: unknown."""
+    work: int = 1
+    """Steps of progress per round, relative to the other timings of the workload."""
 
 
 class Workload(Protocol[R_contra]):

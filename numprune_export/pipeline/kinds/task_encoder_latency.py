@@ -35,7 +35,7 @@ def measure_latency(
     settings = recipe.benchmark
     buckets = _buckets(recipe, family.encoder(models.pruned).max_positions)
     protocol = protocol_of(settings, observer)
-    observer.expect(len(buckets) * protocol.rounds)
+    observer.expect(sum(bucket.tokens for bucket in buckets) * protocol.rounds)
     if ideal is None:
         ideal = {bucket.timing: _ideal(family, models, bucket) for bucket in buckets}
     with ExitStack() as stack:

@@ -39,7 +39,8 @@ def latency_of(candidates: Candidates, measure: Measure | None, observer: Observ
         protocol = protocol_of(settings, observer)
         if not any(isinstance(runner, Reopened) for runner in runners.values()):
             protocol = replace(protocol, sessions=1)
-        observer.expect(len(workload.timings(runners)) * protocol.rounds)
+        timings = workload.timings(runners)
+        observer.expect(sum(timing.work for timing in timings.values()) * protocol.rounds)
         return side_by_side.measure(runners, candidates.conditions(), workload, protocol)
 
 

@@ -81,6 +81,17 @@ def test_samples_stay_in_round_order_and_with_their_contender():
     np.testing.assert_array_equal(found["b"].cpu_ms, np.arange(206, 218, 2))
 
 
+def test_progress_weighs_the_rounds_of_a_timing_by_its_work():
+    done = []
+    contenders = {"a": Contender(list)}
+    in_sessions(
+        {"small": contenders, "large": contenders},
+        Protocol(1, 5, progress=done.append),
+        work={"large": 64},
+    )
+    assert done == [1] * 6 + [64] * 6
+
+
 def test_progress_counts_all_rounds():
     done = []
     timed(logged([]), warmup=2, samples=5, progress=done.append)
