@@ -8,7 +8,6 @@ key recomputes it. One process owns a run folder at a time.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from numprune_export.core.disk_space import full_disk_named
 from numprune_export.core.errors import InputError, OutputError
 from numprune_export.core.stage_record import (
     STAGE,
@@ -42,9 +42,6 @@ MODEL = "model"
 ARTIFACTS = "artifacts"
 PARTIAL = ".partial"
 """Suffix of incomplete files and folders; their names start with a dot."""
-
-
-_NO_ROOM_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -308,41 +305,6 @@ def _remove(path: Path, created: Sequence[Path], marker: str) -> None:
 
 
 @contextmanager
-def full_disk_named(path: Path) -> Iterator[None]:
-    """Context manager: turn a "no space left" error into an OutputError that names the disk.
-
-    ONNX and safetensors raise their own exceptions on a full disk, so the message is checked too.
-    """
-    try:
-        yield
-    except Exception as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in str(error):
-            place = _full_place(path, getattr(error, "filename", None))
-            raise OutputError(
-                f"no space left on the disk of `{place}`",
-                hint="free some space and run the same command again: it resumes where it stopped",
-            ) from None
-        raise
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Context manager: a temporary folder, removed on exit.
-
-    Raises:
-        OutputError: the disk is full.
-    """
-    place = Path(tempfile.gettempdir())
-    try:
-        with full_disk_named(place), tempfile.TemporaryDirectory(prefix="numprune-") as name:
-            yield Path(name)
-    except OutputError as error:
-        hint = error.hint + "; set TMPDIR to use another disk for temporary files"
-        raise OutputError(str(error), hint=hint) from None
-
-
-@contextmanager
 def scratch_folder(beside: Path, purpose: str) -> Iterator[Path]:
     """Context manager: a hidden folder next to `beside`, removed on exit or by the next run.
 
@@ -353,39 +315,6 @@ def scratch_folder(beside: Path, purpose: str) -> Iterator[Path]:
     parent = beside.absolute().parent
     with tempfile.TemporaryDirectory(prefix=f".{purpose}-", suffix=PARTIAL, dir=parent) as name:
         yield Path(name)
-
-
-def _full_place(path: Path, named: object) -> Path:
-    """The folder of the failed write; if unknown, the first full one of `path` and TMPDIR."""
-    if isinstance(named, str | os.PathLike):
-        return Path(named).parent
-    places = (path, Path(tempfile.gettempdir()))
-    return next((place for place in places if _free(place) < _NO_ROOM_BYTES), path)
-
-
-def _free(path: Path) -> int:
-    existing = path.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    return shutil.disk_usage(existing).free
-
-
-def require_space(path: Path, needed: int) -> None:
-    """Check that the files of a run fit on the disk.
-
-    Args:
-        path: A folder on the disk; it need not exist.
-        needed: Bytes.
-
-    Raises:
-        OutputError: fewer than `needed` bytes are free.
-    """
-    free = _free(path)
-    if free < needed:
-        raise OutputError(
-            f"`{path}` needs about {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
-            hint="free some space, or choose another `--out`",
-        )
 
 
 def _lock(descriptor: int, path: Path) -> None:

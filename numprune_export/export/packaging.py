@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from numprune_export.core.disk_space import full_disk_named
 from numprune_export.core.errors import InputError, OutputError, RecipeError
 from numprune_export.core.json_text import loads
-from numprune_export.core.run_folder import ARTIFACTS, MODEL, REPORT, finished, full_disk_named
+from numprune_export.core.run_folder import ARTIFACTS, MODEL, REPORT, finished
 from numprune_export.export import servers
 from numprune_export.export.artifact import Artifact
 

@@ -14,12 +14,9 @@ from numprune_export.core.errors import InputError, OutputError
 from numprune_export.core.run_folder import (
     LOG,
     RECIPE,
-    full_disk_named,
     key_of,
     open_folder,
-    require_space,
     scratch_folder,
-    temporary_folder,
 )
 from numprune_export.core.stage_record import STAGE
 
@@ -223,26 +220,6 @@ def test_a_scratch_folder_is_hidden_beside_and_gone_at_the_end(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [".model.partial"]
 
 
-def full(*_):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_of_a_full_disk_the_one_is_named_that_was_written_to(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(OutputError, match=f"`{tmp_path}`") as raised, temporary_folder():
-        full()
-    assert "TMPDIR" in raised.value.hint
-    with pytest.raises(OutputError, match="`/elsewhere`"), full_disk_named(tmp_path / "run"):
-        raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere/file")
-    room = {tmp_path: 0, tmp_path / "run": 10**9}
-    monkeypatch.setattr("numprune_export.core.run_folder._free", room.__getitem__)
-    with pytest.raises(OutputError, match=f"`{tmp_path}`"), full_disk_named(tmp_path / "run"):
-        full()
-    room[tmp_path / "run"] = 0
-    with pytest.raises(OutputError, match=f"`{tmp_path}/run`"), full_disk_named(tmp_path / "run"):
-        full()
-
-
 def test_a_full_disk_is_said_and_nothing_half_written_stays(tmp_path):
     def fill(folder):
         (folder / "half").write_text("x")
@@ -349,12 +326,6 @@ def test_a_second_process_is_refused_while_the_first_works(tmp_path):
         first.communicate()
     with open_folder(tmp_path / "run") as run:  # a killed owner does not hold the folder
         assert run.path.is_dir()
-
-
-def test_too_little_space_is_said_before_the_work(tmp_path):
-    require_space(tmp_path / "not" / "there", 1)
-    with pytest.raises(OutputError, match="are free"):
-        require_space(tmp_path / "not" / "there", 10**18)
 
 
 def test_keys_depend_on_every_part_and_not_on_dict_order():

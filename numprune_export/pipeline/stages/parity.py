@@ -12,9 +12,9 @@ import torch
 from transformers import PreTrainedModel
 
 from numprune_export.core import allocator
+from numprune_export.core.disk_space import temporary_folder
 from numprune_export.core.errors import ParityError
 from numprune_export.core.metric import Metric, Metrics
-from numprune_export.core.run_folder import temporary_folder
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import GraphBacked
 from numprune_export.export.runner import Device

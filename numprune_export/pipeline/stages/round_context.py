@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numprune_export.core.run_folder import Stage, require_space
+from numprune_export.core.disk_space import require_space
+from numprune_export.core.run_folder import Stage
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import RoundInput

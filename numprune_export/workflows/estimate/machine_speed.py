@@ -18,8 +18,8 @@ from transformers.activations import ACT2FN
 
 from numprune_export.calibration.statistics import StatisticsAccumulator
 from numprune_export.core import allocator
+from numprune_export.core.disk_space import temporary_folder
 from numprune_export.core.optional import require
-from numprune_export.core.run_folder import temporary_folder
 from numprune_export.numerics import obs
 from numprune_export.pruning.score.fisher_obs import FisherObs
 from numprune_export.workflows.estimate import linear_algebra
