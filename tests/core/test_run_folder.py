@@ -237,11 +237,18 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(tmp_path):
             run.stage("s", "s", "one", native)
 
 
+def fails_with(code):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     with open_folder(tmp_path / "run") as run:
         run.stage("s", "s", "one", lambda folder: None)
         run.write("a.txt", "old")
-        monkeypatch.setattr("os.fsync", full)
+        monkeypatch.setattr("os.fsync", fails_with(errno.ENOSPC))
         with pytest.raises(OutputError, match="no space left"):
             run.write("a.txt", "new")
         assert (run.path / "a.txt").read_text() == "old"
