@@ -70,13 +70,13 @@ class Bench:
             return draw.curves.plan(contender.score, contender.allocation, keep)
         sites, scores = self.family.sites(self.dense.model), self._scores(draw, contender, keep)
         if contender.allocation == "threshold":
-            priced = tuple(replace(one, unit_cost=self.costs[one.name]) for one in sites)
+            priced = tuple(replace(site, unit_cost=self.costs[site.name]) for site in sites)
             return Plan(sites, allocate(priced, scores, keep, Allocation(align_to=1)).kept)
         plan = budget_search.plan(self.search, sites, scores, self.costs, keep)
         if not (final and self.search.rearrange and contender.score == "fisher"):
             return plan
         gradients: dict[str, Any] = {
-            name: one.unit_gradients for name, one in draw.statistics.items()
+            name: statistics.unit_gradients for name, statistics in draw.statistics.items()
         }
         return rearranged(plan, gradients, until_stable=self.search.until_stable)
 
@@ -96,7 +96,7 @@ class Bench:
         dense, family, closed = self.dense.model, self.family, CLOSED[repair]
         if closed.order == "one_shot":
             return apply.one_shot(
-                dense, family, plan, closed, lambda one: draw.statistics[one.name]
+                dense, family, plan, closed, lambda site: draw.statistics[site.name]
             )
         return apply.sequential(
             dense, family, plan, closed, draw.windows, draw.batch, lambda _: None
@@ -118,13 +118,13 @@ class Bench:
 
     def _scores(self, draw: Draw, contender: Contender, keep: float) -> dict[str, torch.Tensor]:
         score: Any = OTHERS.get(contender.score) or self.recipe.score
-        blocks, found = self.family.block_list(self.dense.model), {}
+        blocks, scores = self.family.block_list(self.dense.model), {}
         for site in self.family.sites(self.dense.model):
             weight: Any = blocks[site.block].get_submodule(site.consumer).weight
-            found[site.name] = score(
+            scores[site.name] = score(
                 weight.detach(), draw.statistics[site.name], keep=keep, generator=torch.Generator()
             )
-        return found
+        return scores
 
 
 def prepare(chosen: Recipe, search: list[Path], seeds: int) -> Bench:

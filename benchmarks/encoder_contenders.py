@@ -34,7 +34,7 @@ class Contender:
 def contenders(scores: list[str], allocations: list[str], *, searched: bool) -> Iterator[Contender]:
     for score in scores:
         if score in SCORES:
-            yield from (Contender(score, one) for one in allocations)
+            yield from (Contender(score, allocation) for allocation in allocations)
             continue
         if score == "fisher" or searched:
             yield Contender(score, "search")
@@ -47,5 +47,5 @@ def own_search(chosen: Recipe) -> Search:
 
 
 def own_repair(chosen: Recipe) -> Refit | ScalarTuning:
-    found = chosen.compensate
-    return found if isinstance(found, Refit | ScalarTuning) else Refit()
+    repair = chosen.compensate
+    return repair if isinstance(repair, Refit | ScalarTuning) else Refit()

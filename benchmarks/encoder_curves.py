@@ -73,10 +73,10 @@ class CurvePlans:
         """One more round, on what a plan leaves."""
         small = self._cut(self.dense.model, plan, self.statistics)
         texts, statistics = self.kind(score).texts, dict[str, Statistics]()
-        for one in calibration_statistics.collect(
+        for block in calibration_statistics.collect(
             small, self.family, texts.moments, texts.batch, lambda _: None
         ):
-            statistics |= one
+            statistics |= block
         removals = self._removals(small, score, statistics)
         return plan.refined(self._chosen(small, statistics, removals, candidates, keep))
 
@@ -92,8 +92,8 @@ class CurvePlans:
         hidden = int(dense.config.hidden_size)
         price = price_of(self.settings, ForwardPass(hidden, kind.mean_length, self.family.causal))
         whole, rest = (
-            sum(price(site, range(site.units)) for site in self.family.sites(one))
-            for one in (dense, model)
+            sum(price(site, range(site.units)) for site in self.family.sites(network))
+            for network in (dense, model)
         )
 
         def planned(weight: float) -> Plan:
@@ -115,12 +115,12 @@ class CurvePlans:
         settings, examples = SCORES[score]
         kind = self.kind(score, examples)
         fishers = kind.gradients.of_outputs(model, kind.texts, self.observer)
-        blocks, found = self.family.block_list(model), {}
+        blocks, removals = self.family.block_list(model), {}
         for site in self.family.sites(model):
             weight: Any = blocks[site.block].get_submodule(site.consumer).weight
             known = replace(statistics[site.name], output_fisher=fishers.get(site.name))
-            found[site.name] = settings.removal(weight.detach(), known, site)
-        return found
+            removals[site.name] = settings.removal(weight.detach(), known, site)
+        return removals
 
     def _cut(self, model: Any, plan: Plan, statistics: Mapping[str, Statistics]) -> Any:
         return apply.one_shot(model, self.family, plan, QUICK, lambda site: statistics[site.name])

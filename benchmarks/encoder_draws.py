@@ -36,11 +36,15 @@ def drawn(
     own = chosen.model_copy(update={"calibration": calibration, "seed": seed})
     kind = TaskEncoder(own, family, dense, search)
     gradients = kind.gradients.of_units(dense.model, kind.texts, Silent())
-    found: dict[str, Statistics] = {}
+    statistics: dict[str, Statistics] = {}
     windows, batch = kind.texts.moments, kind.texts.batch
-    for one in calibration_statistics.collect(dense.model, family, windows, batch, lambda _: None):
-        found |= {name: replace(sums, unit_gradients=gradients[name]) for name, sums in one.items()}
+    for block in calibration_statistics.collect(
+        dense.model, family, windows, batch, lambda _: None
+    ):
+        statistics |= {
+            name: replace(sums, unit_gradients=gradients[name]) for name, sums in block.items()
+        }
     settings = own_search(chosen)
     priced = Curves(cost=settings.cost, length=settings.length)
-    curves = CurvePlans(own, family, dense, search, priced, found, Silent())
-    return Draw(windows, batch, found, curves)
+    curves = CurvePlans(own, family, dense, search, priced, statistics, Silent())
+    return Draw(windows, batch, statistics, curves)

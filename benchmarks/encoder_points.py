@@ -16,13 +16,13 @@ from numprune_export.pruning.plan import Plan
 
 def mean_of(evaluations: list[Evaluation], metric: str) -> Evaluation:
     """Their mean on the same examples, so that its change from another is resampled in pairs."""
-    found = [one.measures[metric] for one in evaluations]
+    measures = [evaluation.measures[metric] for evaluation in evaluations]
 
     def resampled(rows: Any) -> Any:
-        return np.mean([one.resampled(rows) for one in found], axis=0)
+        return np.mean([measure.resampled(rows) for measure in measures], axis=0)
 
-    value = fmean(one.value for one in found)
-    mean = Measure(value, found[0].unit, found[0].examples, resampled)
+    value = fmean(measure.value for measure in measures)
+    mean = Measure(value, measures[0].unit, measures[0].examples, resampled)
     return Evaluation({metric: mean}, evaluations[0].conditions)
 
 
@@ -50,12 +50,16 @@ def points(
             score=contender.score,
             allocation=contender.allocation,
             repair=repair,
-            values=tuple(one.measures[bench.metric].value for one in scored),
+            values=tuple(evaluation.measures[bench.metric].value for evaluation in scored),
             change=(change.value, change.low, change.high),
             macs=fmean(kept_cost(bench, plan) for plan in plans),
             heads=widths(plans[0], "attention"),
             neurons=widths(plans[0], "mlp"),
-            loss=tuple(one.measures["loss"].value for one in scored if "loss" in one.measures),
+            loss=tuple(
+                evaluation.measures["loss"].value
+                for evaluation in scored
+                if "loss" in evaluation.measures
+            ),
         )
 
 

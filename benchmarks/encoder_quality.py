@@ -31,15 +31,17 @@ from numprune_export.recipe import Recipe
 
 
 def numbers(text: str) -> list[float]:
-    return [float(one) for one in text.split(",")]
+    return [float(number) for number in text.split(",")]
 
 
 def chosen_recipe(path: Path, change: list[str], sequences: int | None, rows: int | None) -> Recipe:
     wanted = {"calibration.sequences": sequences, "evaluation.sequences": rows}
-    given = [f"{key}={one}" for key, one in wanted.items() if one is not None]
-    found = recipe.load(path, [*change, *given])
+    given = [f"{key}={count}" for key, count in wanted.items() if count is not None]
+    chosen = recipe.load(path, [*change, *given])
     return (
-        found if isinstance(found.score, Fisher) else found.model_copy(update={"score": Fisher()})
+        chosen
+        if isinstance(chosen.score, Fisher)
+        else chosen.model_copy(update={"score": Fisher()})
     )
 
 
@@ -94,15 +96,15 @@ def main(
     wanted = ["none", bench.repair.method] if repairs is None else repairs.split(",")
     for keep in numbers(keeps):
         count, searched = (seeds if keep in full else 1), keep in numbers(search_at)
-        for one in contenders(scores.split(","), allocations.split(","), searched=searched):
+        for contender in contenders(scores.split(","), allocations.split(","), searched=searched):
             missing = [
                 name
                 for name in wanted
-                if not page.has(keep, one.score, one.allocation, name, count)
+                if not page.has(keep, contender.score, contender.allocation, name, count)
             ]
             if not missing:
                 continue
-            for point in points(bench, dense, one, keep, count, missing):
+            for point in points(bench, dense, contender, keep, count, missing):
                 page.add(point)
                 typer.echo(point.line(measure.value))
             allocator.release()

@@ -39,7 +39,7 @@ class Point:
         return f"{self.score} | {self.allocation} | {self.repair}"
 
     def line(self, dense: float) -> str:
-        change, low, high = (100 * one for one in self.change)
+        change, low, high = (100 * fraction for fraction in self.change)
         lowest, highest = 100 * min(self.values), 100 * max(self.values)
         return (
             f"| {self.keep:g} | {self.name} | {self.macs:.3f} | {' '.join(map(str, self.heads))}"
@@ -75,30 +75,30 @@ class Page:
             before = json.loads(file.read_text())
             if before["about"] != dict(about):
                 raise typer.BadParameter(f"{file} is of another experiment: {before['about']}")
-            for one in before["points"]:
+            for saved in before["points"]:
                 shaped: dict[str, Any] = {
-                    k: tuple(v) if isinstance(v, list) else v for k, v in one.items()
+                    k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()
                 }
                 point = Point(**shaped)
                 page.points[f"{point.keep:g} {point.name}"] = point
         return page
 
     def has(self, keep: float, score: str, allocation: str, repair: str, draws: int) -> bool:
-        found = self.points.get(f"{keep:g} {score} | {allocation} | {repair}")
-        return found is not None and len(found.values) >= draws
+        point = self.points.get(f"{keep:g} {score} | {allocation} | {repair}")
+        return point is not None and len(point.values) >= draws
 
     def add(self, point: Point) -> None:
         self.points[f"{point.keep:g} {point.name}"] = point
         content = {
             "about": dict(self.about),
-            "points": [asdict(one) for one in self.points.values()],
+            "points": [asdict(measured) for measured in self.points.values()],
         }
         self.path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
         self.path.write_text(self.text())
 
     def text(self) -> str:
         about, dense = self.about, float(self.about["dense"])
-        changes = "".join(f" --set {one}" for one in about["set"])
+        changes = "".join(f" --set {change}" for change in about["set"])
         return "\n".join(
             [
                 f"`python benchmarks/encoder_quality.py {about['recipe']}{changes}`: {about['metric']} in percent"
@@ -122,34 +122,34 @@ class Page:
                 "| keep | score | allocation | repair | MACs | heads | neurons | draws | mean"
                 " | over draws | change | interval | loss |",
                 "|---:|---|---|---|---:|---|---|---:|---:|---|---:|---|---:|",
-                *(one.line(dense) for one in self._sorted()),
+                *(point.line(dense) for point in self._sorted()),
                 "",
             ]
         )
 
     def _sorted(self) -> list[Point]:
-        return sorted(self.points.values(), key=lambda one: -one.keep)
+        return sorted(self.points.values(), key=lambda point: -point.keep)
 
     def _curves(self, dense: float) -> list[str]:
-        keeps = sorted({one.keep for one in self.points.values()}, reverse=True)
-        names = list(dict.fromkeys(one.name for one in self._sorted()))
+        keeps = sorted({point.keep for point in self.points.values()}, reverse=True)
+        names = list(dict.fromkeys(point.name for point in self._sorted()))
         lines = [
-            f"| score | allocation | repair | {' | '.join(f'{one:g}' for one in keeps)} | ≤ 1 point |",
+            f"| score | allocation | repair | {' | '.join(f'{budget:g}' for budget in keeps)} | ≤ 1 point |",
             f"|---|---|---|{'---:|' * (len(keeps) + 1)}",
             f"| dense | | | {' | '.join(f'{100 * dense:.1f}' for _ in keeps)} | |",
         ]
         for name in names:
             row = [self.points.get(f"{keep:g} {name}") for keep in keeps]
-            cells = ["" if one is None else one.cell for one in row]
+            cells = ["" if point is None else point.cell for point in row]
             lines.append(f"| {name} | {' | '.join(cells)} | {_smallest(row)} |")
         return lines
 
 
 def _smallest(row: list[Point | None]) -> str:
     """The last budget, from the largest down, before one that loses too much."""
-    found = "-"
-    for one in row:
-        if one is None or one.change[0] < -ALLOWED_LOSS:
+    smallest = "-"
+    for point in row:
+        if point is None or point.change[0] < -ALLOWED_LOSS:
             break
-        found = f"{one.keep:g}"
-    return found
+        smallest = f"{point.keep:g}"
+    return smallest

@@ -77,14 +77,16 @@ class Whole:
         return apply.one_shot(self.dense.model, self.dense.family, plan, repair, self.moments.read)
 
     def divergence(self, small: torch.nn.Module) -> Nats:
-        return {name: one.divergence(small).value for name, one in self.answers.items()}
+        return {name: logits.divergence(small).value for name, logits in self.answers.items()}
 
     def parts(self, every: Any) -> Iterable[Part]:
         """Of every site, given the model that is cut at all of them."""
         most = self.divergence(every)
         for site in self.plan.sites:
             beside = [
-                one for one in self.plan.sites if one.block == site.block and one.name != site.name
+                other
+                for other in self.plan.sites
+                if other.block == site.block and other.name != site.name
             ]
             alone = self.divergence(self.cut_at([site]))
             # A repair at once does not read what was cut elsewhere: all but this block are there.
@@ -104,25 +106,25 @@ def planned_model(bench: Bench, recipe: Recipe, sequences: int) -> tuple[Whole, 
     kind = CausalLm(recipe, dense.family, dense, bench.search)
     answers = {
         name: DenseLogits.of(
-            dense.model, dense.family, one.first(sequences), batch=sequences, stride=STRIDE
+            dense.model, dense.family, windows.first(sequences), batch=sequences, stride=STRIDE
         )
-        for name, one in bench.evaluations.items()
+        for name, windows in bench.evaluations.items()
     }
     with open_folder(bench.folder / "run") as run_folder:
         context = Context(recipe, run_folder, Silent())
-        found = planned(context, kind, dense)
+        plans = planned(context, kind, dense)
         with matmul_precision(recipe.matmul_precision):
-            small = compensated(context, dense, found.compensation)
-    whole = Whole(recipe, dense, found.plan, found.rounds[0].calibrated, answers)
+            small = compensated(context, dense, plans.compensation)
+    whole = Whole(recipe, dense, plans.plan, plans.rounds[0].calibrated, answers)
     return whole, whole.divergence(small)
 
 
 def page(command: str, made: Nats, every: Nats, parts: list[Part]) -> str:
     """The measurement as Markdown."""
     texts = list(made)
-    sums = {text: sum(one.alone[text] for one in parts) for text in texts}
+    sums = {text: sum(part.alone[text] for part in parts) for text in texts}
     shares = {
-        (kind, text): sum(one.alone[text] for one in parts if one.site.kind == kind) / sums[text]
+        (kind, text): sum(part.alone[text] for part in parts if part.site.kind == kind) / sums[text]
         for kind in ("attention", "mlp")
         for text in texts
     }
@@ -143,18 +145,18 @@ def page(command: str, made: Nats, every: Nats, parts: list[Part]) -> str:
         ),
         "",
     ]
-    first, second = ([one.alone[text] for one in parts] for text in texts)
+    first, second = ([part.alone[text] for part in parts] for text in texts)
     told += [f"Rank correlation of the sublayers on both texts: {spearmanr(first, second)[0]:.2f}."]
     header = ["sublayer", "kept", *(f"alone, {text}" for text in texts)]
     header += [f"nearer if whole, {text}" for text in texts]
     rows = [
         [
-            one.site.name,
-            f"{one.kept} of {one.site.units}",
-            *(f"{one.alone[text]:.4f}" for text in texts),
-            *(f"{one.nearer[text]:+.4f}" for text in texts),
+            part.site.name,
+            f"{part.kept} of {part.site.units}",
+            *(f"{part.alone[text]:.4f}" for text in texts),
+            *(f"{part.nearer[text]:+.4f}" for text in texts),
         ]
-        for one in parts
+        for part in parts
     ]
     return "\n".join(told) + f"\n\n{table(header, rows)}\n"
 
@@ -174,9 +176,9 @@ def main(
         recipe = bench.recipe({"method": method}, keep, seed)
         whole, made = planned_model(bench, recipe, sequences)
         every, parts = whole.cut_at(whole.plan.sites), []
-        for one in whole.parts(every):
-            parts.append(one)
-            typer.echo(f"{one.site.name} {one.alone} {one.nearer}")
+        for part in whole.parts(every):
+            parts.append(part)
+            typer.echo(f"{part.site.name} {part.alone} {part.nearer}")
         command = (
             f"python benchmarks/error_by_layer.py {name} --wiki WHEEL --keep {keep:g} --out OUT"
         )

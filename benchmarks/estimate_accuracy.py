@@ -104,7 +104,7 @@ def prune(chosen: Recipe, search: list[Path]) -> dict[str, dict[str, float]]:
 
 
 def row(
-    label: str, found: dict[str, Estimate], taken: dict[str, dict[str, float]]
+    label: str, estimates: dict[str, Estimate], taken: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
     stages = {
         cpu.name: {
@@ -112,12 +112,15 @@ def row(
             "wall_s": [wall.seconds, taken[cpu.name]["wall_s"]],
             "memory_MiB": [cpu.memory_bytes / MiB, taken[cpu.name]["memory_MiB"]],
         }
-        for cpu, wall in zip(found["processor"].stages, found["wall"].stages, strict=True)
+        for cpu, wall in zip(estimates["processor"].stages, estimates["wall"].stages, strict=True)
     }
-    both = [list(one) for one in zip(*(one["memory_MiB"] for one in stages.values()), strict=True)]
-    total: dict[str, Any] = {"memory_MiB": [max(one) for one in both]}
+    both = [
+        list(column)
+        for column in zip(*(stage["memory_MiB"] for stage in stages.values()), strict=True)
+    ]
+    total: dict[str, Any] = {"memory_MiB": [max(column) for column in both]}
     for clock in ("processor_s", "wall_s"):
-        sides = zip(*(one[clock] for one in stages.values()), strict=True)
+        sides = zip(*(stage[clock] for stage in stages.values()), strict=True)
         total[clock] = [sum(side) for side in sides]
     load = os.getloadavg()[0]
     return {"label": label, "threads": torch.get_num_threads(), "load": load, "stages": stages, "total": total}  # fmt: skip
@@ -128,18 +131,18 @@ def page(rows: list[dict[str, Any]]) -> str:
         "`python benchmarks/estimate_accuracy.py RECIPE`: estimated before, taken by the run after it;"
         " processor seconds, wall seconds, peak resident memory in MiB",
     ]
-    for one in rows:
+    for run in rows:
         lines += [
             "",
-            f"## {one['label']}",
+            f"## {run['label']}",
             "",
-            f"{one['threads']} threads, load average {one['load']:.1f}" + one.get("note", ""),
+            f"{run['threads']} threads, load average {run['load']:.1f}" + run.get("note", ""),
             "",
             "| stage | processor s, estimated | taken | ratio | wall s, estimated | taken"
             " | MiB, estimated | taken | ratio |",
             "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
-        for name, values in [*one["stages"].items(), ("total", one["total"])]:
+        for name, values in [*run["stages"].items(), ("total", run["total"])]:
             (a, b), (c, d), (e, f) = (
                 values[key] for key in ("processor_s", "wall_s", "memory_MiB")
             )
@@ -164,13 +167,15 @@ def main(
         "processor": replace(PROCESSOR, started=lambda: starts["processor"]),
         "wall": replace(WALL, started=lambda: starts["wall"]),
     }
-    found = {key: estimate(named.recipe, search=search, clock=one) for key, one in clocks.items()}
+    estimates = {
+        key: estimate(named.recipe, search=search, clock=clock) for key, clock in clocks.items()
+    }
     allocator.release()
-    label = " ".join([name, *(f"--set {one}" for one in change or ())])
+    label = " ".join([name, *(f"--set {setting}" for setting in change or ())])
     path = out.with_suffix(".json")
     rows = json.loads(path.read_text()) if path.exists() else []
-    new = row(label, found, prune(named.recipe, search))
-    rows = [one for one in rows if one["label"] != label] + [new]
+    new = row(label, estimates, prune(named.recipe, search))
+    rows = [earlier for earlier in rows if earlier["label"] != label] + [new]
     path.write_text(json.dumps(rows, indent=1) + "\n")
     out.with_suffix(".md").write_text(page(rows))
     typer.echo(page([new]))

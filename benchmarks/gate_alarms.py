@@ -80,9 +80,9 @@ def main(
                 wanted = not place.exists() and (side == "same" or number > 0)
                 if wanted and time.monotonic() < until:
                     place.write_text(to_json(report_of(artifacts, side)), encoding="utf-8")
-    found = [compare(place) for place in sorted(folder.glob("busy*"))]
-    (folder / "gate_alarms.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    said = "\n\n".join(page(one) for one in found) + "\n"
+    runs = [compare(place) for place in sorted(folder.glob("busy*"))]
+    (folder / "gate_alarms.json").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    said = "\n\n".join(page(run) for run in runs) + "\n"
     (folder / "gate_alarms.md").write_text(said, encoding="utf-8")
     typer.echo(said, nl=False)
 
@@ -113,9 +113,9 @@ def load(processes: int) -> Iterator[None]:
     try:
         yield
     finally:
-        for one in running:
-            one.kill()
-            one.wait()
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def report_of(artifacts: Path, side: str) -> Report:
@@ -158,14 +158,14 @@ def compare(reports: Path) -> dict[str, Any]:
     itself, wider = [], []
     for number in range(1, len(read)):
         before, same, slow = (
-            read.get(f"{one}") for one in (f"same{number - 1}", f"same{number}", f"wider{number}")
+            read.get(f"{stem}") for stem in (f"same{number - 1}", f"same{number}", f"wider{number}")
         )
         if before and same:
             itself.append(judge(same, before, Gate()))
         if before and slow:
             wider.append(judge(slow, before, Gate()))
-    slow_reports = [one for name, one in read.items() if name.startswith("wider")]
-    away = [share for one in read.values() if (share := taken_away(one)) is not None]
+    slow_reports = [report for name, report in read.items() if name.startswith("wider")]
+    away = [share for report in read.values() if (share := taken_away(report)) is not None]
     return {
         "busy_processes": int(reports.name.removeprefix("busy")),
         "clock_over_processor": statistics.median(away),
@@ -177,7 +177,7 @@ def compare(reports: Path) -> dict[str, Any]:
 
 
 def summary(verdicts: list[Verdict]) -> dict[str, Any]:
-    names = [one.name for verdict in verdicts for one in verdict.failures]
+    names = [finding.name for verdict in verdicts for finding in verdict.failures]
     return {
         "comparisons": len(verdicts),
         "alarms": sum(not verdict.passed for verdict in verdicts),
@@ -188,28 +188,31 @@ def summary(verdicts: list[Verdict]) -> dict[str, Any]:
 def slowdown(reports: list[evidence.Evidence], phase: str) -> float:
     """Of the wider model by processor time, median over the reports."""
     name = f"latency.onnx.{phase}.cpu_speedup"
-    return statistics.median(1 / one.metrics[name].value for one in reports) - 1
+    return statistics.median(1 / report.metrics[name].value for report in reports) - 1
 
 
-def page(found: dict[str, Any]) -> str:
+def page(run: dict[str, Any]) -> str:
     rows = [
         [
             title,
-            str(one["comparisons"]),
-            str(one["alarms"]),
+            str(counts["comparisons"]),
+            str(counts["alarms"]),
             ", ".join(
-                f"{name.removeprefix('latency.onnx.')} {count}" for name, count in one["by"].items()
+                f"{name.removeprefix('latency.onnx.')} {count}"
+                for name, count in counts["by"].items()
             ),
         ]
-        for title, one in (
-            ("the model with itself", found["itself"]),
-            ("5 % wider", found["wider"]),
+        for title, counts in (
+            ("the model with itself", run["itself"]),
+            ("5 % wider", run["wider"]),
         )
     ]
-    real = ", ".join(f"{phase} {100 * one:.1f} %" for phase, one in found["real_slowdown"].items())
+    real = ", ".join(
+        f"{phase} {100 * fraction:.1f} %" for phase, fraction in run["real_slowdown"].items()
+    )
     return (
-        f"{found['busy_processes']} busy processes on {found['machine']['usable_cores']} cores, clock"
-        f" {found['clock_over_processor']:.1f}x processor time; the wider model takes longer by"
+        f"{run['busy_processes']} busy processes on {run['machine']['usable_cores']} cores, clock"
+        f" {run['clock_over_processor']:.1f}x processor time; the wider model takes longer by"
         f" (processor time): {real}\n\n" + table(["compared", "comparisons", "alarms", "by"], rows)
     )
 

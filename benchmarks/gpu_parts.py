@@ -118,8 +118,8 @@ def look(work: Path, limit_s: float) -> tuple[Outcome, dict[str, Any]]:
     done = python(["benchmarks/gpu_found.py"], limit_s=limit_s, log=work / "found.log")
     if done.code != 0:
         return failure("look", done, limit_s), {}
-    found: dict[str, Any] = json.loads(done.out.splitlines()[-1])
-    return Outcome("look", "passed", seconds=done.seconds), found
+    machine: dict[str, Any] = json.loads(done.out.splitlines()[-1])
+    return Outcome("look", "passed", seconds=done.seconds), machine
 
 
 def gpu_tests(work: Path, limit_s: float, missing: Sequence[str] = ()) -> Outcome:
@@ -134,12 +134,12 @@ def gpu_tests(work: Path, limit_s: float, missing: Sequence[str] = ()) -> Outcom
     output: list[str] = []
     for index, path in enumerate(files):
         left = (limit_s - (time.monotonic() - started)) / (len(files) - index)
-        done, one = _test_file(work, path, max(60.0, left), missing)
-        counted["tests"] += one["tests"]
-        counted["passed"] += one["passed"]
-        counted["failed"] |= one["failed"]
-        counted["skipped"] |= one["skipped"]
-        output += done.lines[-TAIL:] if one["failed"] else []
+        done, counts = _test_file(work, path, max(60.0, left), missing)
+        counted["tests"] += counts["tests"]
+        counted["passed"] += counts["passed"]
+        counted["failed"] |= counts["failed"]
+        counted["skipped"] |= counts["skipped"]
+        output += done.lines[-TAIL:] if counts["failed"] else []
     seconds = time.monotonic() - started
     if counted["failed"]:
         reason = f"{len(counted['failed'])} failed"
@@ -161,7 +161,7 @@ def _test_file(
         limit_s=limit_s,
         log=work / f"{path.stem}.log",
     )  # fmt: skip
-    lacking = next((found for one in done.lines if (found := _LACKING.search(one))), None)
+    lacking = next((match for line in done.lines if (match := _LACKING.search(line))), None)
     if lacking is not None and lacking[1] in missing:
         reason = f"needs `{lacking[1]}`, which is not installed"
         return done, {"tests": 1, "passed": 0, "failed": {}, "skipped": {path.name: reason}}

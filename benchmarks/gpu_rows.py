@@ -144,14 +144,14 @@ def memory(
     length = options.tokens[0]
     runner.prefill(np.zeros((1, length), np.int64))
     runner.decode(np.zeros(1, np.int64))
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     if isinstance(runner, AccountsMemory):
         parts = dict(runner.device_memory())
-        found = {f"{key}_bytes": size for key, size in parts.items()}
-        found["peak_bytes"] = sum(parts.values())
+        sizes = {f"{key}_bytes": size for key, size in parts.items()}
+        sizes["peak_bytes"] = sum(parts.values())
     elif model is not None:
-        found["weights_bytes"] = sum(one.nbytes for one in model.parameters())
+        sizes["weights_bytes"] = sum(parameter.nbytes for parameter in model.parameters())
         if options.device == "cuda":
-            found["peak_bytes"] = torch.cuda.max_memory_allocated() - held
+            sizes["peak_bytes"] = torch.cuda.max_memory_allocated() - held
     conditions = {**under(options), "batch": 1, "tokens": length}
-    return {key: Metric(one, "bytes", 1, conditions=conditions) for key, one in found.items()}
+    return {key: Metric(amount, "bytes", 1, conditions=conditions) for key, amount in sizes.items()}

@@ -118,7 +118,7 @@ def measure_keep(session: Session, dense: DecoderRunner, keep: float) -> None:
     options = session.options
     cases = [Case(keep, batch, tokens) for batch in options.batch for tokens in options.tokens]
     if session.spent():
-        session.skipped += [f"{describe(one)}: the time was spent" for one in cases]
+        session.skipped += [f"{describe(left_out)}: the time was spent" for left_out in cases]
         return
     with ExitStack() as stack:
         pair = Pair(dense, open_variant(session, f"keep{keep:g}", keep, stack))
@@ -134,7 +134,7 @@ def open_variant(session: Session, name: str, keep: float, stack: ExitStack) -> 
     """A variant open in its runtime, and its memory measured."""
     runner, memory = open_row(session.options, keep, stack)
     prefix = f"memory.{session.options.row}.{name}"
-    session.memory |= {f"{prefix}.{key}": one for key, one in memory.items()}
+    session.memory |= {f"{prefix}.{key}": metric for key, metric in memory.items()}
     session.write()
     return runner
 
@@ -151,17 +151,17 @@ def measure(session: Session, case: Case, pair: Pair[DecoderRunner]) -> dict[str
     workload = DecoderWorkload(tokens, case.tokens, case.tokens, DECODE_STEPS, ideal(session, case))
     before = gpu.read()
     row = LatencyRow(pair, under(options) | ({} if before is None else conditions(before)))
-    found = measure_pairs({options.row: row}, workload, Protocol(2, options.samples)).metrics
+    measured = measure_pairs({options.row: row}, workload, Protocol(2, options.samples)).metrics
     after = gpu.read()
     doubts: tuple[str, ...] = ()
     if before is not None and after is not None:
-        found |= metrics(before, after)
+        measured |= metrics(before, after)
         doubts = warnings(before, after)
     return {
         "keep": case.keep,
         "batch": case.batch,
         "tokens": case.tokens,
-        "metrics": metrics_to_json(found),
+        "metrics": metrics_to_json(measured),
         "warnings": doubts,
     }
 

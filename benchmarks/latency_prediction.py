@@ -72,13 +72,13 @@ def of_run(name: str, bucket: Bucket, keep: float, seed: int, samples: int) -> s
         }
         plan = search(settings, sites, scores, table, keep)
         small = apply.one_shot(dense.model, family, plan.plan, Nothing(), Statistics.of_nothing)
-        found = timed_pair(
+        measured_ms = timed_pair(
             chosen, encoder, family.encoder(small), bucket, samples, seed, Path(folder)
         )
-    ratio, reached = plan.predicted_ms / table.table.dense_ms, found[1] / found[0]
+    ratio, reached = plan.predicted_ms / table.table.dense_ms, measured_ms[1] / measured_ms[0]
     return (
-        f"| {name} | {bucket.batch}, {bucket.length} | {load:.1f} | {found[0]:.2f}"
-        f" | {keep * table.table.dense_ms:.2f} | {plan.predicted_ms:.2f} | {found[1]:.2f}"
+        f"| {name} | {bucket.batch}, {bucket.length} | {load:.1f} | {measured_ms[0]:.2f}"
+        f" | {keep * table.table.dense_ms:.2f} | {plan.predicted_ms:.2f} | {measured_ms[1]:.2f}"
         f" | {ratio:.1%} | {reached:.1%} | {reached / ratio - 1:+.1%} |"
     )
 
@@ -105,7 +105,7 @@ def timed_pair(
 
     tokens = torch.randint(0, dense.vocabulary, (bucket.batch, bucket.length)).numpy()
     with opened(dense, "dense") as first, opened(pruned, "pruned") as second:
-        found = measure_pairs(
+        metrics = measure_pairs(
             {"onnx": LatencyRow(Pair(first, second))},
             EncoderWorkload(tokens, (bucket,)),
             Protocol(warmup=2, samples=samples, seed=seed),
@@ -113,7 +113,8 @@ def timed_pair(
     # As the report compares them: by processor time where one thread works.
     clock = "cpu_ms" if threads == 1 else "p50_ms"
     dense_ms, pruned_ms = (
-        found[f"latency.onnx.{bucket.timing}.{one}.{clock}"].value for one in ("dense", "pruned")
+        metrics[f"latency.onnx.{bucket.timing}.{variant}.{clock}"].value
+        for variant in ("dense", "pruned")
     )
     return dense_ms, pruned_ms
 

@@ -56,21 +56,21 @@ CONFUSED = (
 
 def weights(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
     """fp32 tensors under the names of DistilBertForTokenClassification."""
-    constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     plain = {name: value for name, value in constants.items() if value.dtype == np.float32}
     scaled = {
         node.output[0]: _dequantised(*(constants[name] for name in node.input))
         for node in graph.node
         if node.op_type == "DequantizeLinear" and node.input[0] in constants
     }
-    found = {name: value for name, value in plain.items() if name.endswith((".weight", ".bias"))}
+    state = {name: value for name, value in plain.items() if name.endswith((".weight", ".bias"))}
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in scaled:
-            found[_layer_of(node)] = np.ascontiguousarray(scaled[node.input[1]].T)
+            state[_layer_of(node)] = np.ascontiguousarray(scaled[node.input[1]].T)
         if node.op_type == "Gather" and node.input[0] in scaled:
             name = "word" if scaled[node.input[0]].shape[0] > POSITIONS else "position"
-            found[f"distilbert.embeddings.{name}_embeddings.weight"] = scaled[node.input[0]]
-    return {name: torch.from_numpy(np.array(value)) for name, value in found.items()}
+            state[f"distilbert.embeddings.{name}_embeddings.weight"] = scaled[node.input[0]]
+    return {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
 
 
 def _dequantised(
@@ -91,16 +91,16 @@ def build(folder: zipfile.Path, out: Path) -> None:
     """Write the model folder."""
     graph = onnx.load_from_string((folder / "tagger.onnx").read_bytes()).graph
     tags = json.loads((folder / "tag_vocab.json").read_text())["tags"]
-    found = weights(graph)
-    blocks = 1 + max(int(name.split(".")[3]) for name in found if ".layer." in name)
+    state = weights(graph)
+    blocks = 1 + max(int(name.split(".")[3]) for name in state if ".layer." in name)
     config = DistilBertConfig(
-        vocab_size=len(found["distilbert.embeddings.word_embeddings.weight"]),
+        vocab_size=len(state["distilbert.embeddings.word_embeddings.weight"]),
         n_layers=blocks,
         id2label=dict(enumerate(tags)),
         label2id={tag: number for number, tag in enumerate(tags)},
     )
     model = DistilBertForTokenClassification(config)
-    model.load_state_dict(found)
+    model.load_state_dict(state)
     model.save_pretrained(out)
     _tokenizer(folder).save_pretrained(out)
 
@@ -122,14 +122,14 @@ def sentences(path: Path) -> list[list[str]]:
         r"[\[(](?:laughter|applause)\.?[\])]", " ", path.read_text(encoding="utf-8"), flags=re.I
     )
     text = text.replace("’", "'")
-    found: dict[tuple[str, ...], None] = {}
+    distinct: dict[tuple[str, ...], None] = {}
     for sentence in re.split(r"(?<=[.?!])\s+", text):
         words = tuple(
             re.findall(r"[A-Za-z]+(?:'[A-Za-z]+)*|[0-9][0-9.,]*|[^\sA-Za-z0-9]", sentence)
         )
         if 5 <= len(words) <= LONGEST:
-            found[words] = None
-    return [list(words) for words in found]
+            distinct[words] = None
+    return [list(words) for words in distinct]
 
 
 def spoil(words: list[str], tags: set[str], draw: random.Random) -> dict[str, list[str]] | None:

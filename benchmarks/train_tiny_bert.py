@@ -52,14 +52,14 @@ Row = dict[str, str]
 def passages(speech: str) -> list[str]:
     """Whole sentences, at least WORDS_PER_PASSAGE words, without what the audience did."""
     spoken = re.sub(r"[\[(](?:laughter|applause)\.?[\])]", " ", speech, flags=re.IGNORECASE)
-    found, sentences, words = [], [], 0
+    texts, sentences, words = [], [], 0
     for sentence in re.split(r"(?<=[.?!])\s+", " ".join(spoken.split())):
         sentences.append(sentence)
         words += len(sentence.split())
         if words >= WORDS_PER_PASSAGE:
-            found.append(" ".join(sentences))
+            texts.append(" ".join(sentences))
             sentences, words = [], 0
-    return found
+    return texts
 
 
 def labelled(folder: Path) -> tuple[list[Row], list[Row]]:
@@ -72,7 +72,7 @@ def labelled(folder: Path) -> tuple[list[Row], list[Row]]:
         for year, speech in enumerate(speeches, start=first):
             for president, years in PRESIDENTS.items():
                 if year in years:
-                    rows = [{"text": one, "label": president} for one in passages(speech)]
+                    rows = [{"text": passage, "label": president} for passage in passages(speech)]
                     (held_out if year == years[-1] else learnt).extend(rows)
     return learnt, held_out
 
@@ -89,7 +89,7 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.BertProcessing(
         ("[SEP]", SPECIAL.index("[SEP]")), ("[CLS]", SPECIAL.index("[CLS]"))
     )
-    names = {f"{one[1:-1].lower()}_token": one for one in SPECIAL}
+    names = {f"{token[1:-1].lower()}_token": token for token in SPECIAL}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS, **names)
 
 

@@ -18,7 +18,7 @@ EMPTIED = (
 def plan_without(family, model, emptied=EMPTIED):
     """Every second unit everywhere, and none at some sites."""
     sites = family.sites(model)
-    kept = {one.name: tuple(range(0, one.units, 2)) for one in sites}
+    kept = {site.name: tuple(range(0, site.units, 2)) for site in sites}
     return Plan(sites, kept | dict.fromkeys(emptied, ()))
 
 

@@ -39,8 +39,8 @@ def curve(site, seed, *, convex=True):
     return RemovalOrder(order, torch.cat([torch.zeros(1).double(), rises.cumsum(0)]))
 
 
-def curves_of(found, seed, *, convex=True):
-    return {site.name: curve(site, 100 * seed + i, convex=convex) for i, site in enumerate(found)}
+def curves_of(sites, seed, *, convex=True):
+    return {site.name: curve(site, 100 * seed + i, convex=convex) for i, site in enumerate(sites)}
 
 
 def straight(rises):
@@ -60,11 +60,11 @@ def cost(plan, price=Site.cost):
     return math.fsum(price(site, plan.kept[site.name]) for site in plan.sites)
 
 
-def whole(found, price=Site.cost):
-    return math.fsum(price(site, range(site.units)) for site in found)
+def whole(sites, price=Site.cost):
+    return math.fsum(price(site, range(site.units)) for site in sites)
 
 
-def every_choice(found, removals, chosen, price=Site.cost):
+def every_choice(sites, removals, chosen, price=Site.cost):
     """(cost, error) of all plans along the orders."""
     choices = [
         [
@@ -74,10 +74,10 @@ def every_choice(found, removals, chosen, price=Site.cost):
             )
             for n in chosen.counts(site)
         ]
-        for site in found
+        for site in sites
     ]
-    for one in itertools.product(*choices):
-        yield math.fsum(c for c, _ in one), math.fsum(e for _, e in one)
+    for plan in itertools.product(*choices):
+        yield math.fsum(c for c, _ in plan), math.fsum(e for _, e in plan)
 
 
 def best(choices, budget):
@@ -88,7 +88,7 @@ def lagrangian_bound(choices, budget):
     """No plan within the budget has less error: the lower hull of all plans, at the budget."""
     points = sorted(choices)
     x = sorted({c for c, _ in points})
-    y = [min(e for c, e in points if c == one) for one in x]
+    y = [min(e for c, e in points if c == price) for price in x]
     hull = lower_hull(x, y)
     for left, right in itertools.pairwise(hull):
         if x[left] <= budget <= x[right]:

@@ -20,15 +20,15 @@ def largest_error(runner, model, *, lengths=LENGTHS, steps=6):
         for step in range(steps):
             logits = runner.decode(teacher[:, step])
             errors += [logits[row] - expected[row][n + step] for row, n in enumerate(lengths)]
-    return max(float(np.abs(one).max()) for one in errors)
+    return max(float(np.abs(error).max()) for error in errors)
 
 
 def rounding_error(model, dtype, *, lengths=LENGTHS, steps=6):
     """Largest difference that PyTorch itself makes by computing the same in `dtype`."""
     _, _, exact = teacher_forced(model, lengths, steps)
     rounded = copy.deepcopy(model).to(getattr(torch, dtype))
-    _, _, found = teacher_forced(rounded, lengths, steps)
-    return max(float(np.abs(a - b).max()) for a, b in zip(found, exact, strict=True))
+    _, _, logits = teacher_forced(rounded, lengths, steps)
+    return max(float(np.abs(a - b).max()) for a, b in zip(logits, exact, strict=True))
 
 
 def teacher_forced(model, lengths, steps):
@@ -54,11 +54,11 @@ def forward(model, tokens):
 def greedy(runner, prompt, steps):
     """Tokens that a runner goes on with, (batch, steps)."""
     logits = runner.prefill(prompt)
-    found = []
+    tokens = []
     for _ in range(steps):
-        found.append(logits.argmax(-1))
-        logits = runner.decode(found[-1])
-    return np.stack(found, axis=1)
+        tokens.append(logits.argmax(-1))
+        logits = runner.decode(tokens[-1])
+    return np.stack(tokens, axis=1)
 
 
 def greedy_pytorch(model, prompt, steps):

@@ -47,7 +47,7 @@ def shaped(
     return Decoder(
         name="shaped",
         embedding=embedding,
-        layers=tuple(layer(*one) for one in widths),
+        layers=tuple(layer(*width) for width in widths),
         final_norm=weight(hidden) + 1,
         head=Projection(embedding if tied else weight(vocabulary, hidden)),
         head_dim=head_dim,
@@ -62,9 +62,9 @@ def shaped(
 def block_bytes(decoder, item_bytes=2):
     """Bytes of the matrices in the decoder's layers."""
     return item_bytes * sum(
-        one.weight.numel()
+        projection.weight.numel()
         for layer in decoder.layers
-        for one in (
+        for projection in (
             layer.query,
             layer.key,
             layer.value,

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 WHOLE = ("the", "people", "union", "state", "work", "good", "bad", "is", "of", "city", "where")
-PIECES = tuple(f"##{one}" for one in string.ascii_lowercase)
+PIECES = tuple(f"##{letter}" for letter in string.ascii_lowercase)
 VOCABULARY = (
     "[PAD]",
     "[UNK]",

@@ -93,8 +93,8 @@ def single_query_heads(
     plan = Plan(
         sites,
         {
-            one.name: kept[one.block] if one.kind == "attention" else tuple(range(9))
-            for one in sites
+            site.name: kept[site.block] if site.kind == "attention" else tuple(range(9))
+            for site in sites
         },
     )
     return apply.one_shot(model, family, plan, Nothing(), lambda _: None)

@@ -5,7 +5,7 @@ import transformers
 
 from numprune_export.models.families import bert, distilbert, roberta
 
-FAMILIES = {one.FAMILY.model_type: one.FAMILY for one in (bert, distilbert, roberta)}
+FAMILIES = {module.FAMILY.model_type: module.FAMILY for module in (bert, distilbert, roberta)}
 TASKS = ("sequence", "token", "span")
 LABELS = 5
 HEADS = 4
@@ -34,7 +34,7 @@ def tiny_encoder(model_type="bert", task="sequence", seed=0, **overrides):
         "num_labels": 2 if task == "span" else LABELS,
     }
     config = transformers.AutoConfig.for_model(model_type, **(sizes | settings | overrides))
-    head = next(one for one in FAMILIES[model_type].heads if one.task == task)
+    head = next(candidate for candidate in FAMILIES[model_type].heads if candidate.task == task)
     torch.manual_seed(seed)
     kind = getattr(transformers, head.architecture)
     model = kind._from_config(config, attn_implementation="sdpa")

@@ -20,7 +20,7 @@ def run(student, teacher, family, method, pad=0):
     ticks = []
     small, record = tune(student, teacher, family, texts(pad), method, batch=4, tick=ticks.append)
     assert ticks == [4, 2] * len(family.block_list(student))
-    return small, {one.site: one for one in record}
+    return small, {tuned.site: tuned for tuned in record}
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ def texts(pad=0, length=9, lengths=LENGTHS):
 
 
 def gather(model, family, windows, loss, labels, batch=2, **settings):
-    found = {}
+    fishers = {}
     for block in output_fisher.output_fisher(
         model,
         family,
@@ -28,17 +28,17 @@ def gather(model, family, windows, loss, labels, batch=2, **settings):
         batch=batch,
         tick=lambda _: None,
     ):
-        found |= block
-    return found
+        fishers |= block
+    return fishers
 
 
 def gather_decoder(model, family, windows, batch=2):
-    found = {}
+    fishers = {}
     for block in output_fisher.next_token_fisher(
         model, family, windows, batch=batch, tick=lambda _: None
     ):
-        found |= block
-    return found
+        fishers |= block
+    return fishers
 
 
 def whole(model, family, windows, loss):
@@ -56,20 +56,20 @@ def whole(model, family, windows, loss):
         tokens = torch.from_numpy(windows.tokens[row : row + 1, :length])
         answer = exact(**family.inputs(tokens, torch.ones_like(tokens).bool(), None))
         gradients = torch.autograd.grad(loss(answer, row), list(outputs.values()))
-        for name, one in zip(outputs, gradients, strict=True):
-            sums[name] = sums.get(name, 0) + one[0].T @ one[0]
+        for name, gradient in zip(outputs, gradients, strict=True):
+            sums[name] = sums.get(name, 0) + gradient[0].T @ gradient[0]
     for handle in handles:
         handle.remove()
     model.float()
-    return {name: one / windows.lengths.sum() for name, one in sums.items()}
+    return {name: total / windows.lengths.sum() for name, total in sums.items()}
 
 
-def assert_same(found, expected, relative=1e-4):
-    assert found.keys() == expected.keys()
-    for name, one in expected.items():
-        assert found[name].dtype is torch.float64
-        assert one.abs().max() > 1e-9, name
-        assert (found[name] - one).abs().max() < relative * one.abs().max(), name
+def assert_same(fishers, expected, relative=1e-4):
+    assert fishers.keys() == expected.keys()
+    for name, exact in expected.items():
+        assert fishers[name].dtype is torch.float64
+        assert exact.abs().max() > 1e-9, name
+        assert (fishers[name] - exact).abs().max() < relative * exact.abs().max(), name
 
 
 def next_token_nats(windows):
@@ -96,8 +96,10 @@ def labelled(task, windows):
     def of_span(outputs, labels):
         hidden = torch.arange(outputs.start_logits.shape[1]) >= labels[:, 1:] + 1
         return sum(
-            cross_entropy(one.masked_fill(hidden, -torch.inf), labels[:, index], reduction="none")
-            for index, one in enumerate((outputs.start_logits, outputs.end_logits))
+            cross_entropy(
+                logits.masked_fill(hidden, -torch.inf), labels[:, index], reduction="none"
+            )
+            for index, logits in enumerate((outputs.start_logits, outputs.end_logits))
         )
 
     match task:

@@ -53,15 +53,15 @@ def run(script, tmp_path, capsys):
 def test_contenders_cost_the_same_and_a_stopped_run_goes_on(run, tmp_path):
     content, told = run()
     points = content["points"]
-    names = [(one["score"], one["allocation"], one["repair"]) for one in points]
+    names = [(point["score"], point["allocation"], point["repair"]) for point in points]
     pairs = [("fisher", "search"), ("magnitude", "threshold"), ("stat", "threshold")]
     assert names == [(*pair, repair) for pair in pairs for repair in ("none", "refit")]
     assert len(told) == 6
-    assert all(0.47 < one["macs"] <= 0.5 for one in points)
-    assert all(len(one["values"]) == 2 for one in points)
-    for one in points:
-        change, low, high = one["change"]
-        assert change == pytest.approx(np.mean(one["values"]) - content["about"]["dense"])
+    assert all(0.47 < point["macs"] <= 0.5 for point in points)
+    assert all(len(point["values"]) == 2 for point in points)
+    for point in points:
+        change, low, high = point["change"]
+        assert change == pytest.approx(np.mean(point["values"]) - content["about"]["dense"])
         assert low <= change <= high
     # Magnitude sees no calibration data.
     assert points[2]["values"][0] == points[2]["values"][1]
@@ -73,7 +73,7 @@ def test_contenders_cost_the_same_and_a_stopped_run_goes_on(run, tmp_path):
     again, told = run(keeps="0.7,0.5", scores="fisher")
     assert [line.split(" | ")[0] for line in told] == ["| 0.7", "| 0.7"]
     assert again["points"][:6] == points
-    assert [len(one["values"]) for one in again["points"][6:]] == [1, 1]
+    assert [len(point["values"]) for point in again["points"][6:]] == [1, 1]
     page = (tmp_path / "page.md").read_text()
     assert "| score | allocation | repair | 0.7 | 0.5 | ≤ 1 point |" in page
     assert page.count("\n| 0.7 | fisher") == 2
@@ -87,16 +87,16 @@ def test_error_curves_are_priced_as_the_search_and_every_repair_has_its_row(run)
         scores="fisher_obs", allocations="curves,rounds", repairs=",".join(repairs), seeds=1
     )
     points = content["points"]
-    assert [(one["allocation"], one["repair"]) for one in points] == [
+    assert [(point["allocation"], point["repair"]) for point in points] == [
         (way, repair) for way in ("curves", "rounds") for repair in repairs
     ]
-    assert all(0.47 < one["macs"] <= 0.5 for one in points)
+    assert all(0.47 < point["macs"] <= 0.5 for point in points)
     # Repairs of one plan; in two rounds it is another.
-    kept = [(one["heads"], one["neurons"]) for one in points]
+    kept = [(point["heads"], point["neurons"]) for point in points]
     assert kept == [kept[0]] * 4 + [kept[4]] * 4
     assert kept[0] != kept[4]
     for plan in (points[:4], points[4:]):
-        assert len({one["loss"][0] for one in plan}) == 4
+        assert len({point["loss"][0] for point in plan}) == 4
     again, _ = run(scores="fisher_obs,obs", repairs="one_shot", keeps="0.5", seeds=1)
     assert len(again["points"]) == 9
     assert (again["points"][8]["heads"], again["points"][8]["neurons"]) != kept[0]
@@ -121,9 +121,9 @@ def test_draws_are_of_different_examples_and_say_different_things(script):
     chosen = script.chosen_recipe(SMOKE, short, sequences=32, rows=32)
     first, second = script.prepare(chosen, [SMOKE.parent], seeds=2).draws
     assert first.windows.tokens.tolist() != second.windows.tokens.tolist()
-    for name, one in first.statistics.items():
-        assert not torch.equal(one.gram, second.statistics[name].gram)
-        assert not torch.equal(one.unit_gradients, second.statistics[name].unit_gradients)
+    for name, statistics in first.statistics.items():
+        assert not torch.equal(statistics.gram, second.statistics[name].gram)
+        assert not torch.equal(statistics.unit_gradients, second.statistics[name].unit_gradients)
 
 
 def test_where_nothing_is_pruned_nothing_changes(run):
@@ -145,7 +145,7 @@ def test_a_loss_of_more_than_one_point_ends_the_usable_budgets(script, tmp_path)
     page.about = {"dense": 0.9, "set": [], "recipe": "r", "metric": "f1", "dtype": "float32"} | {
         f"{name}": 1 for name in ("evaluation examples", "mean tokens", "calibration examples")
     }
-    for one in reversed(row):
-        page.add(one)
+    for point in reversed(row):
+        page.add(point)
     curves = next(line for line in page.text().splitlines() if line.startswith("| a |"))
     assert curves == "| a | search | none | 90.0 | 90.0 | 90.0 | 90.0 | 0.7 |"

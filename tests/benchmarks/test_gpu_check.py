@@ -21,7 +21,7 @@ def scripts(monkeypatch):
 
 def check(out, *arguments, **environment):
     """From another folder and with no PYTHONPATH: the script finds its checkout itself."""
-    inherited = {key: one for key, one in os.environ.items() if key != "PYTHONPATH"}
+    inherited = {key: setting for key, setting in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "gpu_check.py"), str(out), *arguments],
         cwd=out.parent,
@@ -39,7 +39,7 @@ def test_without_a_gpu_it_says_so_in_both_files_and_exits_8(tmp_path):
     assert code == 8
     assert content["verdict"].startswith("No CUDA device, nothing ran")
     assert content["found"]["packages"]["torch"]
-    outcomes = {one["name"]: (one["status"], one["reason"]) for one in content["parts"]}
+    outcomes = {part["name"]: (part["status"], part["reason"]) for part in content["parts"]}
     assert outcomes.pop("look") == ("passed", "")
     assert len(outcomes) == 4
     assert set(outcomes.values()) == {("skipped", "no CUDA device")}
@@ -58,14 +58,14 @@ def test_a_rehearsal_runs_every_part_on_the_cpu(tmp_path):
     )
     assert code == 0, content["parts"]
     assert content["verdict"].startswith("Rehearsal on the CPU, nothing of it ran on a GPU")
-    parts = {one["name"]: one for one in content["parts"]}
+    parts = {part["name"]: part for part in content["parts"]}
     assert parts["tests"]["reason"] == "every test skipped itself"
     assert parts["tests"]["details"]["tests"] > 0
     assert set(parts["tests"]["details"]["skipped"].values()) == {"no CUDA device"}
     assert parts["recipe smoke"]["status"] == "passed"
     assert json.loads((tmp_path / "out" / "smoke.json").read_text())["recipe_name"] == "smoke"
     details = parts["speed onnx"]["details"]
-    cases = [(one["keep"], one["batch"]) for one in details["cases"]]
+    cases = [(case["keep"], case["batch"]) for case in details["cases"]]
     assert cases == [(0.5, 1), (0.5, 2), (0.8, 1), (0.8, 2)]
     of = details["cases"][0]["metrics"]
     assert of["latency.onnx.decode.speedup"]["value"] > 0
@@ -85,10 +85,10 @@ def test_the_7b_shape_is_llamas_and_keep_is_of_heads_and_channels(scripts):
         for keep in (1.0, 0.5, 0.8)
     ]
     assert models[0].num_parameters() == pytest.approx(block.parameters, rel=1e-4)
-    layers = [one.model.layers[0] for one in models]
-    assert [one.self_attn.q_proj.out_features for one in layers] == [4096, 2048, 26 * 128]
-    assert [one.self_attn.k_proj.out_features for one in layers] == [4096, 2048, 26 * 128]
-    assert [one.mlp.up_proj.out_features for one in layers] == [11008, 5504, 8808]
+    layers = [model.model.layers[0] for model in models]
+    assert [layer.self_attn.q_proj.out_features for layer in layers] == [4096, 2048, 26 * 128]
+    assert [layer.self_attn.k_proj.out_features for layer in layers] == [4096, 2048, 26 * 128]
+    assert [layer.mlp.up_proj.out_features for layer in layers] == [11008, 5504, 8808]
 
 
 def test_random_weights_are_finite_and_everywhere_different(scripts):
@@ -164,21 +164,21 @@ def test_what_is_not_installed_is_named(scripts):
     import gpu_check
 
     options = gpu_check.parse(["out"])
-    found = {
+    machine = {
         "torch_cuda": {"runtime": "13.0", "device": "x"},
         "gpu": None,
         "missing": ["torch", "pydantic"],
         "targets": {},
     }
-    assert gpu_check.refusal(options, found).endswith("pip install torch")
-    assert gpu_check.refusal(options, {**found, "missing": []}) is None
+    assert gpu_check.refusal(options, machine).endswith("pip install torch")
+    assert gpu_check.refusal(options, {**machine, "missing": []}) is None
     assert gpu_check.refusal(options, {}) == "this machine could not be looked at"
     # PyTorch's own rows go without the package's other needs; recipes do not, and say which.
-    lacking = {**found, "missing": ["pydantic"]}
+    lacking = {**machine, "missing": ["pydantic"]}
     assert gpu_check.refusal(options, lacking) is None
     told = list(gpu_check.recipes(options, Path(), lacking, 0.0))
-    assert [one.status for one in told] == ["skipped", "skipped"]
-    assert all(one.reason.endswith("pip install pydantic") for one in told)
+    assert [outcome.status for outcome in told] == ["skipped", "skipped"]
+    assert all(outcome.reason.endswith("pip install pydantic") for outcome in told)
 
 
 def test_the_scripts_need_no_pydantic_for_pytorchs_rows(tmp_path):
@@ -213,7 +213,7 @@ def test_only_targets_that_can_run_here_are_run(scripts):
     def target(device, ready=True, cannot_run=None):
         return {"device": device, "ready": ready, "cannot_run": cannot_run, "detail": "d"}
 
-    found = {
+    machine = {
         "targets": {
             "onnx": target("cpu"),
             "onnx-cuda": target("cuda"),
@@ -222,8 +222,8 @@ def test_only_targets_that_can_run_here_are_run(scripts):
         }
     }
     options = gpu_check.parse(["out"])
-    assert gpu_check.runnable(options, found) == ["onnx-cuda", "onnx"]
-    assert gpu_check.runnable(options, found, also_cpu=False) == ["onnx-cuda"]
-    assert gpu_check.runnable(gpu_check.parse(["out", "--device", "cpu"]), found) == ["onnx"]
-    del found["targets"]["onnx-cuda"], found["targets"]["onnx"]
-    assert gpu_check.why_no_target(options, found) == "trt: d; trt-rtx: refused"
+    assert gpu_check.runnable(options, machine) == ["onnx-cuda", "onnx"]
+    assert gpu_check.runnable(options, machine, also_cpu=False) == ["onnx-cuda"]
+    assert gpu_check.runnable(gpu_check.parse(["out", "--device", "cpu"]), machine) == ["onnx"]
+    del machine["targets"]["onnx-cuda"], machine["targets"]["onnx"]
+    assert gpu_check.why_no_target(options, machine) == "trt: d; trt-rtx: refused"

@@ -52,10 +52,10 @@ def test_rows_are_at_equal_parameters_and_are_not_made_twice(wheel, tmp_path):
     out = tmp_path / "table"
     first = quality(wheel, out, "--only", "flap,random", "--keeps", "0.7")
     both = quality(wheel, out, "--only", "flap,best,random", "--keeps", "0.7")
-    assert [one["method"] for one in both] == ["flap", "random", "best"]
+    assert [row["method"] for row in both] == ["flap", "random", "best"]
     assert both[:2] == first
-    assert all(0.66 < one["kept"] <= 0.7 for one in both)
-    by_name = {one["method"]: one["perplexity"] for one in both}
+    assert all(0.66 < row["kept"] <= 0.7 for row in both)
+    by_name = {row["method"]: row["perplexity"] for row in both}
     assert by_name["best"]["wiki"] < by_name["flap"]["wiki"] < by_name["random"]["wiki"]
     page = out.with_suffix(".md").read_text()
     assert "## keep 0.7" in page
@@ -85,8 +85,10 @@ def test_every_row_of_every_suite_is_a_recipe_of_its_own(script, tmp_path):
     bench = script.Bench(base, [], tmp_path, {})
     for suite, rows in script.SUITES.items():
         recipes = {name: bench.recipe(changes, 0.7, 1) for name, changes in rows.items()}
-        assert all((one.keep, one.calibration.seed) == (0.7, 1) for one in recipes.values())
-        distinct = {one.model_dump_json() for one in recipes.values()}
+        assert all(
+            (recipe.keep, recipe.calibration.seed) == (0.7, 1) for recipe in recipes.values()
+        )
+        distinct = {recipe.model_dump_json() for recipe in recipes.values()}
         assert len(distinct) == len(rows), suite
 
 

@@ -57,10 +57,10 @@ def test_frequencies_are_the_models_own_at_that_temperature(temperature):
     with torch.inference_mode():
         start = torch.from_numpy(STARTS[:1])
         wanted = (model(input_ids=start).logits[0, -1] / temperature).softmax(-1).numpy()
-    found = written(
+    tokens = written(
         model, STARTS[:1], sequences=4000, tokens=2, temperature=temperature, seed=0
     ).tokens[:, 1]
-    counts = np.bincount(found, minlength=len(wanted)) / 4000
+    counts = np.bincount(tokens, minlength=len(wanted)) / 4000
     assert np.abs(counts - wanted).max() < 4 * np.sqrt(wanted.max() / 4000)
 
 
@@ -69,52 +69,52 @@ def test_what_the_model_thinks_unlikely_is_never_written(temperature):
     model = tiny()
     with torch.inference_mode():
         sure = model(input_ids=torch.from_numpy(STARTS[:1])).logits[0, -1].softmax(-1)
-    likely = {int(one) for one in torch.nonzero(sure >= 0.3 * sure.max())}
-    found = written(
+    likely = {int(token) for token in torch.nonzero(sure >= 0.3 * sure.max())}
+    tokens = written(
         model, STARTS[:1], sequences=500, tokens=2, temperature=temperature, min_p=0.3
     ).tokens[:, 1]
-    assert set(found.tolist()) == likely
+    assert set(tokens.tolist()) == likely
     assert 1 < len(likely) < len(sure) / 2
 
 
 def test_a_text_goes_on_from_a_start_of_several_tokens():
     model, start = tiny(), np.array([[5, 6, 7, 8]], dtype=np.int64)
     ticks = []
-    found = written(model, start, tick=ticks.append, temperature=1e-4)
-    assert (found.tokens[:, :4] == start).all()
+    windows = written(model, start, tick=ticks.append, temperature=1e-4)
+    assert (windows.tokens[:, :4] == start).all()
     assert sum(ticks) == 8
     with torch.inference_mode():
-        greedy = model(input_ids=torch.from_numpy(found.tokens)).logits.argmax(-1)
-    assert (found.tokens[:, 4:] == greedy[:, 3:-1].numpy()).mean() > 0.95
+        greedy = model(input_ids=torch.from_numpy(windows.tokens)).logits.argmax(-1)
+    assert (windows.tokens[:, 4:] == greedy[:, 3:-1].numpy()).mean() > 0.95
 
 
 def test_starts_of_different_lengths_are_written_side_by_side():
     """What the model would say to a start is not written before the start has ended."""
     model, ticks = tiny(), []
     starts = np.array([[5, 6, 7, 8], [9, 10, OPEN, OPEN]], dtype=np.int64)
-    found = written(model, starts, sequences=6, tick=ticks.append, temperature=1e-4).tokens
+    tokens = written(model, starts, sequences=6, tick=ticks.append, temperature=1e-4).tokens
     assert sum(ticks) == 12 - 2
     with torch.inference_mode():
-        greedy = model(input_ids=torch.from_numpy(found)).logits.argmax(-1).numpy()
-    long, short = found[found[:, 0] == 5], found[found[:, 0] == 9]
+        greedy = model(input_ids=torch.from_numpy(tokens)).logits.argmax(-1).numpy()
+    long, short = tokens[tokens[:, 0] == 5], tokens[tokens[:, 0] == 9]
     assert len(long) + len(short) == 6
     assert len(long) > 1
     assert len(short) > 1
     assert (long[:, :4] == starts[0]).all()
     assert (short[:, :2] == starts[1, :2]).all()
-    assert (greedy[found[:, 0] == 5, :3] != long[:, 1:4]).any()
-    assert (greedy[found[:, 0] == 5, 3:-1] == long[:, 4:]).mean() > 0.95
-    assert (greedy[found[:, 0] == 9, 1:-1] == short[:, 2:]).mean() > 0.95
+    assert (greedy[tokens[:, 0] == 5, :3] != long[:, 1:4]).any()
+    assert (greedy[tokens[:, 0] == 5, 3:-1] == long[:, 4:]).mean() > 0.95
+    assert (greedy[tokens[:, 0] == 9, 1:-1] == short[:, 2:]).mean() > 0.95
 
 
 def test_several_texts_fill_a_window_each_from_a_start_of_its_own():
     model, start, ticks = tiny(), np.array([[5, 6]], dtype=np.int64), []
-    found = written(model, start, per_window=3, tokens=16, tick=ticks.append, temperature=1e-4)
-    assert found.tokens.shape == (5, 16)
-    assert not found.padded
+    windows = written(model, start, per_window=3, tokens=16, tick=ticks.append, temperature=1e-4)
+    assert windows.tokens.shape == (5, 16)
+    assert not windows.padded
     assert sum(ticks) == 6 - 2  # texts of 6 tokens, the last of a window cut
     for begin in (0, 6, 12):
-        text = found.tokens[:, begin : begin + 6]
+        text = windows.tokens[:, begin : begin + 6]
         assert (text[:, :2] == start).all()
         with torch.inference_mode():
             greedy = model(input_ids=torch.from_numpy(text.copy())).logits.argmax(-1)

@@ -34,9 +34,9 @@ def spelled(text):
 
 @pytest.mark.parametrize("kind", ["auto", "vocabulary"])
 def test_without_a_template_every_word_that_means_something_is_a_start(kind):
-    found = starts(kind)
-    assert found.shape == (len(WORDS) - 3, 1)
-    assert [WORDS[one] for one in found[:, 0]] == list(WORDS[3:])
+    tokens = starts(kind)
+    assert tokens.shape == (len(WORDS) - 3, 1)
+    assert [WORDS[token] for token in tokens[:, 0]] == list(WORDS[3:])
 
 
 def test_a_word_that_the_model_has_no_embedding_for_is_no_start():
@@ -59,9 +59,9 @@ def test_a_request_starts_with_all_that_comes_before_its_answer(kind):
 
 @pytest.mark.parametrize(("asked", "open_"), [(1.0, 0), (0.5, 9), (0.75, 3), (0.1, 81)])
 def test_so_many_chats_are_left_open_as_the_share_says(asked, open_):
-    found = starts("chat", CHAT, asked=asked, tokens=200)
-    assert len(found) == len(REQUESTS) + open_
-    assert ((found == spelled("?")[0]).sum(1) > 10).sum() == open_
+    tokens = starts("chat", CHAT, asked=asked, tokens=200)
+    assert len(tokens) == len(REQUESTS) + open_
+    assert ((tokens == spelled("?")[0]).sum(1) > 10).sum() == open_
     assert len(set(REQUESTS)) == 9
 
 
@@ -106,16 +106,16 @@ def test_a_template_of_no_use_is_refused_where_it_is_asked_for(template, what):
 def test_a_template_of_no_use_gives_way_to_words_and_says_why(template, what):
     tokenizer = word_tokenizer()
     tokenizer.chat_template = template
-    found = chosen(tokenizer)
-    assert found.tokens.shape == (len(WORDS) - 3, 1)
-    assert re.search(what, found.refusal)
+    prompt_starts = chosen(tokenizer)
+    assert prompt_starts.tokens.shape == (len(WORDS) - 3, 1)
+    assert re.search(what, prompt_starts.refusal)
 
 
 def test_a_template_that_is_used_is_not_refused():
     tokenizer = word_tokenizer()
     tokenizer.chat_template = {"default": CHAT, "tool_use": "we"}
-    found = chosen(tokenizer)
-    assert (found.tokens.tolist(), found.refusal) == ([spelled("we <s>")], None)
+    prompt_starts = chosen(tokenizer)
+    assert (prompt_starts.tokens.tolist(), prompt_starts.refusal) == ([spelled("we <s>")], None)
 
 
 def test_no_template_is_refused_where_it_is_asked_for():
@@ -127,9 +127,9 @@ def test_a_template_with_a_token_that_the_model_has_no_embedding_for_is_of_no_us
     tokenizer = word_tokenizer()
     tokenizer.add_tokens(["<|im_start|>"])
     tokenizer.chat_template = "<|im_start|> {{ messages[0].content }}"
-    found = chosen(tokenizer, vocabulary=len(WORDS))
-    assert found.tokens.shape == (len(WORDS) - 3, 1)
-    assert f"token `<|im_start|>` with id {len(WORDS)}" in found.refusal
+    prompt_starts = chosen(tokenizer, vocabulary=len(WORDS))
+    assert prompt_starts.tokens.shape == (len(WORDS) - 3, 1)
+    assert f"token `<|im_start|>` with id {len(WORDS)}" in prompt_starts.refusal
     assert len(chosen(tokenizer, vocabulary=len(WORDS) + 1).tokens) == 1
 
 

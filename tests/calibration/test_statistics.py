@@ -28,10 +28,10 @@ def windows(sequences=5, length=12, seed=0, lengths=None):
 
 
 def collect(model, family, text, batch=2):
-    found = {}
+    by_site = {}
     for block in calibration_statistics.collect(model, family, text, batch, lambda _: None):
-        found |= block
-    return found
+        by_site |= block
+    return by_site
 
 
 def direct(model, site, text):
@@ -61,37 +61,39 @@ SLIDING = {
 def test_statistics_are_those_of_plain_forward_passes(model_type, lengths):
     model = tiny(model_type, **SLIDING.get(model_type, {}))
     family, text = FAMILIES[model_type], windows(lengths=lengths)
-    found = collect(model, family, text)
+    by_site = collect(model, family, text)
     for site in family.sites(model):
         x = direct(model, site, text)
-        one = found[site.name]
-        assert one.tokens == len(x) == text.lengths.sum()
+        statistics = by_site[site.name]
+        assert statistics.tokens == len(x) == text.lengths.sum()
         scale = float((x.T @ x).abs().max())
-        torch.testing.assert_close(one.gram.double(), x.T @ x, rtol=1e-4, atol=1e-5 * scale)
-        torch.testing.assert_close(one.mean, x.mean(0), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(one.variance, x.var(0, correction=0), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(statistics.gram.double(), x.T @ x, rtol=1e-4, atol=1e-5 * scale)
+        torch.testing.assert_close(statistics.mean, x.mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            statistics.variance, x.var(0, correction=0), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_batches_do_not_matter():
     model, family = tiny(), FAMILIES["llama"]
-    one, five = (collect(model, family, windows(), batch=n) for n in (1, 5))
-    for name in one:
-        torch.testing.assert_close(one[name].gram, five[name].gram, rtol=1e-4, atol=1e-3)
+    single, five = (collect(model, family, windows(), batch=n) for n in (1, 5))
+    for name in single:
+        torch.testing.assert_close(single[name].gram, five[name].gram, rtol=1e-4, atol=1e-3)
 
 
 def test_moments_may_be_those_of_one_token_in_so_many():
     model, family, text = tiny(), FAMILIES["llama"], windows(sequences=4)
-    found = {}
+    by_site = {}
     for block in calibration_statistics.collect(
         model, family, text, 2, lambda _: None, token_stride=3
     ):
-        found |= block
+        by_site |= block
     for site in family.sites(model):
         x = direct(model, site, text)[::3]  # a batch has 24 tokens
-        one = found[site.name]
-        assert one.tokens == len(x) == 16
-        torch.testing.assert_close(one.gram.double(), x.T @ x, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(one.mean, x.mean(0), rtol=1e-4, atol=1e-5)
+        statistics = by_site[site.name]
+        assert statistics.tokens == len(x) == 16
+        torch.testing.assert_close(statistics.gram.double(), x.T @ x, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(statistics.mean, x.mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_the_model_is_whole_again_after_calibration():
@@ -190,8 +192,8 @@ def test_a_consumer_may_be_fitted_to_one_token_in_so_many(kind, repair, every, m
     monkeypatch.setattr(token_stride, "PER_INPUT", 0.1)  # there are few tokens
     model, family, text = tiny(), FAMILIES["llama"], windows(sequences=4)
     sites = family.sites(model)
-    site = next(one for one in sites if one.block == 0 and one.kind == kind)
-    kept = {one.name: tuple(range(one.units)) for one in sites}
+    site = next(sublayer for sublayer in sites if sublayer.block == 0 and sublayer.kind == kind)
+    kept = {sublayer.name: tuple(range(sublayer.units)) for sublayer in sites}
     kept[site.name] = tuple(range(site.units // 2))
     small = apply.sequential(model, family, Plan(sites, kept), repair, text, 2, lambda _: None)
     x = direct(model, site, text)[::every]
@@ -221,7 +223,8 @@ def test_attention_that_loses_nothing_is_computed_once(producers):
     model.set_attn_implementation("sdpa")
     sites = family.sites(model)
     kept = {
-        one.name: tuple(range(one.units // 2 if one.kind == "mlp" else one.units)) for one in sites
+        site.name: tuple(range(site.units // 2 if site.kind == "mlp" else site.units))
+        for site in sites
     }
     repair = ClosedForm(producers=producers)
     with Attended() as attended:

@@ -50,23 +50,23 @@ def evict(path):
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    one, fisher = statistics(), torch.eye(2, dtype=torch.float64)
-    statistics_store.write_block(tmp_path, 3, {site(3).name: one})
+    moments, fisher = statistics(), torch.eye(2, dtype=torch.float64)
+    statistics_store.write_block(tmp_path, 3, {site(3).name: moments})
     statistics_store.write_output_fisher(tmp_path, {site(3).name: fisher})
-    found = statistics_store.read_site(tmp_path, site(3), tmp_path)
-    assert torch.equal(found.shifted_gram, one.shifted_gram)
-    assert torch.equal(found.shifted_total, one.shifted_total)
-    assert torch.equal(found.shift, one.shift)
-    assert (found.tokens, found.unit_width) == (3, 1)
-    assert torch.equal(found.output_fisher, fisher)
-    assert found.unit_gradients is None
+    restored = statistics_store.read_site(tmp_path, site(3), tmp_path)
+    assert torch.equal(restored.shifted_gram, moments.shifted_gram)
+    assert torch.equal(restored.shifted_total, moments.shifted_total)
+    assert torch.equal(restored.shift, moments.shift)
+    assert (restored.tokens, restored.unit_width) == (3, 1)
+    assert torch.equal(restored.output_fisher, fisher)
+    assert restored.unit_gradients is None
 
 
 def test_the_next_site_is_on_its_way_while_one_is_worked_on(tmp_path):
     units = 1024
     sites = [site(block, units) for block in (0, 1)]
-    for one in sites:
-        statistics_store.write_block(tmp_path, one.block, {one.name: statistics(units)})
+    for sublayer in sites:
+        statistics_store.write_block(tmp_path, sublayer.block, {sublayer.name: statistics(units)})
     files = [tmp_path / f"block_{block:03d}.safetensors" for block in (0, 1)]
     assert files[1].stat().st_size > 4 * MEBIBYTE
     if resident(files[1]) is None:
@@ -81,9 +81,9 @@ def test_the_next_site_is_on_its_way_while_one_is_worked_on(tmp_path):
     while not resident(files[1]) and time.monotonic() < latest:
         time.sleep(0.01)
     assert resident(files[1])
-    last, found = next(turn)
+    last, moments = next(turn)
     assert last == sites[1]
-    assert torch.equal(found.gram, statistics(units).gram)
+    assert torch.equal(moments.gram, statistics(units).gram)
     assert not list(turn)
 
 

@@ -136,7 +136,9 @@ def test_nan_in_weights_exits_5_and_names_the_tensor(refused, tmp_path):
 
 def test_activations_that_overflow_exit_5_and_name_the_site(cli, tmp_path):
     model = copy_of_tiny(tmp_path)
-    weights = {name: one.float() for name, one in load_file(model / "model.safetensors").items()}
+    weights = {
+        name: weight.float() for name, weight in load_file(model / "model.safetensors").items()
+    }
     weights["model.layers.1.mlp.up_proj.weight"] *= 1e37
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     code, _, err = cli("run", small_recipe(tmp_path, model=str(model)), "--out", "out", "--quiet")

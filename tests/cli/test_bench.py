@@ -19,8 +19,8 @@ def report(path):
 
 
 def renewed(run):
-    (found,) = run.glob("report-*.json")
-    return report(found)
+    (path,) = run.glob("report-*.json")
+    return report(path)
 
 
 def test_a_run_is_timed_again_beside_its_old_report(answered, own_run):
@@ -28,11 +28,11 @@ def test_a_run_is_timed_again_beside_its_old_report(answered, own_run):
     assert code == 0, err
     old, new = report(own_run / "report.json"), renewed(own_run)
     assert set(new["metrics"]) == set(old["metrics"])
-    for name, one in new["metrics"].items():
+    for name, metric in new["metrics"].items():
         timed = name.startswith(("latency.", "memory."))
-        assert one["unit"] == old["metrics"][name]["unit"]
-        assert one["conditions"] == old["metrics"][name]["conditions"] or not timed, name
-        assert one == old["metrics"][name] or timed, name
+        assert metric["unit"] == old["metrics"][name]["unit"]
+        assert metric["conditions"] == old["metrics"][name]["conditions"] or not timed, name
+        assert metric == old["metrics"][name] or timed, name
     stem = "latency.onnx.decode.speedup"
     assert new["metrics"][stem]["value"] != old["metrics"][stem]["value"]
     assert new["latency_samples"].keys() == old["latency_samples"].keys()
@@ -55,8 +55,8 @@ def test_another_protocol_is_followed_and_recorded(answered, own_run, tmp_path):
     code, _, err = answered("bench", own_run, *arguments, "--quiet")
     assert code == 0, err
     new = report(tmp_path / "new.json")
-    one = new["metrics"]["latency.onnx.decode.dense.p50_ms"]
-    assert (one["samples"], one["conditions"]["threads"]) == (6, 2)
+    latency = new["metrics"]["latency.onnx.decode.dense.p50_ms"]
+    assert (latency["samples"], latency["conditions"]["threads"]) == (6, 2)
     assert new["recipe"]["benchmark"]["samples"] == 6
     assert answered("check", "new.json", "--baseline", own_run)[0] == 10
 

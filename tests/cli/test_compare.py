@@ -17,9 +17,9 @@ def test_a_run_its_dense_artifact_and_the_dense_model(answered, small_run, tmp_p
     model = small_run.parent / "dense"
     code, out, err = answered("compare", dense, small_run, model, *FEW, "--json")
     assert code == 0, err
-    found = json.loads(out)
-    metrics = found["metrics"]
-    assert [one["key"] for one in found["sides"]] == ["A", "B", "C"]
+    comparison = json.loads(out)
+    metrics = comparison["metrics"]
+    assert [side["key"] for side in comparison["sides"]] == ["A", "B", "C"]
     report = json.loads((small_run / "report.json").read_text())["metrics"]
     assert metrics["size.A.bytes"]["value"] == report["size.onnx.bytes.dense"]["value"]
     assert metrics["size.B.bytes"]["value"] == report["size.onnx.bytes.pruned"]["value"]
@@ -30,10 +30,10 @@ def test_a_run_its_dense_artifact_and_the_dense_model(answered, small_run, tmp_p
     for phase in ("prefill", "decode"):
         assert f"latency.A.{phase}.speedup" not in metrics
         for key in "BC":
-            one = metrics[f"latency.{key}.{phase}.speedup"]
-            assert one["low"] <= one["value"] <= one["high"]
-            assert one["conditions"]["threads"] == 1
-    assert found["notes"] == []
+            speedup = metrics[f"latency.{key}.{phase}.speedup"]
+            assert speedup["low"] <= speedup["value"] <= speedup["high"]
+            assert speedup["conditions"]["threads"] == 1
+    assert comparison["notes"] == []
 
 
 def test_a_text_is_read_and_the_table_shows_all(answered, small_run, tmp_path):
@@ -59,11 +59,13 @@ def test_other_tokens_and_architectures_are_said(answered, small_run, tmp_path):
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     code, out, err = answered("compare", small_run, other, *FEW, "--json")
     assert code == 0, err
-    found = json.loads(out)
-    assert any("tokenizes text differently from" in note for note in found["notes"])
-    assert any("different architectures" in note and "`mistral`" in note for note in found["notes"])
-    assert "quality.perplexity.A" in found["metrics"]
-    assert "quality.perplexity.B" not in found["metrics"]
+    comparison = json.loads(out)
+    assert any("tokenizes text differently from" in note for note in comparison["notes"])
+    assert any(
+        "different architectures" in note and "`mistral`" in note for note in comparison["notes"]
+    )
+    assert "quality.perplexity.A" in comparison["metrics"]
+    assert "quality.perplexity.B" not in comparison["metrics"]
 
 
 def test_a_decoder_and_an_encoder_are_not_compared(refused, small_run):
@@ -76,9 +78,9 @@ def test_encoders_are_timed_by_shape(answered, tmp_path):
     model = builtin_dir() / "tiny-bert"
     code, out, err = answered("compare", model, model, *FEW, "--json")
     assert code == 0, err
-    found = json.loads(out)
-    assert "latency.B.forward.b8.l64.speedup" in found["metrics"]
-    assert "quality is not measured" in found["notes"][0]
+    comparison = json.loads(out)
+    assert "latency.B.forward.b8.l64.speedup" in comparison["metrics"]
+    assert "quality is not measured" in comparison["notes"][0]
 
 
 def test_a_run_whose_dense_model_is_another_one_now_is_refused(refused, own_run, tmp_path):
@@ -102,8 +104,8 @@ def test_the_protocol_of_the_command_line_is_followed(answered, small_run):
     arguments = ("--samples", "6", "--threads", "2", "--quiet", "--json")
     code, out, err = answered("compare", small_run, small_run, *arguments)
     assert code == 0, err
-    one = json.loads(out)["metrics"]["latency.B.decode.speedup"]
-    assert (one["samples"], one["conditions"]["threads"]) == (6, 2)
+    speedup = json.loads(out)["metrics"]["latency.B.decode.speedup"]
+    assert (speedup["samples"], speedup["conditions"]["threads"]) == (6, 2)
 
 
 def test_keys_go_on_after_the_alphabet():

@@ -13,11 +13,11 @@ from numprune_export.recipe import builtin_dir
 
 
 def test_inspect_says_what_can_go(printed):
-    found = json.loads(printed("inspect", str(builtin_dir() / "tiny-llama"), "--json"))
-    assert found["architecture"] == "LlamaForCausalLM"
-    assert found["parameters"] == 869_504
-    assert found["prunable_parameters"] == 4 * (4 * 12_288 + 352 * 384)
-    assert found["sites"][0] == {
+    inspection = json.loads(printed("inspect", str(builtin_dir() / "tiny-llama"), "--json"))
+    assert inspection["architecture"] == "LlamaForCausalLM"
+    assert inspection["parameters"] == 869_504
+    assert inspection["prunable_parameters"] == 4 * (4 * 12_288 + 352 * 384)
+    assert inspection["sites"][0] == {
         "name": "layers.0.attention",
         "units": 4,
         "parameters_per_unit": 12_288,
@@ -37,11 +37,11 @@ def test_inspect_reads_no_weights(printed, tmp_path):
 
 def test_inspect_plan_estimates_a_recipe(printed, tmp_path):
     path = str(small_recipe(tmp_path))
-    found = json.loads(printed("inspect", path, "--plan", "--json"))
-    names = [one["name"] for one in found["stages"]]
+    estimate = json.loads(printed("inspect", path, "--plan", "--json"))
+    names = [stage["name"] for stage in estimate["stages"]]
     assert names == ["read", "calibrate", "score", "allocate", "prune"]
-    assert found["memory_bytes"] == max(one["memory_bytes"] for one in found["stages"])
-    assert sorted(found["disk_bytes"]) == ["artifacts", "model", "statistics"]
+    assert estimate["memory_bytes"] == max(stage["memory_bytes"] for stage in estimate["stages"])
+    assert sorted(estimate["disk_bytes"]) == ["artifacts", "model", "statistics"]
     lines = printed("inspect", path, "--plan", "--set", "calibration.sequences=7").splitlines()
     assert "- 7 calibration sequences, full windows of 64 tokens" in lines
 
@@ -91,7 +91,7 @@ def test_a_target_is_ready_or_builds_only_or_missing(here, lines, printed, monke
     monkeypatch.setattr(targets, "find", lambda name: Known(**here))
     first, *rest = printed("targets").splitlines()
     assert first.split() == ["some", *lines[0].split(), "A", "target."]
-    assert [one.strip() for one in rest] == lines[1:]
+    assert [line.strip() for line in rest] == lines[1:]
 
 
 def test_schema_prints_the_shipped_file(printed):

@@ -41,7 +41,11 @@ def test_a_machine_with_nothing_optional_gets_every_install_line(printed, instal
 
 def test_tensorrts_install_line_names_nvidias_index(printed, installed):
     installed |= dict.fromkeys(("tensorrt", "tensorrt-cu13", "tensorrt-cu12"))
-    (line,) = (one for one in printed("doctor").splitlines() if "tensorrt missing" in one)
+    (line,) = (
+        printed_line
+        for printed_line in printed("doctor").splitlines()
+        if "tensorrt missing" in printed_line
+    )
     assert line.endswith(
         "pip install 'numprune-export[trt]' --extra-index-url https://pypi.nvidia.com"
     )

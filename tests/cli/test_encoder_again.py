@@ -55,12 +55,12 @@ def runs(swept, tmp_path):
 
 def test_a_sweep_trades_accuracy_for_forward_speed_and_size(swept):
     folder, out = swept
-    found = json.loads((folder / "out" / "sweep.json").read_text())
-    assert (found["quality"], found["lower_is_better"]) == ("accuracy", False)
-    assert [one["key"] for one in found["costs"]] == ["onnx.forward", "size"]
-    sizes = [one["metrics"]["size.onnx.bytes.pruned"]["value"] for one in found["points"]]
+    sweep = json.loads((folder / "out" / "sweep.json").read_text())
+    assert (sweep["quality"], sweep["lower_is_better"]) == ("accuracy", False)
+    assert [cost["key"] for cost in sweep["costs"]] == ["onnx.forward", "size"]
+    sizes = [point["metrics"]["size.onnx.bytes.pruned"]["value"] for point in sweep["points"]]
     assert sizes[0] > sizes[1]
-    log = "".join(one.read_text() for one in (folder / "out" / "points").glob("*/log"))
+    log = "".join(path.read_text() for path in (folder / "out" / "points").glob("*/log"))
     assert log.count(" gradients: made") == 1
     assert "| keep0.3" in out
 
@@ -71,8 +71,8 @@ def test_validate_finds_the_same_again_and_check_takes_it(answered, runs):
     before, after = metrics(runs[0] / "report.json"), metrics(runs[0].parent / "again.json")
     kinds = ("size.", "quality.", "parity.")
     assert {name for name in before if name.startswith(kinds)} <= set(after)
-    for name, one in after.items():
-        assert one == before[name] or not name.startswith(kinds), name
+    for name, metric in after.items():
+        assert metric == before[name] or not name.startswith(kinds), name
     assert "| onnx   |" in out
     assert answered("check", "again.json", "--baseline", runs[0])[0] == 0
 
@@ -110,10 +110,10 @@ def test_runs_and_a_model_of_another_task_are_compared(answered, runs):
     dense = runs[0] / "artifacts" / "onnx" / "dense"
     code, out, err = answered("compare", runs[0], runs[1], dense, other, *FEW, "--json")
     assert code == 0, err
-    found = json.loads(out)
+    comparison = json.loads(out)
     accuracy = {
-        name[-1]: one["value"]
-        for name, one in found["metrics"].items()
+        name[-1]: metric["value"]
+        for name, metric in comparison["metrics"].items()
         if name.startswith("quality.accuracy.")
     }
     reported = [metrics(run / "report.json") for run in runs]
@@ -122,8 +122,8 @@ def test_runs_and_a_model_of_another_task_are_compared(answered, runs):
         "B": reported[1]["quality.accuracy.onnx"]["value"],
         "C": reported[0]["quality.accuracy.dense"]["value"],
     }
-    assert "latency.D.forward.b1.l16.speedup" in found["metrics"]
-    (note,) = found["notes"]
+    assert "latency.D.forward.b1.l16.speedup" in comparison["metrics"]
+    (note,) = comparison["notes"]
     assert "other` has the labels `x, y, z`" in note
 
 

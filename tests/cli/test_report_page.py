@@ -70,6 +70,8 @@ def test_a_place_that_cannot_be_written_is_named(monkeypatch, run):
 
 def test_torch_is_not_waited_for(run):
     code = "import sys; from numprune_export.report.html import page; print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "False\n"
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert completed.stdout == "False\n"
     assert command("report", str(run)).code == 0

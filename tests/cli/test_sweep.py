@@ -29,4 +29,4 @@ def test_a_foreign_folder_is_left_alone(refused, tmp_path):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "mine.txt").touch()
     refused(6, "sweep", "small.yaml", "--keep", "0.5", "--out", "foreign")
-    assert [one.name for one in (tmp_path / "foreign").iterdir()] == ["mine.txt"]
+    assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["mine.txt"]

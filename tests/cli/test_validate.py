@@ -13,8 +13,8 @@ def metrics(path):
     return json.loads(path.read_text())["metrics"]
 
 
-def of_kinds(found, kinds=KINDS):
-    return {name: one for name, one in found.items() if name.split(".")[0] in kinds}
+def of_kinds(measured, kinds=KINDS):
+    return {name: metric for name, metric in measured.items() if name.split(".")[0] in kinds}
 
 
 def test_it_finds_the_same_again_and_check_takes_it(answered, own_run, tmp_path):

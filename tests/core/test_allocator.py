@@ -20,9 +20,9 @@ def faults(rounds=40, size=5_000_000):
     """Pages that were new, when a tensor of 20 MB is made again and again, another one in between."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(rounds):
-        one = torch.ones(size)
-        two = one + 1
-        del one, two
+        tensor = torch.ones(size)
+        two = tensor + 1
+        del tensor, two
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 

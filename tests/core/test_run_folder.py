@@ -53,8 +53,8 @@ def test_a_stage_that_fails_leaves_no_trace_and_keeps_the_earlier_one(tmp_path):
         run.stage("s", "s", "one", lambda folder: (folder / "old").write_text("x"))
         with pytest.raises(InputError):
             run.stage("s", "s", "two", fail)
-        found = run.stage("s", "s", "one", fail)
-    assert (found.folder / "old").exists()
+        stage = run.stage("s", "s", "one", fail)
+    assert (stage.folder / "old").exists()
     assert [path.name for path in (tmp_path / "run").glob(".*.partial")] == []
 
 
@@ -140,9 +140,9 @@ def test_a_file_that_may_be_edited_is_kept_as_it_is_now(tmp_path):
     with open_folder(tmp_path / "run") as run:
         plan = run.stage("s", "s", "one", make, editable=("plan",)).folder / "plan"
         plan.write_text("edited")
-        found = run.stage("s", "s", "one", make, editable=("plan",))
-        assert found.resumed
-        assert found.files["plan"].bytes == len("edited")
+        stage = run.stage("s", "s", "one", make, editable=("plan",))
+        assert stage.resumed
+        assert stage.files["plan"].bytes == len("edited")
         assert run.stage("s", "s", "one", make).resumed, "what it is now is what is noted"
         flip(plan.parent / "other")
         assert not run.stage("s", "s", "one", make, editable=("plan",)).resumed
@@ -186,7 +186,7 @@ def test_ctrl_c_as_the_folder_is_made_leaves_none(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run.stage("s", "s", "key", lambda _: None)
         monkeypatch.undo()
-    assert not [one for one in (tmp_path / "run").iterdir() if "partial" in one.name]
+    assert not [entry for entry in (tmp_path / "run").iterdir() if "partial" in entry.name]
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):

@@ -23,22 +23,22 @@ def _stage(path):
 def test_two_processes_make_a_stage_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     both = [context.Process(target=_stage, args=(str(tmp_path),)) for _ in range(2)]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
-    assert [one.exitcode for one in both] == [0, 0]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
     assert (tmp_path / "made").read_text() == "x"
 
 
 def test_what_is_told_apart_is_made_apart(tmp_path):
     shared = SharedFolder(tmp_path / "shared")
     write = lambda folder: (folder / "out").write_text("x")  # noqa: E731
-    one = shared.stage("work", "place", key_of(1), write, variant="this GPU")
+    stage = shared.stage("work", "place", key_of(1), write, variant="this GPU")
     other = shared.stage("work", "place", key_of(1), write, variant="that GPU")
     again = shared.stage("work", "place", key_of(1), write, variant="this GPU")
-    assert one.folder != other.folder
-    assert (one.resumed, other.resumed, again.resumed) == (False, False, True)
+    assert stage.folder != other.folder
+    assert (stage.resumed, other.resumed, again.resumed) == (False, False, True)
 
 
 def test_an_adopted_stage_is_linked_and_found_by_its_key(tmp_path):
@@ -55,6 +55,6 @@ def test_an_adopted_stage_is_linked_and_found_by_its_key(tmp_path):
     assert (own.key, own.seconds, own.resumed) == (made.key, made.seconds, False)
     assert (own.folder / "inner" / "out").samefile(made.folder / "inner" / "out")
     assert not (own.folder / "stage.json").samefile(made.folder / "stage.json")
-    found = run.find("work", "here", made.key)
-    assert (found.seconds, found.resumed) == (made.seconds, True)
+    stage = run.find("work", "here", made.key)
+    assert (stage.seconds, stage.resumed) == (made.seconds, True)
     assert run.find("work", "here", key_of(2)) is None

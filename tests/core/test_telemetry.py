@@ -36,5 +36,5 @@ def test_what_the_user_set_is_kept(monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
     switch_off()
-    found = {name: os.environ[name] for name in SWITCHES}
-    assert found == {**SWITCHES, "HF_HUB_DISABLE_TELEMETRY": "0"}
+    switches = {name: os.environ[name] for name in SWITCHES}
+    assert switches == {**SWITCHES, "HF_HUB_DISABLE_TELEMETRY": "0"}

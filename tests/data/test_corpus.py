@@ -105,7 +105,7 @@ def test_rows_keep_every_real_token_and_no_column_that_is_only_padding():
 def test_batches_by_length_hold_every_row_once_and_equal_lengths_in_order():
     lengths = np.array([2, 5, 3, 5, 1])
     windows = Windows(np.ones((5, 6), dtype=np.int64), lengths)
-    assert [one.tolist() for one in windows.by_length(2)] == [[1, 3], [2, 0], [4]]
+    assert [rows.tolist() for rows in windows.by_length(2)] == [[1, 3], [2, 0], [4]]
     full = Windows(np.ones((3, 6), dtype=np.int64), np.full(3, 6))
     assert np.concatenate(full.by_length(2)).tolist() == [0, 1, 2]
 

@@ -63,7 +63,7 @@ def test_a_view_is_the_memory_itself():
 
 
 def test_missing_bindings_are_an_install_line(monkeypatch):
-    for name in [one for one in sys.modules if one.startswith("cuda.bindings")]:
+    for name in [module for module in sys.modules if module.startswith("cuda.bindings")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(MissingExtraError, match=r"`cuda\.bindings") as caught:
@@ -73,13 +73,17 @@ def test_missing_bindings_are_an_install_line(monkeypatch):
 
 
 def test_versions_as_people_write_them():
-    assert [device._version(one) for one in (12090, 13000, 13010)] == ["12.9", "13.0", "13.1"]
+    assert [device._version(version) for version in (12090, 13000, 13010)] == [
+        "12.9",
+        "13.0",
+        "13.1",
+    ]
 
 
 def test_every_function_that_is_called_by_name_is_in_the_bindings():
     folder = Path(device.__file__).parent
-    text = "".join(one.read_text() for one in folder.glob("*.py"))
+    text = "".join(path.read_text() for path in folder.glob("*.py"))
     named = set(re.findall(r'call\(\s*"(cuda\w+)"', text))
     named |= set(re.findall(r"runtime\(\)\.(cuda\w+)", text))
     assert len(named) > 20
-    assert [one for one in named if not hasattr(device.runtime(), one)] == []
+    assert [name for name in named if not hasattr(device.runtime(), name)] == []

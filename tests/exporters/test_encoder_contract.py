@@ -38,8 +38,8 @@ def close(task, got, expected, lengths=LENGTHS, atol=TOLERANCE):
         pairs = [(got, expected)]
     else:
         pairs = [(got[row, :n], expected[row, :n]) for row, n in enumerate(lengths)]
-    for one, other in pairs:
-        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+    for output, other in pairs:
+        np.testing.assert_allclose(output, other, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

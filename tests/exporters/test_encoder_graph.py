@@ -44,12 +44,12 @@ def test_one_mixing_per_layer_and_none_in_an_emptied_one(tmp_path, graph):
     written = loaded(export(encoder, tmp_path / "a", graph)).graph
     mixing = MIXING[graph]
     census = [operators(written, layer) for layer in range(3)]
-    assert [one[mixing] for one in census] == [1, 0, 1]
-    assert [one["Gelu"] for one in census] == [1, 1, 0]
-    assert [one["LayerNormalization"] for one in census] == [2, 2, 2]
+    assert [counts[mixing] for counts in census] == [1, 0, 1]
+    assert [counts["Gelu"] for counts in census] == [1, 1, 0]
+    assert [counts["LayerNormalization"] for counts in census] == [2, 2, 2]
     matmuls = {"fused": [3, 2, 1], "standard": [8, 2, 6]}[graph]
-    assert [one["MatMul"] for one in census] == matmuls
-    weights = {one.name for one in written.initializer}
+    assert [counts["MatMul"] for counts in census] == matmuls
+    weights = {initializer.name for initializer in written.initializer}
     gone = re.compile(
         r"layers\.1/attention\.(query|key|value|qkv|output\.weight)|layers\.2/mlp\.up"
     )
@@ -62,7 +62,7 @@ def test_weights_have_the_pruned_widths_and_nothing_is_of_a_mask(tmp_path, graph
     encoder = encoder_of(uneven_encoder("bert", "token"))
     artifact = export(encoder, tmp_path / "a", graph)
     written = loaded(artifact).graph
-    shapes = {one.name: tuple(one.dims) for one in written.initializer}
+    shapes = {initializer.name: tuple(initializer.dims) for initializer in written.initializer}
     for index, (heads, neurons) in enumerate(((3, 24), (1, 7), (2, 33))):
         assert shapes[f"layers.{index}/attention.output.weight"] == (8 * heads, 32)
         assert shapes[f"layers.{index}/mlp.up.weight"] == (32, neurons)
@@ -72,17 +72,17 @@ def test_weights_have_the_pruned_widths_and_nothing_is_of_a_mask(tmp_path, graph
     parameters += [encoder.embedding_norm.weight, encoder.embedding_norm.bias]
     parameters += [encoder.head.classifier.weight, encoder.head.classifier.bias]
     for layer in encoder.layers:
-        for one in (layer.query, layer.key, layer.value, layer.output, layer.up, layer.down):
-            parameters += [one.weight, one.bias]
+        for projection in (layer.query, layer.key, layer.value, layer.output, layer.up, layer.down):
+            parameters += [projection.weight, projection.bias]
         for norm in (layer.attention_norm, layer.mlp_norm):
             parameters += [norm.weight, norm.bias]
     # What is left are axes, shapes and the scale: a handful of numbers.
-    assert 0 <= stored - sum(one.numel() for one in parameters) < 40
+    assert 0 <= stored - sum(parameter.numel() for parameter in parameters) < 40
 
 
 def test_standard_graph_is_standard(tmp_path):
     model = loaded(export(encoder_of(uneven_encoder()), tmp_path / "a", "standard"))
-    assert {one.domain: one.version for one in model.opset_import} == {"": 20}
+    assert {opset.domain: opset.version for opset in model.opset_import} == {"": 20}
     assert {node.domain for node in model.graph.node} == {""}
     assert not {node.op_type for node in model.graph.node} & DATA_DEPENDENT
 
@@ -147,12 +147,14 @@ def test_same_model_gives_the_same_bytes(tmp_path, graph):
 def test_half_precision_halves_the_weights_and_keeps_norms_wide(tmp_path):
     encoder = encoder_of(uneven_encoder())
     wide, narrow = (export(encoder, tmp_path / d, dtype=d) for d in ("float32", "float16"))
-    kinds = {one.name: one.data_type for one in loaded(narrow).graph.initializer}
+    kinds = {
+        initializer.name: initializer.data_type for initializer in loaded(narrow).graph.initializer
+    }
     assert kinds["layers.0/attention.qkv.weight"] == onnx.TensorProto.FLOAT16
     assert kinds["layers.0/attention_norm.weight"] == onnx.TensorProto.FLOAT
     assert narrow.facts["dtype"] == "float16"
     assert narrow.facts["outputs"]["logits"]["type"] == "float"
-    sizes = [(one.folder / "model.onnx.data").stat().st_size for one in (wide, narrow)]
+    sizes = [(artifact.folder / "model.onnx.data").stat().st_size for artifact in (wide, narrow)]
     assert sizes[1] < 0.6 * sizes[0]
 
 

@@ -60,10 +60,10 @@ def test_answers_of_earlier_calls_are_not_overwritten(runner):
 def test_what_is_given_is_not_changed(runner):
     tokens, types = texts(uneven_encoder("bert"))
     lengths = np.array([5, 8, 3])
-    before = [one.copy() for one in (tokens, lengths, types)]
+    before = [array.copy() for array in (tokens, lengths, types)]
     runner.forward(tokens, lengths, types)
-    for one, other in zip((tokens, lengths, types), before, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for array, other in zip((tokens, lengths, types), before, strict=True):
+        np.testing.assert_array_equal(array, other)
 
 
 def test_columns_that_are_padding_in_every_row_are_not_run(tmp_path):

@@ -79,8 +79,8 @@ def test_new_prefill_forgets_the_old_sequences_and_their_batch(export, graph):
         used.decode(long[:, 0])
         used.prefill(wide)
         got = used.prefill(short), used.decode(short[:, 0])
-    for one, other in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for logits, other in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(logits, other)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

@@ -77,10 +77,12 @@ def test_settings_of_another_target_are_refused(tmp_path):
 
 @with_cpu_package
 def test_the_package_without_cuda_is_named_with_the_line_that_switches():
-    found = OnnxCudaExporter().availability()
-    assert found.ready
-    assert "has no CUDA" in found.cannot_run
-    assert found.install.startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install")
+    availability = OnnxCudaExporter().availability()
+    assert availability.ready
+    assert "has no CUDA" in availability.cannot_run
+    assert availability.install.startswith(
+        "pip uninstall -y onnxruntime onnxruntime-gpu && pip install"
+    )
 
 
 @with_cpu_package

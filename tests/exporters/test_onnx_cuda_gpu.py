@@ -66,8 +66,8 @@ def test_greedy_tokens_are_pytorchs(export):
     artifact = export(model, dtype="float32")
     prompt = np.random.default_rng(3).integers(0, 97, (2, 7))
     with opened(artifact) as runner:
-        found = greedy(runner, prompt, 12)
-    np.testing.assert_array_equal(found, greedy_pytorch(on_gpu(model), prompt, 12))
+        tokens = greedy(runner, prompt, 12)
+    np.testing.assert_array_equal(tokens, greedy_pytorch(on_gpu(model), prompt, 12))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -77,13 +77,16 @@ def test_prompts_and_batches_follow_each_other_without_a_trace(export, dtype):
     prompts = [random.integers(0, 97, shape) for shape in ((2, 9), (2, 3), (4, 20), (1, 5), (2, 9))]
 
     def run(runner, prompt):
-        return [runner.prefill(prompt), *(runner.decode(prompt[:, one]) for one in (0, 1, 2))]
+        return [
+            runner.prefill(prompt),
+            *(runner.decode(prompt[:, position]) for position in (0, 1, 2)),
+        ]
 
     with opened(artifact) as runner:
-        together = [run(runner, one) for one in prompts]
-    for prompt, found in zip(prompts, together, strict=True):
+        together = [run(runner, batch) for batch in prompts]
+    for prompt, logits in zip(prompts, together, strict=True):
         with opened(artifact) as fresh:
-            np.testing.assert_allclose(found, run(fresh, prompt), rtol=0, atol=1e-6)
+            np.testing.assert_allclose(logits, run(fresh, prompt), rtol=0, atol=1e-6)
 
 
 def test_memory_is_split_and_the_device_is_told(export):
@@ -94,8 +97,8 @@ def test_memory_is_split_and_the_device_is_told(export):
     assert held["kv_cache"] == 2 * (3 + 1 + 2) * 2 * 24 * 16 * 2
     assert held["weights"] == (artifact.folder / "model.onnx.data").stat().st_size
     options = {"threads": 1, "batch": 2, "prompt_tokens": 8, "decode_steps": 4}
-    found = measure_memory("onnx-cuda", {"pruned": artifact.folder}, **options)
-    device = found["memory.onnx-cuda.pruned.device_bytes"]
+    metrics = measure_memory("onnx-cuda", {"pruned": artifact.folder}, **options)
+    device = metrics["memory.onnx-cuda.pruned.device_bytes"]
     assert device.value > 0
     assert device.conditions["device"] == "cuda"
 

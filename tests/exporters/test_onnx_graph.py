@@ -43,8 +43,10 @@ def test_gqa_graph_has_a_fused_attention_for_each_run_of_equal_groups(export):
     graph = loaded(export(single_query_heads("llama", head_dim=16))).graph
     for layer, runs in enumerate(([(2, 4), (1, 1)], [(1, 2), (2, 2)], [(2, 2)])):
         nodes = [n for n in graph.node if n.name.startswith(f"layers.{layer}/")]
-        found = [attributes(n) for n in nodes if n.op_type == "GroupQueryAttention"]
-        assert [(one["kv_num_heads"], one["num_heads"]) for one in found] == runs
+        attentions = [attributes(n) for n in nodes if n.op_type == "GroupQueryAttention"]
+        assert [
+            (attention["kv_num_heads"], attention["num_heads"]) for attention in attentions
+        ] == runs
         census = operators(graph, layer)
         assert census["MatMul"] == 5
         assert census["Split"] == census["Concat"] == (len(runs) > 1)
@@ -55,19 +57,25 @@ def test_gqa_graph_keeps_a_cache_for_each_run(export):
     graph = loaded(export(single_query_heads("qwen3", head_dim=16))).graph
     heads = {"0.0": 2, "0.1": 1, "1.0": 1, "1.1": 2, "2": 2}
     for ports, name in ((graph.input, "past_key_values"), (graph.output, "present")):
-        found = {one.name: _shape(one) for one in ports if one.name.startswith(name)}
-        assert found == {
+        caches = {port.name: _shape(port) for port in ports if port.name.startswith(name)}
+        assert caches == {
             f"{name}.{run}.{part}": ["batch", count, "capacity", 16]
             for run, count in heads.items()
             for part in ("key", "value")
         }
-    norms = [one.name for one in graph.initializer if one.name.endswith("query_norm")]
+    norms = [
+        initializer.name
+        for initializer in graph.initializer
+        if initializer.name.endswith("query_norm")
+    ]
     layers = [f"layers.{run}" for run in ("0/runs.0", "0/runs.1", "1/runs.0", "1/runs.1", "2")]
-    assert norms == [f"{one}/attention.query_norm" for one in layers]
+    assert norms == [f"{layer_name}/attention.query_norm" for layer_name in layers]
 
 
 def attributes(node):
-    return {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+    return {
+        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -87,7 +95,7 @@ def test_onnx_runtime_fuses_every_norm_and_activation(export, tmp_path, graph):
 
 def test_standard_graph_is_standard_and_never_repeats_keys(export):
     model = loaded(export(uneven("mistral", sliding_window=5), "standard"))
-    assert {one.domain for one in model.opset_import} == {""}
+    assert {opset.domain for opset in model.opset_import} == {""}
     assert {node.domain for node in model.graph.node} == {""}
     assert not {node.op_type for node in model.graph.node} & DATA_DEPENDENT
     for layer in range(3):
@@ -99,7 +107,7 @@ def test_standard_graph_is_standard_and_never_repeats_keys(export):
 
 def test_standard_graph_of_uneven_groups_attends_run_by_run_over_one_cache(export):
     graph = loaded(export(single_query_heads("llama"), "standard")).graph
-    ports = {one.name: _shape(one) for one in (*graph.input, *graph.output)}
+    ports = {port.name: _shape(port) for port in (*graph.input, *graph.output)}
     for layer, (kv_heads, runs) in enumerate(((3, 2), (3, 2), (2, 1))):
         assert ports[f"past_key_values.{layer}.key"] == ["batch", kv_heads, "past", 8]
         assert ports[f"present.{layer}.value"] == ["batch", kv_heads, "total", 8]
@@ -111,7 +119,7 @@ def test_standard_graph_of_uneven_groups_attends_run_by_run_over_one_cache(expor
 
 def test_standard_graph_follows_the_usual_names_and_keeps_kv_heads_static(export):
     graph = loaded(export(uneven("llama"), "standard")).graph
-    ports = {one.name: _shape(one) for one in (*graph.input, *graph.output)}
+    ports = {port.name: _shape(port) for port in (*graph.input, *graph.output)}
     kv_heads = (3, 1, 2)
     assert ports == {
         "input_ids": ["batch", "sequence"],
@@ -147,8 +155,8 @@ def test_facts_describe_inputs_and_outputs(export, graph):
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_tied_vocabulary_matrix_is_stored_once(export, graph):
-    apart, tied = (export(uneven(tie_word_embeddings=one), graph) for one in (False, True))
-    weights = [(one.folder / "model.onnx.data").stat().st_size for one in (apart, tied)]
+    apart, tied = (export(uneven(tie_word_embeddings=tie), graph) for tie in (False, True))
+    weights = [(artifact.folder / "model.onnx.data").stat().st_size for artifact in (apart, tied)]
     assert weights[0] - weights[1] == 97 * 64 * 4
 
 

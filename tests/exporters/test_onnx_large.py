@@ -33,7 +33,11 @@ def test_weights_beyond_two_gib_are_written_where_the_graph_says(folder):
     assert artifact.size_bytes > 2 * GIB
     graph = onnx.load(folder / artifact.entry, load_external_data=False).graph
     onnx.checker.check_model(folder / artifact.entry, full_check=True)
-    (down,) = (one for one in graph.initializer if one.name == "layers.2/mlp.down.weight")
+    (down,) = (
+        initializer
+        for initializer in graph.initializer
+        if initializer.name == "layers.2/mlp.down.weight"
+    )
     place = {entry.key: entry.value for entry in down.external_data}
     assert int(place["offset"]) > 2 * GIB
     stored = np.memmap(

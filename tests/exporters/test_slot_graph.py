@@ -65,7 +65,7 @@ def largest_error(path, model, lengths=LENGTHS, steps=STEPS):
             for step in range(steps):
                 logits = runner.decode(teacher[:, step])
                 errors += [logits[row] - expected[row][n + step] for row, n in enumerate(lengths)]
-    return max(float(np.abs(one).max()) for one in errors)
+    return max(float(np.abs(error).max()) for error in errors)
 
 
 def forward(model, tokens):
@@ -115,12 +115,16 @@ def test_weights_and_caches_are_of_the_dtype_and_logits_are_fp32(written, graph,
     path = written(uneven("qwen3"), graph, dtype)
     model = onnx.load(path, load_external_data=False).graph
     element = {"float32": 1, "float16": 10, "bfloat16": 16}[dtype]
-    ports = {one.name: one.type.tensor_type.elem_type for one in (*model.input, *model.output)}
+    ports = {port.name: port.type.tensor_type.elem_type for port in (*model.input, *model.output)}
     assert ports.pop("logits") == 1
     assert {ports.pop(name) for name in ("input_ids", "logits_positions", "position_ids")} == {7}
     assert ports.pop("slot_positions") == 7
     assert set(ports.values()) == {element}
-    matrices = {one.name: one.data_type for one in model.initializer if len(one.dims) == 2}
+    matrices = {
+        initializer.name: initializer.data_type
+        for initializer in model.initializer
+        if len(initializer.dims) == 2
+    }
     assert set(matrices.values()) == {element}
 
 
@@ -165,26 +169,32 @@ def test_census_of_the_fused_graph(written):
 def test_census_of_the_decomposed_graph(written):
     graph = onnx.load(written(uneven("llama"), "decomposed"), load_external_data=False).graph
     assert {node.domain for node in graph.node} == {""}
-    caches = {one.name for one in graph.input if one.name.startswith("past_key_values")}
+    caches = {port.name for port in graph.input if port.name.startswith("past_key_values")}
     for layer in range(3):
-        nodes = [one for one in graph.node if one.name.startswith(f"layers.{layer}/")]
-        census = Counter(one.op_type for one in nodes)
+        nodes = [
+            layer_node
+            for layer_node in graph.node
+            if layer_node.name.startswith(f"layers.{layer}/")
+        ]
+        census = Counter(layer_node.op_type for layer_node in nodes)
         assert census["MatMul"] == 5 + 4  # projections; scores and mixing, of slots and of tokens
         assert census["Softmax"] == 1
         assert not census["Expand"] + census["Tile"]
         # The cache is read by products alone: nothing joins, grows or copies it.
-        readers = {one.op_type for one in nodes if caches & set(one.input)}
+        readers = {layer_node.op_type for layer_node in nodes if caches & set(layer_node.input)}
         assert readers == {"Transpose", "MatMul"}
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_census_of_uneven_groups(written, graph):
     path = written(single_query_heads("llama"), graph)
-    found = onnx.load(path, load_external_data=False).graph
-    ports = {one.name: one.type.tensor_type.shape.dim[0].dim_value for one in found.input}
+    onnx_graph = onnx.load(path, load_external_data=False).graph
+    ports = {port.name: port.type.tensor_type.shape.dim[0].dim_value for port in onnx_graph.input}
     for layer, (kv_heads, runs) in enumerate(((3, 2), (3, 2), (2, 1))):
         assert ports[f"past_key_values.{layer}.key"] == kv_heads  # one cache, its runs cut from it
-        census = Counter(n.op_type for n in found.node if n.name.startswith(f"layers.{layer}/"))
+        census = Counter(
+            n.op_type for n in onnx_graph.node if n.name.startswith(f"layers.{layer}/")
+        )
         if graph == "fused":
             assert census["Attention"] == runs
             assert census["RotaryEmbedding"] == 2

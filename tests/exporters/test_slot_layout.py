@@ -50,9 +50,9 @@ class LaidOut:
 
     def __init__(self, session, slots):
         self.session, self.slots = session, slots
-        ports = [one for one in session.get_inputs() if one.name.startswith("past")]
-        self.names, self.dim = [one.name for one in ports], ports[0].shape[3]
-        self.heads = tuple(one.shape[0] for one in ports)
+        ports = [port for port in session.get_inputs() if port.name.startswith("past")]
+        self.names, self.dim = [port.name for port in ports], ports[0].shape[3]
+        self.heads = tuple(port.shape[0] for port in ports)
 
     def allocate(self, batch):
         self.layout = SlotLayout(self.heads, batch, self.slots, self.dim * 4)
@@ -65,11 +65,11 @@ class LaidOut:
     def prefill(self, call):
         batch = len(call.tokens)
         return self.run(
-            call, [np.zeros((one, batch, 1, self.dim), np.float32) for one in self.heads]
+            call, [np.zeros((heads, batch, 1, self.dim), np.float32) for heads in self.heads]
         )
 
     def decode(self, call):
-        shapes = [(one, len(call.tokens), self.slots, self.dim) for one in self.heads]
+        shapes = [(heads, len(call.tokens), self.slots, self.dim) for heads in self.heads]
         return self.run(call, [*map(self.at, self.layout.offsets, shapes)])
 
     def run(self, call, caches):
@@ -95,16 +95,16 @@ def test_the_graph_finds_its_cache_where_the_layout_put_it(tmp_path):
     onnx_ir.save(slot_graph.build(decoder, {}, "float32"), path, external_data="w")
     session = onnxruntime.InferenceSession(path)
     laid_out, plain = LaidOut(session, 24), SlotOnnx(session, capacity=24)
-    runs = [SlotSteps(one, capacity=24) for one in (laid_out, plain)]
+    runs = [SlotSteps(device, capacity=24) for device in (laid_out, plain)]
     random = np.random.default_rng(0)
     prompt, lengths = random.integers(0, 97, (3, 9)), np.array([5, 8, 2])
     asked = lengths[:, None] - 1
-    np.testing.assert_array_equal(*(one.prefill(prompt, lengths, asked) for one in runs))
+    np.testing.assert_array_equal(*(runner.prefill(prompt, lengths, asked) for runner in runs))
     shape = (sum(laid_out.heads), 3, 24, laid_out.dim)
     np.testing.assert_array_equal(laid_out.at(0, shape), plain._cache)
     for step in range(1, 8):
         tokens = random.integers(0, 97, 3)
-        np.testing.assert_array_equal(*(one.decode(tokens, lengths + step) for one in runs))
+        np.testing.assert_array_equal(*(runner.decode(tokens, lengths + step) for runner in runs))
     whole = laid_out.at(0, shape)
     np.testing.assert_array_equal(whole, plain._cache)
     assert np.abs(whole[:, :, :15]).min(axis=3).any()

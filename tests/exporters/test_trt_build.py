@@ -14,46 +14,46 @@ from numprune_exporters.trt.settings import TrtRtxSettings, TrtSettings, profile
 
 def test_profiles_reach_the_builder(kit, parsed):
     decoder = shaped([(4, 2, 32)])
-    found, inputs = parsed(decoder)
+    parsed_graph, inputs = parsed(decoder)
     settings = TrtRtxSettings.model_validate(
         {"prefill": {"batch": {"opt": 2, "max": 8}}, "decode": {"capacity": {"min": 32}}}
     )
     shapes = profiles(decoder, settings, "trt-rtx")
     prefill, decode = (
-        optimization_profile(found.builder, spans, inputs) for spans in shapes.dimensions
+        optimization_profile(parsed_graph.builder, spans, inputs) for spans in shapes.dimensions
     )
-    read = {name: [tuple(one) for one in prefill.get_shape(name)] for name in inputs}
+    read = {name: [tuple(shape) for shape in prefill.get_shape(name)] for name in inputs}
     assert read["input_ids"] == [(1, 1), (2, 128), (8, 128)]
     assert read["logits_positions"] == [(1, 1), (2, 1), (8, 128)]
     assert read["past_key_values.0.key"] == [(2, 1, 1, 16), (2, 2, 1, 16), (2, 8, 1, 16)]
-    read = {name: [tuple(one) for one in decode.get_shape(name)] for name in inputs}
+    read = {name: [tuple(shape) for shape in decode.get_shape(name)] for name in inputs}
     assert read["position_ids"] == [(1, 1), (2, 1), (8, 1)]
     assert read["slot_positions"] == [(1, 32), (2, 128), (8, 128)]
-    config = configuration(kit, found, settings, shapes, inputs)
+    config = configuration(kit, parsed_graph, settings, shapes, inputs)
     assert config.num_optimization_profiles == 2
 
 
 def test_inconsistent_profiles_are_refused_by_the_builder(kit, parsed, tmp_path):
     """Every input has its own shapes: the builder must see that they belong together."""
     decoder = shaped([(4, 2, 32)])
-    found, inputs = parsed(decoder)
+    parsed_graph, inputs = parsed(decoder)
     settings = TrtRtxSettings()
     shapes = profiles(decoder, settings, "trt-rtx")
     torn = inputs | {"position_ids": {"type": "int64", "shape": ["batch", 7]}}
     with pytest.raises(Refused) as caught:
-        build(kit, found, settings, shapes, torn, tmp_path / "engine.plan", None)
+        build(kit, parsed_graph, settings, shapes, torn, tmp_path / "engine.plan", None)
     assert caught.value.step == "builder"
     assert not (tmp_path / "engine.plan").exists()
 
 
 def test_settings_reach_the_builder(kit, parsed):
     decoder = shaped([(4, 2, 32)])
-    found, inputs = parsed(decoder)
+    parsed_graph, inputs = parsed(decoder)
     flag = kit.module.BuilderFlag
 
     def configured(settings):
         shapes = profiles(decoder, settings, "trt-rtx")
-        return configuration(kit, found, settings, shapes, inputs)
+        return configuration(kit, parsed_graph, settings, shapes, inputs)
 
     plain = configured(TrtRtxSettings())
     for name in ("TF32", "REFIT", "STRIP_PLAN", "VERSION_COMPATIBLE"):
@@ -96,10 +96,12 @@ def test_refit_is_compiled_on_a_gpu(built, setting):
 
 def test_full_disk_leaves_no_half_engine(kit, parsed, tmp_path):
     decoder = shaped([(4, 2, 32)])
-    found, inputs = parsed(decoder)
+    parsed_graph, inputs = parsed(decoder)
     settings = TrtRtxSettings()
     full = tmp_path / "engine.plan"
     full.symlink_to("/dev/full")
     with pytest.raises(OutputError, match="No space left on device"):
-        build(kit, found, settings, profiles(decoder, settings, "trt-rtx"), inputs, full, None)
+        build(
+            kit, parsed_graph, settings, profiles(decoder, settings, "trt-rtx"), inputs, full, None
+        )
     assert not full.is_symlink()

@@ -66,7 +66,8 @@ def test_pruned_engine_is_smaller_by_what_was_pruned(built):
     dense = shaped([(8, 4, 2048)] * 3, **shape)
     pruned = shaped([(4, 2, 1024), (2, 1, 512), (6, 3, 1024)], **shape)
     sizes = [
-        built(one, name, dtype="float32").size_bytes for one, name in ((dense, "d"), (pruned, "p"))
+        built(decoder, name, dtype="float32").size_bytes
+        for decoder, name in ((dense, "d"), (pruned, "p"))
     ]
     less = block_bytes(dense, 4) - block_bytes(pruned, 4)
     assert sizes[0] - sizes[1] == pytest.approx(less, rel=0.25)
@@ -76,12 +77,14 @@ def test_pruned_engine_is_smaller_by_what_was_pruned(built):
 def test_smollm2_shaped_pair_for_two_compute_capabilities(built):
     targets = {"compute_capabilities": ["sm80", "sm86"]}
     dense, pruned = shaped(SMOLLM2_DENSE, **SMOLLM2), shaped(SMOLLM2_PRUNED, **SMOLLM2)
-    made = [built(one, name, **targets) for one, name in ((dense, "dense"), (pruned, "pruned"))]
+    made = [
+        built(decoder, name, **targets) for decoder, name in ((dense, "dense"), (pruned, "pruned"))
+    ]
     less = block_bytes(dense) - block_bytes(pruned)
     assert made[0].size_bytes - made[1].size_bytes == pytest.approx(less, rel=0.05)
     weights = block_bytes(dense) + 2 * SMOLLM2["hidden"] * SMOLLM2["vocabulary"]
     assert weights < made[0].size_bytes < 1.2 * weights  # the tied vocabulary is there once
-    for one in made:
-        assert one.facts["graph"] == "fused"
-        assert one.facts["built_for"] == targets
-        assert one.facts["profiles"]["decode"]["capacity"] == [1, 1024, 8192]
+    for artifact in made:
+        assert artifact.facts["graph"] == "fused"
+        assert artifact.facts["built_for"] == targets
+        assert artifact.facts["profiles"]["decode"]["capacity"] == [1, 1024, 8192]

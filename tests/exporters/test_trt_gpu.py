@@ -30,11 +30,11 @@ PROFILES = {
 def exporter(request):
     for needed in ("onnx_ir", "cuda.bindings"):
         pytest.importorskip(needed)
-    found = request.param()
-    here = found.availability()
+    trt_exporter = request.param()
+    here = trt_exporter.availability()
     if not here.ready or here.cannot_run:
         pytest.skip(here.cannot_run or here.detail)
-    return found
+    return trt_exporter
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_greedy_tokens_are_pytorchs(export):
     artifact = export(model)
     prompt = np.random.default_rng(3).integers(0, 97, (2, 7))
     with opened(artifact) as runner:
-        found = greedy(runner, prompt, 12)
-    np.testing.assert_array_equal(found, greedy_pytorch(on_gpu(model), prompt, 12))
+        tokens = greedy(runner, prompt, 12)
+    np.testing.assert_array_equal(tokens, greedy_pytorch(on_gpu(model), prompt, 12))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,7 +96,7 @@ def test_recorded_steps_give_what_plain_ones_give(export, dtype):
     for record in (True, False):
         with opened(artifact, record=record) as runner:
             first = runner.prefill(prompt)
-            logits.append(np.stack([first, *(runner.decode(one) for one in steps)]))
+            logits.append(np.stack([first, *(runner.decode(tokens) for tokens in steps)]))
             paths.append(runner.decode_path)
     np.testing.assert_array_equal(*logits)
     assert paths[0] == "cuda graph"
@@ -109,13 +109,16 @@ def test_prompts_and_batches_follow_each_other_without_a_trace(export):
     prompts = [random.integers(0, 97, shape) for shape in ((2, 9), (2, 3), (4, 20), (1, 5), (2, 9))]
 
     def run(runner, prompt):
-        return [runner.prefill(prompt), *(runner.decode(prompt[:, one]) for one in (0, 1, 2))]
+        return [
+            runner.prefill(prompt),
+            *(runner.decode(prompt[:, position]) for position in (0, 1, 2)),
+        ]
 
     with opened(artifact) as runner:
-        together = [run(runner, one) for one in prompts]
-    for prompt, found in zip(prompts, together, strict=True):
+        together = [run(runner, batch) for batch in prompts]
+    for prompt, logits in zip(prompts, together, strict=True):
         with opened(artifact) as fresh:
-            np.testing.assert_array_equal(found, run(fresh, prompt))
+            np.testing.assert_array_equal(logits, run(fresh, prompt))
 
 
 def test_all_positions_after_decoding_leave_the_recording_valid(export):
@@ -123,10 +126,12 @@ def test_all_positions_after_decoding_leave_the_recording_valid(export):
     prompt = np.random.default_rng(6).integers(0, 97, (2, 9))
     with opened(artifact) as runner:
         runner.prefill(prompt)
-        before = [runner.decode(prompt[:, one]) for one in range(4)]
+        before = [runner.decode(prompt[:, position]) for position in range(4)]
         runner.prefill(np.tile(prompt, (1, 2)), all_positions=True)  # buffers grow
         runner.prefill(prompt)
-        np.testing.assert_array_equal([runner.decode(prompt[:, one]) for one in range(4)], before)
+        np.testing.assert_array_equal(
+            [runner.decode(prompt[:, position]) for position in range(4)], before
+        )
 
 
 def test_memory_is_accounted_for_and_given_back(export):
@@ -149,11 +154,13 @@ def test_memory_is_accounted_for_and_given_back(export):
 def test_the_memory_of_a_fresh_process_is_split(export, exporter):
     artifact = export(uneven("llama", head_dim=HEAD_DIM), "float16")
     options = {"threads": 1, "batch": 2, "prompt_tokens": 8, "decode_steps": 4}
-    found = measure_memory(exporter.name, {"pruned": artifact.folder}, **options)
+    metrics = measure_memory(exporter.name, {"pruned": artifact.folder}, **options)
     name = f"memory.{exporter.name}.pruned"
-    parts = [found[f"{name}.{one}_bytes"].value for one in ("weights", "activations", "kv_cache")]
+    parts = [
+        metrics[f"{name}.{part}_bytes"].value for part in ("weights", "activations", "kv_cache")
+    ]
     assert min(parts) > 0
-    assert found[f"{name}.device_bytes"].conditions["device"] == "cuda"
+    assert metrics[f"{name}.device_bytes"].conditions["device"] == "cuda"
 
 
 def test_what_the_engine_was_not_built_for_is_refused(export):
@@ -173,7 +180,7 @@ def test_what_the_engine_was_not_built_for_is_refused(export):
 def test_stripped_engine_gets_its_weights_from_the_graph(export):
     model = uneven("llama", head_dim=HEAD_DIM)
     full, stripped = export(model), export(model, folder="stripped", stripped=True)
-    sizes = [(one.folder / one.entry).stat().st_size for one in (full, stripped)]
+    sizes = [(artifact.folder / artifact.entry).stat().st_size for artifact in (full, stripped)]
     assert sizes[1] < sizes[0]
     with opened(stripped) as runner:
         assert largest_error(runner, on_gpu(model)) <= 1e-3

@@ -15,7 +15,9 @@ TEXTS = {
 
 
 def layer(name, *formats, metadata=""):
-    ports = [{"Name": f"t{i}", "Format/Datatype": one} for i, one in enumerate(formats)]
+    ports = [
+        {"Name": f"t{i}", "Format/Datatype": port_format} for i, port_format in enumerate(formats)
+    ]
     return {
         "Name": name,
         "LayerType": "gemm",

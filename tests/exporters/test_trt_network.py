@@ -49,10 +49,10 @@ def test_networks_of_uneven_groups_attend_once_for_each_run(parsed, graph, dtype
 
 
 def test_bindings_are_those_of_the_graph(parsed):
-    (found, inputs) = parsed(decoder_of(uneven("qwen3")), "decomposed", "bfloat16")
-    network = found.network
+    (parsed_graph, inputs) = parsed(decoder_of(uneven("qwen3")), "decomposed", "bfloat16")
+    network = parsed_graph.network
     ports = [network.get_input(index) for index in range(network.num_inputs)]
-    assert [one.name for one in ports] == list(inputs)
+    assert [binding.name for binding in ports] == list(inputs)
     for port in ports:
         stated = inputs[port.name]
         assert tuple(port.shape) == tuple(-1 if isinstance(d, str) else d for d in stated["shape"])

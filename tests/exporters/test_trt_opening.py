@@ -116,7 +116,7 @@ def test_capacity_outside_the_profile_is_refused_before_anything_is_loaded(artif
 
 
 def test_stripped_engine_without_its_graph_is_refused(artifact):
-    files = {name: one for name, one in artifact.files.items() if "graph" not in name}
+    files = {name: digest for name, digest in artifact.files.items() if "graph" not in name}
     bare = replace(artifact, files=files, facts=artifact.facts | {"stripped": True})
     with pytest.raises(InputError, match="has no weights, and the graph"):
         opened(bare)
@@ -182,7 +182,9 @@ def network_tensors(path):
     assert parser.parse_from_file(str(path))
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     outputs = [network.get_output(index) for index in range(network.num_outputs)]
-    return {one.name: Port(tuple(one.shape), one.dtype.name) for one in (*inputs, *outputs)}
+    return {
+        tensor.name: Port(tuple(tensor.shape), tensor.dtype.name) for tensor in (*inputs, *outputs)
+    }
 
 
 def test_another_graph_than_ours_is_refused():

@@ -30,32 +30,32 @@ def test_defaults_of_a_long_model():
 
 
 def test_defaults_of_a_short_model_stay_within_it():
-    found = derived(96)
-    assert (found.length, found.positions) == (Span(1, 96, 96), Span(1, 1, 96))
-    assert found.capacity == Span(1, 96, 96)
+    shapes = derived(96)
+    assert (shapes.length, shapes.positions) == (Span(1, 96, 96), Span(1, 1, 96))
+    assert shapes.capacity == Span(1, 96, 96)
 
 
 def test_given_sizes_are_kept_and_the_rest_moves_to_fit():
-    found = derived(
+    shapes = derived(
         prefill={"batch": {"min": 2, "max": 8}, "length": {"opt": 1500}, "positions": {"max": 1}},
         decode={"batch": {"min": 1}, "capacity": {"max": 1600}},
     )
-    assert found.prefill_batch == Span(2, 2, 8)
-    assert found.length == Span(1, 1500, 1500)
-    assert found.positions == Span(1, 1, 1)
-    assert found.decode_batch == Span(1, 2, 8)
-    assert found.capacity == Span(1, 1024, 1600)
+    assert shapes.prefill_batch == Span(2, 2, 8)
+    assert shapes.length == Span(1, 1500, 1500)
+    assert shapes.positions == Span(1, 1, 1)
+    assert shapes.decode_batch == Span(1, 2, 8)
+    assert shapes.capacity == Span(1, 1024, 1600)
 
 
 @pytest.mark.parametrize(
     ("head_dim", "asked", "slots"), [(16, 1001, 1008), (128, 1001, 1001), (24, 1001, 1008)]
 )
 def test_slots_are_rounded_up_to_aligned_layers_and_tokens_are_not(head_dim, asked, slots):
-    found = derived(head_dim=head_dim, max_positions=asked)
-    assert found.capacity.max == slots
-    found.require_capacity(asked)
+    shapes = derived(head_dim=head_dim, max_positions=asked)
+    assert shapes.capacity.max == slots
+    shapes.require_capacity(asked)
     with pytest.raises(InputError, match=f"capacity `{asked + 1}` is outside the 1 to {asked}"):
-        found.require_capacity(asked + 1)
+        shapes.require_capacity(asked + 1)
 
 
 @given(
@@ -64,7 +64,7 @@ def test_slots_are_rounded_up_to_aligned_layers_and_tokens_are_not(head_dim, ask
     largest=st.integers(1, 300),
 )
 def test_any_span_is_ordered_and_holds_what_was_asked(asked, smallest, largest):
-    given_ = [one for one in asked if one is not None]
+    given_ = [asked_size for asked_size in asked if asked_size is not None]
     low, high = min(smallest, largest), max(smallest, largest)
     content = dict(zip(("min", "opt", "max"), asked, strict=True))
     if given_ != sorted(given_):
@@ -135,8 +135,8 @@ def test_each_target_takes_a_list_from_yaml():
 
 
 def test_profiles_survive_the_index():
-    found = derived(prefill={"batch": {"max": 7}}, decode={"batch": {"max": 9}})
-    assert from_facts({"profiles": found.facts(), "max_positions": 2048}) == found
+    shapes = derived(prefill={"batch": {"max": 7}}, decode={"batch": {"max": 9}})
+    assert from_facts({"profiles": shapes.facts(), "max_positions": 2048}) == shapes
 
 
 @pytest.mark.parametrize("facts", [{}, {"profiles": {"prefill": {}}}, {"profiles": None}])
@@ -154,10 +154,10 @@ def test_index_without_profiles_is_refused(facts):
     ],
 )
 def test_prompt_outside_the_profile_is_refused_by_name(batch, length, positions, key):
-    found = derived(128)
-    found.require_prompt(4, 128, 128)
+    shapes = derived(128)
+    shapes.require_prompt(4, 128, 128)
     with pytest.raises(InputError, match="the engine was built for") as caught:
-        found.require_prompt(batch, length, positions)
+        shapes.require_prompt(batch, length, positions)
     assert f"`{key}`" in caught.value.hint
 
 

@@ -51,9 +51,9 @@ def test_targets_are_found_and_follow_the_contract(name):
 
 @needs_no_gpu
 def test_ahead_of_time_builds_here_and_runs_elsewhere():
-    found = TrtRtxExporter().availability()
-    assert (found.ready, found.cannot_run) == (True, "no CUDA device")
-    assert found.detail == "TensorRT-RTX 1.7.1.116"
+    availability = TrtRtxExporter().availability()
+    assert (availability.ready, availability.cannot_run) == (True, "no CUDA device")
+    assert availability.detail == "TensorRT-RTX 1.7.1.116"
 
 
 def run_isolated(code, tmp_path, module=None):
@@ -64,10 +64,10 @@ def run_isolated(code, tmp_path, module=None):
         (place / "tensorrt.py").write_text(module)
     hide = "sys.modules['tensorrt'] = None;" if module is None else ""
     whole = f"import sys; sys.path.insert(0, {str(place)!r}); {hide}{code}"
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", whole], capture_output=True, text=True, check=True, timeout=60
     )
-    return found.stdout.strip()
+    return completed.stdout.strip()
 
 
 SAY = (
@@ -195,9 +195,9 @@ def test_timing_cache_lies_beside_both_variants(tmp_path):
 
 @needs_no_gpu
 def test_tensorrt_itself_is_not_ready_here():
-    found = TrtExporter().availability()
-    assert not found.ready
-    assert found.detail
+    availability = TrtExporter().availability()
+    assert not availability.ready
+    assert availability.detail
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_what_was_written_is_read(tmp_path):
     for body in (b"kernel took 3 us", b"", b"\x00\n" * 1000):
         timing_cache.write(path, body)
         assert timing_cache.read(path) == body
-    assert [one.name for one in tmp_path.iterdir()] == ["timing.cache"]
+    assert [file.name for file in tmp_path.iterdir()] == ["timing.cache"]
 
 
 def test_no_file_is_an_empty_cache(tmp_path):

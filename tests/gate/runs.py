@@ -20,10 +20,10 @@ RECIPE = {
 
 def report(**changes: Any) -> Report:
     """The sample report as a run of several sessions writes it."""
-    found = sample.report()
-    metrics = {name: _in_sessions(name, one) for name, one in found.metrics.items()}
+    original = sample.report()
+    metrics = {name: _in_sessions(name, metric) for name, metric in original.metrics.items()}
     own = {"recipe": RECIPE, "dense_sha256": "d" * 64, "evaluation_sha256": "e" * 64}
-    return found.model_copy(update={"metrics": metrics, **own, **changes})
+    return original.model_copy(update={"metrics": metrics, **own, **changes})
 
 
 def evidence(**changes: Any) -> Evidence:
@@ -32,31 +32,31 @@ def evidence(**changes: Any) -> Evidence:
 
 def with_metric(name: str, **changes: Any) -> Evidence:
     """The same evidence, one metric changed in these fields."""
-    found = evidence()
-    one = found.metrics[name].model_copy(update=changes)
-    return found.model_copy(update={"metrics": {**found.metrics, name: one}})
+    original = evidence()
+    metric = original.metrics[name].model_copy(update=changes)
+    return original.model_copy(update={"metrics": {**original.metrics, name: metric}})
 
 
 def without(name: str) -> Evidence:
-    found = evidence()
-    kept = {key: one for key, one in found.metrics.items() if key != name}
-    return found.model_copy(update={"metrics": kept})
+    original = evidence()
+    kept = {key: metric for key, metric in original.metrics.items() if key != name}
+    return original.model_copy(update={"metrics": kept})
 
 
 def with_environment(**changes: Any) -> Evidence:
-    found = evidence()
-    environment = found.environment.model_copy(update=changes)
-    return found.model_copy(update={"environment": environment})
+    original = evidence()
+    environment = original.environment.model_copy(update=changes)
+    return original.model_copy(update={"environment": environment})
 
 
 def with_recipe(section: str, **changes: Any) -> Evidence:
-    found = evidence()
-    recipe = {**found.recipe, section: {**found.recipe[section], **changes}}
-    return found.model_copy(update={"recipe": recipe})
+    original = evidence()
+    recipe = {**original.recipe, section: {**original.recipe[section], **changes}}
+    return original.model_copy(update={"recipe": recipe})
 
 
-def _in_sessions(name: str, one: Measurement) -> Measurement:
+def _in_sessions(name: str, metric: Measurement) -> Measurement:
     if not name.startswith("latency."):
-        return one
-    conditions = {**one.conditions, "device": "cpu", "threads": 1, "sessions": 6}
-    return one.model_copy(update={"samples": 24, "conditions": conditions})
+        return metric
+    conditions = {**metric.conditions, "device": "cpu", "threads": 1, "sessions": 6}
+    return metric.model_copy(update={"samples": 24, "conditions": conditions})

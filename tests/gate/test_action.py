@@ -25,9 +25,11 @@ def load(path):
 
 def execute(step, inputs, folder):
     """One step as the runner starts it: bash that stops at the first error, inputs by environment."""
-    given = {name: one.get("default", "") for name, one in load(ACTION)["inputs"].items()} | inputs
+    given = {
+        name: declaration.get("default", "") for name, declaration in load(ACTION)["inputs"].items()
+    } | inputs
     environment = {
-        name: EXPRESSION.sub(lambda found: given[found[1]], value)
+        name: EXPRESSION.sub(lambda match: given[match[1]], value)
         for name, value in step["env"].items()
     }
     scripts = str(Path(sys.executable).parent)
@@ -58,7 +60,7 @@ def test_steps_take_inputs_through_the_environment_only():
 
 def test_the_workflow_calls_the_action_with_inputs_that_it_has():
     known = load(ACTION)["inputs"]
-    required = {name for name, one in known.items() if one.get("required")}
+    required = {name for name, declaration in known.items() if declaration.get("required")}
     calls = [
         step["with"]
         for job in load(WORKFLOW)["jobs"].values()

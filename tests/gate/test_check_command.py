@@ -228,9 +228,9 @@ def test_a_run_folder_stands_for_its_report(files):
 
 def test_a_baseline_file_is_whole_stable_and_smaller(files):
     place = files / "baseline.json"
-    found, seal = evidence.read(place)
-    assert (found, seal) == (runs.evidence(), "whole")
-    assert evidence.to_json(found) == place.read_text(encoding="utf-8")
+    baseline, seal = evidence.read(place)
+    assert (baseline, seal) == (runs.evidence(), "whole")
+    assert evidence.to_json(baseline) == place.read_text(encoding="utf-8")
     assert place.stat().st_size < (files / "good.json").stat().st_size
     lines = place.read_text(encoding="utf-8").splitlines()
     names = [line.split('"')[1] for line in lines if line.startswith('  "latency.')]

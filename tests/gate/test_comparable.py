@@ -17,7 +17,10 @@ CARD = Gpu(
 
 
 def refused(report, baseline=BASELINE, **mode):
-    return {one.what: one.side for one in judge(report, baseline, Gate(), Mode(**mode)).refused}
+    return {
+        difference.what: difference.side
+        for difference in judge(report, baseline, Gate(), Mode(**mode)).refused
+    }
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ def test_another_machine_or_runtime_is_refused_and_can_be_overruled(change, what
     assert refused(other) == {what: "machine"}
     assert refused(other, other_machine=True) == {}
     verdict = judge(other, BASELINE, Gate(), Mode(other_machine=True))
-    assert [one.what for one in verdict.overruled] == [what]
+    assert [difference.what for difference in verdict.overruled] == [what]
     assert verdict.passed
 
 
@@ -100,7 +103,7 @@ def test_reports_without_hashes_are_compared_by_what_they_say():
 
 def test_every_difference_is_named_with_both_values():
     other = runs.with_environment(cpu="Another CPU", usable_cores=64)
-    said = [str(one) for one in judge(other, BASELINE, Gate(), Mode()).refused]
+    said = [str(difference) for difference in judge(other, BASELINE, Gate(), Mode()).refused]
     assert said == [
         "cpu: `Some CPU | with a pipe` in the baseline, `Another CPU` in the report",
         "usable_cores: `2` in the baseline, `64` in the report",
@@ -111,14 +114,14 @@ def test_what_a_gate_watches_is_told_and_not_refused():
     now = runs.with_environment(packages={**PACKAGES, "numprune-export": "0.2"}, python="3.12.0")
     now = now.model_copy(update={"recipe": {**now.recipe, "keep": 0.7}, "recipe_name": "other"})
     assert refused(now) == {}
-    told = {one.what for one in differences(BASELINE, now)}
+    told = {difference.what for difference in differences(BASELINE, now)}
     assert told == {"package numprune-export", "python", "recipe keep", "recipe name"}
 
 
 def test_across_machines_only_what_carries_over_is_judged():
     def slower(name, factor):
-        one = BASELINE.metrics[name]
-        changed = one.model_copy(update={"value": one.value * factor})
+        metric = BASELINE.metrics[name]
+        changed = metric.model_copy(update={"value": metric.value * factor})
         other = runs.with_environment(cpu="Another CPU")
         return other.model_copy(update={"metrics": {**other.metrics, name: changed}})
 

@@ -12,10 +12,10 @@ NAMES = sorted(BASELINE.metrics)
 
 
 def test_a_report_is_no_worse_than_itself():
-    found = verdict(runs.evidence())
-    assert found.passed
-    assert {one.name for one in found.findings} >= set(NAMES)
-    assert {one.status for one in found.findings} <= {"ok", "told"}
+    decision = verdict(runs.evidence())
+    assert decision.passed
+    assert {finding.name for finding in decision.findings} >= set(NAMES)
+    assert {finding.status for finding in decision.findings} <= {"ok", "told"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,10 +44,12 @@ def test_every_metric_measured_under_another_condition_fails(name):
 
 @pytest.mark.parametrize("key", sorted(BASELINE.metrics[SPEEDUP].conditions))
 def test_a_condition_that_is_gone_fails(key):
-    left = {k: one for k, one in BASELINE.metrics[SPEEDUP].conditions.items() if k != key}
-    found = verdict(runs.with_metric(SPEEDUP, conditions=left))
-    assert failed(found) == {SPEEDUP: "different"}
-    assert key in found.failures[0].detail
+    left = {
+        k: condition for k, condition in BASELINE.metrics[SPEEDUP].conditions.items() if k != key
+    }
+    decision = verdict(runs.with_metric(SPEEDUP, conditions=left))
+    assert failed(decision) == {SPEEDUP: "different"}
+    assert key in decision.failures[0].detail
 
 
 @pytest.mark.parametrize("name", [SPEEDUP, P50, "quality.perplexity.onnx"])
@@ -99,7 +101,7 @@ def test_what_is_worse_beyond_tolerance_and_noise_regressed(name, factor):
     assert failed(verdict(changed(name, factor))) == {name: "regressed"}
 
 
-BETTER_ONE_WAY = [one for one in WORSE if not one[0].endswith((".dense", ".ideal"))]
+BETTER_ONE_WAY = [change for change in WORSE if not change[0].endswith((".dense", ".ideal"))]
 
 
 @pytest.mark.parametrize(("name", "factor"), BETTER_ONE_WAY)

@@ -24,17 +24,17 @@ from numprune_export.report.schema import Measurement
 )
 def test_the_direction_of_a_score_is_known_or_any_change_counts(name, unit, before, after, fails):
     def having(value):
-        one = Measurement(value=value, unit=unit, samples=672)
-        return BASELINE.model_copy(update={"metrics": {**BASELINE.metrics, name: one}})
+        metric = Measurement(value=value, unit=unit, samples=672)
+        return BASELINE.model_copy(update={"metrics": {**BASELINE.metrics, name: metric}})
 
     assert bool(verdict(having(after), baseline=having(before)).failures) == fails
 
 
 def test_one_example_more_or_less_says_nothing():
     def having(right):
-        one = Measurement(value=right / 32, unit="fraction", samples=32)
+        metric = Measurement(value=right / 32, unit="fraction", samples=32)
         return BASELINE.model_copy(
-            update={"metrics": {**BASELINE.metrics, "quality.accuracy.onnx": one}}
+            update={"metrics": {**BASELINE.metrics, "quality.accuracy.onnx": metric}}
         )
 
     assert verdict(having(29), baseline=having(30)).passed
@@ -45,9 +45,9 @@ def test_a_recipe_says_which_way_a_score_goes():
     gate = Gate(higher_is_better=("quality.sheen.*",))
 
     def having(value):
-        one = Measurement(value=value, unit="points", samples=9)
+        metric = Measurement(value=value, unit="points", samples=9)
         return BASELINE.model_copy(
-            update={"metrics": {**BASELINE.metrics, "quality.sheen.onnx": one}}
+            update={"metrics": {**BASELINE.metrics, "quality.sheen.onnx": metric}}
         )
 
     assert verdict(having(21.0), baseline=having(20.0), gate=gate).passed
@@ -67,8 +67,8 @@ def test_another_input_of_an_artifact_fails():
     before = {"onnx.dense": artifacts["onnx.dense"].model_copy(update={"facts": facts})}
     extra = {**facts, "inputs": {**facts["inputs"], "mask": {"type": "int64", "shape": []}}}
     after = {"onnx.dense": artifacts["onnx.dense"].model_copy(update={"facts": extra})}
-    found = verdict(runs.evidence(artifacts=after), baseline=runs.evidence(artifacts=before))
-    assert failed(found) == {"artifact.onnx.dense.inputs.mask": "regressed"}
+    decision = verdict(runs.evidence(artifacts=after), baseline=runs.evidence(artifacts=before))
+    assert failed(decision) == {"artifact.onnx.dense.inputs.mask": "regressed"}
 
 
 def test_what_the_baseline_does_not_have_is_listed_and_not_judged():
@@ -76,42 +76,49 @@ def test_what_the_baseline_does_not_have_is_listed_and_not_judged():
         **BASELINE.metrics,
         "quality.accuracy.onnx": Measurement(value=0.1, unit="x", samples=1),
     }
-    found = verdict(BASELINE.model_copy(update={"metrics": more}))
-    assert found.passed
-    assert [one.name for one in found.findings if one.status == "new"] == ["quality.accuracy.onnx"]
+    decision = verdict(BASELINE.model_copy(update={"metrics": more}))
+    assert decision.passed
+    assert [finding.name for finding in decision.findings if finding.status == "new"] == [
+        "quality.accuracy.onnx"
+    ]
 
 
 def test_what_a_recipe_ignores_is_skipped():
-    found = verdict(runs.without(SPEEDUP), gate=Gate(ignore=("latency.onnx.*",)))
-    assert found.passed
-    assert {one.status for one in found.findings if "latency.onnx" in one.name} == {"skipped"}
+    decision = verdict(runs.without(SPEEDUP), gate=Gate(ignore=("latency.onnx.*",)))
+    assert decision.passed
+    assert {finding.status for finding in decision.findings if "latency.onnx" in finding.name} == {
+        "skipped"
+    }
 
 
 NOT_RUN = {"not_run": {"onnx": "no runtime here"}}
 
 
 def test_a_target_that_was_not_run_fails_unless_the_baseline_says_so_too():
-    left = {name: one for name, one in BASELINE.metrics.items() if ".onnx" not in name}
+    left = {name: metric for name, metric in BASELINE.metrics.items() if ".onnx" not in name}
     now = BASELINE.model_copy(update={"metrics": left, **NOT_RUN})
-    found = verdict(now)
-    assert SPEEDUP in failed(found)
-    assert "no runtime here" in next(one for one in found.failures if one.name == SPEEDUP).detail
+    decision = verdict(now)
+    assert SPEEDUP in failed(decision)
+    assert (
+        "no runtime here"
+        in next(finding for finding in decision.failures if finding.name == SPEEDUP).detail
+    )
     assert verdict(now, baseline=BASELINE.model_copy(update=NOT_RUN)).passed
     assert verdict(now, without_latency=True).passed
 
 
 def test_without_latency_only_what_needs_no_clock_is_judged():
     slow = {
-        name: one.model_copy(update={"value": one.value * 0.5})
+        name: metric.model_copy(update={"value": metric.value * 0.5})
         if name.startswith(("latency.", "memory."))
-        else one
-        for name, one in BASELINE.metrics.items()
+        else metric
+        for name, metric in BASELINE.metrics.items()
     }
     now = BASELINE.model_copy(update={"metrics": slow})
     assert not verdict(now).passed
-    found = verdict(now, without_latency=True)
-    assert found.passed
-    judged = {one.kind for one in found.findings if one.status == "ok"}
+    decision = verdict(now, without_latency=True)
+    assert decision.passed
+    judged = {finding.kind for finding in decision.findings if finding.status == "ok"}
     assert judged == {"size", "quality", "parity", "shape"}
     assert not verdict(changed("quality.perplexity.onnx", 1.05), without_latency=True).passed
     assert not verdict(changed("size.bytes.pruned", 1.05), without_latency=True).passed
@@ -120,6 +127,6 @@ def test_without_latency_only_what_needs_no_clock_is_judged():
 
 def test_without_latency_another_machine_is_told_and_not_refused():
     card = Gpu(name="H100", memory_bytes=1, compute_capability="9.0", driver_version="580")
-    found = verdict(runs.with_environment(gpus=(card,), cpu="other"), without_latency=True)
-    assert found.passed
-    assert {one.what for one in found.overruled} == {"cpu", "GPUs"}
+    decision = verdict(runs.with_environment(gpus=(card,), cpu="other"), without_latency=True)
+    assert decision.passed
+    assert {difference.what for difference in decision.overruled} == {"cpu", "GPUs"}

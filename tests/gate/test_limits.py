@@ -15,7 +15,7 @@ SPEEDUP = "latency.onnx.prefill.speedup"
 
 def found(report=None, mode=None, **gate):
     verdict = judge(report or runs.evidence(), None, Gate.model_validate(gate), mode or Mode())
-    return [(one.name, one.status) for one in verdict.findings], verdict.passed
+    return [(finding.name, finding.status) for finding in verdict.findings], verdict.passed
 
 
 @pytest.mark.parametrize(

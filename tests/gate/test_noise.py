@@ -34,15 +34,15 @@ def test_a_regression_is_always_beyond_tolerance_noise_and_floor(factor, first, 
 
 
 def test_two_reports_of_one_sample_each_are_judged_by_assumed_noise_and_say_so():
-    one = {"samples": 1, "low": None, "high": None}
-    before = runs.with_metric(SPEEDUP, **one)
-    close = runs.with_metric(SPEEDUP, **one, value=BASELINE.metrics[SPEEDUP].value * 0.8)
-    far = runs.with_metric(SPEEDUP, **one, value=BASELINE.metrics[SPEEDUP].value * 0.5)
+    single_sample = {"samples": 1, "low": None, "high": None}
+    before = runs.with_metric(SPEEDUP, **single_sample)
+    close = runs.with_metric(SPEEDUP, **single_sample, value=BASELINE.metrics[SPEEDUP].value * 0.8)
+    far = runs.with_metric(SPEEDUP, **single_sample, value=BASELINE.metrics[SPEEDUP].value * 0.5)
     assert verdict(close, baseline=before).passed
-    found = verdict(far, baseline=before)
-    assert failed(found) == {SPEEDUP: "regressed"}
-    assert "noise assumed" in found.failures[0].detail
-    assert "few samples (1)" in found.failures[0].detail
+    decision = verdict(far, baseline=before)
+    assert failed(decision) == {SPEEDUP: "regressed"}
+    assert "noise assumed" in decision.failures[0].detail
+    assert "few samples (1)" in decision.failures[0].detail
 
 
 def test_a_model_opened_once_has_more_noise_than_its_interval_shows():
@@ -58,15 +58,15 @@ def test_a_model_opened_once_has_more_noise_than_its_interval_shows():
 def test_times_of_a_busy_machine_are_not_compared_and_ratios_are():
     def busy(factor):
         return {
-            name: one.model_copy(update={"value": one.value * factor})
+            name: metric.model_copy(update={"value": metric.value * factor})
             if name.endswith(("p50_ms", "p90_ms", "p99_ms"))
-            else one
-            for name, one in BASELINE.metrics.items()
+            else metric
+            for name, metric in BASELINE.metrics.items()
         }
 
-    found = verdict(BASELINE.model_copy(update={"metrics": busy(2.5)}))
-    assert found.passed
-    assert any("the report was measured (clock time 2.5x" in note for note in found.notes)
+    decision = verdict(BASELINE.model_copy(update={"metrics": busy(2.5)}))
+    assert decision.passed
+    assert any("the report was measured (clock time 2.5x" in note for note in decision.notes)
     slower = {**busy(2.5), SPEEDUP: changed(SPEEDUP, 0.9).metrics[SPEEDUP]}
     assert SPEEDUP in failed(verdict(BASELINE.model_copy(update={"metrics": slower})))
 
@@ -74,10 +74,10 @@ def test_times_of_a_busy_machine_are_not_compared_and_ratios_are():
 def test_slower_on_a_quiet_machine_is_a_regression():
     """Clock and processor alike: the model, not the machine."""
     slow = {
-        name: one.model_copy(update={"value": one.value * 1.6})
+        name: metric.model_copy(update={"value": metric.value * 1.6})
         if name.endswith(("p50_ms", "cpu_ms"))
-        else one
-        for name, one in BASELINE.metrics.items()
+        else metric
+        for name, metric in BASELINE.metrics.items()
     }
     assert P50 in failed(verdict(BASELINE.model_copy(update={"metrics": slow})))
 
@@ -88,16 +88,16 @@ def noisy():
 
 
 def test_noise_that_hides_a_regression_is_told():
-    found = verdict(noisy(), baseline=noisy())
-    assert found.passed
-    (note,) = found.notes
+    decision = verdict(noisy(), baseline=noisy())
+    assert decision.passed
+    (note,) = decision.notes
     assert note.startswith("1 of 8 speed-ups are too noisy to detect a drop of 25 %")
     assert f"{SPEEDUP}, could fall by 56 % and pass" in note
     assert verdict(runs.evidence()).notes == ()
 
 
 def test_a_recipe_can_refuse_noise():
-    found = verdict(noisy(), baseline=noisy(), gate=Gate(noise=0.5))
-    assert failed(found) == {SPEEDUP: "broken"}
-    assert "too noisy: more than 50 % would pass" in found.failures[0].detail
+    decision = verdict(noisy(), baseline=noisy(), gate=Gate(noise=0.5))
+    assert failed(decision) == {SPEEDUP: "broken"}
+    assert "too noisy: more than 50 % would pass" in decision.failures[0].detail
     assert verdict(noisy(), baseline=noisy(), gate=Gate(noise=0.6)).passed

@@ -55,8 +55,8 @@ def test_text_has_a_line_for_every_metric_when_asked():
 
 
 def case(root, name):
-    (found,) = [one for one in root.iter("testcase") if one.get("name") == name]
-    return found
+    (testcase,) = [testcase for testcase in root.iter("testcase") if testcase.get("name") == name]
+    return testcase
 
 
 def test_junit_has_one_case_per_finding_and_counts_that_add_up():
@@ -66,13 +66,15 @@ def test_junit_has_one_case_per_finding_and_counts_that_add_up():
     (suite,) = root
     cases = suite.findall("testcase")
     assert len(cases) == len(verdict.findings) + 1
-    assert len({(one.get("classname"), one.get("name")) for one in cases}) == len(cases)
+    assert len({(testcase.get("classname"), testcase.get("name")) for testcase in cases}) == len(
+        cases
+    )
     assert int(suite.get("tests")) == int(root.get("tests")) == len(cases)
     assert int(suite.get("failures")) == len(suite.findall("testcase/failure")) == 2
     assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped")) == 2
     assert suite.get("errors") == "0"
-    for one in cases:
-        float(one.get("time"))
+    for testcase in cases:
+        float(testcase.get("time"))
 
 
 def test_junit_says_why_a_case_failed():
@@ -107,19 +109,23 @@ def test_every_annotation_is_one_whole_workflow_command(verdict):
 
 
 def test_annotations_encode_what_would_end_them():
-    (line,) = [one for one in github.commands(refused()).splitlines() if one.startswith("::error")]
+    (line,) = [
+        command
+        for command in github.commands(refused()).splitlines()
+        if command.startswith("::error")
+    ]
     assert "<b>,%0A%25: CPU" in line
 
 
 def test_annotations_name_each_failure_up_to_what_github_shows():
     lines = github.commands(failing()).splitlines()
-    errors = [one for one in lines if one.startswith("::error")]
+    errors = [line for line in lines if line.startswith("::error")]
     assert f"title=regressed%3A {SPEEDUP}::1.41x → 1.10x (-22.0 %25, allowed 3.0 %25)" in errors[0]
     empty = BASELINE.model_copy(update={"metrics": {}})
     many = [
-        one
-        for one in github.commands(judge(empty, BASELINE, Gate(), Mode())).splitlines()
-        if one.startswith("::error")
+        line
+        for line in github.commands(judge(empty, BASELINE, Gate(), Mode())).splitlines()
+        if line.startswith("::error")
     ]
     assert len(many) == github.MOST
     assert re.search(r"\d+ more; see the summary", many[-1])
@@ -138,7 +144,7 @@ def test_the_summary_is_a_markdown_table_without_html_of_the_report():
 def test_json_says_all_of_it():
     content = json.loads(as_json.render(failing()), parse_constant=lambda word: pytest.fail(word))
     assert (content["format_version"], content["passed"], content["comparable"]) == (1, False, True)
-    by_name = {one["name"]: one for one in content["findings"]}
+    by_name = {finding["name"]: finding for finding in content["findings"]}
     assert by_name[SPEEDUP]["status"] == "regressed"
     assert by_name[SPEEDUP]["failed"] is True
     assert by_name[SPEEDUP]["worse_by"] == pytest.approx(1 - 1.1 / 1.4105, rel=1e-3)

@@ -19,13 +19,13 @@ def verdict(report, baseline=BASELINE, gate=None, **mode):
     return judge(report, baseline, gate or Gate(), Mode(**mode))
 
 
-def failed(found):
-    return {one.name: one.status for one in found.failures}
+def failed(decision):
+    return {finding.name: finding.status for finding in decision.failures}
 
 
 def changed(name, factor):
     """A metric times a factor, its interval with it."""
-    one = BASELINE.metrics[name]
-    low = None if one.low is None else one.low * factor
-    high = None if one.high is None else one.high * factor
-    return runs.with_metric(name, value=one.value * factor, low=low, high=high)
+    metric = BASELINE.metrics[name]
+    low = None if metric.low is None else metric.low * factor
+    high = None if metric.high is None else metric.high * factor
+    return runs.with_metric(name, value=metric.value * factor, low=low, high=high)

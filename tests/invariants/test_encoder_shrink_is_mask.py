@@ -53,10 +53,12 @@ def answer(family, model):
 
 
 def collect(family, model):
-    found = {}
-    for one in calibration_statistics.collect(model, family, windows(model), 2, lambda _: None):
-        found |= one
-    return found
+    by_site = {}
+    for block_statistics in calibration_statistics.collect(
+        model, family, windows(model), 2, lambda _: None
+    ):
+        by_site |= block_statistics
+    return by_site
 
 
 @cache
@@ -104,7 +106,7 @@ def test_any_plan_shrinks_to_the_masked_model(model_type, data):
 
 
 @pytest.mark.parametrize("emptied", [(), BOTH, EMPTIED], ids=len)
-@pytest.mark.parametrize("repair", REPAIRS, ids=lambda one: one.method)
+@pytest.mark.parametrize("repair", REPAIRS, ids=lambda compensation: compensation.method)
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("model_type", TYPES)
 def test_each_repair_shrinks_to_what_it_repairs(model_type, task, repair, emptied):
@@ -129,10 +131,10 @@ def test_nothing_is_left_of_an_emptied_sublayer_but_a_bias(model_type):
         f"{family.down}.bias",
         *(f"{norm}.{part}" for norm in norms for part in ("weight", "bias")),
     }
-    assert not any(isinstance(one, torch.nn.Linear) for one in block.modules())
+    assert not any(isinstance(module, torch.nn.Linear) for module in block.modules())
     layers = family.encoder(small).layers
-    assert [one.heads for one in layers] == [0, 2, 0]
-    assert [one.neurons for one in layers] == [24, 0, 0]
+    assert [layer.heads for layer in layers] == [0, 2, 0]
+    assert [layer.neurons for layer in layers] == [24, 0, 0]
     assert layers[2].output.weight.shape == layers[2].down.weight.shape == (32, 0)
     assert layers[2].query.weight.shape == layers[2].up.weight.shape == (0, 32)
     assert layers[2].query.bias.shape == layers[2].up.bias.shape == (0,)
@@ -162,7 +164,8 @@ def test_front_to_back_that_mean_is_of_the_already_pruned_prefix():
 
 def check_mean(family, model, small, mean):
     consumer, constant = (
-        family.block_list(one)[1].get_submodule(family.attention_output) for one in (model, small)
+        family.block_list(network)[1].get_submodule(family.attention_output)
+        for network in (model, small)
     )
     expected = consumer.bias + consumer.weight @ mean
     assert (expected - consumer.bias).abs().max() > 0.01
@@ -178,7 +181,9 @@ def test_front_to_back_repair_passes_emptied_sublayers(model_type, repair):
     control = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
     real = batch(model)[1]
     wanted = answer(family, model)[real]
-    errors = [(answer(family, one)[real] - wanted).square().mean() for one in (small, control)]
+    errors = [
+        (answer(family, network)[real] - wanted).square().mean() for network in (small, control)
+    ]
     assert errors[0] < errors[1]
 
 
@@ -198,12 +203,14 @@ def test_calibration_passes_sublayers_that_are_gone(model_type):
     answer(family, small)
     for handle in handles:
         handle.remove()
-    found = list(calibration_statistics.collect(small, family, windows(small), 2, lambda _: None))
+    by_block = list(
+        calibration_statistics.collect(small, family, windows(small), 2, lambda _: None)
+    )
     here = [["layers.0.attention", "layers.0.mlp"], [], ["layers.2.mlp"]]
-    assert [list(one) for one in found] == here
+    assert [list(block_statistics) for block_statistics in by_block] == here
     for name, x in rows.items():
-        one = next(each[name] for each in found if name in each)
-        torch.testing.assert_close(one.gram.double(), x.T @ x, rtol=1e-4, atol=1e-4)
+        statistics = next(each[name] for each in by_block if name in each)
+        torch.testing.assert_close(statistics.gram.double(), x.T @ x, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("model_type", TYPES)
@@ -216,7 +223,7 @@ def test_an_emptied_model_is_pruned_again(model_type):
     smaller = apply.one_shot(small, family, plan, Nothing(), lambda _: None)
     torch.testing.assert_close(answer(family, smaller), answer(family, full), rtol=0, atol=1e-9)
     assert [site.name for site in family.sites(smaller)] == ["layers.0.mlp"]
-    assert [one.heads for one in family.encoder(smaller).layers] == [0, 0, 0]
+    assert [layer.heads for layer in family.encoder(smaller).layers] == [0, 0, 0]
 
 
 def test_the_dense_encoder_is_left_as_it_was():

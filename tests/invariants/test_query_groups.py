@@ -18,8 +18,8 @@ def cut(model, family, attention):
     """Keep these query heads of each layer, and all channels."""
     sites = family.sites(model)
     kept = {
-        one.name: attention[one.block] if one.kind == "attention" else tuple(range(one.units))
-        for one in sites
+        site.name: attention[site.block] if site.kind == "attention" else tuple(range(site.units))
+        for site in sites
     }
     return apply.one_shot(model, family, Plan(sites, kept), Nothing(), lambda _: None)
 
@@ -36,7 +36,7 @@ def test_a_kv_head_goes_with_its_last_query_head_and_the_fullest_come_first():
     )
     assert groups(small) == [(2, 1), (1, 1), (2, 2, 1)]
     rows = torch.cat(
-        [model.model.layers[0].self_attn.k_proj.weight[one * 8 : one * 8 + 8] for one in (1, 0)]
+        [model.model.layers[0].self_attn.k_proj.weight[head * 8 : head * 8 + 8] for head in (1, 0)]
     )
     assert torch.equal(small.model.layers[0].self_attn.k_proj.weight, rows)
     assert small.model.layers[1].self_attn.num_key_value_groups == 1
@@ -49,8 +49,8 @@ def test_what_the_plan_says_is_gone_is_what_is_gone(model_type):
     model = tiny(model_type)
     sites = family.sites(model)
     grouped = DECODERS[model_type].sites(model)
-    assert [one.parameters for one in sites] == [one.parameters for one in grouped]
-    plan = Plan(sites, {one.name: (0, 5, 7) for one in sites})
+    assert [site.parameters for site in sites] == [site.parameters for site in grouped]
+    plan = Plan(sites, {site.name: (0, 5, 7) for site in sites})
     small = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
     gone = rewrite.parameter_count(model) - rewrite.parameter_count(small)
     assert gone == plan.prunable_parameters - plan.kept_parameters
@@ -95,8 +95,8 @@ def test_the_cache_holds_every_kv_head_once(model_type):
 def test_a_static_cache_works(model_type):
     model = single_query_heads(model_type)
     cache = StaticCache(config=model.config, max_cache_len=16)
-    found = model(TOKENS, **{cache_argument(model): cache}).logits
-    torch.testing.assert_close(found, model(TOKENS).logits, rtol=0, atol=1e-5)
+    logits = model(TOKENS, **{cache_argument(model): cache}).logits
+    torch.testing.assert_close(logits, model(TOKENS).logits, rtol=0, atol=1e-5)
 
 
 def test_a_copy_is_a_model_of_its_own():

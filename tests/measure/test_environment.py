@@ -12,17 +12,17 @@ from numprune_export.measure.environment import PACKAGES, describe
 
 
 def test_the_machine_is_described_by_what_a_number_depends_on():
-    found = describe()
-    assert found.machine == platform.machine()
-    assert found.cpu
-    assert 1 <= found.usable_cores <= (os.cpu_count() or 1)
-    assert found.memory_bytes == psutil.virtual_memory().total
-    assert found.python == platform.python_version()
-    assert found.threads == torch.get_num_threads()
+    environment = describe()
+    assert environment.machine == platform.machine()
+    assert environment.cpu
+    assert 1 <= environment.usable_cores <= (os.cpu_count() or 1)
+    assert environment.memory_bytes == psutil.virtual_memory().total
+    assert environment.python == platform.python_version()
+    assert environment.threads == torch.get_num_threads()
     # a wheel may leave its build, `+cu130`, out of its metadata
-    assert found.packages["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert set(found.packages) <= set(PACKAGES)
-    assert len(found.gpus) == (torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    assert environment.packages["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert set(environment.packages) <= set(PACKAGES)
+    assert len(environment.gpus) == (torch.cuda.device_count() if torch.cuda.is_available() else 0)
 
 
 def test_nothing_names_the_owner():

@@ -38,8 +38,8 @@ def linear(projection, x):
     return functional.linear(x, projection.weight, projection.bias)
 
 
-def norm(one, x):
-    return functional.layer_norm(x, x.shape[-1:], one.weight, one.bias, one.eps)
+def norm(layer, x):
+    return functional.layer_norm(x, x.shape[-1:], layer.weight, layer.bias, layer.eps)
 
 
 @torch.no_grad()
@@ -64,8 +64,8 @@ def by_hand(encoder, tokens, real, types):
 
 def attention(encoder, layer, x, seen):
     split = (
-        linear(one, x).unflatten(-1, (layer.heads, encoder.head_dim)).transpose(1, 2)
-        for one in (layer.query, layer.key, layer.value)
+        linear(projection, x).unflatten(-1, (layer.heads, encoder.head_dim)).transpose(1, 2)
+        for projection in (layer.query, layer.key, layer.value)
     )
     q, k, v = split
     weights = (q @ k.mT / math.sqrt(encoder.head_dim) + seen).softmax(-1)
@@ -91,19 +91,19 @@ def test_the_tensors_put_together_by_hand_are_the_model(model_type, task, make):
 def test_sites_own_every_row_and_column_that_a_unit_takes_along(model_type):
     family, model = FAMILIES[model_type], tiny_encoder(model_type)
     sites = family.sites(model)
-    assert [one.name for one in sites[:2]] == ["layers.0.attention", "layers.0.mlp"]
-    assert [one.units for one in sites] == [4, 48] * 3
+    assert [sublayer.name for sublayer in sites[:2]] == ["layers.0.attention", "layers.0.mlp"]
+    assert [sublayer.units for sublayer in sites] == [4, 48] * 3
     head, neuron = sites[0], sites[1]
     assert head.unit_cost == 3 * 8 * (32 + 1) + 8 * 32
     assert neuron.unit_cost == (32 + 1) + 32
-    assert all(one.may_be_empty for one in sites)
+    assert all(sublayer.may_be_empty for sublayer in sites)
     block = family.block_list(model)[0]
     for site in (head, neuron):
         width = site.inputs
         assert block.get_submodule(site.consumer).in_features == width
         assert all(
-            block.get_submodule(one.path).out_features == site.units * one.width
-            for one in site.producers
+            block.get_submodule(producer.path).out_features == site.units * producer.width
+            for producer in site.producers
         )
 
 
@@ -132,13 +132,15 @@ def test_calibration_streams_the_same_hidden_states_as_the_model_and_skips_paddi
     for handle in handles:
         handle.remove()
     windows = Windows(tokens.numpy(), LENGTHS.numpy(), types.numpy())
-    found = {}
-    for one in calibration_statistics.collect(model, family, windows, 2, lambda _: None):
-        found |= one
-    assert found.keys() == kept.keys()
+    by_site = {}
+    for block_statistics in calibration_statistics.collect(
+        model, family, windows, 2, lambda _: None
+    ):
+        by_site |= block_statistics
+    assert by_site.keys() == kept.keys()
     for name, rows in kept.items():
-        assert found[name].tokens == int(LENGTHS.sum())
-        torch.testing.assert_close(found[name].gram.double(), rows.T @ rows, rtol=1e-4, atol=1e-3)
+        assert by_site[name].tokens == int(LENGTHS.sum())
+        torch.testing.assert_close(by_site[name].gram.double(), rows.T @ rows, rtol=1e-4, atol=1e-3)
 
 
 def test_the_last_hidden_states_of_the_stream_are_the_models():
@@ -151,10 +153,12 @@ def test_the_last_hidden_states_of_the_stream_are_the_models():
     with torch.no_grad():
         expected = model.bert(**family.inputs(tokens, real, types)).last_hidden_state
     seen = []
-    for rows, one in zip(windows.by_length(2), batches, strict=True):
+    for rows, batch in zip(windows.by_length(2), batches, strict=True):
         width = int(LENGTHS[rows].max())
-        assert one.hidden.shape[:2] == (len(rows), width)  # no wider than its own longest text
+        assert batch.hidden.shape[:2] == (len(rows), width)  # no wider than its own longest text
         own = real[rows, :width]
-        torch.testing.assert_close(one.hidden[own], expected[rows, :width][own], rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            batch.hidden[own], expected[rows, :width][own], rtol=0, atol=1e-5
+        )
         seen += rows.tolist()
     assert sorted(seen) == [0, 1, 2]

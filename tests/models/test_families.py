@@ -40,7 +40,7 @@ def test_another_head_of_a_known_family_is_refused_by_name():
 @pytest.mark.parametrize("model_type", sorted(ENCODERS))
 def test_every_task_head_of_an_encoder_is_known(model_type):
     family = ENCODERS[model_type]
-    assert [one.task for one in family.heads] == ["sequence", "token", "span"]
+    assert [task_head.task for task_head in family.heads] == ["sequence", "token", "span"]
     for head in family.heads:
         model = tiny_encoder(model_type, head.task)
         for name in (head.architecture, f"Numprune{head.architecture}"):
@@ -98,7 +98,7 @@ def test_the_decoder_shares_the_models_tensors_and_knows_each_layers_widths(mode
     first = model.model.layers[0]
     assert decoder.layers[0].query.weight is first.self_attn.q_proj.weight
     assert decoder.layers[0].down.weight is first.mlp.down_proj.weight
-    assert [(one.query_heads, one.kv_heads, one.channels) for one in decoder.layers] == [
+    assert [(layer.query_heads, layer.kv_heads, layer.channels) for layer in decoder.layers] == [
         (6, 3, 48),
         (2, 1, 17),
         (4, 2, 52),
@@ -114,13 +114,13 @@ def test_tied_embeddings_are_known():
 
 def test_sliding_windows_are_read_layer_by_layer():
     everywhere = FAMILIES["mistral"].decoder(tiny("mistral", sliding_window=5))
-    assert [one.sliding_window for one in everywhere.layers] == [5, 5, 5]
+    assert [layer.sliding_window for layer in everywhere.layers] == [5, 5, 5]
     longer = FAMILIES["mistral"].decoder(tiny("mistral", sliding_window=128))
-    assert [one.sliding_window for one in longer.layers] == [None, None, None]
+    assert [layer.sliding_window for layer in longer.layers] == [None, None, None]
     kinds = ["full_attention", "sliding_attention", "full_attention"]
     model = tiny("qwen3", sliding_window=5, use_sliding_window=True, layer_types=kinds)
     mixed = FAMILIES["qwen3"].decoder(model)
-    assert [one.sliding_window for one in mixed.layers] == [None, 5, None]
+    assert [layer.sliding_window for layer in mixed.layers] == [None, 5, None]
 
 
 def test_a_rotation_that_depends_on_the_length_is_refused_by_name():

@@ -14,9 +14,9 @@ def test_the_named_argument_is_read_and_filled(model_type, of, recwarn):
     with torch.no_grad():
         model(tokens[:, :5], **{cache_argument(model): cache})
         assert cache.get_seq_length() == 5
-        found = model(tokens[:, 5:], **{cache_argument(model): cache}).logits
-        torch.testing.assert_close(found, model(tokens).logits[:, 5:], rtol=0, atol=1e-5)
-    assert not [one for one in recwarn if one.category is FutureWarning]
+        logits = model(tokens[:, 5:], **{cache_argument(model): cache}).logits
+        torch.testing.assert_close(logits, model(tokens).logits[:, 5:], rtol=0, atol=1e-5)
+    assert not [warning for warning in recwarn if warning.category is FutureWarning]
 
 
 def test_a_model_without_a_cache_is_refused():

@@ -15,7 +15,7 @@ ENCODERS = sorted(set(FAMILIES) - set(MODEL_TYPES))
 def test_it_is_what_reaches_the_consumer(model_type):
     model = tiny(model_type) if model_type in MODEL_TYPES else tiny_encoder(model_type, "sequence")
     family = FAMILIES[model_type]
-    (site,) = (one for one in family.sites(model) if one.name == "layers.1.mlp")
+    (site,) = (sublayer for sublayer in family.sites(model) if sublayer.name == "layers.1.mlp")
     block = family.block_list(model)[1]
     parts, reached, outputs = dict(block.named_modules()), [], []
     consumer = block.get_submodule(site.consumer)
@@ -29,7 +29,7 @@ def test_it_is_what_reaches_the_consumer(model_type):
         handle.remove()
 
     with mlp_activation(block, site) as activation:
-        made = activation([one.reshape(5, -1) for one in outputs])
+        made = activation([projection.reshape(5, -1) for projection in outputs])
 
     torch.testing.assert_close(made, reached[0].reshape(5, -1))
     assert dict(block.named_modules()) == parts
@@ -37,6 +37,8 @@ def test_it_is_what_reaches_the_consumer(model_type):
 
 def test_attention_has_none_that_a_token_alone_could_tell():
     model, family = tiny(), FAMILIES["llama"]
-    (site,) = (one for one in family.sites(model) if one.name == "layers.1.attention")
+    (site,) = (
+        sublayer for sublayer in family.sites(model) if sublayer.name == "layers.1.attention"
+    )
     with pytest.raises(AssertionError), mlp_activation(family.block_list(model)[1], site):
         pass

@@ -33,13 +33,17 @@ def known(block, site, batches):
     consumer = block.get_submodule(site.consumer)
     with torch.no_grad():
         outputs = [
-            batch.scatter_tokens(consumer(one)) for batch, one in zip(batches, rows, strict=True)
+            batch.scatter_tokens(consumer(inputs))
+            for batch, inputs in zip(batches, rows, strict=True)
         ]
     return SublayerOutput(site, outputs)
 
 
 def through(block, batches):
-    copies = [block_runner.Batch(one.hidden, one.arguments, one.real) for one in batches]
+    copies = [
+        block_runner.Batch(original.hidden, original.arguments, original.real)
+        for original in batches
+    ]
     block_runner.advance(block, 1, copies, lambda _: None)
     return [batch.rows(batch.hidden) for batch in copies]
 

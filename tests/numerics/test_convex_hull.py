@@ -16,6 +16,6 @@ def test_no_line_between_points_runs_below_the_hull(y):
     assert hull[0] == 0
     assert hull[-1] == len(y) - 1
     for left, right in itertools.pairwise(hull):
-        for one in range(len(y)):
-            line = y[left] + (y[right] - y[left]) * (one - left) / (right - left)
-            assert y[one] >= line - 1e-9 * 10 * len(y)
+        for point in range(len(y)):
+            line = y[left] + (y[right] - y[left]) * (point - left) / (right - left)
+            assert y[point] >= line - 1e-9 * 10 * len(y)

@@ -18,7 +18,9 @@ def test_log_probabilities_are_torch_log_softmax_in_fp64(seed, scale):
 def test_divergence_is_kl_of_the_candidate_from_the_reference(seed):
     rng = np.random.default_rng(seed)
     reference, candidate = rng.normal(0, 3, (2, 5, 13)).astype(np.float32)
-    p, q = (torch.softmax(torch.from_numpy(one).double(), -1) for one in (reference, candidate))
+    p, q = (
+        torch.softmax(torch.from_numpy(logits).double(), -1) for logits in (reference, candidate)
+    )
     expected = torch.sum(p * torch.log(p / q), dim=-1)
     np.testing.assert_allclose(divergence(reference, candidate), expected, atol=1e-12)
 

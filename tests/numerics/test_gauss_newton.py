@@ -40,17 +40,17 @@ def problem(count, bias, seed, tokens=300, inputs=6, wide=9, units=5, out=4):
     x = torch.randn(tokens, inputs, dtype=torch.float64)
     activation = gated if count == 2 else plain
     with torch.no_grad():
-        targets = last(activation([one(x) for one in layers]))
-        for one in layers:
-            one.weight = nn.Parameter(one.weight[:units])
-            one.bias = nn.Parameter(one.bias[:units]) if bias else None
+        targets = last(activation([layer(x) for layer in layers]))
+        for layer in layers:
+            layer.weight = nn.Parameter(layer.weight[:units])
+            layer.bias = nn.Parameter(layer.bias[:units]) if bias else None
         last.weight = nn.Parameter(last.weight[:, :units])
     return activation, layers, last, x, targets
 
 
 def fitted(activation, layers, last, x, targets, method=None, every=1):
     """Refitted on batches of tokens, or on one."""
-    xs, ts = ([one] if torch.is_tensor(one) else one for one in (x, targets))
+    xs, ts = ([rows] if torch.is_tensor(rows) else rows for rows in (x, targets))
     method = ProducerRefit(token_stride=every) if method is None else method
     sublayer = Sublayer(activation, layers, last, last.weight)
     return refit(sublayer, xs, ts, method, token_stride=every, damping=0.01)
@@ -65,20 +65,24 @@ def error(activation, producers, consumer, bias, x, targets):
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_errors_are_those_of_the_weights_before_and_after(count, bias):
     activation, layers, last, x, targets = problem(count, bias, seed=1)
-    found = fitted(activation, layers, last, x, targets)
+    refitted = fitted(activation, layers, last, x, targets)
     own = None if last.bias is None else last.bias.detach().float()
-    before = [(one.weight, one.bias) for one in layers]
+    before = [(layer.weight, layer.bias) for layer in layers]
     with torch.no_grad():
-        assert found.error_before == pytest.approx(
+        assert refitted.error_before == pytest.approx(
             error(activation, before, last.weight, last.bias, x, targets), rel=1e-5
         )
-        assert found.error_after == pytest.approx(
-            error(activation, found.producers, found.consumer, own, x.float(), targets.float()),
+        assert refitted.error_after == pytest.approx(
+            error(
+                activation, refitted.producers, refitted.consumer, own, x.float(), targets.float()
+            ),
             rel=1e-4,
         )
-    assert found.error_after < 0.9 * found.error_before
-    assert [weight.shape for weight, _ in found.producers] == [one.weight.shape for one in layers]
-    assert all((shift is not None) == bias for _, shift in found.producers)
+    assert refitted.error_after < 0.9 * refitted.error_before
+    assert [weight.shape for weight, _ in refitted.producers] == [
+        layer.weight.shape for layer in layers
+    ]
+    assert all((shift is not None) == bias for _, shift in refitted.producers)
 
 
 @settings(deadline=None, max_examples=20)
@@ -87,15 +91,17 @@ def test_enough_iterations_reach_the_minimum_of_the_linearised_error(count, bias
     """Its gradient there, by differentiating what is written out below, is nothing."""
     activation, layers, last, x, targets = problem(count, bias, seed)
     x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1).float() if bias else x.float()
-    weights = torch.stack([gauss_newton._whole(one) for one in layers])
+    weights = torch.stack([gauss_newton._whole(layer) for layer in layers])
     v = last.weight.float().detach()
     t = (targets - (last.bias if bias else 0)).float().detach()
     method = ProducerRefit(iterations=400, damping=0.05)
     step, _ = gauss_newton._step(activation, weights.detach(), v, [x], [t], method)
 
-    wide = [x.double() @ one.double().T for one in weights.detach()]
+    wide = [x.double() @ weight.double().T for weight in weights.detach()]
     _, slopes = gauss_newton._slopes(activation, wide)
-    units = torch.stack([one.square().sum(0) for one in slopes]) * v.double().square().sum(0)
+    units = torch.stack(
+        [derivative.square().sum(0) for derivative in slopes]
+    ) * v.double().square().sum(0)
     units = units + gauss_newton.FLOOR * units.mean(1, keepdim=True)
     curvature = x.double().T @ x.double() / len(x)
     ridge = gauss_newton.RIDGE * curvature.diagonal().mean()
@@ -107,7 +113,7 @@ def test_enough_iterations_reach_the_minimum_of_the_linearised_error(count, bias
         paid = (units[:, :, None] * change * (change @ curvature)).sum()
         return left.square().sum() + 0.05 * paid
 
-    at, start = (one.double().requires_grad_() for one in (step, torch.zeros_like(step)))
+    at, start = (point.double().requires_grad_() for point in (step, torch.zeros_like(step)))
     (slope,) = torch.autograd.grad(loss(at), at)
     (steep,) = torch.autograd.grad(loss(start), start)
     assert slope.norm() < 1e-3 * steep.norm()
@@ -118,9 +124,11 @@ def test_more_damping_changes_less():
     moved = []
     for damping in (1e-3, 1.0, 1e3):
         method = ProducerRefit(iterations=50, damping=damping)
-        found = fitted(activation, layers, last, x, targets, method)
-        pairs = zip(found.producers, layers, strict=True)
-        moved.append(sum(float((one - old.weight.detach()).norm()) for (one, _), old in pairs))
+        refitted = fitted(activation, layers, last, x, targets, method)
+        pairs = zip(refitted.producers, layers, strict=True)
+        moved.append(
+            sum(float((weight - old.weight.detach()).norm()) for (weight, _), old in pairs)
+        )
     assert moved[0] > moved[1] > moved[2] > 0
 
 
@@ -129,14 +137,14 @@ def test_what_is_right_already_stays():
     activation, layers, last, x, _ = problem(2, False, seed=3)
     with torch.no_grad():
         last.weight[:, 0] = 0
-        targets = last(activation([one(x) for one in layers]))
-    found = fitted(activation, layers, last, x, targets)
-    for (weight, _), old in zip(found.producers, layers, strict=True):
+        targets = last(activation([layer(x) for layer in layers]))
+    refitted = fitted(activation, layers, last, x, targets)
+    for (weight, _), old in zip(refitted.producers, layers, strict=True):
         torch.testing.assert_close(weight, old.weight.detach().float())
-    torch.testing.assert_close(found.outputs[0], targets.float())
+    torch.testing.assert_close(refitted.outputs[0], targets.float())
     silent = [torch.zeros_like(x)]
-    found = fitted(activation, layers, last, silent, [targets * 0])
-    for (weight, _), old in zip(found.producers, layers, strict=True):
+    refitted = fitted(activation, layers, last, silent, [targets * 0])
+    for (weight, _), old in zip(refitted.producers, layers, strict=True):
         assert torch.equal(weight, old.weight.detach().float())
 
 
@@ -149,11 +157,11 @@ def test_a_step_that_makes_it_worse_is_not_taken(monkeypatch):
         return -50 * step, before
 
     monkeypatch.setattr(gauss_newton, "_step", too_far)
-    found = fitted(activation, layers, last, x, targets)
-    for (weight, shift), old in zip(found.producers, layers, strict=True):
+    refitted = fitted(activation, layers, last, x, targets)
+    for (weight, shift), old in zip(refitted.producers, layers, strict=True):
         assert torch.equal(weight, old.weight.float())
         assert torch.equal(shift, old.bias.float())
-    assert found.error_after < found.error_before  # the consumer is refitted
+    assert refitted.error_after < refitted.error_before  # the consumer is refitted
 
 
 def test_part_of_a_step_is_taken_where_all_of_it_is_too_far(monkeypatch):
@@ -167,8 +175,8 @@ def test_part_of_a_step_is_taken_where_all_of_it_is_too_far(monkeypatch):
         return steps[-1], before
 
     monkeypatch.setattr(gauss_newton, "_step", too_far)
-    found = fitted(activation, layers, last, x, targets)
-    ((weight, _),) = found.producers
+    refitted = fitted(activation, layers, last, x, targets)
+    ((weight, _),) = refitted.producers
     taken = ((weight - layers[0].weight.detach()) / steps[0][0]).median()
     assert float(taken) == pytest.approx(0.25, rel=1e-3)
 
@@ -176,24 +184,26 @@ def test_part_of_a_step_is_taken_where_all_of_it_is_too_far(monkeypatch):
 def test_producers_are_fitted_to_some_tokens_and_the_consumer_to_more():
     activation, layers, last, x, targets = problem(2, True, seed=5, tokens=480)
     xs, ts = torch.split(x, 120), torch.split(targets, 120)
-    known = [one[::2] for one in ts]
-    found = fitted(activation, layers, last, xs, known, ProducerRefit(token_stride=6), every=2)
+    known = [batch[::2] for batch in ts]
+    refitted = fitted(activation, layers, last, xs, known, ProducerRefit(token_stride=6), every=2)
     some = x[::6], targets[::6]
     few = fitted(activation, layers, last, *some)
-    for one, two in zip(found.producers, few.producers, strict=True):
-        torch.testing.assert_close(one, two)
-    assert found.error_before == pytest.approx(few.error_before)
-    assert found.error_after > few.error_after
+    for producer, two in zip(refitted.producers, few.producers, strict=True):
+        torch.testing.assert_close(producer, two)
+    assert refitted.error_before == pytest.approx(few.error_before)
+    assert refitted.error_after > few.error_after
 
-    a = activation([functional.linear(x.float(), *one) for one in found.producers]).double()
+    a = activation(
+        [functional.linear(x.float(), *producer) for producer in refitted.producers]
+    ).double()
     half, wanted = a[::2], targets[::2] - last.bias
     gram = half.T @ half
     ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(gram), dtype=a.dtype)
     pulled = half.T @ (wanted - half @ last.weight.T)
     expected = last.weight.T + torch.linalg.solve(gram + ridge, pulled)
-    torch.testing.assert_close(found.consumer.double().T, expected, rtol=1e-3, atol=1e-4)
-    own = functional.linear(a, found.consumer.double(), last.bias)
-    torch.testing.assert_close(torch.cat(found.outputs).double(), own, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(refitted.consumer.double().T, expected, rtol=1e-3, atol=1e-4)
+    own = functional.linear(a, refitted.consumer.double(), last.bias)
+    torch.testing.assert_close(torch.cat(refitted.outputs).double(), own, rtol=1e-4, atol=1e-5)
 
 
 def test_the_ridge_pulls_to_the_dense_consumer():
@@ -212,8 +222,8 @@ def test_shorter_products_find_nearly_the_same(bias):
         short = fitted(activation, layers, last, x, targets)
     own = None if last.bias is None else last.bias.detach().float()
     left = [
-        error(activation, one.producers, one.consumer, own, x.float(), targets.float())
-        for one in (exact, short)
+        error(activation, refitted.producers, refitted.consumer, own, x.float(), targets.float())
+        for refitted in (exact, short)
     ]
     assert left[1] < 1.02 * left[0] < 0.9 * exact.error_before
     assert short.consumer.dtype == short.outputs[0].dtype == torch.float32
@@ -240,8 +250,8 @@ def test_a_repaired_model_of_every_family_is_nearer_to_the_dense_one(model_type,
         windows = Windows(windows.tokens, np.tile([24, 9, 17], 4))
     sites = family.sites(model)
     kept = {
-        one.name: tuple(range(0, one.units, 2) if one.kind == "mlp" else range(one.units))
-        for one in sites
+        site.name: tuple(range(0, site.units, 2) if site.kind == "mlp" else range(site.units))
+        for site in sites
     }
     plan, dense = Plan(sites, kept), last_hidden(model, family, windows)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -251,11 +261,11 @@ def test_a_repaired_model_of_every_family_is_nearer_to_the_dense_one(model_type,
         repair = ClosedForm(producers=producers)
         small = apply.sequential(model, family, plan, repair, windows, 4, lambda _: None)
         left.append(float((last_hidden(small, family, windows) - dense).square().sum()))
-        shapes.append([tuple(one.shape) for one in small.parameters()])
+        shapes.append([tuple(parameter.shape) for parameter in small.parameters()])
         # As a checkpoint is written: a tensor that is part of a larger one is refused.
         assert all(
-            one.numel() * one.element_size() == one.untyped_storage().nbytes()
-            for one in small.parameters()
+            parameter.numel() * parameter.element_size() == parameter.untyped_storage().nbytes()
+            for parameter in small.parameters()
         )
     assert left[1] < left[0]
     assert shapes[0] == shapes[1]
@@ -265,7 +275,7 @@ def test_a_repaired_model_of_every_family_is_nearer_to_the_dense_one(model_type,
 def test_it_is_fitted_to_what_the_dense_sublayer_makes():
     model, family, windows = tiny(), FAMILIES["llama"], texts(1)
     sites = family.sites(model)
-    kept = {one.name: tuple(range(one.units)) for one in sites}
+    kept = {site.name: tuple(range(site.units)) for site in sites}
     kept["layers.0.mlp"] = tuple(range(40))
     plan, seen = Plan(sites, kept), []
     whole = mlp_refit.refit
@@ -285,15 +295,15 @@ def test_it_is_fitted_to_what_the_dense_sublayer_makes():
     layer = {"mlp.gate_proj": reached.append}
     block_runner.capture_inputs(block, 0, batches, layer, lambda _: None, run_on=False)
     torch.testing.assert_close(inputs, reached)
-    torch.testing.assert_close(targets, [block.mlp(one)[::2].detach() for one in reached])
+    torch.testing.assert_close(targets, [block.mlp(hidden)[::2].detach() for hidden in reached])
     assert torch.equal(dense, block.mlp.down_proj.weight[:, :40])
 
 
 def test_where_little_goes_the_consumer_alone_is_refitted():
     model, family, windows = tiny(), FAMILIES["llama"], texts(1)
     sites = family.sites(model)
-    kept = {one.name: tuple(range(one.units)) for one in sites}
-    units = next(one.units for one in sites if one.name == "layers.0.mlp")
+    kept = {site.name: tuple(range(site.units)) for site in sites}
+    units = next(site.units for site in sites if site.name == "layers.0.mlp")
     few, many = round(0.9 * units), round(0.5 * units)
     kept |= {"layers.0.mlp": tuple(range(few)), "layers.1.mlp": tuple(range(many))}
     repair = ClosedForm(producers=ProducerRefit(token_stride=1))

@@ -121,7 +121,7 @@ def test_moments_are_those_of_the_rows_in_every_precision(kind, precision, dtype
         {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"},
         {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"},
     ],
-    ids=lambda one: one["ONEDNN_MAX_CPU_ISA"],
+    ids=lambda environment: environment["ONEDNN_MAX_CPU_ISA"],
 )
 def test_moments_are_those_of_the_rows_on_lesser_processors(limits):
     """PyTorch reads what it may use when it starts, so each has a process of its own."""

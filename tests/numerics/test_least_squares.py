@@ -49,11 +49,11 @@ DEGENERATE = [rank_deficient, constant_rows, repeated_rows, repeated_inputs, sil
 @given(inputs=st.integers(1, 9), seed=st.integers(0, 99), damping=st.sampled_from([1e-3, 1.0, 50]))
 def test_ridge_is_the_minimum_over_the_rows_with_the_ridge_as_further_rows(inputs, seed, damping):
     x, b, prior = normal(seed, 40, inputs), normal(seed + 1, 40, 3), normal(seed + 2, 3, inputs)
-    found = ridge(x.T @ x, b.T @ x, prior, damping)
+    solution = ridge(x.T @ x, b.T @ x, prior, damping)
     tall = torch.cat([x, damping**0.5 * torch.eye(inputs)])
     target = torch.cat([b, damping**0.5 * prior.T])
     expected = torch.linalg.lstsq(tall, target).solution.T
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(solution, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("make", DEGENERATE)
@@ -62,11 +62,11 @@ def test_a_fit_of_degenerate_inputs_is_finite_and_no_further_than_the_prior(make
     """The Gram rounded to a dtype, as if products had been: it is indefinite by so much."""
     x, prior = make(normal(0, 60, 24)), normal(2, 5, 24)
     b = x @ normal(3, 24, 5)
-    gram, cross = ((one.T @ x).to(dtype).double() for one in (x, b))
+    gram, cross = ((rows.T @ x).to(dtype).double() for rows in (x, b))
     unit = torch.finfo(dtype).eps
-    found = ridge(gram, cross, prior, mean_ridge(gram, 1e-2), rounding=24 * unit)
-    assert torch.isfinite(found).all()
-    before, after = (float((x @ one.T - b).square().sum()) for one in (prior, found))
+    solution = ridge(gram, cross, prior, mean_ridge(gram, 1e-2), rounding=24 * unit)
+    assert torch.isfinite(solution).all()
+    before, after = (float((x @ weight.T - b).square().sum()) for weight in (prior, solution))
     assert after <= before
 
 
@@ -113,9 +113,9 @@ def test_every_finite_symmetric_matrix_has_a_factor(size, seed, scale, batch):
 
 def test_the_ridge_of_an_input_is_at_least_the_rounding_of_its_own_square():
     gram = torch.diag(torch.tensor([1.0, 1e6])).double()
-    found = ridge_solve(gram, torch.ones(2, 1).double(), 0.1, rounding=1e-3)
+    solution = ridge_solve(gram, torch.ones(2, 1).double(), 0.1, rounding=1e-3)
     expected = torch.tensor([[1 / 1.1], [1 / (1e6 + 1e3)]]).double()
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(solution, expected)
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])

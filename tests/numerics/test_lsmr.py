@@ -21,18 +21,18 @@ def system(n, seed, spread=0.1):
 def test_it_takes_scipys_steps_to_scipys_verdict(n, seed, damping):
     matrix, right = system(n, seed)
     x, stopped, *_ = scipys(matrix.numpy(), right.numpy(), damp=damping)
-    found = lsmr(matrix, right, damping)
-    assert found.converged == (stopped < 3)
-    assert (found.x - torch.from_numpy(x)).norm() <= 1e-4 * found.x.norm()
+    solution = lsmr(matrix, right, damping)
+    assert solution.converged == (stopped < 3)
+    assert (solution.x - torch.from_numpy(x)).norm() <= 1e-4 * solution.x.norm()
 
 
 @pytest.mark.parametrize("damping", [0.5, 1.0])
 def test_where_it_converges_it_is_the_damped_least_squares_solution(damping):
     matrix, right = system(12, seed=1)
-    found = lsmr(matrix, right, damping)
+    solution = lsmr(matrix, right, damping)
     exact = torch.linalg.solve(matrix @ matrix + damping**2 * torch.eye(12), matrix @ right)
-    assert found.converged
-    torch.testing.assert_close(found.x, exact, rtol=1e-4, atol=1e-5)
+    assert solution.converged
+    torch.testing.assert_close(solution.x, exact, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -43,9 +43,9 @@ def test_it_stops_when_scipys_stops_at_a_small_residual(seed):
     x, stopped, steps, *_ = scipys(matrix.numpy(), right.numpy(), damp=1.0)
     assert stopped == 1
     assert steps < 30
-    found = lsmr(matrix, right, 1.0)
-    assert found.converged
-    assert (found.x - torch.from_numpy(x)).norm() < 1e-9 < (found.x - 1).norm()
+    solution = lsmr(matrix, right, 1.0)
+    assert solution.converged
+    assert (solution.x - torch.from_numpy(x)).norm() < 1e-9 < (solution.x - 1).norm()
 
 
 def test_a_badly_conditioned_system_does_not_converge():
@@ -58,6 +58,6 @@ def test_a_badly_conditioned_system_does_not_converge():
 def test_nothing_on_the_right_and_a_matrix_of_nothing_give_nothing():
     matrix, right = system(3, seed=0)
     for a, b in ((matrix, right * 0), (matrix * 0, right)):
-        found = lsmr(a, b, 1.0)
-        assert found.converged
-        assert found.x.tolist() == [0, 0, 0]
+        solution = lsmr(a, b, 1.0)
+        assert solution.converged
+        assert solution.x.tolist() == [0, 0, 0]

@@ -42,9 +42,9 @@ def given():
 def test_attention_on_the_cpu_is_exact(precision):
     with Watch() as watch, matmul_precision(precision):
         x = torch.ones(1, 1, 2, 4)
-        found = scaled_dot_product_attention(x, x, value=x)
+        output = scaled_dot_product_attention(x, x, value=x)
     assert watch.seen == [(scaled_dot_product_attention, "highest", torch.float32)]
-    assert torch.equal(found, x)
+    assert torch.equal(output, x)
 
 
 def test_attention_on_the_cpu_is_in_the_longest_numbers_it_is_given():
@@ -52,8 +52,8 @@ def test_attention_on_the_cpu_is_in_the_longest_numbers_it_is_given():
     short = x.bfloat16()
     expected = scaled_dot_product_attention(x, x, short.float(), is_causal=True)
     with matmul_precision("bfloat16"):
-        found = scaled_dot_product_attention(x, x, value=short, is_causal=True)
-        assert torch.equal(found, expected)
+        output = scaled_dot_product_attention(x, x, value=short, is_causal=True)
+        assert torch.equal(output, expected)
         assert scaled_dot_product_attention(short, short, short).dtype == torch.bfloat16
 
 
@@ -62,13 +62,13 @@ def test_layers_multiply_shorter_numbers_and_add_a_whole_bias(given, bias):
     x, weight, added = given
     added = added if bias else None
     with matmul_precision("bfloat16"):
-        found = linear(x, weight, added)
+        output = linear(x, weight, added)
     exact = rounded(x) @ rounded(weight).T
-    assert found.dtype == (torch.float32 if bias else torch.bfloat16)
+    assert output.dtype == (torch.float32 if bias else torch.bfloat16)
     torch.testing.assert_close(
-        found.double(), exact + (0 if added is None else added), rtol=2**-8, atol=0.02
+        output.double(), exact + (0 if added is None else added), rtol=2**-8, atol=0.02
     )
-    assert not torch.allclose(found.float(), linear(x, weight, added), rtol=1e-5)
+    assert not torch.allclose(output.float(), linear(x, weight, added), rtol=1e-5)
 
 
 def test_what_a_layer_has_put_out_goes_into_the_next_as_it_is(given):
@@ -76,11 +76,11 @@ def test_what_a_layer_has_put_out_goes_into_the_next_as_it_is(given):
     last = weight.T.contiguous()
     with Watch() as watch, matmul_precision("bfloat16"), torch.no_grad():
         middle = linear(x, weight)
-        found = linear(middle.relu(), last) + x
+        output = linear(middle.relu(), last) + x
     assert watch.converted.count(middle.shape) == 1  # to itself
     expected = rounded(middle).relu() @ rounded(last).T + x.double()
-    torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=0.1)
-    assert found.dtype == torch.float32
+    torch.testing.assert_close(output.double(), expected, rtol=2**-8, atol=0.1)
+    assert output.dtype == torch.float32
 
 
 def test_a_module_and_named_arguments_are_the_same_as_a_call(given):
@@ -105,9 +105,9 @@ def test_gradients_go_through_shorter_products(given):
     x, weight, _ = given
     x.requires_grad_()
     with matmul_precision("bfloat16"):
-        (found,) = torch.autograd.grad(linear(x, weight).sum(), x)
+        (gradient,) = torch.autograd.grad(linear(x, weight).sum(), x)
     exact = rounded(weight).sum(0).expand(3, 40)
-    torch.testing.assert_close(found.double(), exact, rtol=2**-7, atol=2**-7)
+    torch.testing.assert_close(gradient.double(), exact, rtol=2**-7, atol=2**-7)
 
 
 def test_weights_that_few_rows_meet_are_converted_once_until_they_change(given):

@@ -50,30 +50,30 @@ def inputs_of(units, width):
 )
 def test_the_error_of_every_count_is_that_of_the_best_refit(units, width, seed, rank):
     weight, curvature, root = problem(4, units * width, seed, rank)
-    found = obs.prune_order(weight, curvature, root @ root.T, width=width)
+    removal = obs.prune_order(weight, curvature, root @ root.T, width=width)
     expected = [
-        refit_cost(weight, curvature, root, inputs_of(found.kept(units - gone), width))
+        refit_cost(weight, curvature, root, inputs_of(removal.kept(units - gone), width))
         for gone in range(units + 1)
     ]
     torch.testing.assert_close(
-        found.error, torch.tensor(expected).double(), rtol=1e-6, atol=1e-8 * (1 + expected[-1])
+        removal.error, torch.tensor(expected).double(), rtol=1e-6, atol=1e-8 * (1 + expected[-1])
     )
-    assert found.error[0] == 0
-    assert (found.error.diff() >= 0).all()
+    assert removal.error[0] == 0
+    assert (removal.error.diff() >= 0).all()
 
 
 @settings(deadline=None, max_examples=25)
 @given(units=st.integers(2, 6), width=st.integers(1, 3), seed=st.integers(0, 999))
 def test_each_unit_that_goes_is_the_cheapest_of_those_left(units, width, seed):
     weight, curvature, root = problem(4, units * width, seed)
-    found = obs.prune_order(weight, curvature, root @ root.T, width=width)
+    removal = obs.prune_order(weight, curvature, root @ root.T, width=width)
     left = list(range(units))
-    for unit in found.order.tolist():
+    for unit in removal.order.tolist():
         costs = {
-            one: refit_cost(
-                weight, curvature, root, inputs_of([k for k in left if k != one], width)
+            candidate: refit_cost(
+                weight, curvature, root, inputs_of([k for k in left if k != candidate], width)
             )
-            for one in left
+            for candidate in left
         }
         assert unit == min(costs, key=costs.get)
         left.remove(unit)
@@ -108,22 +108,22 @@ def test_panels_do_not_show(inputs, step, monkeypatch):
 @pytest.mark.parametrize("step", [2, 3, 7])
 def test_a_step_costs_what_its_units_cost_together_and_rises_in_a_straight_line(step):
     weight, curvature, root = problem(4, 7, seed=3)
-    found = obs.prune_order(weight, curvature, root @ root.T, step=step)
+    removal = obs.prune_order(weight, curvature, root @ root.T, step=step)
     ends = [*range(0, 7, step), 7]
     for start, end in itertools.pairwise(ends):
-        expected = refit_cost(weight, curvature, root, list(found.kept(7 - end)))
-        assert float(found.error[end]) == pytest.approx(expected, rel=1e-6)
-        rises = found.error[start : end + 1].diff()
+        expected = refit_cost(weight, curvature, root, list(removal.kept(7 - end)))
+        assert float(removal.error[end]) == pytest.approx(expected, rel=1e-6)
+        rises = removal.error[start : end + 1].diff()
         torch.testing.assert_close(rises, rises.mean().expand_as(rises))
 
 
 def test_within_a_step_the_cheapest_unit_goes_first():
     weight, curvature, root = problem(4, 6, seed=4)
-    found = obs.prune_order(weight, curvature, root @ root.T, step=6)
+    removal = obs.prune_order(weight, curvature, root @ root.T, step=6)
     alone = [
         refit_cost(weight, curvature, root, [k for k in range(6) if k != unit]) for unit in range(6)
     ]
-    assert found.order.tolist() == sorted(range(6), key=alone.__getitem__)
+    assert removal.order.tolist() == sorted(range(6), key=alone.__getitem__)
 
 
 def test_no_metric_is_the_identity():
@@ -136,18 +136,18 @@ def test_no_metric_is_the_identity():
 
 def test_equal_units_go_in_their_order_and_a_zero_metric_costs_nothing():
     weight, curvature = torch.ones(2, 5).double(), torch.eye(5).double()
-    found = obs.prune_order(weight, curvature, torch.zeros(2, 2).double())
-    assert found.order.tolist() == [0, 1, 2, 3, 4]
-    assert not found.error.any()
+    removal = obs.prune_order(weight, curvature, torch.zeros(2, 2).double())
+    assert removal.order.tolist() == [0, 1, 2, 3, 4]
+    assert not removal.error.any()
 
 
 def test_the_callers_tensors_are_not_changed():
     weight, curvature, root = problem(3, 140, seed=6)
     given_ = [weight, curvature, root @ root.T]
-    before = [one.clone() for one in given_]
+    before = [tensor.clone() for tensor in given_]
     obs.prune_order(*given_, step=4)
     obs.prune_order(given_[0], given_[1], None, step=4)
-    assert all(torch.equal(one, other) for one, other in zip(given_, before, strict=True))
+    assert all(torch.equal(tensor, other) for tensor, other in zip(given_, before, strict=True))
 
 
 @pytest.mark.parametrize("wrong", ["curvature", "metric"])
@@ -165,11 +165,11 @@ def test_inputs_that_repeat_each_other_have_an_order(width):
     weight, curvature, root = problem(3, 8, seed=7)
     twice = torch.cat([curvature[:4, :4]] * 2).repeat(1, 2).float().double()
     shaken = twice - 1e-7 * torch.eye(8) * twice.diagonal()
-    found = obs.prune_order(weight, shaken, root @ root.T, width=width)
+    removal = obs.prune_order(weight, shaken, root @ root.T, width=width)
     half = 4 // width
-    assert torch.isfinite(found.error).all()
-    assert found.error[half] < 1e-3 * found.error[half + 1]
-    assert len({unit % half for unit in found.order[:half].tolist()}) == half
+    assert torch.isfinite(removal.error).all()
+    assert removal.error[half] < 1e-3 * removal.error[half + 1]
+    assert len({unit % half for unit in removal.order[:half].tolist()}) == half
 
 
 @pytest.mark.gpu

@@ -51,9 +51,9 @@ def project():
 def bare_site(tmp_path_factory):
     """This environment's packages, all but our own."""
     site = tmp_path_factory.mktemp("site")
-    for one in Path(sysconfig.get_path("purelib")).iterdir():
-        if "numprune" not in one.name and one.suffix != ".pth":
-            (site / one.name).symlink_to(one)
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "numprune" not in path.name and path.suffix != ".pth":
+            (site / path.name).symlink_to(path)
     return site
 
 
@@ -85,13 +85,13 @@ def test_a_plain_checkout_has_its_version_and_targets(project, bare_site, tmp_pa
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     out = isolated(["-c", ASK], tmp_path, tmp_path, tmp_path / "exporters", bare_site)
-    found = json.loads(out)
-    assert found["installed"] is False
-    assert Path(found["from"]).parent == tmp_path / "numprune_export"
-    assert found["version"] == found["packages"]["numprune-export"] == project["version"]
-    assert found["targets"] == sorted(project["entry-points"][targets.GROUP])
-    assert found["servers"] == sorted(project["entry-points"][servers.GROUP])
-    assert found["exporter"] == "OnnxExporter"
+    answer = json.loads(out)
+    assert answer["installed"] is False
+    assert Path(answer["from"]).parent == tmp_path / "numprune_export"
+    assert answer["version"] == answer["packages"]["numprune-export"] == project["version"]
+    assert answer["targets"] == sorted(project["entry-points"][targets.GROUP])
+    assert answer["servers"] == sorted(project["entry-points"][servers.GROUP])
+    assert answer["exporter"] == "OnnxExporter"
 
 
 def test_a_plain_checkout_runs_as_documented(bare_site):
@@ -102,7 +102,7 @@ def test_a_plain_checkout_runs_as_documented(bare_site):
 def test_an_installed_package_reads_its_metadata(monkeypatch, tmp_path):
     monkeypatch.setattr(plugins, "_PROJECT", tmp_path / "pyproject.toml")
     assert plugins.own_version()
-    entries = {one.name: one for one in entry_points(group=targets.GROUP)}
+    entries = {entry.name: entry for entry in entry_points(group=targets.GROUP)}
     assert plugins.registered(targets.GROUP) == entries
 
 
@@ -140,4 +140,4 @@ def test_the_type_checker_sees_every_class_that_entry_points_name():
         (servers.GROUP, contract_check.PACKAGERS),
     ):
         named = {entry.load() for entry in plugins.registered(group).values()}
-        assert named == {type(one) for one in classes}
+        assert named == {type(plugin) for plugin in classes}

@@ -55,13 +55,13 @@ def test_a_check_is_seen(line):
 
 
 def test_only_models_and_the_opening_ask_for_a_familys_class():
-    found = [
+    places = [
         f"{path.relative_to(PACKAGE)}:{line}"
         for path in sorted(PACKAGE.rglob("*.py"))
         if not may_ask(path)
         for line in checks(path.read_text(encoding="utf-8"))
     ]
-    assert not found, f"use a fact of the family (`kind`, `causal`, `sublayer_output`): {found}"
+    assert not places, f"use a fact of the family (`kind`, `causal`, `sublayer_output`): {places}"
 
 
 def test_the_walk_reaches_the_files_that_may_ask():

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 def modules():
     for package in (numprune_export, numprune_exporters):
-        found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-        yield from (one.name for one in found if not one.name.endswith("__main__"))
+        infos = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        yield from (info.name for info in infos if not info.name.endswith("__main__"))
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
@@ -112,7 +112,7 @@ def test_pinned_versions_allow_what_the_package_asks_for():
             pin = Requirement(line)
             pins[canonicalize_name(pin.name)] = next(iter(pin.specifier)).version
     asked = [Requirement(line) for line in requires("numprune-export")]
-    for one in asked:
-        name = canonicalize_name(one.name)
-        assert name not in pins or one.specifier.contains(pins[name]), one
+    for requirement in asked:
+        name = canonicalize_name(requirement.name)
+        assert name not in pins or requirement.specifier.contains(pins[name]), requirement
     assert {"torch", "transformers", "onnx", "onnxruntime", "gguf"} <= pins.keys()

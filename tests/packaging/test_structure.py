@@ -20,7 +20,7 @@ COMMANDS = {
 def parameters(function):
     """How many a caller sees: without `self` and `cls`, `*args` and `**kwargs` as one each."""
     given = function.args
-    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
     bound = names[:1] in (["self"], ["cls"])
     return len(names) - bound + (given.vararg is not None) + (given.kwarg is not None)
 

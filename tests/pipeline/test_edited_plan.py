@@ -61,7 +61,7 @@ def test_a_layer_emptied_by_hand_is_pruned_exported_and_reported_empty(again):
     ]
     metrics = json.loads((out / "report.json").read_text())["metrics"]
     assert metrics["parity.onnx.max_abs_error"]["value"] < 1e-3
-    parameters = sum(one.numel() for one in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     assert metrics["size.parameters.pruned"]["value"] == parameters
     assert "0 of 256" in (out / "report.md").read_text()
 

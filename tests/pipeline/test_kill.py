@@ -63,17 +63,19 @@ def test_killed_in_every_stage_it_ends_with_the_same_plan_and_weights(tmp_path):
     assert last.code == 0, last.err
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    plans = [json.loads((one / "plan" / "plan.json").read_text()) for one in (whole, killed)]
+    plans = [json.loads((run / "plan" / "plan.json").read_text()) for run in (whole, killed)]
     assert plans[0] == plans[1]
-    weights = [load_file(one / "model" / "model.safetensors") for one in (whole, killed)]
+    weights = [load_file(run / "model" / "model.safetensors") for run in (whole, killed)]
     assert weights[0].keys() == weights[1].keys()
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
     files = [
-        sorted(str(path.relative_to(one)) for path in one.rglob("*")) for one in (whole, killed)
+        sorted(str(path.relative_to(run)) for path in run.rglob("*")) for run in (whole, killed)
     ]
     assert files[0] == files[1]
     assert not list((tmp_path / "temporary").glob("numprune*"))
-    assert not [one for one in psutil.process_iter(["cmdline"]) if probes(one, tmp_path)]
+    assert not [
+        process for process in psutil.process_iter(["cmdline"]) if probes(process, tmp_path)
+    ]
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):

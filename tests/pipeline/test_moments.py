@@ -28,6 +28,6 @@ def test_every_second_token_is_read_where_that_leaves_enough(per_input, tmp_path
     assert done.code == 0, done.err
     plan = Plan.from_json(json.loads((tmp_path / "run/plan/plan.json").read_text()))
     assert max(site.inputs for site in plan.sites) == width
-    found = load_file(tmp_path / "run/statistics/block_001.safetensors")
+    statistics = load_file(tmp_path / "run/statistics/block_001.safetensors")
     every = 2 if per_input > 10 else 1
-    assert int(found["layers.1.mlp.tokens"]) == sequences * LENGTH // every
+    assert int(statistics["layers.1.mlp.tokens"]) == sequences * LENGTH // every

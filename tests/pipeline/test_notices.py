@@ -68,5 +68,5 @@ def test_a_head_beside_a_tied_config_is_saved_as_it_was_measured_and_told(tmp_pa
     assert "auto_map" not in saved  # a uniform plan without new biases keeps its promise
     kept = load_file(tmp_path / "out" / "model" / "model.safetensors")["lm_head.weight"]
     assert torch.equal(kept, head.float())
-    (notice,) = [one for one in report.warnings if "tie_word_embeddings" in one]
+    (notice,) = [warning for warning in report.warnings if "tie_word_embeddings" in warning]
     assert "says `tie_word_embeddings: true`, but its weights have an untied head" in notice

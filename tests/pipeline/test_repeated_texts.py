@@ -22,7 +22,7 @@ METHODS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "products"),
-    [("second order, affine", "highest"), *((one, "bfloat16") for one in METHODS)],
+    [("second order, affine", "highest"), *((method_name, "bfloat16") for method_name in METHODS)],
 )
 def test_a_language_model_is_pruned_on_one_word(method, products, tmp_path):
     text = tmp_path / "text.txt"
@@ -31,10 +31,10 @@ def test_a_language_model_is_pruned_on_one_word(method, products, tmp_path):
     report = small_run(
         tmp_path, **METHODS[method], matmul_precision=products, calibration=windows, evaluation=windows, targets={}
     )  # fmt: skip
-    found = {name: one.value for name, one in report.metrics.items()}
-    assert math.isfinite(found["quality.perplexity.pruned"])
+    metrics = {name: metric.value for name, metric in report.metrics.items()}
+    assert math.isfinite(metrics["quality.perplexity.pruned"])
     # It is fitted to this text, and does as well on it.
-    assert found["quality.perplexity.pruned"] < 1.5 * found["quality.perplexity.dense"]
+    assert metrics["quality.perplexity.pruned"] < 1.5 * metrics["quality.perplexity.dense"]
 
 
 ENCODERS = {
@@ -48,7 +48,7 @@ ENCODERS = {
 def test_an_encoder_is_pruned_on_one_sentence(method, tmp_path):
     rows = [{"text": "My fellow Americans, good evening.", "label": n % 3} for n in range(24)]
     file = tmp_path / "train.jsonl"
-    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     labelled = {"files": [str(file)], "max_length": 32, "batch": 8}
     report = small_run(
         tmp_path,
@@ -61,6 +61,6 @@ def test_an_encoder_is_pruned_on_one_sentence(method, tmp_path):
         parity={},
         targets={},
     )
-    found = {name: one.value for name, one in report.metrics.items()}
-    assert math.isfinite(found["quality.loss.pruned"])
-    assert found["quality.loss.pruned"] < 1.2 * found["quality.loss.dense"]
+    metrics = {name: metric.value for name, metric in report.metrics.items()}
+    assert math.isfinite(metrics["quality.loss.pruned"])
+    assert metrics["quality.loss.pruned"] < 1.2 * metrics["quality.loss.dense"]

@@ -27,23 +27,24 @@ def scored(tmp_path):
         UP.name: torch.arange(11.0).flip(0),
     }
     save_file(
-        {name: one.contiguous() for name, one in columns.items()}, tmp_path / "scores.safetensors"
+        {name: scores.contiguous() for name, scores in columns.items()},
+        tmp_path / "scores.safetensors",
     )
     return stage(tmp_path)
 
 
 def test_a_units_score_is_the_mean_of_its_columns(scored):
-    found = score_spread(scored, Plan((HEADS, UP), {HEADS.name: (1,), UP.name: tuple(range(11))}))
-    assert found[HEADS.name].kept == (15.0,) * 7
-    assert found[HEADS.name].removed == pytest.approx((2, 2.15, 2.75, 3.5, 4.25, 4.85, 5))
+    spreads = score_spread(scored, Plan((HEADS, UP), {HEADS.name: (1,), UP.name: tuple(range(11))}))
+    assert spreads[HEADS.name].kept == (15.0,) * 7
+    assert spreads[HEADS.name].removed == pytest.approx((2, 2.15, 2.75, 3.5, 4.25, 4.85, 5))
 
 
 def test_quantiles_are_of_what_stays_and_of_what_goes(scored):
-    found = score_spread(scored, Plan((HEADS, UP), {HEADS.name: (), UP.name: (0, 1, 2)}))
-    assert found[UP.name].kept == pytest.approx((8, 8.1, 8.5, 9, 9.5, 9.9, 10))
-    assert found[UP.name].removed == pytest.approx((0, 0.35, 1.75, 3.5, 5.25, 6.65, 7))
-    assert found[HEADS.name].kept == ()
-    assert found[HEADS.name].removed[-1] == 15
+    spreads = score_spread(scored, Plan((HEADS, UP), {HEADS.name: (), UP.name: (0, 1, 2)}))
+    assert spreads[UP.name].kept == pytest.approx((8, 8.1, 8.5, 9, 9.5, 9.9, 10))
+    assert spreads[UP.name].removed == pytest.approx((0, 0.35, 1.75, 3.5, 5.25, 6.65, 7))
+    assert spreads[HEADS.name].kept == ()
+    assert spreads[HEADS.name].removed[-1] == 15
 
 
 def test_rounds_survive_the_disk(tmp_path):

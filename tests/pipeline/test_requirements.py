@@ -35,10 +35,10 @@ def skeleton(model_type="llama", **config):
 
 
 def ask(asked, model):
-    one = FAMILIES[model.config.model_type]
+    family = FAMILIES[model.config.model_type]
     if asked.query_heads == "single":
-        one = one.with_single_query_heads()
-    require_possible(asked, one, model)
+        family = family.with_single_query_heads()
+    require_possible(asked, family, model)
 
 
 def test_a_plain_recipe_and_model_are_let_through():

@@ -40,8 +40,8 @@ def test_the_plan_is_of_the_dense_model_and_meets_the_budget(run):
     assert plan.sites == first.sites
     assert 0.48 < plan.keep <= 0.5
     assert 0.69 < first.keep <= 0.5**0.5
-    assert all(set(plan.kept[one.name]) <= set(first.kept[one.name]) for one in plan.sites)
-    widths = [len(plan.kept[one.name]) for one in plan.sites if one.kind == "mlp"]
+    assert all(set(plan.kept[site.name]) <= set(first.kept[site.name]) for site in plan.sites)
+    widths = [len(plan.kept[site.name]) for site in plan.sites if site.kind == "mlp"]
     assert all(width % 4 == 0 for width in widths)
 
 
@@ -50,7 +50,7 @@ def test_the_second_round_is_calibrated_on_what_the_first_left(run):
     both = [run / "run" / name / "block_001.safetensors" for name in ("statistics", "statistics-2")]
     from safetensors.torch import load_file
 
-    first, second = (load_file(one) for one in both)
+    first, second = (load_file(path) for path in both)
     assert first[key] == second[key]
     size = first["layers.1.mlp.gram"].shape[0], second["layers.1.mlp.gram"].shape[0]
     assert size[1] < size[0]
@@ -73,7 +73,9 @@ def test_the_model_writes_text_and_its_moments_are_of_the_given_text(run):
 def test_the_saved_model_has_the_groups_of_the_plan(run):
     model, plan = numprune_export.load(run / "run" / "model"), plan_of(run / "run" / "plan")
     for block, site in zip(
-        model.model.layers, (one for one in plan.sites if one.kind == "attention"), strict=True
+        model.model.layers,
+        (candidate for candidate in plan.sites if candidate.kind == "attention"),
+        strict=True,
     ):
         sizes = [len(units) for _, units in site.members(plan.kept[site.name])]
         assert block.self_attn.k_proj.out_features == len(sizes) * block.self_attn.head_dim

@@ -76,10 +76,10 @@ def report(finished):
 def test_every_promised_metric_is_there_with_unit_and_samples(report):
     metrics = report["metrics"]
     assert [name for name in NAMES if name not in metrics] == []
-    for name, one in metrics.items():
-        assert math.isfinite(float(one["value"])), name
-        assert one["unit"], name
-        assert one["samples"] >= 1, name
+    for name, metric in metrics.items():
+        assert math.isfinite(float(metric["value"])), name
+        assert metric["unit"], name
+        assert metric["samples"] >= 1, name
 
 
 def test_the_verdict_goes_to_stdout_and_progress_to_stderr(finished, report):
@@ -93,7 +93,7 @@ def test_sizes_are_those_of_the_files(finished, report):
     folder, _ = finished
     metrics = report["metrics"]
     saved = load_file(folder / "model" / "model.safetensors")
-    count = sum(one.numel() for one in saved.values())
+    count = sum(tensor.numel() for tensor in saved.values())
     assert metrics["size.parameters.pruned"]["value"] == count
     assert metrics["size.bytes.pruned"]["value"] == 4 * count
     plan = json.loads((folder / "plan" / "plan.json").read_text())
@@ -228,7 +228,7 @@ def test_a_changed_recipe_redoes_only_what_it_reaches(
     assert result.code == 0, result.err
 
     def kept(stage):
-        ours, theirs = (one / stage / "stage.json" for one in (tmp_path / "out", folder))
+        ours, theirs = (run / stage / "stage.json" for run in (tmp_path / "out", folder))
         return ours.read_text() == theirs.read_text()
 
     assert [stage for stage in unchanged if not kept(stage)] == []

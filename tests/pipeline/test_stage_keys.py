@@ -72,7 +72,7 @@ def redone(out, recipe):
     kind = kind_of(recipe, dense, search)
     pruned = pruned_checkpoint(context, kind, dense)
     models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan)
-    exported = [export(context, one, models, kind.export) for one in chosen_targets(recipe)]
+    exported = [export(context, target, models, kind.export) for target in chosen_targets(recipe)]
     validate(context, kind, models, exported)
     benchmark(context, kind, models, exported)
     return folder.redone

@@ -24,16 +24,16 @@ def test_dense_masked_pruned_and_the_artifact_are_asked(tmp_path, monkeypatch):
     before = (tmp_path / "out" / LOG).read_text().count("\n")
 
     report = small_run(tmp_path, tasks=TASKS)
-    found = {name: one for name, one in report.metrics.items() if ".lm_eval." in name}
+    metrics = {name: metric for name, metric in report.metrics.items() if ".lm_eval." in name}
     stages = ("dense", "masked", "pruned", "onnx")
     names = [f"quality.lm_eval.sotu_endings.acc.{stage}" for stage in stages]
-    assert set(names) <= set(found)
+    assert set(names) <= set(metrics)
     for name in names:
-        assert found[name].samples == 10
-        assert found[name].low < found[name].value < found[name].high
-    assert found[names[2]].value == found[names[3]].value
-    assert found[names[0]].conditions["runtime"].startswith("torch")
-    assert found[names[3]].conditions["graph"] == "gqa"
+        assert metrics[name].samples == 10
+        assert metrics[name].low < metrics[name].value < metrics[name].high
+    assert metrics[names[2]].value == metrics[names[3]].value
+    assert metrics[names[0]].conditions["runtime"].startswith("torch")
+    assert metrics[names[3]].conditions["graph"] == "gqa"
 
     log = (tmp_path / "out" / LOG).read_text().splitlines()[before:]
     made = [line.split()[1].rstrip(":") for line in log if ": made in" in line]
@@ -41,9 +41,9 @@ def test_dense_masked_pruned_and_the_artifact_are_asked(tmp_path, monkeypatch):
 
     assert "acc of sotu_endings" in (tmp_path / "out" / "report.md").read_text()
     results = ModelCard.load(tmp_path / "out" / "model" / "README.md").data.eval_results
-    (accuracy,) = [one for one in results if one.metric_type == "acc"]
+    (accuracy,) = [eval_result for eval_result in results if eval_result.metric_type == "acc"]
     assert accuracy.dataset_name == "lm-eval: sotu_endings"
-    assert accuracy.metric_value == found[names[2]].value
+    assert accuracy.metric_value == metrics[names[2]].value
 
 
 def test_an_encoder_is_not_asked(tmp_path):

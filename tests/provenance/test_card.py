@@ -55,8 +55,8 @@ def test_the_snippet_works_where_the_folder_is(finished, tmp_path):
 
 def test_every_layer_and_the_limits_are_told(finished, report):
     text = (finished / "model" / "README.md").read_text()
-    for one in report.plan:
-        assert f"{one.units - one.kept} of {one.units} (" in text
+    for width in report.plan:
+        assert f"{width.units - width.kept} of {width.units} (" in text
     assert report.summary in text
     assert "use the same text" in text
     assert "do not state its licence" in text
@@ -99,7 +99,7 @@ def test_a_stock_checkpoint_asks_for_no_trust(report, config):
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "licence"),
     [
         ("---\nlicense: apache-2.0\nlanguage: en\n---\nText", {"license": "apache-2.0"}),
         ("---\nlicense: [a, b]\n---\n", {}),
@@ -109,11 +109,11 @@ def test_a_stock_checkpoint_asks_for_no_trust(report, config):
         (None, {}),
     ],
 )
-def test_the_licence_of_a_folder(tmp_path, content, found):
+def test_the_licence_of_a_folder(tmp_path, content, licence):
     tiny("llama").save_pretrained(tmp_path)
     if content is not None:
         (tmp_path / "README.md").write_text(content)
-    assert licence_of(resolve(str(tmp_path), revision=None, search=[])) == found
+    assert licence_of(resolve(str(tmp_path), revision=None, search=[])) == licence
 
 
 class Stopping(RunFolder):

@@ -33,16 +33,16 @@ def test_every_file_stands_in_the_manifest_with_its_hash_and_size(finished, plac
 
 @pytest.mark.parametrize("place", FOLDERS)
 def test_recipe_code_machine_and_parent_are_told(finished, report, resolved, place):
-    found = told(finished / place)
-    assert found.recipe == resolved
-    assert found.code == code.running()
-    assert found.code.version == __version__
-    assert found.environment == describe() == report.environment
-    assert found.environment.packages["torch"]
-    assert found.parent.sha256 == report.dense_sha256
-    assert found.parent.reference == resolved["model"]["source"]
-    assert found.key == json.loads((finished / place / "stage.json").read_text())["key"]
-    assert not found.told_later
+    provenance = told(finished / place)
+    assert provenance.recipe == resolved
+    assert provenance.code == code.running()
+    assert provenance.code.version == __version__
+    assert provenance.environment == describe() == report.environment
+    assert provenance.environment.packages["torch"]
+    assert provenance.parent.sha256 == report.dense_sha256
+    assert provenance.parent.reference == resolved["model"]["source"]
+    assert provenance.key == json.loads((finished / place / "stage.json").read_text())["key"]
+    assert not provenance.told_later
 
 
 def test_what_was_pruned_names_its_calibration_and_its_weights(finished):
@@ -51,9 +51,9 @@ def test_what_was_pruned_names_its_calibration_and_its_weights(finished):
     assert (dense.calibration_sha256, dense.weights) == (None, {})
     weights = {"model.safetensors": sha256_of(finished / "model" / "model.safetensors")}
     for place in ("model", "artifacts/onnx/pruned"):
-        found = told(finished / place)
-        assert found.calibration_sha256 == config["numprune"]["calibration_sha256"]
-        assert found.weights == weights
+        provenance = told(finished / place)
+        assert provenance.calibration_sha256 == config["numprune"]["calibration_sha256"]
+        assert provenance.weights == weights
     assert load_file(finished / "model" / "model.safetensors")
 
 
@@ -62,9 +62,9 @@ def test_a_resumed_run_keeps_what_was_told_and_a_stage_made_anew_tells_anew(fini
     old = manifest.read(path.parent)
     others = {"code": {"version": "0.0.1"}}
     path.write_text(old.model_copy(update={"provenance": old.provenance | others}).sealed().text())
-    before = {one: one.read_bytes() for one in finished.rglob("*/manifest.json")}
+    before = {file: file.read_bytes() for file in finished.rglob("*/manifest.json")}
     small_run(finished.parent)
-    assert {one: one.read_bytes() for one in finished.rglob("*/manifest.json")} == before
+    assert {file: file.read_bytes() for file in finished.rglob("*/manifest.json")} == before
 
     (path.parent / "stage.json").unlink()
     small_run(finished.parent)

@@ -42,31 +42,33 @@ def bill(finished):
 def test_it_is_valid_cyclonedx_with_the_licence_that_is_known(finished, licence, told):
     text = rendered(finished, licence)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-    found = json.loads(text)
-    assert (found["bomFormat"], found["specVersion"]) == ("CycloneDX", "1.6")
-    model = found["metadata"]["component"]
-    for one in (model, model["pedigree"]["ancestors"][0]):
-        assert one.get("licenses") == (None if told is None else [told])
+    bom = json.loads(text)
+    assert (bom["bomFormat"], bom["specVersion"]) == ("CycloneDX", "1.6")
+    model = bom["metadata"]["component"]
+    for component in (model, model["pedigree"]["ancestors"][0]):
+        assert component.get("licenses") == (None if told is None else [told])
 
 
 def test_it_names_every_file_the_parent_and_the_packages(finished, report):
-    found, folder = bill(finished), finished / "model"
-    model = found["metadata"]["component"]
+    bom, folder = bill(finished), finished / "model"
+    model = bom["metadata"]["component"]
     assert (model["type"], model["name"]) == ("machine-learning-model", report.recipe_name)
     files = {path.name for path in folder.iterdir()}
     files -= {"manifest.json", "stage.json", sbom.NAME}
-    assert {one["name"]: one["hashes"] for one in model["components"]} == {
+    assert {component["name"]: component["hashes"] for component in model["components"]} == {
         name: [{"alg": "SHA-256", "content": sha256_of(folder / name)}] for name in files
     }
     (parent,) = model["pedigree"]["ancestors"]
     assert (parent["type"], parent["name"]) == ("machine-learning-model", "tiny-llama")
     assert parent["properties"][0]["value"] == report.dense_sha256
-    packages = {one["name"]: one["version"] for one in found["components"]}
+    packages = {component["name"]: component["version"] for component in bom["components"]}
     assert packages == report.environment.packages
     assert re.match("pkg:pypi/torch@2", next(
-        one["purl"] for one in found["components"] if one["name"] == "torch"
+        component["purl"] for component in bom["components"] if component["name"] == "torch"
     ))  # fmt: skip
-    depends = {one["ref"]: one.get("dependsOn", []) for one in found["dependencies"]}
+    depends = {
+        dependency["ref"]: dependency.get("dependsOn", []) for dependency in bom["dependencies"]
+    }
     assert len(depends["model"]) == len(packages)
 
 
@@ -96,9 +98,9 @@ def test_verify_sees_a_bill_of_other_files_even_where_the_manifest_was_made_anew
     place.write_text(change(place.read_text()))
     (folder / manifest.NAME).write_text(manifest.describing(folder, old.provenance).text())
     (model, *_) = verify(finished)
-    told = [f"{one.name} {one.how}" for one in model.differences]
+    told = [f"{difference.name} {difference.how}" for difference in model.differences]
     assert told
-    assert all(one.startswith(f"model/{sbom.NAME} ") and how in one for one in told)
+    assert all(line.startswith(f"model/{sbom.NAME} ") and how in line for line in told)
     assert model.opened == "not opened"
 
 

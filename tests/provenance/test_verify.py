@@ -234,8 +234,8 @@ EXTRAS = {
 )
 def test_whatever_was_put_into_a_folder_of_a_run_is_extra(finished, make, where):
     make(finished / where / "new")
-    told = [one for part in verification.verify(finished) for one in part.differences]
-    assert [one.name for one in told] == [f"{where}/new"]
+    told = [difference for part in verification.verify(finished) for difference in part.differences]
+    assert [difference.name for difference in told] == [f"{where}/new"]
     assert told[0].how.startswith("is extra")
 
 

@@ -45,10 +45,10 @@ def name_of(method):
     return f"{method.method}-{getattr(method, 'cost', '')}"
 
 
-def scored(found, seed=0):
+def scored(model_sites, seed=0):
     generator = torch.Generator().manual_seed(seed)
     result = []
-    for site in found:
+    for site in model_sites:
         units = torch.rand(site.units, generator=generator, dtype=torch.float64) + 0.01
         columns = units.repeat_interleave(site.consumer_width)
         result.append(SiteScore(site, columns, additive(units)))

@@ -35,9 +35,9 @@ def kept_of(draw, groups):
 
 @given(st.data(), GROUPS)
 def test_members_are_the_kept_units_by_group_the_fullest_first(data, groups):
-    one = site(groups)
+    sublayer = site(groups)
     kept = data.draw(kept_of(groups))
-    members = one.members(kept)
+    members = sublayer.members(kept)
     assert sorted(unit for _, units in members for unit in units) == list(kept)
     starts = [sum(groups[:group]) for group in range(len(groups) + 1)]
     for group, units in members:
@@ -45,16 +45,16 @@ def test_members_are_the_kept_units_by_group_the_fullest_first(data, groups):
         assert all(starts[group] <= unit < starts[group + 1] for unit in units)
     sizes = [len(units) for _, units in members]
     assert sizes == sorted(sizes, reverse=True)
-    assert one.layout(kept) == tuple(unit for _, units in members for unit in units)
+    assert sublayer.layout(kept) == tuple(unit for _, units in members for unit in units)
 
 
 @given(st.data(), GROUPS)
 def test_the_last_of_a_group_takes_what_is_shared(data, groups):
-    one = site(groups)
+    sublayer = site(groups)
     kept = data.draw(kept_of(groups))
-    alive = {group for group, _ in one.members(kept)}
-    assert one.cost(kept) == 10 * len(kept) + 7 * len(alive)
-    assert one.parameters == 10 * sum(groups) + 7 * len(groups)
+    alive = {group for group, _ in sublayer.members(kept)}
+    assert sublayer.cost(kept) == 10 * len(kept) + 7 * len(alive)
+    assert sublayer.parameters == 10 * sum(groups) + 7 * len(groups)
 
 
 @given(st.data(), GROUPS)

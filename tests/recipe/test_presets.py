@@ -23,8 +23,8 @@ def recipe(**changes):
     return parse(MINIMAL | changes, "r")
 
 
-def methods(found):
-    return found.score.method, found.allocate.method, found.compensate.method
+def methods(settings):
+    return settings.score.method, settings.allocate.method, settings.compensate.method
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -37,24 +37,28 @@ def test_without_a_preset_the_defaults_stand():
 
 
 def test_a_section_of_the_recipe_goes_before_the_preset():
-    found = recipe(method="best", score="flap", rounds=3)
-    assert methods(found) == ("flap", "curves", "closed_form")
-    assert found.rounds == 3
+    settings = recipe(method="best", score="flap", rounds=3)
+    assert methods(settings) == ("flap", "curves", "closed_form")
+    assert settings.rounds == 3
 
 
 def test_a_setting_of_the_recipe_changes_that_setting_alone():
-    found = recipe(method="best", allocate={"attention": 2.0}, score={"damping": 0.1})
-    assert (found.allocate.attention, found.score.damping) == (2.0, 0.1)
-    assert methods(found) == METHODS["best"]
-    assert not found.score.centred
+    settings = recipe(method="best", allocate={"attention": 2.0}, score={"damping": 0.1})
+    assert (settings.allocate.attention, settings.score.damping) == (2.0, 0.1)
+    assert methods(settings) == METHODS["best"]
+    assert not settings.score.centred
 
 
 def test_labelled_examples_choose_what_is_best_for_encoders():
     texts = {"calibration": {"files": ["a.jsonl"]}, "evaluation": {"files": ["b.jsonl"]}}
-    found = recipe(method="best", keep=0.5, **texts)
-    assert methods(found) == METHODS["best"]
-    assert (found.allocate.cost, found.allocate.candidates) == ("macs", (1.0,))
-    assert (found.compensate.order, found.compensate.affine, found.rounds) == ("one_shot", True, 1)
+    settings = recipe(method="best", keep=0.5, **texts)
+    assert methods(settings) == METHODS["best"]
+    assert (settings.allocate.cost, settings.allocate.candidates) == ("macs", (1.0,))
+    assert (settings.compensate.order, settings.compensate.affine, settings.rounds) == (
+        "one_shot",
+        True,
+        1,
+    )
     assert recipe(method="paper-fisher", **texts).compensate.method == "scalar"
 
 
@@ -69,18 +73,18 @@ def test_the_best_repair_reads_text_of_the_models_own():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resolved_recipe_is_the_same_recipe(name, tmp_path):
-    found = recipe(method=name, keep=0.5)
+    settings = recipe(method=name, keep=0.5)
     path = tmp_path / "resolved.yaml"
-    path.write_text(dump(found))
-    assert load(path) == found
+    path.write_text(dump(settings))
+    assert load(path) == settings
 
 
 def test_set_reaches_into_a_preset(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(MINIMAL | {"method": "best"}))
-    found = load(path, ["score.step=8", "allocate.align_to=16"])
-    assert (found.score.step, found.allocate.align_to) == (8, 16)
-    assert methods(found) == METHODS["best"]
+    settings = load(path, ["score.step=8", "allocate.align_to=16"])
+    assert (settings.score.step, settings.allocate.align_to) == (8, 16)
+    assert methods(settings) == METHODS["best"]
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -88,6 +92,6 @@ def test_a_preset_that_is_set_takes_the_place_of_the_recipes_own_sections(tmp_pa
     path = tmp_path / "r.yaml"
     path.write_text(dump(recipe(score="fisher", allocate="search", compensate="refit", rounds=1)))
     changes = ["allocate.cost=macs", "keep=0.5"]
-    found = load(path, ["method=best", *changes] if first else [*changes, "method=best"])
-    assert methods(found) == METHODS["best"]
-    assert (found.allocate.cost, found.rounds, found.query_heads) == ("macs", 1, "single")
+    settings = load(path, ["method=best", *changes] if first else [*changes, "method=best"])
+    assert methods(settings) == METHODS["best"]
+    assert (settings.allocate.cost, settings.rounds, settings.query_heads) == ("macs", 1, "single")

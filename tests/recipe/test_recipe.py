@@ -220,17 +220,17 @@ PLAIN = {
 
 @pytest.mark.parametrize("name", sorted(glue.table()))
 def test_every_recipe_of_the_glue_table_is_a_recipe(name):
-    found = recipes.named(name, ["keep=0.5"])
-    assert (found.name, found.recipe.keep) == (name, 0.5)
-    assert found.recipe.score.method == "fisher"
-    assert found.recipe.allocate.length == glue.entry(name).mean_length
-    assert found.recipe.calibration.sequences == 2048
-    assert found.recipe.evaluation.sequences is None
+    named_recipe = recipes.named(name, ["keep=0.5"])
+    assert (named_recipe.name, named_recipe.recipe.keep) == (name, 0.5)
+    assert named_recipe.recipe.score.method == "fisher"
+    assert named_recipe.recipe.allocate.length == glue.entry(name).mean_length
+    assert named_recipe.recipe.calibration.sequences == 2048
+    assert named_recipe.recipe.evaluation.sequences is None
 
 
 def test_a_file_goes_before_a_name_of_the_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path).rename(tmp_path / "bert-base-mrpc")
-    found = recipes.named("bert-base-mrpc")
-    assert found.recipe.score.method != "fisher"
-    assert found.folder.resolve() == tmp_path.resolve()
+    named_recipe = recipes.named("bert-base-mrpc")
+    assert named_recipe.recipe.score.method != "fisher"
+    assert named_recipe.folder.resolve() == tmp_path.resolve()

@@ -17,20 +17,20 @@ class Element:
 
     def walk(self) -> Iterator[Element]:
         yield self
-        for one in self.children:
-            if isinstance(one, Element):
-                yield from one.walk()
+        for child in self.children:
+            if isinstance(child, Element):
+                yield from child.walk()
 
     def all(self, *tags: str, **attributes: str) -> list[Element]:
         return [
-            one
-            for one in self.walk()
-            if one.tag in tags and attributes.items() <= one.attributes.items()
+            element
+            for element in self.walk()
+            if element.tag in tags and attributes.items() <= element.attributes.items()
         ]
 
     @property
     def text(self) -> str:
-        parts = (one if isinstance(one, str) else one.text for one in self.children)
+        parts = (child if isinstance(child, str) else child.text for child in self.children)
         return " ".join("".join(parts).split())
 
 
@@ -65,5 +65,7 @@ def parse(text: str) -> Element:
     reader = _Reader()
     reader.feed(text)
     reader.close()
-    assert reader.open == [reader.root], f"not closed: {[one.tag for one in reader.open[1:]]}"
+    assert reader.open == [reader.root], (
+        f"not closed: {[element.tag for element in reader.open[1:]]}"
+    )
     return reader.root

@@ -28,23 +28,23 @@ ENVIRONMENT = Environment(
 
 def timed(target: str, phase: str, dense: float, pruned: float, low: float, high: float):
     under = {"batch": 1, "threads": 1, "dtype": "float32", "device": "cpu"}
-    name, found = f"latency.{target}.{phase}", {}
+    name, timings = f"latency.{target}.{phase}", {}
     for variant, p50 in (("dense", dense), ("pruned", pruned)):
         for key, value in (("p50_ms", p50), ("p90_ms", p50 * 1.1), ("p99_ms", p50 * 1.2)):
-            found[f"{name}.{variant}.{key}"] = Metric(value, "ms", 20, conditions=under)
-        found[f"{name}.{variant}.cpu_ms"] = Metric(p50, "ms", 20, conditions=under)
-        found[f"{name}.{variant}.tokens_per_s"] = Metric(1000 / p50, "tokens/s", 20)
+            timings[f"{name}.{variant}.{key}"] = Metric(value, "ms", 20, conditions=under)
+        timings[f"{name}.{variant}.cpu_ms"] = Metric(p50, "ms", 20, conditions=under)
+        timings[f"{name}.{variant}.tokens_per_s"] = Metric(1000 / p50, "tokens/s", 20)
     ratio = dense / pruned
-    found[f"{name}.speedup"] = Metric(ratio, "ratio", 20, low, high, under)
-    found[f"{name}.cpu_speedup"] = Metric(ratio * 1.01, "ratio", 20, low, high, under)
+    timings[f"{name}.speedup"] = Metric(ratio, "ratio", 20, low, high, under)
+    timings[f"{name}.cpu_speedup"] = Metric(ratio * 1.01, "ratio", 20, low, high, under)
     for key, value in {
         "speedup_low": low,
         "speedup_high": high,
         "ideal": 1.5,
         "of_ideal": ratio / 1.5,
     }.items():
-        found[f"{name}.{key}"] = Metric(value, "ratio", 20)
-    return found
+        timings[f"{name}.{key}"] = Metric(value, "ratio", 20)
+    return timings
 
 
 def metrics() -> dict[str, Metric]:
@@ -107,8 +107,10 @@ def report() -> Report:
             ),
         },
         latency_samples={
-            name.removesuffix(".p50_ms"): tuple(one.value * (1 + 0.01 * at) for at in range(-5, 15))
-            for name, one in stored.items()
+            name.removesuffix(".p50_ms"): tuple(
+                metric.value * (1 + 0.01 * at) for at in range(-5, 15)
+            )
+            for name, metric in stored.items()
             if name.endswith(".p50_ms")
         },
         recipe={"version": 1, "keep": 0.8, "targets": {"onnx": {"graph": "gqa"}}},
@@ -128,18 +130,18 @@ def report() -> Report:
 
 def encoder() -> Report:
     """Many shapes, several scores, heads that go alone, and a budget."""
-    found = {}
+    measured = {}
     for score, values in {"accuracy": (0.94, 0.92, 0.941), "exact_match": (0.8, 0.7, 0.79)}.items():
         for stage, value in zip(("dense", "masked", "pruned"), values, strict=True):
-            found[f"quality.{score}.{stage}"] = Metric(
+            measured[f"quality.{score}.{stage}"] = Metric(
                 value, "fraction", 672, value - 0.02, value + 0.01
             )
-        found[f"quality.{score}.onnx"] = found[f"quality.{score}.pruned"]
+        measured[f"quality.{score}.onnx"] = measured[f"quality.{score}.pruned"]
     for batch in (1, 8):
         for length in (16, 128):
             ms = 0.3 * batch * length
-            found |= timed("onnx", f"forward.b{batch}.l{length}", ms, ms / 1.8, 1.7, 1.9)
-    found |= {
+            measured |= timed("onnx", f"forward.b{batch}.l{length}", ms, ms / 1.8, 1.7, 1.9)
+    measured |= {
         "size.parameters.dense": Metric(22_700_000, "parameters", 1),
         "size.parameters.pruned": Metric(17_400_000, "parameters", 1),
         "budget.onnx.b8.l16.limit_ms": Metric(30.0, "ms", 1),
@@ -150,7 +152,7 @@ def encoder() -> Report:
         "allocation.divergence.attention_1x": Metric(0.1, "nats", 512),
         "allocation.attention_weight": Metric(1.0, "ratio", 1),
     }
-    stored = measurements(found)
+    stored = measurements(measured)
     plan = (
         SiteWidth(
             site="layers.0.attention",

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def chromium():
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
+    program = next((executable for name in NAMES if (executable := shutil.which(name))), None)
     if program is None:
         pytest.skip("no Chromium is installed: `apt install chromium`")
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -44,9 +44,9 @@ def visit(chromium, file):
         context = chromium.new_context(java_script_enabled=False, **settings)
         page = context.new_page()
         opened.append((context, said := []))
-        page.on("request", lambda one: said.append(f"request {one.url}"))
-        page.on("console", lambda one: said.append(f"console {one.text}"))
-        page.on("pageerror", lambda one: said.append(f"error {one}"))
+        page.on("request", lambda request: said.append(f"request {request.url}"))
+        page.on("console", lambda message: said.append(f"console {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error {error}"))
         page.goto(file.as_uri())
         return page
 
@@ -72,7 +72,7 @@ def test_the_page_fits_and_its_text_shows(visit, width, scheme):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures_are_drawn_in_the_schemes_colours_and_large_enough_to_read(visit, scheme):
     page = visit(viewport={"width": 360, "height": 800}, color_scheme=scheme)
-    found = page.evaluate(
+    pictures = page.evaluate(
         """[...document.querySelectorAll("figure svg")].map(svg => {
             const box = svg.getBoundingClientRect();
             const sizes = [...svg.querySelectorAll("text")].map(
@@ -81,8 +81,8 @@ def test_pictures_are_drawn_in_the_schemes_colours_and_large_enough_to_read(visi
             return [box.width, box.height, Math.min(...sizes), text];
         })"""
     )
-    assert len(found) >= 5
-    for width, height, smallest, ink in found:
+    assert len(pictures) >= 5
+    for width, height, smallest, ink in pictures:
         assert 300 <= width <= 360
         assert height >= 30
         assert smallest >= 10

@@ -19,11 +19,11 @@ from numprune_export.report.schema import SiteScores, SiteWidth
 def paths(plot, role, paint="fill"):
     """Subpaths painted in a colour of the page, each as its points (x, y)."""
     drawn = [
-        one.attributes["d"]
-        for one in parse(plot.svg).all("path")
-        if f"{paint}: var(--{role})" in one.attributes.get("style", "")
+        element.attributes["d"]
+        for element in parse(plot.svg).all("path")
+        if f"{paint}: var(--{role})" in element.attributes.get("style", "")
     ]
-    parts = [part for one in drawn for part in one.split("M")[1:]]
+    parts = [part for path in drawn for part in path.split("M")[1:]]
     numbers = [re.findall(r"([\d.-]+) ([\d.-]+)", part) for part in parts]
     return [[(float(x), float(y)) for x, y in points] for points in numbers]
 
@@ -34,7 +34,7 @@ def span(subpath, axis=0):
 
 
 def texts(plot):
-    return [one.text for one in parse(plot.svg).all("text")]
+    return [element.text for element in parse(plot.svg).all("text")]
 
 
 def heads(**changes):
@@ -46,14 +46,14 @@ def test_a_cell_is_filled_for_every_head_that_stays():
     (plot,) = plan_plots([heads()])
     stay, gone = paths(plot, "pruned"), paths(plot, "dense", "stroke")
     assert (len(stay), len(gone)) == (2, 2)
-    left = sorted(min(x for x, _ in one) for one in (*stay, *gone))
-    assert [left.index(min(x for x, _ in one)) for one in stay] == [1, 3]
+    left = sorted(min(x for x, _ in subpath) for subpath in (*stay, *gone))
+    assert [left.index(min(x for x, _ in subpath)) for subpath in stay] == [1, 3]
     assert "2 of 4 heads kept, 50.0 %." in parse(plot.svg).all("desc")[0].text
 
 
 def test_gaps_part_groups_that_share_a_key():
     (plot,) = plan_plots([heads(groups=(3, 1), kept_units=(0, 1, 2, 3), kept=4)])
-    left = sorted(min(x for x, _ in one) for one in paths(plot, "pruned"))
+    left = sorted(min(x for x, _ in subpath) for subpath in paths(plot, "pruned"))
     first, second, wide = (after - before for before, after in itertools.pairwise(left))
     assert first == pytest.approx(second, abs=0.05)
     assert wide == pytest.approx(1.5 * first, rel=0.01)
@@ -65,8 +65,8 @@ def test_bars_of_channels_are_as_long_as_what_stays():
         for at, kept in enumerate((96, 24, 0))
     ]
     (plot,) = plan_plots(plan)
-    lengths = [span(one) for one in paths(plot, "pruned")]
-    assert lengths == [pytest.approx(lengths[0] / 96 * one.kept, abs=0.02) for one in plan]
+    lengths = [span(subpath) for subpath in paths(plot, "pruned")]
+    assert lengths == [pytest.approx(lengths[0] / 96 * site.kept, abs=0.02) for site in plan]
     assert [text for text in texts(plot) if text in ("96", "24")] == ["96", "24"]
 
 
@@ -82,8 +82,8 @@ def test_scores_span_from_quantile_to_quantile():
         "layers.0.mlp": SiteScores(kept=(4, 5, 6, 7, 8, 9, 10), removed=(0, 1, 1, 2, 3, 3, 4))
     }
     (plot,) = score_plots(plan, scores)
-    level = [one for one in paths(plot, "pruned", "stroke") if span(one, 1) == 0]
-    assert sorted(span(one) for one in level)[0] * 2 == pytest.approx(
+    level = [subpath for subpath in paths(plot, "pruned", "stroke") if span(subpath, 1) == 0]
+    assert sorted(span(subpath) for subpath in level)[0] * 2 == pytest.approx(
         max(map(span, level)), abs=0.05
     )
     assert plot.table.rows[0] == ("0, kept", "4", "5", "6", "7", "8", "9", "10")
@@ -92,7 +92,7 @@ def test_scores_span_from_quantile_to_quantile():
 
 def test_scores_far_apart_are_drawn_by_their_powers():
     plots = score_plots(sample.report().plan, sample.report().scores)
-    attention, mlp = (" ".join(texts(one)) for one in plots)
+    attention, mlp = (" ".join(texts(plot)) for plot in plots)
     assert "score, logarithmic" in mlp
     assert "logarithmic" not in attention
     assert "mathdefault" not in mlp
@@ -109,7 +109,7 @@ def test_every_round_is_a_stroke_and_the_median_a_taller_one():
     strokes = paths(times, "dense", "stroke")
     # Twenty rounds and a median, of two phases.
     assert len(strokes) == 42
-    assert len({round(span(one, 1)) for one in strokes}) == 2
+    assert len({round(span(subpath, 1)) for subpath in strokes}) == 2
 
 
 def test_rounds_far_out_are_told_by_an_arrow():
@@ -117,12 +117,12 @@ def test_rounds_far_out_are_told_by_an_arrow():
     name = "latency.onnx.decode.pruned"
     samples = {**report.latency_samples, name: (*report.latency_samples[name][:-1], 999.0)}
     before, after = (
-        speed_plots(report.model_copy(update={"latency_samples": one}))[1]
-        for one in (report.latency_samples, samples)
+        speed_plots(report.model_copy(update={"latency_samples": rounds}))[1]
+        for rounds in (report.latency_samples, samples)
     )
     assert "Arrow" not in before.caption
     assert after.caption.endswith("Arrow: some rounds took longer.")
-    arrows = [parse(one.svg).all("use") for one in (before, after)]
+    arrows = [parse(plot.svg).all("use") for plot in (before, after)]
     assert len(arrows[1]) == len(arrows[0]) + 1
 
 
@@ -135,7 +135,7 @@ def test_without_rounds_lines_run_to_the_99th_percentile():
 
 def test_scores_of_models_stand_where_their_values_are():
     (plot,) = quality_plots(sample.report().metrics)
-    assert [one for one in texts(plot) if one in ("18.2", "60.1", "25.3", "25.31")] == [
+    assert [label for label in texts(plot) if label in ("18.2", "60.1", "25.3", "25.31")] == [
         "18.2", "60.1", "25.3", "25.31",
     ]  # fmt: skip
     bars = paths(plot, "dense", "stroke")
@@ -157,10 +157,10 @@ def test_names_are_text_and_ids_those_of_the_plot():
 
     svg = draw("mine", 90, paint, title="a & b", description="c")
     tree = parse(svg)
-    assert "<b> $x$ 漢" in [one.text for one in tree.all("text")]
+    assert "<b> $x$ 漢" in [element.text for element in tree.all("text")]
     assert tree.all("svg")[0].attributes["viewbox"] == f"0 0 {WIDTH} 90"
-    ids = [one.attributes["id"] for one in tree.walk() if "id" in one.attributes]
-    assert all(one.startswith("mine-") for one in ids)
+    ids = [element.attributes["id"] for element in tree.walk() if "id" in element.attributes]
+    assert all(identifier.startswith("mine-") for identifier in ids)
     assert not tree.all("style", "metadata")
 
 

@@ -38,9 +38,9 @@ def test_what_was_built_but_not_run_is_said_with_its_reason():
 def test_the_gpu_and_what_held_it_down_are_told():
     cool = GpuState("GPU A", "580.1", "13.0", "9.0", 80, 10, 34.0, 1980.0, 2619.0, 70.0, (), True)
     warm = replace(cool, temperature_c=88.0, sm_clock_mhz=1400.0, reasons=("thermal slowdown",))
-    found = {name: Measurement.of(one) for name, one in metrics_of(cool, warm).items()}
+    metrics = {name: Measurement.of(metric) for name, metric in metrics_of(cool, warm).items()}
     page = render(
-        sample.report().model_copy(update={"metrics": found, "warnings": warnings(cool, warm)})
+        sample.report().model_copy(update={"metrics": metrics, "warnings": warnings(cool, warm)})
     )
     assert "| temperature  |    34 °C |    88 °C |" in page
     assert "gpu GPU A, driver 580.1, driver_cuda 13.0" in page
@@ -84,7 +84,7 @@ def test_rows_of_every_table_have_the_columns_of_their_header():
             blocks.append(block)
             block = []
     assert len(blocks) == 9
-    assert all(len(set(one)) == 1 for one in blocks)
+    assert all(len(set(columns)) == 1 for columns in blocks)
 
 
 def test_cells_cannot_break_a_table():

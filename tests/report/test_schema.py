@@ -133,21 +133,21 @@ def test_widths_count_what_a_plan_keeps_and_name_the_heads():
     [(attention(8, 8, 8), ()), (attention(8, 8, 8, shared=True, groups=(2, 2)), (2, 2))],
 )
 def test_a_unit_is_one_head_where_each_has_its_own_key_or_goes_alone(site, groups):
-    (found,) = widths(Plan((site,), {site.name: (1,)}))
-    assert (found.heads_per_unit, found.groups) == (1, groups)
+    (width,) = widths(Plan((site,), {site.name: (1,)}))
+    assert (width.heads_per_unit, width.groups) == (1, groups)
 
 
 def test_a_report_of_before_has_no_scores_nor_samples_nor_units(tmp_path):
     content = json.loads(to_json(sample.report()))
     for key in ("scores", "latency_samples", "sha256"):
         content.pop(key)
-    for one in content["plan"]:
+    for site in content["plan"]:
         for key in ("heads_per_unit", "kept_units", "groups"):
-            one.pop(key)
+            site.pop(key)
     path = tmp_path / "report.json"
     path.write_text(json.dumps(content))
-    found = read(path)
-    assert (found.scores, found.latency_samples, found.plan[0].kept_units) == ({}, {}, None)
+    report = read(path)
+    assert (report.scores, report.latency_samples, report.plan[0].kept_units) == ({}, {}, None)
 
 
 def test_artifacts_are_named_from_the_run_folder(tmp_path):
@@ -155,6 +155,6 @@ def test_artifacts_are_named_from_the_run_folder(tmp_path):
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(b"12345")
     artifact = Artifact("onnx", folder, "model.onnx", {"model.onnx": "00"}, {"opset": 20})
-    found = ArtifactSummary.of(artifact, tmp_path)
-    assert (found.folder, found.size_bytes) == ("artifacts/onnx", 5)
-    assert str(Path.home()) not in found.folder
+    summary = ArtifactSummary.of(artifact, tmp_path)
+    assert (summary.folder, summary.size_bytes) == ("artifacts/onnx", 5)
+    assert str(Path.home()) not in summary.folder

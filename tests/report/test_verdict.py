@@ -11,7 +11,7 @@ def ratio(value, low, high) -> Measurement:
 
 
 @pytest.mark.parametrize(
-    ("one", "expected"),
+    ("speedup", "expected"),
     [
         (ratio(1.4, 1.3, 1.5), "is 1.40x faster (95 % interval 1.30 to 1.50)"),
         (ratio(0.5, 0.4, 0.8), "is 2.00x slower (95 % interval 1.25 to 2.50)"),
@@ -30,9 +30,9 @@ def ratio(value, low, high) -> Measurement:
         (ratio(1.2, None, None), "is 1.20x, without a confidence interval"),
     ],
 )
-def test_only_an_interval_without_one_is_called_faster_or_slower(one, expected):
-    assert speed(one) == expected
-    assert significant(one) is ("faster" in expected or "slower" in expected)
+def test_only_an_interval_without_one_is_called_faster_or_slower(speedup, expected):
+    assert speed(speedup) == expected
+    assert significant(speedup) is ("faster" in expected or "slower" in expected)
 
 
 def test_the_verdict_is_one_sentence_with_size_speed_and_quality():
@@ -61,9 +61,9 @@ def test_scores_are_told_in_pipeline_order_the_one_that_counts_first():
             for name in names
         }
     )
-    found = scores(metrics)
-    assert list(found) == ["matthews", "loss"]
-    assert list(found["loss"]) == ["dense", "masked", "pruned", "abc", "onnx"]
+    by_score = scores(metrics)
+    assert list(by_score) == ["matthews", "loss"]
+    assert list(by_score["loss"]) == ["dense", "masked", "pruned", "abc", "onnx"]
     assert "matthews 1 dense → 1 masked → 1 pruned" in summarize(metrics, {})
 
 

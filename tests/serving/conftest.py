@@ -67,13 +67,13 @@ def server(environment, package, tmp_path_factory):
     """The tritonserver of nvidia-pytriton, in its own environment, with the package's repository."""
     folder = tmp_path_factory.mktemp("triton")
     ports = _free_port(), _free_port()
-    found = Server(
+    triton = Server(
         f"127.0.0.1:{ports[0]}",
         f"127.0.0.1:{ports[1]}",
         ENVIRONMENT / "bin" / "python",
         folder / "log",
     )
-    with found.log.open("w") as log:
+    with triton.log.open("w") as log:
         process = subprocess.Popen(
             _command(package / "repository", folder, ports),
             env=_environment(),
@@ -81,8 +81,8 @@ def server(environment, package, tmp_path_factory):
             stderr=subprocess.STDOUT,
         )
     try:
-        _wait_until_ready(found, process)
-        yield found
+        _wait_until_ready(triton, process)
+        yield triton
     finally:
         process.terminate()
         try:
@@ -143,6 +143,6 @@ def _wait_until_ready(server, process):
 
 
 def _free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as tcp_socket:
+        tcp_socket.bind(("127.0.0.1", 0))
+        return tcp_socket.getsockname()[1]

@@ -45,12 +45,12 @@ def config_of(path):
 def test_limits_are_those_of_the_profiles(engine, tmp_path):
     folder = packaged(engine, tmp_path / "out")
     config = config_of(folder / "repository" / "tiny" / "config.pbtxt")
-    said = {name: one.string_value for name, one in config.parameters.items()}
+    said = {name: parameter.string_value for name, parameter in config.parameters.items()}
     assert config.max_batch_size == 3
     assert (said["capacity"], said["longest_prompt"]) == ("64", "16")
     assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
     assert list(config.instance_group[0].gpus) == [0]
-    assert [one.batch_size for one in config.model_warmup] == [1, 3]
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 3]
 
 
 @pytest.mark.parametrize("settings", [{"capacity": 65}, {"capacity": 7}, {"max_batch": 4}])
@@ -74,7 +74,7 @@ def test_the_versions_are_the_ones_it_was_built_with(engine, tmp_path):
 def test_only_the_engine_travels_and_triton_has_no_backend_for_it(engine, tmp_path):
     folder = packaged(engine, tmp_path / "out")
     artifact = folder / "repository" / "tiny" / "1" / "artifact"
-    assert sorted(one.name for one in artifact.iterdir()) == ["artifact.json", "engine.plan"]
+    assert sorted(path.name for path in artifact.iterdir()) == ["artifact.json", "engine.plan"]
     assert not (folder / "native").exists()
 
 
@@ -85,7 +85,7 @@ def test_a_tensorrt_plan_gets_tritons_own_backend_with_both_profiles(engine, tmp
     assert config.backend == "tensorrt"
     assert config.default_model_filename == "model.plan"
     assert list(config.instance_group[0].profile) == ["0", "1"]
-    dims = {one.name: list(one.dims) for one in config.input}
+    dims = {port.name: list(port.dims) for port in config.input}
     assert dims["past_key_values.0.key"] == [3, -1, -1, 8]
     assert dims["past_key_values.1.value"] == [1, -1, -1, 8]
     assert set(config.model_warmup[0].inputs) == set(dims)

@@ -70,7 +70,7 @@ def served(request, folder, tmp_path_factory):
 def answer(served, *asked):
     """Each `asked` is a prompt and a limit, or a Request; all in one batch."""
     clients = [Recorder() for _ in asked]
-    requests = [one if isinstance(one, Request) else Request(*one) for one in asked]
+    requests = [request if isinstance(request, Request) else Request(*request) for request in asked]
     rows = [Row(*pair, served) for pair in zip(requests, clients, strict=True)]
     generate(served, rows)
     return clients
@@ -79,20 +79,20 @@ def answer(served, *asked):
 def greedy(served, prompt, steps):
     """Tokens by the runner alone, without the code under test."""
     logits = served.runner.prefill(np.array([served.tokenizer.encode(prompt)]))
-    found = []
+    token_ids = []
     for _ in range(steps):
-        found.append(int(logits[0].argmax()))
-        if len(found) < steps:
-            logits = served.runner.decode(np.array(found[-1:]))
-    return found
+        token_ids.append(int(logits[0].argmax()))
+        if len(token_ids) < steps:
+            logits = served.runner.decode(np.array(token_ids[-1:]))
+    return token_ids
 
 
 def test_rows_of_a_batch_are_answered_as_alone(served):
     asked = [("the people of the union", 9), ("we", 4), ("the state of the people will work", 12)]
     expected = [greedy(served, prompt, steps) for prompt, steps in asked]
     got = answer(served, *asked)
-    assert [one.tokens for one in got] == expected
-    assert [one.reason for one in got] == ["length"] * 3
+    assert [client.tokens for client in got] == expected
+    assert [client.reason for client in got] == ["length"] * 3
     assert got[0].pieces[0].text == served.tokenizer.decode(expected[0])
     assert got[0].pieces[0].prompt_tokens == 5
     assert got[0].pieces[0].generated_tokens == 9
@@ -105,8 +105,8 @@ def test_a_done_row_that_would_outgrow_the_cache_leaves_the_batch(served):
         greedy(served, prompt, min(n, CAPACITY - len(prompt.split()) + 1)) for prompt, n in asked
     ]
     got = answer(served, *asked)
-    assert [one.tokens for one in got] == expected
-    assert [one.error for one in got] == [None] * 3
+    assert [client.tokens for client in got] == expected
+    assert [client.error for client in got] == [None] * 3
 
 
 def test_who_is_left_of_a_batch_stays_together(served):
@@ -128,9 +128,9 @@ def test_what_one_prefill_cannot_take_is_read_on_by_decoding(served, longest):
         return tokens.shape[1] > longest
 
     picky = Picky(served.runner, refuses, InputError("too long", hint="shorter"))
-    expected = [one.tokens for one in answer(served, *asked)]
+    expected = [client.tokens for client in answer(served, *asked)]
     got = answer(replace(served, runner=picky, longest_prompt=longest), *asked)
-    assert [one.tokens for one in got] == expected
+    assert [client.tokens for client in got] == expected
     assert max(calls) == longest
 
 
@@ -144,10 +144,10 @@ def test_a_prompt_that_fills_the_cache_still_gets_one_token(served):
 def test_streaming_sends_each_token_and_the_same_text(served):
     asked = Request("the state", 8, stream=True), Request("the state", 8)
     streamed, whole = answer(served, *asked)
-    assert [one.tokens for one in streamed.pieces] == [(token,) for token in whole.tokens]
-    assert [one.generated_tokens for one in streamed.pieces] == list(range(1, 9))
-    assert [one.finish_reason for one in streamed.pieces] == [None] * 7 + ["length"]
-    assert "".join(one.text for one in streamed.pieces) == whole.pieces[0].text
+    assert [piece.tokens for piece in streamed.pieces] == [(token,) for token in whole.tokens]
+    assert [piece.generated_tokens for piece in streamed.pieces] == list(range(1, 9))
+    assert [piece.finish_reason for piece in streamed.pieces] == [None] * 7 + ["length"]
+    assert "".join(piece.text for piece in streamed.pieces) == whole.pieces[0].text
 
 
 def test_an_end_token_ends_the_text_and_is_not_told(served, folder, tmp_path):
@@ -164,7 +164,9 @@ def test_an_end_token_ends_the_text_and_is_not_told(served, folder, tmp_path):
 
 def test_a_cancelled_row_stops_and_the_others_go_on(served):
     leaving, staying = Recorder(patience=3), Recorder()
-    rows = [Row(Request("we will", 9, stream=True), one, served) for one in (leaving, staying)]
+    rows = [
+        Row(Request("we will", 9, stream=True), client, served) for client in (leaving, staying)
+    ]
     generate(served, rows)
     assert leaving.reason == "cancelled"
     assert leaving.tokens == staying.tokens[:3]
@@ -199,7 +201,7 @@ def test_what_a_runner_refuses_fails_alone(served):
     picky = Picky(served.runner, lambda tokens: tokens.shape[1] > 4, error)
     clients = [Recorder() for _ in range(3)]
     prompts = ["we will", "the people of the union will work", "the union"]
-    rows = [Row(Request(p, 4), one, served) for p, one in zip(prompts, clients, strict=True)]
+    rows = [Row(Request(p, 4), client, served) for p, client in zip(prompts, clients, strict=True)]
     generate(replace(served, runner=picky), rows)
     assert clients[1].error is error
     for n in (0, 2):
@@ -209,12 +211,12 @@ def test_what_a_runner_refuses_fails_alone(served):
 def test_a_device_that_fails_fails_the_whole_batch_once(served):
     error = DeviceError("out of memory", hint="smaller batch")
     clients = answer_with(Picky(served.runner, lambda _: True, error), served)
-    assert [one.error for one in clients] == [error, error]
-    assert [one.pieces for one in clients] == [[], []]
+    assert [client.error for client in clients] == [error, error]
+    assert [client.pieces for client in clients] == [[], []]
 
 
 def answer_with(runner, served):
     clients = [Recorder(), Recorder()]
-    rows = [Row(Request("we", 3), one, served) for one in clients]
+    rows = [Row(Request("we", 3), client, served) for client in clients]
     generate(replace(served, runner=runner), rows)
     return clients

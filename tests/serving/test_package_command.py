@@ -41,7 +41,7 @@ def config_of(path):
 def test_the_dense_model_is_packaged_too_into_an_empty_folder(run_folder, tmp_path):
     (tmp_path / "out").mkdir()
     settings = ["capacity=64", "max_batch=2", "instances=3", "max_tokens=9", "queue_delay_us=0"]
-    changes = [word for one in settings for word in ("--set", one)]
+    changes = [word for setting in settings for word in ("--set", setting)]
     done = command(
         "package",
         str(run_folder),
@@ -60,13 +60,13 @@ def test_the_dense_model_is_packaged_too_into_an_empty_folder(run_folder, tmp_pa
     assert config.name == "my-model.v1"
     assert config.max_batch_size == 2
     assert config.instance_group[0].count == 3
-    said = {name: one.string_value for name, one in config.parameters.items()}
+    said = {name: parameter.string_value for name, parameter in config.parameters.items()}
     assert said["capacity"] == "64"
     assert said["max_tokens"] == "9"
     files = json.loads((model / "1" / "artifact" / "artifact.json").read_text())["files"]
     report = json.loads((run_folder / "report.json").read_text())
     assert files == report["artifacts"]["onnx.dense"]["files"]
-    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(

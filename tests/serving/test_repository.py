@@ -53,7 +53,7 @@ def config_of(path):
 
 
 def ports(config):
-    return {one.name: list(one.dims) for one in (*config.input, *config.output)}
+    return {port.name: list(port.dims) for port in (*config.input, *config.output)}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -73,12 +73,12 @@ def test_the_text_model_says_how_it_is_batched_and_warmed_up(packaged):
     assert config.model_transaction_policy.decoupled
     assert config.dynamic_batching.max_queue_delay_microseconds == 2000
     assert list(config.dynamic_batching.preferred_batch_size) == [config.max_batch_size] == [8]
-    assert [one.batch_size for one in config.model_warmup] == [1, 8]
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 8]
     prompt = (packaged[2] / "repository" / "tiny" / "warmup" / "prompt").read_bytes()
     assert prompt == b"\5\0\0\0Hello"
     assert config.parameters["capacity"].string_value == "128"
-    optional = {one.name for one in config.input if one.optional}
-    assert optional == {one.name for one in config.input} - {"text_input"}
+    optional = {port.name for port in config.input if port.optional}
+    assert optional == {port.name for port in config.input} - {"text_input"}
 
 
 def test_the_bare_graph_keeps_each_layers_cache_as_state_or_takes_it(packaged):
@@ -91,7 +91,7 @@ def test_the_bare_graph_keeps_each_layers_cache_as_state_or_takes_it(packaged):
         dims = ports(config)
         assert dims["past_key_values.1.value"] == [-1, 1, -1, 16]  # padded for its kernel
         assert dims["present.2.key"] == [-1, 2, -1, 16]
-        (total,) = (one for one in config.input if one.name == "total_sequence_length")
+        (total,) = (port for port in config.input if port.name == "total_sequence_length")
         assert list(total.dims) == [1]
         assert total.HasField("reshape")
         assert not total.reshape.shape
@@ -99,10 +99,10 @@ def test_the_bare_graph_keeps_each_layers_cache_as_state_or_takes_it(packaged):
         return
     assert not config.model_warmup
     assert config.max_batch_size == 1
-    assert [list(one.dims) for one in states] == [[n, -1, 8] for n in HEADS for _ in "kv"]
-    assert [one.input_name for one in states][:2] == [f"past_key_values.0.{p}" for p in KV]
-    assert [one.output_name for one in states][4:] == [f"present.2.{p}" for p in KV]
-    assert all(one.initial_state[0].zero_data for one in states)
+    assert [list(state.dims) for state in states] == [[n, -1, 8] for n in HEADS for _ in "kv"]
+    assert [state.input_name for state in states][:2] == [f"past_key_values.0.{p}" for p in KV]
+    assert [state.output_name for state in states][4:] == [f"present.2.{p}" for p in KV]
+    assert all(state.initial_state[0].zero_data for state in states)
     assert ports(config) == {
         "input_ids": [-1],
         "attention_mask": [-1],
@@ -120,14 +120,14 @@ def _warm_up_runs(config, model):
     """ONNX Runtime takes what the server would send, and gives finite logits."""
     session = onnxruntime.InferenceSession(model / "1" / config.default_model_filename)
     feeds = {}
-    for name, one in config.model_warmup[0].inputs.items():
-        kind = NUMPY[model_config_pb2.DataType.Name(one.data_type)]
-        if one.zero_data:
-            feeds[name] = np.zeros(one.dims, kind)
+    for name, tensor in config.model_warmup[0].inputs.items():
+        kind = NUMPY[model_config_pb2.DataType.Name(tensor.data_type)]
+        if tensor.zero_data:
+            feeds[name] = np.zeros(tensor.dims, kind)
         else:
-            feeds[name] = np.fromfile(model / "warmup" / one.input_data_file, kind)
+            feeds[name] = np.fromfile(model / "warmup" / tensor.input_data_file, kind)
         scalar = next(port for port in config.input if port.name == name).HasField("reshape")
-        feeds[name] = feeds[name].reshape(() if scalar else one.dims)
+        feeds[name] = feeds[name].reshape(() if scalar else tensor.dims)
     assert np.isfinite(session.run(["logits"], feeds)[0]).all()
 
 
@@ -137,7 +137,7 @@ def test_the_bare_graph_takes_a_cache_for_each_run_of_equal_query_groups(package
     heads = {"0.0": 2, "0.1": 1, "1.0": 1, "1.1": 2, "2": 2}
     dims = ports(config)
     for name in ("past_key_values", "present"):
-        assert {one: size for one, size in dims.items() if one.startswith(name)} == {
+        assert {port: size for port, size in dims.items() if port.startswith(name)} == {
             f"{name}.{run}.{part}": [-1, count, -1, 16]
             for run, count in heads.items()
             for part in KV
@@ -152,10 +152,10 @@ def test_the_state_as_configured_gives_the_models_own_tokens(packaged):
     model = folder / "native" / "tiny_graph"
     config = config_of(model / "config.pbtxt")
     session = onnxruntime.InferenceSession(model / "1" / config.default_model_filename)
-    outputs = [one.name for one in session.get_outputs()]
+    outputs = [output.name for output in session.get_outputs()]
     states = {
-        one.input_name: np.zeros((1, *one.initial_state[0].dims), np.float32)
-        for one in config.sequence_batching.state
+        state.input_name: np.zeros((1, *state.initial_state[0].dims), np.float32)
+        for state in config.sequence_batching.state
     }
     prompt, count = np.array([[5, 9, 44, 3]]), 0
     with OnnxExporter().open(artifact, threads=1, capacity=32) as runner:
@@ -175,8 +175,8 @@ def test_the_state_as_configured_gives_the_models_own_tokens(packaged):
             )
             named = dict(zip(outputs, got, strict=True))
             np.testing.assert_allclose(named["logits"][:, 0], expected, atol=1e-4)
-            for one in config.sequence_batching.state:
-                states[one.input_name] = named[one.output_name]
+            for state in config.sequence_batching.state:
+                states[state.input_name] = named[state.output_name]
             tokens = expected.argmax(-1)[:, None]
             expected = runner.decode(tokens[:, 0])
 
@@ -194,7 +194,9 @@ def test_weights_are_on_the_disk_once(packaged):
 
 def test_the_code_is_the_very_code_that_was_measured_with(packaged):
     copied = packaged[2] / "repository" / "tiny" / "1" / "runtime"
-    roots = [Path(one.__file__).parent.parent for one in (numprune_export, numprune_exporters)]
+    roots = [
+        Path(module.__file__).parent.parent for module in (numprune_export, numprune_exporters)
+    ]
     names = [
         path.relative_to(copied) for path in copied.rglob("*.py") if path.name != "__init__.py"
     ]
@@ -257,9 +259,9 @@ def test_the_closure_follows_imports_within_functions_and_not_those_for_types(
     monkeypatch.setattr(
         numprune_exporters, "__path__", [*numprune_exporters.__path__, str(tmp_path)]
     )
-    found = closure(["numprune_exporters.made_here"])
-    assert {"numprune_exporters.onnx.gqa_steps", "numprune_export.core.errors"} <= found
-    assert "numprune_export.recipe" not in found
+    modules = closure(["numprune_exporters.made_here"])
+    assert {"numprune_exporters.onnx.gqa_steps", "numprune_export.core.errors"} <= modules
+    assert "numprune_export.recipe" not in modules
 
 
 def test_the_papers_name_versions_and_say_what_no_server_has_run(packaged):

@@ -36,19 +36,19 @@ def direct(run_folder):
 
         def text(prompt, most=MOST):
             logits = runner.prefill(np.array([tokenizer(prompt).input_ids]))
-            found = []
-            while len(found) < most and (token := int(logits[0].argmax())) != 0:
-                found.append(token)
+            tokens = []
+            while len(tokens) < most and (token := int(logits[0].argmax())) != 0:
+                tokens.append(token)
                 logits = runner.decode(np.array([token]))
-            return tokenizer.decode(found, skip_special_tokens=True), found
+            return tokenizer.decode(tokens, skip_special_tokens=True), tokens
 
         yield text
 
 
 @pytest.fixture(scope="module")
 def client(server):
-    with grpc.InferenceServerClient(server.grpc) as found:
-        yield found
+    with grpc.InferenceServerClient(server.grpc) as connection:
+        yield connection
 
 
 def post(server, endpoint, **content):
@@ -81,11 +81,11 @@ def inputs_of(prompt, most, stream=True):
         "max_tokens": ("INT32", np.array([[most]], np.int32)),
         "stream": ("BOOL", np.array([[stream]])),
     }
-    found = []
+    inputs = []
     for name, (kind, array) in values.items():
-        found.append(grpc.InferInput(name, list(array.shape), kind))
-        found[-1].set_data_from_numpy(array)
-    return found
+        inputs.append(grpc.InferInput(name, list(array.shape), kind))
+        inputs[-1].set_data_from_numpy(array)
+    return inputs
 
 
 def streamed(server, prompt, most=MOST):
@@ -94,12 +94,12 @@ def streamed(server, prompt, most=MOST):
     with grpc.InferenceServerClient(server.grpc) as client:
         client.start_stream(lambda result, error: answers.put((result, error)))
         client.async_stream_infer("tiny", inputs_of(prompt, most))
-        found = []
-        while not found or not found[-1].as_numpy("finish_reason")[0, 0]:
+        responses = []
+        while not responses or not responses[-1].as_numpy("finish_reason")[0, 0]:
             result, error = answers.get(timeout=30)
             assert error is None, error
-            found.append(result)
-    return found
+            responses.append(result)
+    return responses
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -117,8 +117,8 @@ def test_streamed_pieces_make_up_the_same_text(server, direct, prompt):
     pieces = streamed(server, prompt)
     text, tokens = direct(prompt)
     assert len(pieces) > MOST // 2
-    assert b"".join(one.as_numpy("text_output")[0, 0] for one in pieces).decode() == text
-    assert [int(token) for one in pieces for token in one.as_numpy("token_ids")[0]] == tokens
+    assert b"".join(piece.as_numpy("text_output")[0, 0] for piece in pieces).decode() == text
+    assert [int(token) for piece in pieces for token in piece.as_numpy("token_ids")[0]] == tokens
 
 
 def test_the_http_stream_is_the_same_too(server, direct):
@@ -126,7 +126,7 @@ def test_the_http_stream_is_the_same_too(server, direct):
     events = [json.loads(line.removeprefix("data:")) for line in body.split("\n") if line.strip()]
     assert status == 200
     assert len(events) == 8
-    assert "".join(one["text_output"] for one in events) == direct(PROMPTS[0], 8)[0]
+    assert "".join(event["text_output"] for event in events) == direct(PROMPTS[0], 8)[0]
 
 
 def test_clients_at_once_share_batches_and_get_what_each_gets_alone(server, client, direct):
@@ -134,7 +134,7 @@ def test_clients_at_once_share_batches_and_get_what_each_gets_alone(server, clie
     before = statistics(client)
     with ThreadPoolExecutor(10) as pool:
         asked = [(prompt, pool.submit(generate, server, prompt)) for prompt in PROMPTS * 4]
-        got = [(prompt, one.result()["text_output"]) for prompt, one in asked]
+        got = [(prompt, future.result()["text_output"]) for prompt, future in asked]
     assert got == [(prompt, expected[prompt]) for prompt, _ in asked]
     after = statistics(client)
     asked, executed = (
@@ -147,7 +147,10 @@ def test_clients_at_once_share_batches_and_get_what_each_gets_alone(server, clie
 def test_requests_of_other_lengths_and_limits_end_each_at_its_own(server, direct):
     limits = {PROMPTS[0]: 3, PROMPTS[1]: 40, PROMPTS[2]: 17}
     with ThreadPoolExecutor(3) as pool:
-        asked = {one: pool.submit(generate, server, one, most) for one, most in limits.items()}
+        asked = {
+            prompt_text: pool.submit(generate, server, prompt_text, most)
+            for prompt_text, most in limits.items()
+        }
     for prompt, most in limits.items():
         assert asked[prompt].result()["token_ids"] == direct(prompt, most)[1]
 
@@ -160,7 +163,9 @@ def test_a_bad_request_fails_and_those_beside_it_do_not(server, direct):
         good = [pool.submit(generate, server, prompt) for prompt in PROMPTS[:2]]
         none = pool.submit(post, server, "generate", text_input=PROMPTS[0], max_tokens=0)
         empty = pool.submit(post, server, "generate", text_input="", max_tokens=5)
-    assert [one.result()["text_output"] for one in good] == [direct(one)[0] for one in PROMPTS[:2]]
+    assert [future.result()["text_output"] for future in good] == [
+        direct(prompt_text)[0] for prompt_text in PROMPTS[:2]
+    ]
     assert none.result()[0] == empty.result()[0] == 400
     assert "`max_tokens` cannot be `0`" in none.result()[1]
     assert "no tokens" in empty.result()[1]
@@ -223,10 +228,10 @@ def test_an_outside_client_reads_what_the_model_takes(client):
     assert config["model_transaction_policy"]["decoupled"]
     assert config["max_batch_size"] == 4
     metadata = client.get_model_metadata("tiny", as_json=True)
-    kinds = {one["name"]: one["datatype"] for one in metadata["inputs"]}
+    kinds = {tensor["name"]: tensor["datatype"] for tensor in metadata["inputs"]}
     assert kinds["text_input"] == "BYTES"
     assert kinds["max_tokens"] == "INT32"
-    assert {one["name"] for one in metadata["outputs"]} >= {"text_output", "finish_reason"}
+    assert {tensor["name"] for tensor in metadata["outputs"]} >= {"text_output", "finish_reason"}
 
 
 def test_the_client_script_prints_the_text(server, package, direct):

@@ -26,12 +26,12 @@ class Words:
 
 def pieces(decoder, tokens, stop_words=()):
     stream = TextStream(decoder, stop_words)
-    found = []
+    parts = []
     for token in tokens:
-        found.append(stream.push(token))
+        parts.append(stream.push(token))
         if stream.stopped:
-            return found, True
-    return [*found, stream.finish()], stream.stopped
+            return parts, True
+    return [*parts, stream.finish()], stream.stopped
 
 
 def cut(tokens, stop_words):
@@ -47,16 +47,16 @@ def cut(tokens, stop_words):
 @given(st.text())
 def test_pieces_make_up_the_text_and_are_never_half_a_character(text):
     tokens = tokenizer().encode(text)
-    found, _ = pieces(tokenizer(), tokens)
-    assert "".join(found) == tokenizer().decode(tokens)
+    parts, _ = pieces(tokenizer(), tokens)
+    assert "".join(parts) == tokenizer().decode(tokens)
     if "\N{REPLACEMENT CHARACTER}" not in text:
-        assert not any("\N{REPLACEMENT CHARACTER}" in one for one in found)
+        assert not any("\N{REPLACEMENT CHARACTER}" in part for part in parts)
 
 
 @given(st.lists(st.integers(0, 1023)))
 def test_any_tokens_at_all_make_up_what_they_decode_to(tokens):
-    found, _ = pieces(tokenizer(), tokens)
-    assert "".join(found) == tokenizer().decode(tokens)
+    parts, _ = pieces(tokenizer(), tokens)
+    assert "".join(parts) == tokenizer().decode(tokens)
 
 
 def test_a_character_of_several_tokens_comes_when_it_is_whole():
@@ -78,8 +78,8 @@ def test_a_space_that_a_decoder_drops_at_the_start_is_kept_within(tokens):
 @given(st.text("ab ", max_size=30), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
 def test_the_text_ends_before_the_first_stop_word(text, stop_words):
     tokens = tokenizer().encode(text)
-    found, stopped = pieces(tokenizer(), tokens, stop_words)
-    assert ("".join(found), stopped) == cut(tokens, stop_words)
+    parts, stopped = pieces(tokenizer(), tokens, stop_words)
+    assert ("".join(parts), stopped) == cut(tokens, stop_words)
 
 
 def test_of_two_stop_words_in_one_token_the_first_counts():

@@ -103,17 +103,18 @@ def gather(model, family, windows, labels, loss, batch=6, per="example"):
     )
 
 
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    for name, one in expected.items():
-        assert one.abs().max() > 1e-6, name
-        torch.testing.assert_close(found[name], one, rtol=1e-4, atol=1e-6, msg=name)
+def assert_same(gradients, expected):
+    assert gradients.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert gradient.abs().max() > 1e-6, name
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("make", [tiny_encoder, uneven_encoder])
 @pytest.mark.parametrize(
     ("model_type", "task"),
-    [("bert", one) for one in TASKS] + [("roberta", "token"), ("distilbert", "sequence")],
+    [("bert", task_name) for task_name in TASKS]
+    + [("roberta", "token"), ("distilbert", "sequence")],
 )
 def test_each_examples_gradients_are_those_of_its_own_masks(model_type, task, make):
     family, model = FAMILIES[model_type], make(model_type, task)
@@ -134,9 +135,9 @@ def test_a_batchs_gradient_is_that_of_its_mean_loss_a_smaller_last_batch_include
     expected = {
         name: torch.cat(pair) for name, pair in zip(masks, zip(*rows, strict=True), strict=True)
     }
-    found = gather(model, family, windows, labels, loss, batch=4, per="batch")
-    assert_same(found, expected)
-    assert {len(one) for one in found.values()} == {2}
+    gradients = gather(model, family, windows, labels, loss, batch=4, per="batch")
+    assert_same(gradients, expected)
+    assert {len(gradient) for gradient in gradients.values()} == {2}
 
 
 def test_a_decoders_gradients_are_those_of_its_masks():
@@ -145,8 +146,8 @@ def test_a_decoders_gradients_are_those_of_its_masks():
     labels = torch.from_numpy(windows.tokens)
     outputs, masks = with_masks(model, family, windows, per_example=True)
     wanted = torch.autograd.grad(next_token_loss(outputs, labels).sum(), list(masks.values()))
-    found = gather(model, family, windows, labels, next_token_loss, batch=4)
-    assert_same(found, dict(zip(masks, wanted, strict=True)))
+    gradients = gather(model, family, windows, labels, next_token_loss, batch=4)
+    assert_same(gradients, dict(zip(masks, wanted, strict=True)))
 
 
 def test_padding_and_batch_size_change_no_examples_gradient():
@@ -160,7 +161,7 @@ def test_padding_and_batch_size_change_no_examples_gradient():
 
 def test_the_model_is_as_it_was_and_ticks_count_examples():
     family, model = FAMILIES["bert"], tiny_encoder("bert")
-    before = {name: one.clone() for name, one in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     frozen = next(model.parameters())
     frozen.requires_grad_(False)
     ticks = []
@@ -171,9 +172,11 @@ def test_the_model_is_as_it_was_and_ticks_count_examples():
     )  # fmt: skip
     assert ticks == [4, 2]
     assert not frozen.requires_grad
-    assert all(one.requires_grad for one in model.parameters() if one is not frozen)
-    assert all(one.grad is None for one in model.parameters())
-    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    assert all(
+        parameter.requires_grad for parameter in model.parameters() if parameter is not frozen
+    )
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
@@ -189,7 +192,7 @@ def test_no_batch_leaves_its_activations_behind():
     try:
         gather(model, family, texts(), *labelled("sequence", texts()), batch=2)
         assert len(seen) == 6 * 3
-        assert not any(one() is not None for one in seen)
+        assert not any(reference() is not None for reference in seen)
     finally:
         gc.enable()
 
@@ -231,18 +234,18 @@ def test_too_few_labels_or_examples_are_refused(labels, batch, message):
 def test_own_predictions_estimate_the_curvature_of_the_softened_divergence():
     """Σ over many draws of g² / draws is the diagonal of the Hessian of T²·KL at m = 1."""
     family, model = FAMILIES["bert"], tiny_encoder("bert")
-    copies, one = 3000, texts().rows(np.arange(1))
-    many = Windows(one.tokens.repeat(copies, 0), one.lengths.repeat(copies))
+    copies, example = 3000, texts().rows(np.arange(1))
+    many = Windows(example.tokens.repeat(copies, 0), example.lengths.repeat(copies))
     own = OwnPredictions("sequence", torch.Generator().manual_seed(3))
-    found = gather(model, family, many, real(many), own, batch=500)
-    estimate = importance(found["layers.2.mlp"]) / copies
+    gradients = gather(model, family, many, real(many), own, batch=500)
+    estimate = importance(gradients["layers.2.mlp"]) / copies
 
     consumer = family.block_list(model)[2].output.dense
-    dense = model(**family.inputs(torch.from_numpy(one.tokens), real(one), None)).logits / 2
+    dense = model(**family.inputs(torch.from_numpy(example.tokens), real(example), None)).logits / 2
 
     def divergence(mask):
         handle = consumer.register_forward_pre_hook(lambda _, inputs: (inputs[0] * mask,))
-        outputs = model(**family.inputs(torch.from_numpy(one.tokens), real(one), None))
+        outputs = model(**family.inputs(torch.from_numpy(example.tokens), real(example), None))
         handle.remove()
         terms = functional.kl_div(
             (outputs.logits / 2).log_softmax(1), dense.detach().log_softmax(1),
@@ -292,8 +295,10 @@ def test_own_predictions_never_draw_padding(task):
 def test_own_predictions_of_a_token_task_are_means_over_its_tokens():
     logits = torch.zeros(1, 3, 4)
     outputs = SimpleNamespace(logits=logits)
-    found = OwnPredictions("token", torch.Generator())(outputs, torch.tensor([[True, True, False]]))
-    torch.testing.assert_close(found, torch.tensor([2 * math.log(4)]))
+    losses = OwnPredictions("token", torch.Generator())(
+        outputs, torch.tensor([[True, True, False]])
+    )
+    torch.testing.assert_close(losses, torch.tensor([2 * math.log(4)]))
 
 
 def test_the_same_seed_draws_the_same_labels_and_another_does_not():

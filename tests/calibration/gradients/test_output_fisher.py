@@ -51,7 +51,7 @@ def test_layers_with_masks_of_their_own():
 @pytest.mark.parametrize("make", [tiny_encoder, uneven_encoder])
 @pytest.mark.parametrize(
     ("model_type", "task"),
-    [("bert", one) for one in TASKS]
+    [("bert", task_name) for task_name in TASKS]
     + [("roberta", "token"), ("roberta", "sequence"), ("distilbert", "sequence")]
     + [("distilbert", "span")],
 )
@@ -92,9 +92,9 @@ def test_padding_has_no_effect():
 
 def test_batches_change_nothing():
     family, model, windows = DECODERS["llama"], tiny(), texts()
-    one = gather_decoder(model, family, windows, batch=6)
+    fishers = gather_decoder(model, family, windows, batch=6)
     for batch in (1, 4):
-        assert_same(gather_decoder(model, family, windows, batch=batch), one)
+        assert_same(gather_decoder(model, family, windows, batch=batch), fishers)
 
 
 @pytest.mark.parametrize("rounds", ["all batches", "one batch"])
@@ -102,17 +102,17 @@ def test_residual_streams_are_kept_of_all_batches_or_of_one(rounds, monkeypatch)
     family, model, windows = DECODERS["llama"], tiny(), texts()
     expected = whole(model, family, windows, next_token_nats(windows))
     batches = windows.by_length(2)
-    split = [batches] if rounds == "all batches" else [[one] for one in batches]
+    split = [batches] if rounds == "all batches" else [[batch] for batch in batches]
     monkeypatch.setattr(output_fisher, "_rounds", lambda *_: split)
     assert_same(gather_decoder(model, family, windows), expected)
 
 
 def test_what_is_kept_is_what_takes_less_memory():
     family, model = DECODERS["llama"], tiny()
-    one = texts(lengths=np.full(6, 9))
+    windows = texts(lengths=np.full(6, 9))
     # 3 blocks · 54 tokens · 64 · 4 bytes against 6 sites · 64 · 64 · 8 bytes.
-    assert len(output_fisher._rounds(model, family, one, 2)) == 1
-    many = Windows(one.tokens.repeat(5, 0), one.lengths.repeat(5))
+    assert len(output_fisher._rounds(model, family, windows, 2)) == 1
+    many = Windows(windows.tokens.repeat(5, 0), windows.lengths.repeat(5))
     assert len(output_fisher._rounds(model, family, many, 2)) == 15
 
 

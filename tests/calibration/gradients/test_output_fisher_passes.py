@@ -15,29 +15,29 @@ from numprune_export.models.families import DECODERS
 
 def test_the_model_is_as_it_was_and_ticks_count_both_ways():
     family, model = DECODERS["llama"], tiny()
-    before = {name: one.clone() for name, one in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     blocks, frozen = model.model.layers, model.lm_head.weight
     frozen.requires_grad_(False)
     ticks, asked = [], set()
     for _ in output_fisher.next_token_fisher(model, family, texts(), batch=4, tick=ticks.append):
-        asked.add(sum(one.requires_grad for one in model.parameters()))
+        asked.add(sum(parameter.requires_grad for parameter in model.parameters()))
     assert asked == {len(list(model.parameters())) - 1}
     assert sum(ticks) == 2 * 3 * 6
     assert model.model.layers is blocks
     assert not frozen.requires_grad
-    assert all(one.grad is None for one in model.parameters())
-    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def test_blocks_come_from_the_last_to_the_first_and_may_be_left_early():
     family, model = DECODERS["llama"], tiny()
-    found = output_fisher.next_token_fisher(model, family, texts(), batch=6, tick=lambda _: None)
-    assert list(next(found)) == ["layers.2.attention", "layers.2.mlp"]
-    assert list(next(found)) == ["layers.1.attention", "layers.1.mlp"]
-    found.close()
-    assert all(one.requires_grad for one in model.parameters())
-    assert not any(one._forward_hooks for one in model.modules())
+    blocks = output_fisher.next_token_fisher(model, family, texts(), batch=6, tick=lambda _: None)
+    assert list(next(blocks)) == ["layers.2.attention", "layers.2.mlp"]
+    assert list(next(blocks)) == ["layers.1.attention", "layers.1.mlp"]
+    blocks.close()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_weights_are_never_differentiated():
@@ -60,8 +60,10 @@ def test_weights_are_never_differentiated():
         lambda _module, _inputs, output: walk(output.grad_fn)
     )
     gather(model, family, windows, loss, next_tokens(windows), batch=6)
-    variables = [one.variable for one in nodes if type(one).__name__ == "AccumulateGrad"]
-    assert [one.shape for one in variables] == [(6, 9, 64)] * 2
+    variables = [
+        function.variable for function in nodes if type(function).__name__ == "AccumulateGrad"
+    ]
+    assert [variable.shape for variable in variables] == [(6, 9, 64)] * 2
 
 
 def test_half_precision_weights_give_the_same_within_their_rounding():

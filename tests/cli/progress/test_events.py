@@ -26,21 +26,21 @@ def test_stdout_is_events_alone_from_start_to_report(tmp_path):
     result = command("run", "small.yaml", "--out", "out", "--json", cwd=tmp_path)
     assert result.code == 0, result.err
     assert result.err == ""
-    found = events(result.out)
-    assert found[0].event == "start"
-    assert (found[0].recipe, found[0].folder) == ("small", "out")
-    last = found[-1]
+    emitted = events(result.out)
+    assert emitted[0].event == "start"
+    assert (emitted[0].recipe, emitted[0].folder) == ("small", "out")
+    last = emitted[-1]
     assert last.event == "report"
     report = json.loads((tmp_path / last.path).read_text())
     assert report["summary"] == last.summary
     assert (tmp_path / last.markdown).read_text().startswith("# Pruning report: small")
     assert (tmp_path / last.html).read_text().startswith("<!doctype html>")
-    begun = [one.stage for one in found if one.event == "begin"]
-    ended = [one.stage for one in found if one.event == "end"]
+    begun = [event.stage for event in emitted if event.event == "begin"]
+    ended = [event.stage for event in emitted if event.event == "end"]
     inner = ended.index("prune.reload")
     assert begun[begun.index("prune") + 1] == "prune.reload"
     assert ended[inner + 1] == "prune"
-    assert [one for one in begun if one != "prune.reload"] == ended[:inner] + ended[inner + 1 :]
+    assert [name for name in begun if name != "prune.reload"] == ended[:inner] + ended[inner + 1 :]
     assert begun[0] == "calibrate"
     assert begun[-1] == "benchmark"
 
@@ -50,19 +50,19 @@ def test_stdout_is_events_alone_from_start_to_report(tmp_path):
     ]  # fmt: skip
 
     again = command("run", "small.yaml", "--out", "out", "--json", "--quiet", cwd=tmp_path)
-    found = events(again.out)
-    assert {one.event for one in found} == {"start", "begin", "end", "report"}
-    assert all(one.resumed for one in found if one.event == "end")
+    emitted = events(again.out)
+    assert {event.event for event in emitted} == {"start", "begin", "end", "report"}
+    assert all(event.resumed for event in emitted if event.event == "end")
 
 
 def test_a_mistake_is_an_event_with_its_exit_code(tmp_path):
     small_recipe(tmp_path)
     result = command("run", "small.yaml", "--set", "keep=7", "--json", cwd=tmp_path)
-    (found,) = events(result.out)
-    assert (found.event, found.kind) == ("error", "RecipeError")
-    assert result.code == found.exit_code == 2
-    assert "`keep`" in found.message
-    assert found.hint
+    (event,) = events(result.out)
+    assert (event.event, event.kind) == ("error", "RecipeError")
+    assert result.code == event.exit_code == 2
+    assert "`keep`" in event.message
+    assert event.hint
     assert result.err.startswith("error: ")
 
 
@@ -114,11 +114,11 @@ def test_one_ctrl_c_or_many_leave_whole_stages_and_the_command(tmp_path, again_s
     assert code == 130, err
     assert "Traceback" not in err
     run = tmp_path / "out it"
-    assert not [one for one in run.rglob("*") if "partial" in one.name]
+    assert not [path for path in run.rglob("*") if "partial" in path.name]
     assert not (run / "model").exists()
     assert (run / "plan" / "stage.json").exists()
 
-    line = next(one.strip() for one in err.splitlines() if " run small.yaml" in one)
+    line = next(err_line.strip() for err_line in err.splitlines() if " run small.yaml" in err_line)
     arguments = shlex.split(line)
     assert arguments[-4:] == ["run", "small.yaml", "--out", "out it"]
     if not again_s:  # once is enough to go on from

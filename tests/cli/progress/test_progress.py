@@ -38,7 +38,7 @@ def clock():
 
 
 def test_durations():
-    assert [duration(one) for one in (0.2, 59.4, 59.6, 3599.4, 3725)] == [
+    assert [duration(seconds) for seconds in (0.2, 59.4, 59.6, 3599.4, 3725)] == [
         "0 s", "59 s", "1 min 00 s", "59 min 59 s", "1 h 02 min",
     ]  # fmt: skip
 
@@ -117,7 +117,7 @@ def test_a_stage_within_a_stage_has_a_bar_of_its_own():
         bars.begin("prune.reload")
         bars.expect(5)
         bars.advance(2)
-        assert [(one.completed, one.total) for one in progress.tasks] == [(4, 4), (2, 5)]
+        assert [(task.completed, task.total) for task in progress.tasks] == [(4, 4), (2, 5)]
         bars.end("prune.reload", 1.0, resumed=False)
         bars.advance(1)
         (left,) = progress.tasks
@@ -127,26 +127,26 @@ def test_a_stage_within_a_stage_has_a_bar_of_its_own():
 def test_lines_and_events_of_a_stage_within_a_stage(clock, capsys):
     stream = io.StringIO()
     lines, told = Lines(clock), Events(stream, clock=clock)
-    for one in (lines, told):
-        one.begin("prune")
-        one.expect(8)
-        one.advance(6)
-        one.begin("prune.reload")
-        one.expect(2)
+    for reporter in (lines, told):
+        reporter.begin("prune")
+        reporter.expect(8)
+        reporter.advance(6)
+        reporter.begin("prune.reload")
+        reporter.expect(2)
     clock.now += LINE_EVERY_S
-    for one in (lines, told):
-        one.advance(1)
-        one.beat()
-        one.end("prune.reload", 30.0, resumed=False)
+    for reporter in (lines, told):
+        reporter.advance(1)
+        reporter.beat()
+        reporter.end("prune.reload", 30.0, resumed=False)
     clock.now += LINE_EVERY_S
-    for one in (lines, told):
-        one.beat()
-        one.end("prune", 60.0, resumed=False)
-        one.beat()
+    for reporter in (lines, told):
+        reporter.beat()
+        reporter.end("prune", 60.0, resumed=False)
+        reporter.beat()
     err = capsys.readouterr().err
     assert "  prune.reload: 50 % (1 of 2)" in err
     assert "  prune: 75 % (6 of 8)" in err
-    shown = [(one.event, one.stage, getattr(one, "done", None)) for one in written(stream)]
+    shown = [(event.event, event.stage, getattr(event, "done", None)) for event in written(stream)]
     assert shown == [
         ("begin", "prune", None), ("begin", "prune.reload", None), ("progress", "prune.reload", 1),
         ("end", "prune.reload", None), ("progress", "prune", 6), ("end", "prune", None),
@@ -171,7 +171,7 @@ def test_the_heartbeat_beats_until_the_block_ends():
     with heartbeat(beat, every_s=0.001):
         assert twice.wait(5)
     counted = len(beats)
-    assert not [one for one in threading.enumerate() if one.name == "heartbeat"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
     assert len(beats) == counted
 
 
@@ -190,14 +190,14 @@ def test_events_are_throttled_and_follow_the_schema(clock):
         told.beat()
     told.end("calibrate", 5.0, resumed=False)
     told.beat()
-    found = written(stream)
-    assert [one.event for one in found] == ["begin", *["progress"] * 5, "end"]
-    assert found[1].done == 10
-    assert found[1].expected == 40
-    assert found[1].rate == pytest.approx(10)
-    assert found[1].elapsed_s == pytest.approx(1.0)
-    assert found[1].remaining_s == pytest.approx(3.0)
-    assert found[5].remaining_s == 0.0
+    emitted = written(stream)
+    assert [event.event for event in emitted] == ["begin", *["progress"] * 5, "end"]
+    assert emitted[1].done == 10
+    assert emitted[1].expected == 40
+    assert emitted[1].rate == pytest.approx(10)
+    assert emitted[1].elapsed_s == pytest.approx(1.0)
+    assert emitted[1].remaining_s == pytest.approx(3.0)
+    assert emitted[5].remaining_s == 0.0
 
 
 def test_a_stage_that_makes_no_step_is_told_of_now_and_then(clock):
@@ -207,9 +207,9 @@ def test_a_stage_that_makes_no_step_is_told_of_now_and_then(clock):
     for _ in range(61):
         clock.now += 1
         told.beat()
-    found = written(stream)
-    assert [one.event for one in found] == ["begin", "progress", "progress"]
-    assert (found[1].expected, found[1].rate, found[1].elapsed_s) == (None, None, 30.0)
+    emitted = written(stream)
+    assert [event.event for event in emitted] == ["begin", "progress", "progress"]
+    assert (emitted[1].expected, emitted[1].rate, emitted[1].elapsed_s) == (None, None, 30.0)
 
 
 def test_quiet_events_leave_out_progress(clock):
@@ -220,7 +220,7 @@ def test_quiet_events_leave_out_progress(clock):
     clock.now += 60
     told.beat()
     told.end("export", 60.0, resumed=True)
-    assert [one.event for one in written(stream)] == ["begin", "end"]
+    assert [event.event for event in written(stream)] == ["begin", "end"]
 
 
 class Closed(io.StringIO):
@@ -274,7 +274,7 @@ def test_more_bytes_than_expected_and_a_failure_stay_within_what_was_expected(tm
     assert (counted.expected, sum(counted.steps)) == (1, 1)
     with pytest.raises(ValueError, match="broken"), growing(tmp_path, 9 << 20, Counting()):
         raise ValueError("broken")
-    assert not [one for one in threading.enumerate() if one.name == "growing"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "growing"]
 
 
 def test_an_event_is_one_line():

@@ -26,7 +26,13 @@ def test_a_label_is_a_number_a_number_as_text_or_a_name(label, number):
 
 def test_relabel_says_where_data_and_model_count_differently():
     relabel = {"0": 1, "1": 2, "2": 0, "bad": 0}
-    assert [CLASSES.number(one, WHERE, relabel) for one in (0, 1, 2, "bad", "2")] == [1, 2, 0, 0, 0]
+    assert [CLASSES.number(label, WHERE, relabel) for label in (0, 1, 2, "bad", "2")] == [
+        1,
+        2,
+        0,
+        0,
+        0,
+    ]
     assert CLASSES.number(NamedClass(0, "entailment"), WHERE, relabel) == 1
     assert CLASSES.number("neutral", WHERE, relabel) == 1
 

@@ -116,10 +116,10 @@ def test_a_data_set_folder_is_drawn_from_and_keeps_the_names_of_its_classes(tmp_
     made = datasets.Dataset.from_dict(rows_of, features=features)
     made.to_parquet(str(tmp_path / "train.parquet"))
     data = LabelledData(dataset=Dataset(id=str(tmp_path)), batch=1)
-    found = rows.read(data, [])
+    examples = rows.read(data, [])
     named = rows.NamedClass
-    assert [row.fields["label"] for row in found] == [named(1, "yes"), named(0, "no"), -1]
-    assert found[1].fields["tags"] == [named(0, "O"), named(1, "X")]
+    assert [row.fields["label"] for row in examples] == [named(1, "yes"), named(0, "no"), -1]
+    assert examples[1].fields["tags"] == [named(0, "O"), named(1, "X")]
     assert len(rows.read(data.model_copy(update={"sequences": 2}), [])) == 2
 
 

@@ -44,6 +44,6 @@ def test_checkpoints_that_count_otherwise_are_translated():
     relabel = glue.entry("bert-base-mnli").evaluation["relabel"]
     classes = Classes(("LABEL_0", "LABEL_1", "LABEL_2"))
     data = [NamedClass(0, "entailment"), NamedClass(1, "neutral"), NamedClass(2, "contradiction")]
-    assert [classes.number(one, "", relabel) for one in data] == [1, 2, 0]
+    assert [classes.number(label, "", relabel) for label in data] == [1, 2, 0]
     assert glue.entry("distilbert-stsb").evaluation["target_scale"] == 5
     assert "relabel" not in glue.entry("bert-base-rte").evaluation

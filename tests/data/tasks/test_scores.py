@@ -31,16 +31,16 @@ def test_resampled_scores_are_the_libraries_on_the_resample(seed, classes, examp
     draw = np.random.default_rng(seed)
     gold, guess = draw.integers(0, classes, (2, examples))
     guess = np.where(draw.random(examples) < 0.5, gold, guess)
-    found = classification.measures(gold, guess, classes)
+    measures = classification.measures(gold, guess, classes)
     drawn = draw.integers(0, examples, (3, examples))
     for row in drawn:
         expected = by_scikit_learn(gold[row], guess[row], classes)
         for name, value in expected.items():
-            assert found[name].resampled(row[None])[0] == pytest.approx(value, abs=1e-12), name
+            assert measures[name].resampled(row[None])[0] == pytest.approx(value, abs=1e-12), name
     whole = np.arange(examples)[None]
-    for name, one in found.items():
-        assert one.value == pytest.approx(one.resampled(whole)[0], abs=1e-12), name
-        assert one.resampled(drawn).shape == (3,)
+    for name, measure in measures.items():
+        assert measure.value == pytest.approx(measure.resampled(whole)[0], abs=1e-12), name
+        assert measure.resampled(drawn).shape == (3,)
 
 
 @settings(deadline=None, max_examples=25)
@@ -51,25 +51,27 @@ def test_correlations_are_scipys_ties_included(seed, examples):
     gold[:2] = 0, 1
     guess = gold + draw.normal(size=examples).round(1)
     guess[0] = guess[1] + 1
-    found = correlation.measures(gold, guess)
-    assert found["pearson"].value == pytest.approx(scipy.stats.pearsonr(gold, guess).statistic)
-    assert found["spearman"].value == pytest.approx(scipy.stats.spearmanr(gold, guess).statistic)
-    for one in found.values():
-        assert one.resampled(np.arange(examples)[None])[0] == pytest.approx(one.value, abs=1e-9)
+    measures = correlation.measures(gold, guess)
+    assert measures["pearson"].value == pytest.approx(scipy.stats.pearsonr(gold, guess).statistic)
+    assert measures["spearman"].value == pytest.approx(scipy.stats.spearmanr(gold, guess).statistic)
+    for measure in measures.values():
+        assert measure.resampled(np.arange(examples)[None])[0] == pytest.approx(
+            measure.value, abs=1e-9
+        )
 
 
 def test_a_model_that_always_answers_the_same_has_no_correlation():
-    found = correlation.measures(np.array([1.0, 2.0, 3.0]), np.zeros(3))
-    assert [one.value for one in found.values()] == [0, 0]
-    assert found["spearman"].notes == {"constant_predictions": True}
-    assert found["spearman"].resampled(np.array([[0, 1, 2], [1, 1, 1]])).tolist() == [0, 0]
+    measures = correlation.measures(np.array([1.0, 2.0, 3.0]), np.zeros(3))
+    assert [measure.value for measure in measures.values()] == [0, 0]
+    assert measures["spearman"].notes == {"constant_predictions": True}
+    assert measures["spearman"].resampled(np.array([[0, 1, 2], [1, 1, 1]])).tolist() == [0, 0]
     classes = classification.measures(np.array([0, 1, 1, 0]), np.ones(4, dtype=np.int64), 2)
     assert classes["matthews"].value == 0
     assert classes["accuracy"].value == 0.5
 
 
 @pytest.mark.parametrize(
-    ("tags", "found"),
+    ("tags", "expected"),
     [
         ("O O", set()),
         ("B-PER I-PER O B-LOC", {("PER", 0, 2), ("LOC", 3, 4)}),
@@ -82,8 +84,8 @@ def test_a_model_that_always_answers_the_same_has_no_correlation():
         ("B-A-B I-A-B", {("A-B", 0, 2)}),
     ],
 )
-def test_entities_by_hand(tags, found):
-    assert entities(tags.split(), "O") == found
+def test_entities_by_hand(tags, expected):
+    assert entities(tags.split(), "O") == expected
 
 
 def test_half_an_entity_is_none():
@@ -125,7 +127,7 @@ def test_a_paired_change_is_surer_than_two_intervals():
     draw = np.random.default_rng(0)
     before = draw.random(500)
     after = before - 0.01 + 0.001 * draw.normal(size=500)
-    old, new = (Evaluation({"x": Measure.mean_of(one, "u")}, {}) for one in (before, after))
+    old, new = (Evaluation({"x": Measure.mean_of(scores, "u")}, {}) for scores in (before, after))
     change = new.change_from(old)["x"]
     assert change.value == pytest.approx(-0.01, abs=0.001)
     assert change.low < change.value < change.high < 0

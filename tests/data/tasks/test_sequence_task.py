@@ -126,8 +126,8 @@ def test_scores_do_not_depend_on_batches_or_their_order(model, jsonl, load):
     done = []
     whole = task.evaluate(runners[0], encoded, Run(batch=23))
     split = task.evaluate(runners[1], encoded, Run(batch=4, progress=done.append))
-    for name, one in whole.measures.items():
-        assert split.measures[name].value == pytest.approx(one.value, abs=1e-6), name
+    for name, measure in whole.measures.items():
+        assert split.measures[name].value == pytest.approx(measure.value, abs=1e-6), name
     assert sum(done) == 23
     widths = [shape[1] for shape in runners[1].shapes]
     assert widths == sorted(widths)
@@ -145,7 +145,7 @@ def test_a_model_that_is_right_scores_1(model, jsonl, load):
     windows, runner = encoded.windows, HuggingFaceRunner(model)
     answers = runner.forward(windows.tokens, windows.lengths).argmax(1)
     assert len(set(answers)) > 1
-    right = [{**row, "label": f"LABEL_{one}"} for row, one in zip(rows, answers, strict=True)]
+    right = [{**row, "label": f"LABEL_{answer}"} for row, answer in zip(rows, answers, strict=True)]
     task, encoded = load(model, jsonl(right), "sequence")
     metrics = task.evaluate(runner, encoded).metrics()
     assert [metrics[name].value for name in ("accuracy", "f1", "matthews")] == pytest.approx(
@@ -165,7 +165,7 @@ def test_a_model_with_one_output_predicts_a_number(jsonl, load):
     assert set(metrics) == {"spearman", "pearson", "loss"}
     assert metrics["loss"].value == pytest.approx(((logits - encoded.labels) ** 2).mean(), rel=1e-5)
     assert metrics["loss"].unit == "squared error"
-    ranks = [np.argsort(np.argsort(one)) for one in (logits, encoded.labels)]
+    ranks = [np.argsort(np.argsort(numbers)) for numbers in (logits, encoded.labels)]
     assert metrics["spearman"].value == pytest.approx(np.corrcoef(*ranks)[0, 1])
     assert task_of(
         "sequence", tiny_encoder(problem_type="regression", num_labels=2).config

@@ -85,10 +85,11 @@ def test_labels_are_the_answers_tokens_in_the_windows_that_hold_it(model, jsonl,
 def test_windows_cover_the_context_and_share_the_stride(model, jsonl, load):
     _, encoded = load(model, jsonl([question("Ann")], **SMALL), "span")
     places = [
-        {tuple(one) for one in offsets if one[0] >= 0} for offsets in encoded.questions.offsets
+        {tuple(offset) for offset in offsets if offset[0] >= 0}
+        for offsets in encoded.questions.offsets
     ]
     whole = subword_tokenizer()(CONTEXT, add_special_tokens=False, return_offsets_mapping=True)
-    assert set.union(*places) == {tuple(one) for one in whole["offset_mapping"]}
+    assert set.union(*places) == {tuple(offset) for offset in whole["offset_mapping"]}
     assert [len(a & b) for a, b in pairwise(places)] == [8] * (len(places) - 1)
     assert encoded.windows.types[0].tolist()[:6] == [0] * 6
     assert encoded.windows.types[0].sum() == (encoded.questions.offsets[0, :, 0] >= 0).sum() + 1
@@ -102,23 +103,23 @@ def test_a_model_that_points_at_the_answers_scores_1(model, jsonl, load):
         question("bad work", "state the work"),
     ]
     task, encoded = load(model, jsonl(rows, **SMALL), "span")
-    found = task.evaluate(Knowing(encoded, encoded.labels), encoded)
-    assert {name: one.value for name, one in found.measures.items() if name != "loss"} == {
+    evaluation = task.evaluate(Knowing(encoded, encoded.labels), encoded)
+    assert {name: score.value for name, score in evaluation.measures.items() if name != "loss"} == {
         "f1": 1, "exact_match": 1, "f1_answerable": 1, "f1_unanswerable": 1
     }  # fmt: skip
-    assert found.measures["f1"].examples == 4
-    assert found.measures["loss"].examples == len(encoded)
+    assert evaluation.measures["f1"].examples == 4
+    assert evaluation.measures["loss"].examples == len(encoded)
     nothing = np.zeros_like(encoded.labels)
-    found = task.evaluate(Knowing(encoded, nothing), encoded)
-    assert found.measures["f1"].value == 0.25
-    assert found.measures["f1_unanswerable"].value == 1
+    evaluation = task.evaluate(Knowing(encoded, nothing), encoded)
+    assert evaluation.measures["f1"].value == 0.25
+    assert evaluation.measures["f1_unanswerable"].value == 1
 
 
 def test_without_unanswerable_questions_there_is_always_an_answer(model, jsonl, load):
     task, encoded = load(model, jsonl([question("Ann"), question("city")], **SMALL), "span")
     assert not encoded.questions.may_be_unanswerable
-    found = task.evaluate(HuggingFaceRunner(model), encoded)
-    assert set(found.measures) == {"f1", "exact_match", "loss"}
+    evaluation = task.evaluate(HuggingFaceRunner(model), encoded)
+    assert set(evaluation.measures) == {"f1", "exact_match", "loss"}
 
 
 def test_losses_do_not_depend_on_padding(model, jsonl, load):
@@ -197,7 +198,7 @@ def test_both_forms_of_answers_and_squads_own_file_give_the_same(model, jsonl, l
     data = jsonl([row, listed], **SMALL)
     _, encoded = load(model, data.model_copy(update={"files": (*data.files, "dev.json")}), "span")
     first, second, third = (
-        encoded.labels[encoded.questions.question_of == one] for one in range(3)
+        encoded.labels[encoded.questions.question_of == index] for index in range(3)
     )
     assert (first == second).all()
     assert (first == third).all()

@@ -86,7 +86,7 @@ def test_a_model_that_is_right_finds_every_entity(model, jsonl, load):
     runner, windows = HuggingFaceRunner(model), encoded.windows
     answers = runner.forward(windows.tokens, windows.lengths).argmax(2)
     for row, answer, labels in zip(rows, answers, encoded.labels, strict=True):
-        row["tags"] = [NAMES[one] for one in answer[labels != UNSCORED]]
+        row["tags"] = [NAMES[tag] for tag in answer[labels != UNSCORED]]
     task, encoded = load(model, jsonl(rows), "token")
     metrics = task.evaluate(runner, encoded).metrics()
     assert (metrics["f1"].value, metrics["accuracy"].value) == (1, 1)
@@ -99,12 +99,12 @@ def test_the_tag_that_marks_nothing_can_be_named(jsonl, load):
     rows = [{"words": row["words"], "tags": ["$KEEP"] * len(row["words"])} for row in sentences(6)]
     rows[0]["tags"][0] = "$FIX"
     task, encoded = load(model, jsonl(rows, outside="$KEEP"), "token")
-    found = task.evaluate(HuggingFaceRunner(model), encoded)
-    assert found.conditions["entities"] == 1
+    evaluation = task.evaluate(HuggingFaceRunner(model), encoded)
+    assert evaluation.conditions["entities"] == 1
     task, encoded = load(model, jsonl(rows), "token")
-    found = task.evaluate(HuggingFaceRunner(model), encoded)
-    assert found.conditions["entities"] == found.conditions["words"]
-    assert found.measures["f1"].value == pytest.approx(found.measures["accuracy"].value)
+    evaluation = task.evaluate(HuggingFaceRunner(model), encoded)
+    assert evaluation.conditions["entities"] == evaluation.conditions["words"]
+    assert evaluation.measures["f1"].value == pytest.approx(evaluation.measures["accuracy"].value)
 
 
 def test_labels_of_all_examples_fit_a_narrower_batch(model, jsonl, load):
@@ -114,7 +114,8 @@ def test_labels_of_all_examples_fit_a_narrower_batch(model, jsonl, load):
     whole = torch.from_numpy(encoded.labels[short.rows])
     assert whole.shape[1] > logits.shape[1]
     losses = [
-        task.loss(torch.from_numpy(logits), one) for one in (whole, torch.from_numpy(short.labels))
+        task.loss(torch.from_numpy(logits), labels)
+        for labels in (whole, torch.from_numpy(short.labels))
     ]
     assert torch.equal(*losses)
     assert bool(losses[0].isfinite().all())

@@ -33,8 +33,8 @@ def test_prefill_flops_are_those_torch_counts_with_causal_attention(model_type, 
     model, length = uneven(model_type), 16
     linear, attention = counted_flops(model, batch, length)
     causal = attention * (length + 1) // (2 * length)
-    found = cost_of(model, batch=batch, prefill_length=length)
-    assert found.prefill_flops == linear + causal
+    costs = cost_of(model, batch=batch, prefill_length=length)
+    assert costs.prefill_flops == linear + causal
 
 
 def test_a_sliding_window_bounds_scores_and_cache():
@@ -50,24 +50,26 @@ def test_a_sliding_window_bounds_scores_and_cache():
 @pytest.mark.parametrize("tied", [False, True])
 def test_parameters_are_the_models_own(model_type, tied):
     model = uneven(model_type, tie_word_embeddings=tied)
-    found = cost_of(model, itemsize=2)
-    assert found.parameters == sum(one.numel() for one in model.parameters())
-    assert found.weight_bytes == 2 * found.parameters
+    costs = cost_of(model, itemsize=2)
+    assert costs.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert costs.weight_bytes == 2 * costs.parameters
 
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_decode_reads_all_weights_one_embedding_row_each_and_the_cache(tied, batch):
     model = uneven(tie_word_embeddings=tied)
-    weights = sum(one.numel() for name, one in model.named_parameters() if "embed" not in name)
+    weights = sum(
+        parameter.numel() for name, parameter in model.named_parameters() if "embed" not in name
+    )
     if tied:
         weights += model.lm_head.weight.numel()
     with torch.no_grad():
         past = DynamicCache(config=model.config)
         model(torch.ones(batch, 16, dtype=torch.int64), **{cache_argument(model): past})
     cache = sum(layer.keys.numel() + layer.values.numel() for layer in past.layers)
-    found = cost_of(model, batch=batch, past_length=16)
-    assert found.decode_bytes == 4 * (weights + batch * 64 + cache)
+    costs = cost_of(model, batch=batch, past_length=16)
+    assert costs.decode_bytes == 4 * (weights + batch * 64 + cache)
 
 
 def test_ideal_speedups_are_dense_over_pruned():

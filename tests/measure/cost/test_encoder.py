@@ -28,20 +28,20 @@ def test_macs_are_half_the_flops_that_torch_counts(model_type, task, batch, leng
 @pytest.mark.parametrize("model_type", sorted(FAMILIES))
 def test_parameters_are_the_models_own_and_stand_apart(model_type, task):
     model = uneven_encoder(model_type, task)
-    found = cost_of(model, itemsize=2)
-    sizes = {name: one.numel() for name, one in model.named_parameters()}
-    assert found.parameters == sum(sizes.values())
-    assert found.parameter_bytes == 2 * found.parameters
+    cost = cost_of(model, itemsize=2)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    assert cost.parameters == sum(sizes.values())
+    assert cost.parameter_bytes == 2 * cost.parameters
     embedding = sum(size for name, size in sizes.items() if ".embeddings." in name)
     layers = sum(size for name, size in sizes.items() if ".layer." in name)
-    assert (found.embedding_parameters, found.layer_parameters) == (embedding, layers)
-    assert found.head_parameters == found.parameters - embedding - layers
+    assert (cost.embedding_parameters, cost.layer_parameters) == (embedding, layers)
+    assert cost.head_parameters == cost.parameters - embedding - layers
 
 
 def test_a_forward_pass_reads_the_weights_once_and_rows_of_the_embeddings():
-    found = cost_of(uneven_encoder("bert"), batch=3, length=5)
+    cost = cost_of(uneven_encoder("bert"), batch=3, length=5)
     rows = 3 * 5 * 3 * 32  # texts, tokens, tables, hidden
-    assert found.bytes_read == 4 * (found.layer_parameters + found.head_parameters + rows)
+    assert cost.bytes_read == 4 * (cost.layer_parameters + cost.head_parameters + rows)
 
 
 def test_attention_grows_with_the_square_of_the_length():

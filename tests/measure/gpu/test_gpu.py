@@ -27,13 +27,13 @@ def test_what_a_card_does_not_tell_is_none_and_not_zero():
     line = (
         "Tesla T4, 470.57.02, [N/A], [N/A], [N/A], [Not Supported], N/A, 5000, [N/A], [N/A], [N/A]"
     )
-    found = gpu_smi.parse(line, "no version on this page")
-    assert found.name == "Tesla T4"
-    assert found.memory_clock_mhz == 5000
-    assert (found.reasons, found.persistence, found.cuda_version) == ((), None, None)
-    assert (found.temperature_c, found.sm_clock_mhz, found.power_w) == (None, None, None)
-    assert (found.memory_total_bytes, found.memory_free_bytes) == (None, None)
-    assert found.compute_capability is None
+    state = gpu_smi.parse(line, "no version on this page")
+    assert state.name == "Tesla T4"
+    assert state.memory_clock_mhz == 5000
+    assert (state.reasons, state.persistence, state.cuda_version) == ((), None, None)
+    assert (state.temperature_c, state.sm_clock_mhz, state.power_w) == (None, None, None)
+    assert (state.memory_total_bytes, state.memory_free_bytes) == (None, None)
+    assert state.compute_capability is None
 
 
 @pytest.mark.parametrize("text", ["", "No devices were found\n", "NVIDIA-SMI has failed, sorry\n"])
@@ -91,14 +91,14 @@ def test_our_names_of_the_reasons_are_nvmls_bits():
 
 def test_both_readings_become_metrics_with_the_driver_beside_them():
     after = replace(QUIET, temperature_c=61.0, memory_clock_mhz=None, power_ns=26_000_000)
-    found = metrics(QUIET, after)
-    assert found["gpu.before.temperature_c"].value == 34.0
-    assert found["gpu.after.temperature_c"].value == 61.0
-    assert found["gpu.before.memory_clock_mhz"].unit == "MHz"
-    assert "gpu.after.memory_clock_mhz" not in found
-    assert found["gpu.throttled.power_ms"].value == 25.0
-    assert found["gpu.throttled.thermal_ms"].value == 0.0
-    under = found["gpu.before.power_w"].conditions
+    readings = metrics(QUIET, after)
+    assert readings["gpu.before.temperature_c"].value == 34.0
+    assert readings["gpu.after.temperature_c"].value == 61.0
+    assert readings["gpu.before.memory_clock_mhz"].unit == "MHz"
+    assert "gpu.after.memory_clock_mhz" not in readings
+    assert readings["gpu.throttled.power_ms"].value == 25.0
+    assert readings["gpu.throttled.thermal_ms"].value == 0.0
+    under = readings["gpu.before.power_w"].conditions
     assert under == {
         "gpu": "NVIDIA H100 80GB HBM3",
         "driver": "580.159.04",

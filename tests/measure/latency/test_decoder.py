@@ -79,8 +79,8 @@ def test_samples_are_told_per_token_in_round_order():
 
 def test_metrics_are_times_per_prompt_and_per_token_with_ideal_beside():
     now = [0]
-    found = timed({"onnx": Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))}, now)
-    value = {name.removeprefix("latency.onnx."): one.value for name, one in found.items()}
+    metrics = timed({"onnx": Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))}, now)
+    value = {name.removeprefix("latency.onnx."): metric.value for name, metric in metrics.items()}
     assert value["prefill.dense.p50_ms"] == 40
     assert value["prefill.pruned.p99_ms"] == 20
     assert value["prefill.dense.cpu_ms"] == 120
@@ -93,43 +93,48 @@ def test_metrics_are_times_per_prompt_and_per_token_with_ideal_beside():
     assert value["decode.speedup"] == value["decode.speedup_high"] == 1.5
     assert value["decode.of_ideal"] == 0.75
     assert value["decode.cpu_speedup"] == 1.5
-    assert all(one.samples == 6 for one in found.values())
-    assert (found["latency.onnx.decode.speedup"].low, len(found)) == (1.5, 32)
+    assert all(metric.samples == 6 for metric in metrics.values())
+    assert (metrics["latency.onnx.decode.speedup"].low, len(metrics)) == (1.5, 32)
 
 
 def test_further_builds_are_timed_in_the_same_rounds_and_their_spread_is_told():
     now = [0]
     pair = Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))
     builds = [Clockwork(now, 3, 25), Clockwork(now, 2, 22)]
-    found = timed({"trt": pair}, now, rebuilds=builds)
+    metrics = timed({"trt": pair}, now, rebuilds=builds)
     spreads = {
-        phase: found[f"latency.trt.{phase}.pruned.rebuild_spread"]
+        phase: metrics[f"latency.trt.{phase}.pruned.rebuild_spread"]
         for phase in ("prefill", "decode")
     }
-    assert {phase: one.value for phase, one in spreads.items()} == {"prefill": 0.5, "decode": 0.25}
-    assert all((one.samples, one.conditions["builds"]) == (6, 3) for one in spreads.values())
+    assert {phase: spread.value for phase, spread in spreads.items()} == {
+        "prefill": 0.5,
+        "decode": 0.25,
+    }
+    assert all(
+        (spread.samples, spread.conditions["builds"]) == (6, 3) for spread in spreads.values()
+    )
     assert len(builds[0].log) == len(pair.pruned.log)
-    assert found["latency.trt.decode.speedup"].value == 1.5
+    assert metrics["latency.trt.decode.speedup"].value == 1.5
 
 
 def test_processor_time_is_no_measure_of_a_gpus_work():
     now = [0]
     pair = Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))
-    found = timed({"trt": pair}, now, device="cuda")
-    assert "latency.trt.decode.cpu_speedup" not in found
-    assert "latency.trt.decode.dense.cpu_ms" in found
+    metrics = timed({"trt": pair}, now, device="cuda")
+    assert "latency.trt.decode.cpu_speedup" not in metrics
+    assert "latency.trt.decode.dense.cpu_ms" in metrics
 
 
 def test_every_number_says_under_what_it_holds():
     now = [0]
-    found = timed({"onnx": Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))}, now)
-    assert found["latency.onnx.prefill.dense.p50_ms"].conditions == {
+    metrics = timed({"onnx": Pair(Clockwork(now, 4, 30), Clockwork(now, 2, 20))}, now)
+    assert metrics["latency.onnx.prefill.dense.p50_ms"].conditions == {
         "batch": 2,
         "prompt_tokens": 10,
         "dtype": "float32",
         "threads": 1,
     }
-    assert found["latency.onnx.decode.speedup"].conditions == {
+    assert metrics["latency.onnx.decode.speedup"].conditions == {
         "batch": 2,
         "past_tokens": 12,
         "tokens_per_sample": 4,
@@ -154,11 +159,11 @@ def test_cpu_time_has_its_own_ratio():
     )
     clocks = Clocks(lambda: now[0], lambda: busy[0])
     row = LatencyRow(Pair(dense, pruned))
-    found = measure_pairs({"onnx": row}, workload(), Protocol(1, 6, clocks=clocks)).metrics
-    assert found["latency.onnx.decode.speedup"].value == 0.75
-    assert found["latency.onnx.decode.cpu_speedup"].value == 1.5
+    metrics = measure_pairs({"onnx": row}, workload(), Protocol(1, 6, clocks=clocks)).metrics
+    assert metrics["latency.onnx.decode.speedup"].value == 0.75
+    assert metrics["latency.onnx.decode.cpu_speedup"].value == 1.5
     # prefill took no measurable processor time: there is no ratio to tell
-    assert "latency.onnx.prefill.cpu_speedup" not in found
+    assert "latency.onnx.prefill.cpu_speedup" not in metrics
 
 
 def test_each_decode_sample_starts_from_a_fresh_untimed_past():
@@ -172,16 +177,16 @@ def test_each_decode_sample_starts_from_a_fresh_untimed_past():
 
 def test_all_targets_share_the_rounds():
     now = [0]
-    runners = [Clockwork(now, one, 10 * one) for one in range(1, 5)]
+    runners = [Clockwork(now, ms, 10 * ms) for ms in range(1, 5)]
     order = []
     for number, runner in enumerate(runners):
         runner.decode = lambda tokens, number=number, runner=runner: (
             order.append(number) or Clockwork.decode(runner, tokens)
         )
-    found = timed({"onnx": Pair(*runners[:2]), "torch": Pair(*runners[2:])}, now)
-    assert found["latency.torch.decode.dense.p50_ms"].value == 30
-    assert found["latency.torch.decode.pruned.p50_ms"].value == 40
-    assert found["latency.torch.decode.speedup"].value == 0.75
+    metrics = timed({"onnx": Pair(*runners[:2]), "torch": Pair(*runners[2:])}, now)
+    assert metrics["latency.torch.decode.dense.p50_ms"].value == 30
+    assert metrics["latency.torch.decode.pruned.p50_ms"].value == 40
+    assert metrics["latency.torch.decode.speedup"].value == 0.75
     samples = order[::4]  # four steps make a sample
     assert order == [number for number in samples for _ in range(4)]
     assert all(sorted(samples[at : at + 4]) == [0, 1, 2, 3] for at in range(0, 28, 4))
@@ -214,9 +219,9 @@ def test_real_models_in_the_same_rounds():
         TorchRunner(uneven(), threads=1) as pruned,
     ):
         row = LatencyRow(Pair(dense, pruned))
-        found = measure_pairs({"torch": row}, workload(batch=1), Protocol(1, 6)).metrics
-    for name, one in found.items():
-        assert 0 < one.value < 1e6, name
+        metrics = measure_pairs({"torch": row}, workload(batch=1), Protocol(1, 6)).metrics
+    for name, metric in metrics.items():
+        assert 0 < metric.value < 1e6, name
     for phase in ("prefill", "decode"):
-        ratio = found[f"latency.torch.{phase}.speedup"]
+        ratio = metrics[f"latency.torch.{phase}.speedup"]
         assert ratio.low <= ratio.value <= ratio.high

@@ -29,7 +29,9 @@ class Clockwork:
 
 
 def workload(*buckets, tokens=TEXT):
-    return EncoderWorkload(tokens, buckets, {one.timing: 2.0 + one.batch for one in buckets})
+    return EncoderWorkload(
+        tokens, buckets, {bucket.timing: 2.0 + bucket.batch for bucket in buckets}
+    )
 
 
 def latencies(pairs, work, now, samples=6, **conditions):
@@ -47,7 +49,7 @@ def test_samples_of_every_bucket_are_told():
     now = [0]
     pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
     kept = latencies({"onnx": pair}, workload(Bucket(1, 4), Bucket(2, 8)), now).samples
-    assert {name: one.wall_ms.tolist() for name, one in kept.items()} == {
+    assert {name: samples.wall_ms.tolist() for name, samples in kept.items()} == {
         "latency.onnx.forward.b1.l4.dense": [12] * 6,
         "latency.onnx.forward.b1.l4.pruned": [8] * 6,
         "latency.onnx.forward.b2.l8.dense": [48] * 6,
@@ -58,8 +60,10 @@ def test_samples_of_every_bucket_are_told():
 def test_metrics_are_times_per_bucket_with_ideal_beside():
     now = [0]
     pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
-    found = timed({"onnx": pair}, workload(Bucket(1, 4), Bucket(2, 8)), now)
-    value = {name.removeprefix("latency.onnx.forward."): one.value for name, one in found.items()}
+    metrics = timed({"onnx": pair}, workload(Bucket(1, 4), Bucket(2, 8)), now)
+    value = {
+        name.removeprefix("latency.onnx.forward."): metric.value for name, metric in metrics.items()
+    }
     assert value["b1.l4.dense.p50_ms"] == value["b1.l4.dense.p99_ms"] == 12
     assert value["b2.l8.pruned.p90_ms"] == 32
     assert value["b2.l8.pruned.cpu_ms"] == 96
@@ -67,16 +71,16 @@ def test_metrics_are_times_per_bucket_with_ideal_beside():
     assert value["b1.l4.speedup"] == value["b2.l8.speedup_low"] == 1.5
     assert (value["b1.l4.ideal"], value["b2.l8.ideal"]) == (3, 4)
     assert (value["b1.l4.of_ideal"], value["b2.l8.cpu_speedup"]) == (0.5, 1.5)
-    assert len(found) == 2 * 16
-    assert all(one.samples == 6 for one in found.values())
+    assert len(metrics) == 2 * 16
+    assert all(metric.samples == 6 for metric in metrics.values())
 
 
 def test_every_number_says_under_what_it_holds():
     now = [0]
     pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
-    found = timed({"onnx": pair}, workload(Bucket(2, 8)), now)
-    for one in found.values():
-        assert one.conditions == {
+    metrics = timed({"onnx": pair}, workload(Bucket(2, 8)), now)
+    for metric in metrics.values():
+        assert metric.conditions == {
             "batch": 2,
             "length": 8,
             "ideal_from": "MACs",
@@ -88,24 +92,24 @@ def test_every_number_says_under_what_it_holds():
 def test_processor_time_is_no_measure_of_a_gpus_work():
     now = [0]
     pair = Pair(Clockwork(now, 3), Clockwork(now, 2))
-    found = timed({"trt": pair}, workload(Bucket(1, 4)), now, device="cuda")
-    assert "latency.trt.forward.b1.l4.cpu_speedup" not in found
+    metrics = timed({"trt": pair}, workload(Bucket(1, 4)), now, device="cuda")
+    assert "latency.trt.forward.b1.l4.cpu_speedup" not in metrics
 
 
 def test_all_targets_share_the_rounds_and_every_bucket_is_its_own_shape():
     now = [0]
     runners = [Clockwork(now, ms) for ms in (1, 2, 3, 4)]
     targets = {"onnx": Pair(*runners[:2]), "torch": Pair(*runners[2:])}
-    found = timed(targets, workload(Bucket(1, 4), Bucket(3, 12)), now)
-    assert found["latency.torch.forward.b3.l12.speedup"].value == 0.75
-    for one in runners:
-        assert [tokens.shape for tokens in one.log] == [(1, 4)] * 7 + [(3, 12)] * 7
-        np.testing.assert_array_equal(one.log[0], TEXT[:1, :4])
-        np.testing.assert_array_equal(one.log[-1][2], [*TEXT[0], *TEXT[0, :2]])
+    metrics = timed(targets, workload(Bucket(1, 4), Bucket(3, 12)), now)
+    assert metrics["latency.torch.forward.b3.l12.speedup"].value == 0.75
+    for runner in runners:
+        assert [tokens.shape for tokens in runner.log] == [(1, 4)] * 7 + [(3, 12)] * 7
+        np.testing.assert_array_equal(runner.log[0], TEXT[:1, :4])
+        np.testing.assert_array_equal(runner.log[-1][2], [*TEXT[0], *TEXT[0, :2]])
 
 
 def test_the_buckets_are_the_usual_ones():
-    assert [one.name for one in BUCKETS] == [
+    assert [bucket.name for bucket in BUCKETS] == [
         f"b{batch}.l{length}" for batch in (1, 8, 32) for length in (16, 64, 128)
     ]
 
@@ -125,7 +129,7 @@ def test_real_models_in_the_same_rounds():
         TorchEncoderRunner(uneven_encoder(), family, threads=1) as pruned,
     ):
         row = LatencyRow(Pair(dense, pruned))
-        found = measure_pairs({"torch": row}, workload(Bucket(2, 16)), Protocol(1, 6)).metrics
-    assert all(0 < one.value < 1e6 for one in found.values())
-    ratio = found["latency.torch.forward.b2.l16.speedup"]
+        metrics = measure_pairs({"torch": row}, workload(Bucket(2, 16)), Protocol(1, 6)).metrics
+    assert all(0 < metric.value < 1e6 for metric in metrics.values())
+    ratio = metrics["latency.torch.forward.b2.l16.speedup"]
     assert ratio.low <= ratio.value <= ratio.high

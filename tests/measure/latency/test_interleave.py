@@ -45,9 +45,9 @@ def test_every_contender_runs_once_per_round_and_stands_everywhere_equally_often
     log = []
     timed(steps(log.append, "abcd"), warmup=0, samples=8)
     rounds = [log[start : start + 4] for start in range(0, 32, 4)]
-    assert all(sorted(one) == list("abcd") for one in rounds)
+    assert all(sorted(order) == list("abcd") for order in rounds)
     for place in range(4):
-        assert set(Counter(one[place] for one in rounds).values()) == {2}
+        assert set(Counter(order[place] for order in rounds).values()) == {2}
 
 
 def test_two_contenders_alternate_who_is_first():
@@ -60,9 +60,9 @@ def test_two_contenders_alternate_who_is_first():
 
 def test_warmup_rounds_run_and_are_not_kept():
     log, ticks = [], count(step=1_000_000)  # a millisecond passes between two readings
-    found = timed(logged(log), warmup=3, samples=5, clocks=Clocks(lambda: next(ticks), lambda: 0))
+    timings = timed(logged(log), warmup=3, samples=5, clocks=Clocks(lambda: next(ticks), lambda: 0))
     assert log.count("step a") == log.count("step b") == 8
-    for samples in found.values():
+    for samples in timings.values():
         np.testing.assert_array_equal(samples.wall_ms, np.ones(5))
         np.testing.assert_array_equal(samples.cpu_ms, np.zeros(5))
 
@@ -75,10 +75,10 @@ def test_samples_stay_in_round_order_and_with_their_contender():
         now[0] += next(cost[name]) * 1_000_000
 
     clocks = Clocks(lambda: now[0], lambda: now[0] * 2)
-    found = timed(steps(spend, "ab"), warmup=2, samples=6, clocks=clocks)
-    np.testing.assert_array_equal(found["a"].wall_ms, np.arange(3, 9))
-    np.testing.assert_array_equal(found["b"].wall_ms, np.arange(103, 109))
-    np.testing.assert_array_equal(found["b"].cpu_ms, np.arange(206, 218, 2))
+    timings = timed(steps(spend, "ab"), warmup=2, samples=6, clocks=clocks)
+    np.testing.assert_array_equal(timings["a"].wall_ms, np.arange(3, 9))
+    np.testing.assert_array_equal(timings["b"].wall_ms, np.arange(103, 109))
+    np.testing.assert_array_equal(timings["b"].cpu_ms, np.arange(206, 218, 2))
 
 
 def test_progress_weighs_the_rounds_of_a_timing_by_its_work():

@@ -33,14 +33,16 @@ def test_every_session_times_every_field_and_opens_anew_in_between():
         return Contender(lambda: log.append(name))
 
     fields = {phase: {name: contender(phase + name) for name in "ab"} for phase in "xy"}
-    found = in_sessions(fields, Protocol(1, 6, 3), [lambda: log.append("open")])
+    timings = in_sessions(fields, Protocol(1, 6, 3), [lambda: log.append("open")])
     sessions = "-".join(log).split("open")
     assert len(sessions) == 3
-    for one in sessions:
-        steps = [step for step in one.split("-") if step]
+    for session in sessions:
+        steps = [step for step in session.split("-") if step]
         assert sorted(steps) == sorted(["xa", "xb", "ya", "yb"] * 3)
         assert [step[0] for step in steps] == ["x"] * 6 + ["y"] * 6
-    assert all(len(one.wall_ms) == 6 for phase in found.values() for one in phase.values())
+    assert all(
+        len(samples.wall_ms) == 6 for phase in timings.values() for samples in phase.values()
+    )
 
 
 def test_too_few_samples_are_refused():
@@ -71,12 +73,12 @@ def test_the_interval_over_sessions_holds_the_truth_and_that_over_rounds_does_no
 
 def test_the_value_is_the_mean_of_sessions_and_one_outlying_round_is_nothing():
     dense = np.array([2.0, 2.0, 50.0, 2.2, 2.2, 2.2, 1.8, 1.8, 1.8])
-    found = ratio_over_sessions(dense, np.ones(9), sessions=3)
+    ratio = ratio_over_sessions(dense, np.ones(9), sessions=3)
     middles = np.log([2.0, 2.2, 1.8])
-    assert found.value == pytest.approx(math.exp(middles.mean()))
+    assert ratio.value == pytest.approx(math.exp(middles.mean()))
     half = 4.302653 * middles.std(ddof=1) / math.sqrt(3)  # Student, 2 degrees of freedom
-    assert found.low == pytest.approx(math.exp(middles.mean() - half), rel=1e-4)
-    assert found.high == pytest.approx(math.exp(middles.mean() + half), rel=1e-4)
+    assert ratio.low == pytest.approx(math.exp(middles.mean() - half), rel=1e-4)
+    assert ratio.high == pytest.approx(math.exp(middles.mean() + half), rel=1e-4)
 
 
 class Opened:
@@ -158,12 +160,12 @@ def test_what_is_reopened_has_an_interval_over_sessions_and_says_so():
             "onnx": LatencyRow(Pair(first, second), reopen=reopener([first, second])),
             "torch": LatencyRow(Pair(Clockwork(now, 2.0), Clockwork(now, 1.0))),
         }
-        found = measure_pairs(rows, work, protocol).metrics
+        metrics = measure_pairs(rows, work, protocol).metrics
     assert sum(done) == 2 * protocol.rounds == 2 * 3 * (1 + 3)
-    one = found["latency.onnx.decode.speedup"]
-    assert one.value == pytest.approx((3.0 * 3.3 * 2.7) ** (1 / 3))
-    assert one.low < 2.4 < 3.7 < one.high
-    assert one.conditions["sessions"] == 3
-    assert one.samples == 9
-    assert found["latency.torch.decode.speedup"].low == 2.0
-    assert "sessions" not in found["latency.torch.decode.speedup"].conditions
+    speedup = metrics["latency.onnx.decode.speedup"]
+    assert speedup.value == pytest.approx((3.0 * 3.3 * 2.7) ** (1 / 3))
+    assert speedup.low < 2.4 < 3.7 < speedup.high
+    assert speedup.conditions["sessions"] == 3
+    assert speedup.samples == 9
+    assert metrics["latency.torch.decode.speedup"].low == 2.0
+    assert "sessions" not in metrics["latency.torch.decode.speedup"].conditions

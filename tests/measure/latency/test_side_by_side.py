@@ -43,33 +43,33 @@ def test_three_times_as_slow_is_a_third_as_fast_as_the_first():
         return nullcontext(Decoder(0.004))
 
     with ReopenedDecoder(opener) as first:
-        found = measured({"A": first, "B": Decoder(0.012), "C": Decoder(0.004)})
+        metrics = measured({"A": first, "B": Decoder(0.012), "C": Decoder(0.004)})
     assert len(opened) == 3
     for phase in ("prefill", "decode"):
-        assert f"latency.A.{phase}.speedup" not in found
-        slow = found[f"latency.B.{phase}.speedup"]
+        assert f"latency.A.{phase}.speedup" not in metrics
+        slow = metrics[f"latency.B.{phase}.speedup"]
         assert slow.low <= slow.value <= slow.high
         assert slow.value == pytest.approx(1 / 3, rel=0.5)
         assert slow.samples == 6
-        assert found[f"latency.C.{phase}.speedup"].value == pytest.approx(1, rel=0.5)
-    decode = found["latency.A.decode.p50_ms"]
+        assert metrics[f"latency.C.{phase}.speedup"].value == pytest.approx(1, rel=0.5)
+    decode = metrics["latency.A.decode.p50_ms"]
     assert decode.value == pytest.approx(4, rel=0.6)  # of one token, not of the two of a sample
     assert decode.conditions["tokens_per_sample"] == 2
     assert decode.conditions["device"] == "A"
-    assert found["latency.A.prefill.tokens_per_s"].value == pytest.approx(2000, rel=0.6)
+    assert metrics["latency.A.prefill.tokens_per_s"].value == pytest.approx(2000, rel=0.6)
 
 
 def test_only_what_is_reopened_has_sessions():
     with ReopenedDecoder(lambda: nullcontext(Decoder(0))) as second:
-        found = measured({"A": Decoder(0), "B": second, "C": Decoder(0)})
-    told = {key: found[f"latency.{key}.decode.p50_ms"].conditions["sessions"] for key in "ABC"}
+        metrics = measured({"A": Decoder(0), "B": second, "C": Decoder(0)})
+    told = {key: metrics[f"latency.{key}.decode.p50_ms"].conditions["sessions"] for key in "ABC"}
     assert told == {"A": 1, "B": 3, "C": 1}
 
 
 def test_encoders_are_timed_at_every_shape():
     shapes = EncoderWorkload(np.zeros((4, 4), np.int64), (Bucket(1, 4), Bucket(8, 16)))
-    found = measured({"A": Decoder(0.001), "B": Decoder(0.001)}, shapes)
-    assert found["latency.B.forward.b8.l16.speedup"].conditions["batch"] == 8
-    rate = found["latency.A.forward.b8.l16.tokens_per_s"].value
-    small = found["latency.A.forward.b1.l4.tokens_per_s"].value
+    metrics = measured({"A": Decoder(0.001), "B": Decoder(0.001)}, shapes)
+    assert metrics["latency.B.forward.b8.l16.speedup"].conditions["batch"] == 8
+    rate = metrics["latency.A.forward.b8.l16.tokens_per_s"].value
+    small = metrics["latency.A.forward.b1.l4.tokens_per_s"].value
     assert rate > 5 * small

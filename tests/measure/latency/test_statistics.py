@@ -32,10 +32,10 @@ def test_the_interval_holds_the_truth_about_19_times_in_20(speedup):
         ratio_of_medians(*timings(rng, 20, speedup), seed=trial, resamples=400)
         for trial in range(400)
     ]
-    held = np.mean([one.low <= speedup <= one.high for one in intervals])
+    held = np.mean([interval.low <= speedup <= interval.high for interval in intervals])
     assert 0.92 <= held <= 0.995
     # and it is worth having: far narrower than the drift
-    assert np.median([one.high / one.low for one in intervals]) < 1.45
+    assert np.median([interval.high / interval.low for interval in intervals]) < 1.45
 
 
 def test_a_clear_speedup_is_significant_and_no_speedup_is_not():
@@ -49,17 +49,17 @@ def test_a_clear_speedup_is_significant_and_no_speedup_is_not():
 def test_rounds_are_resampled_together():
     """Whatever a round's pace, both sides share it: a constant ratio has no spread at all."""
     pace = np.random.default_rng(5).uniform(1, 50, 15)
-    found = ratio_of_medians(1.4 * pace, pace)
-    assert found.value == pytest.approx(1.4)
-    assert found.high - found.low < 1e-12
+    ratio = ratio_of_medians(1.4 * pace, pace)
+    assert ratio.value == pytest.approx(1.4)
+    assert ratio.high - ratio.low < 1e-12
 
 
 def test_value_is_dense_over_pruned_medians_and_the_seed_decides_the_rest():
     dense, pruned = np.array([9.0, 2, 4, 100, 3]), np.array([2.0, 2, 1, 3, 50])
-    one = ratio_of_medians(dense, pruned, seed=1)
-    assert one.value == 2  # 4 / 2
-    assert one == ratio_of_medians(dense, pruned, seed=1)
-    assert one.low < one.value < one.high
+    ratio = ratio_of_medians(dense, pruned, seed=1)
+    assert ratio.value == 2  # 4 / 2
+    assert ratio == ratio_of_medians(dense, pruned, seed=1)
+    assert ratio.low < ratio.value < ratio.high
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def artifacts(tmp_path_factory):
 
 
 def test_each_artifact_is_measured_without_torch(artifacts):
-    found = measure_memory("onnx", artifacts, **RUN)
-    value = {name.removeprefix("memory.onnx."): one.value for name, one in found.items()}
+    metrics = measure_memory("onnx", artifacts, **RUN)
+    value = {name.removeprefix("memory.onnx."): metric.value for name, metric in metrics.items()}
     assert sorted(value) == [
         "dense.model_bytes",
         "dense.peak_bytes",
@@ -53,7 +53,7 @@ def test_each_artifact_is_measured_without_torch(artifacts):
     saved = value["dense.model_bytes"] - value["pruned.model_bytes"]
     lost = [(folder / "model.onnx.data").stat().st_size for folder in artifacts.values()]
     assert saved > 0.5 * (lost[0] - lost[1])
-    assert found["memory.onnx.dense.peak_bytes"].conditions["prompt_tokens"] == 16
+    assert metrics["memory.onnx.dense.peak_bytes"].conditions["prompt_tokens"] == 16
 
 
 def test_the_probe_imports_no_torch_and_reads_in_order(artifacts):
@@ -67,9 +67,9 @@ def test_the_probe_imports_no_torch_and_reads_in_order(artifacts):
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    found, heavy = json.loads(result.stdout)
+    readings, heavy = json.loads(result.stdout)
     assert heavy == []
-    assert found["baseline_bytes"] < found["loaded_bytes"] <= found["peak_bytes"]
+    assert readings["baseline_bytes"] < readings["loaded_bytes"] <= readings["peak_bytes"]
 
 
 def test_the_probe_runs_the_prompt_and_every_decode_step(artifacts, monkeypatch):

@@ -135,10 +135,10 @@ def test_a_parity_that_is_not_a_number_never_passes():
 
 def test_numbers_are_those_of_the_definition():
     """A known change of the weights, against full forward passes of both models."""
-    one, other = tiny(), tiny()
+    original, other = tiny(), tiny()
     with torch.no_grad():
         other.lm_head.weight.add_(0.01 * torch.randn_like(other.lm_head.weight))
-    with TorchRunner(one, threads=1) as a, TorchRunner(other, threads=1) as b:
+    with TorchRunner(original, threads=1) as a, TorchRunner(other, threads=1) as b:
         parity = compare(a, b, TOKENS, steps=STEPS)
         # every compared position, as (row, how many of its tokens are seen)
         rows = [(0, n) for n in range(1, 13 + STEPS)]  # batch 1
@@ -148,7 +148,7 @@ def test_numbers_are_those_of_the_definition():
         rows += [(0, 12), (0, 11), (1, 11), (2, 11), (0, 6), (1, 12), (2, 4), (0, 1)]  # last alone
         error, nats, agree = [], [], []
         with torch.no_grad():
-            full = [m(torch.from_numpy(TOKENS), use_cache=False).logits for m in (one, other)]
+            full = [m(torch.from_numpy(TOKENS), use_cache=False).logits for m in (original, other)]
         for row, n in rows:
             p, q = (logits[row, n - 1].double() for logits in full)
             error.append(float((p - q).abs().max()))
@@ -191,9 +191,14 @@ def test_greedy_equals_generate():
 
 
 def test_prompt_shapes_cover_padding_batches_and_a_single_token():
-    found = {prompt.name: prompt for prompt in prompts(TOKENS, STEPS)}
-    assert [prompt.tokens.shape for prompt in found.values()] == [(1, 12), (3, 11), (3, 12), (1, 1)]
-    padded = found["padded batch 3"]
+    by_name = {prompt.name: prompt for prompt in prompts(TOKENS, STEPS)}
+    assert [prompt.tokens.shape for prompt in by_name.values()] == [
+        (1, 12),
+        (3, 11),
+        (3, 12),
+        (1, 1),
+    ]
+    padded = by_name["padded batch 3"]
     assert padded.lengths.tolist() == [6, 12, 4]
     for row, end in enumerate(padded.lengths):
         np.testing.assert_array_equal(padded.continuation[row], TOKENS[row, end : end + STEPS])

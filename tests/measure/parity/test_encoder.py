@@ -165,14 +165,14 @@ def test_a_regression_has_errors_and_no_distribution():
 
 def test_metrics_carry_unit_and_count():
     metrics = parity_with(Broken).metrics("parity.onnx", {"dtype": "float32"})
-    assert {name.rpartition(".")[2]: one.unit for name, one in metrics.items()} == {
+    assert {name.rpartition(".")[2]: metric.unit for name, metric in metrics.items()} == {
         "max_abs_error": "logit",
         "mean_abs_error": "logit",
         "kl_mean": "nats",
         "top1_agreement": "fraction",
     }
-    assert all(one.samples == ANSWERS["token"] for one in metrics.values())
-    assert all(one.conditions["dtype"] == "float32" for one in metrics.values())
+    assert all(metric.samples == ANSWERS["token"] for metric in metrics.values())
+    assert all(metric.conditions["dtype"] == "float32" for metric in metrics.values())
 
 
 def test_further_shapes_are_compared_too_beyond_the_length_of_the_text():

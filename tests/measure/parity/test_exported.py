@@ -52,7 +52,7 @@ def test_the_pruned_export_is_not_taken_for_the_dense_one(exported):
 def test_perplexity_of_the_export_is_that_of_the_model(exported):
     model, artifact = exported["pruned"]
     with TorchRunner(model, threads=1) as reference, opened(artifact) as candidate:
-        values = [perplexity(one, TOKENS, batch=2).value for one in (reference, candidate)]
+        values = [perplexity(runner, TOKENS, batch=2).value for runner in (reference, candidate)]
     assert values[1] == pytest.approx(values[0], rel=1e-5)
 
 
@@ -71,10 +71,10 @@ def test_latency_of_onnx_and_torch_side_by_side(exported):
             "onnx": LatencyRow(Pair(onnx_dense, onnx_pruned), {"threads": 1}),
             "torch": LatencyRow(Pair(torch_dense, torch_pruned), {"threads": 1}),
         }
-        found = measure_pairs(rows, workload, Protocol(warmup=1, samples=5)).metrics
+        metrics = measure_pairs(rows, workload, Protocol(warmup=1, samples=5)).metrics
     for target in ("onnx", "torch"):
         for phase in ("prefill", "decode"):
             name = f"latency.{target}.{phase}"
-            speedup, ideal = found[f"{name}.speedup"].value, found[f"{name}.ideal"].value
-            assert 0 < found[f"{name}.pruned.p50_ms"].value < 1000
-            assert found[f"{name}.of_ideal"].value == pytest.approx(speedup / ideal)
+            speedup, ideal = metrics[f"{name}.speedup"].value, metrics[f"{name}.ideal"].value
+            assert 0 < metrics[f"{name}.pruned.p50_ms"].value < 1000
+            assert metrics[f"{name}.of_ideal"].value == pytest.approx(speedup / ideal)

@@ -34,8 +34,8 @@ def by_hand(dense, pruned, family, texts):
             ("start_logits", "end_logits") if hasattr(outputs[0], "start_logits") else ("logits",)
         )
         for name in names:
-            p, q = (getattr(one, name) for one in outputs)
-            p, q = (one.reshape(-1, one.shape[-1]).log_softmax(-1) for one in (p, q))
+            p, q = (getattr(output, name) for output in outputs)
+            p, q = (logits.reshape(-1, logits.shape[-1]).log_softmax(-1) for logits in (p, q))
             total += float((p.exp() * (p - q)).sum())
             count += len(p)
     return total / count, count
@@ -46,9 +46,9 @@ def test_of_next_tokens():
     with torch.no_grad():
         expected, count = by_hand(tiny(), uneven(), DECODERS["llama"], texts)
     answers = DenseLogits.of(dense, DECODERS["llama"], texts, batch=2)
-    found = answers.divergence(pruned)
-    assert found.value == pytest.approx(expected, rel=1e-4)
-    assert found.samples == count == LENGTHS.sum()
+    divergence = answers.divergence(pruned)
+    assert divergence.value == pytest.approx(expected, rel=1e-4)
+    assert divergence.samples == count == LENGTHS.sum()
     assert answers.divergence(dense).value == 0
 
 
@@ -59,11 +59,14 @@ def test_of_one_in_so_many_next_tokens(model_type):
     for row, length in zip(windows().tokens, LENGTHS, strict=True):
         ids = torch.from_numpy(row[None, :length])
         with torch.no_grad():
-            p, q = (one(ids).logits[0, ::3].double().log_softmax(-1) for one in (dense, pruned))
+            p, q = (model(ids).logits[0, ::3].double().log_softmax(-1) for model in (dense, pruned))
         total, count = total + float((p.exp() * (p - q)).sum()), count + len(p)
     answers = DenseLogits.of(dense, DECODERS[model_type], windows(), batch=2, stride=3)
-    found = answers.divergence(pruned)
-    assert (found.value, found.samples) == (pytest.approx(total / count, rel=1e-4), 3 + 2 + 3)
+    divergence = answers.divergence(pruned)
+    assert (divergence.value, divergence.samples) == (
+        pytest.approx(total / count, rel=1e-4),
+        3 + 2 + 3,
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -79,9 +82,9 @@ def test_of_an_encoders_answers(model_type, task):
             windows(),
         )
     answers = DenseLogits.of(dense, family, windows(), batch=3)
-    found = answers.divergence(pruned)
-    assert found.value == pytest.approx(expected, rel=1e-3, abs=1e-6)
-    assert found.samples == count
+    divergence = answers.divergence(pruned)
+    assert divergence.value == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert divergence.samples == count
     assert answers.divergence(dense).value == 0
 
 

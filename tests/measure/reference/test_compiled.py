@@ -21,7 +21,7 @@ WINDOWS = {
     "use_sliding_window": True,
     "layer_types": ["full_attention", "sliding_attention", "full_attention"],
 }
-CASES = [(one, {}) for one in MODEL_TYPES] + [
+CASES = [(architecture, {}) for architecture in MODEL_TYPES] + [
     ("mistral", {"sliding_window": 5}),
     ("qwen3", WINDOWS),
 ]
@@ -60,7 +60,8 @@ def test_all_positions_are_at_their_right_padded_places():
     model = uneven()
     with TorchRunner(model, threads=1) as reference, opened(model) as compiled:
         expected, got = (
-            one.prefill(TOKENS[:, :9], LENGTHS, all_positions=True) for one in (reference, compiled)
+            runner.prefill(TOKENS[:, :9], LENGTHS, all_positions=True)
+            for runner in (reference, compiled)
         )
     for row, length in enumerate(LENGTHS):
         np.testing.assert_allclose(got[row, :length], expected[row, :length], atol=TOLERANCE)
@@ -141,8 +142,8 @@ def test_threads_are_restored():
 def test_inductors_own_kernels_agree():
     model = tiny(num_hidden_layers=1)
     with TorchRunner(model, threads=1) as reference, opened(model, backend="inductor") as compiled:
-        for one in (reference, compiled):
-            one.prefill(TOKENS[:, :9], all_positions=True)
+        for runner in (reference, compiled):
+            runner.prefill(TOKENS[:, :9], all_positions=True)
         for step in range(9, 12):
             expected = reference.decode(TOKENS[:, step])
             np.testing.assert_allclose(compiled.decode(TOKENS[:, step]), expected, atol=TOLERANCE)

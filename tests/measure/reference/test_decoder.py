@@ -32,7 +32,7 @@ def test_every_position_and_step_equals_the_forward_of_the_whole_row(model_type)
 @pytest.mark.parametrize(
     ("model_type", "overrides"),
     [
-        *((one, {}) for one in MODEL_TYPES),
+        *((architecture, {}) for architecture in MODEL_TYPES),
         ("mistral", {"sliding_window": 5}),
         (
             "qwen3",

@@ -20,8 +20,8 @@ def test_the_copy_computes_in_its_dtype_and_shares_nothing(model_type):
     assert twin.dtype is torch.float64
     assert twin.lm_head.weight is twin.model.embed_tokens.weight
     assert twin.model.rotary_emb.inv_freq.dtype is torch.float32
-    own = {one.data_ptr() for one in (*model.parameters(), *model.buffers())}
-    assert own.isdisjoint(one.data_ptr() for one in (*twin.parameters(), *twin.buffers()))
+    own = {tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    assert own.isdisjoint(tensor.data_ptr() for tensor in (*twin.parameters(), *twin.buffers()))
     with TorchRunner(model, threads=1) as single, TorchRunner(twin, threads=1) as double:
         np.testing.assert_allclose(single.prefill(TOKENS), double.prefill(TOKENS), atol=1e-4)
     with torch.no_grad():
@@ -33,7 +33,7 @@ def test_the_copy_computes_in_its_dtype_and_shares_nothing(model_type):
 def test_half_precision_is_that_of_a_model_loaded_so():
     model = uneven()
     twin = placed(model, "cpu", torch.bfloat16)
-    assert {one.dtype for one in twin.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in twin.parameters()} == {torch.bfloat16}
     for mine, given in zip(twin.parameters(), model.parameters(), strict=True):
         assert torch.equal(mine, given.bfloat16())
 
@@ -52,11 +52,11 @@ def test_a_model_on_the_gpu_answers_as_on_the_cpu_and_waits_for_nothing_but_its_
         pytest.skip("this PyTorch has no CUDA")
     model = uneven()
     twin = placed(model, "cuda", torch.float32)
-    assert {one.device.type for one in (*twin.parameters(), *twin.buffers())} == {"cuda"}
-    assert {one.device.type for one in model.parameters()} == {"cpu"}
+    assert {tensor.device.type for tensor in (*twin.parameters(), *twin.buffers())} == {"cuda"}
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
     with TorchRunner(model, threads=1) as host, TorchRunner(twin, threads=None) as device:
         for lengths in (np.array([9, 4]), None):
-            expected, got = (one.prefill(TOKENS, lengths) for one in (host, device))
+            expected, got = (runner.prefill(TOKENS, lengths) for runner in (host, device))
             np.testing.assert_allclose(got, expected, atol=1e-3)
             for step in range(3):
                 np.testing.assert_allclose(

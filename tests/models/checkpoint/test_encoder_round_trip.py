@@ -54,7 +54,7 @@ def head_counts(model):
     """As the attention modules themselves say."""
     family = ENCODERS[model.config.model_type]
     modules = [block.get_submodule(family.self_attention) for block in family.block_list(model)]
-    return [[getattr(one, name, None) for name in family.head_attributes] for one in modules]
+    return [[getattr(module, name, None) for name in family.head_attributes] for module in modules]
 
 
 def narrow(model_type, task="sequence", neurons=20):
@@ -163,7 +163,7 @@ def test_labels_survive(make, labels, saved):
 def test_saved_dtype_is_kept(dtype, saved):
     model = emptied_encoder("bert").to(dtype)
     reloaded = load(saved(model))
-    assert {one.dtype for one in reloaded.parameters()} == {dtype}
+    assert {parameter.dtype for parameter in reloaded.parameters()} == {dtype}
     assert same(reloaded, model)
 
 

@@ -151,7 +151,7 @@ def test_the_names_that_bert_was_first_published_under_are_known(published):
         at = name.replace("LayerNorm.weight", "LayerNorm.gamma")
         return at.replace("LayerNorm.bias", "LayerNorm.beta")
 
-    edit_weights(folder, lambda tensors: {old(name): one for name, one in tensors.items()})
+    edit_weights(folder, lambda tensors: {old(name): tensor for name, tensor in tensors.items()})
     assert any("gamma" in name for name in load_file(folder / "model.safetensors"))
     assert torch.equal(logits_of(read(folder).model, TOKENS), logits_of(model, TOKENS))
 

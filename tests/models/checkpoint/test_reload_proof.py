@@ -150,7 +150,9 @@ def test_the_proof_looks_at_padding_and_token_types(change, saved, tokens):
     tokens, given = padded(tokens)
     model = uneven_encoder("bert", "token")
     other = given | {name: make(given[name]) for name, make in change.items()}
-    first, second = (logits_of(model, {"tokens": tokens} | one) for one in (given, other))
+    first, second = (
+        logits_of(model, {"tokens": tokens} | arguments) for arguments in (given, other)
+    )
     assert (first - second).abs().max() > 1e-3
 
 

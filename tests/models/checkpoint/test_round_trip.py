@@ -72,7 +72,7 @@ def test_uneven_query_groups_reload_bit_equal(model_type, saved, logits):
 def test_equal_widths_of_uneven_groups_are_no_stock_config(saved, logits):
     """Every layer has six query heads on two KV heads, but four and two: not what a config says."""
     model = single_query_heads(kept=[(0, 1, 2, 3, 4, 5)] * 3, num_key_value_heads=2)
-    assert [one.self_attn.query_groups for one in model.model.layers] == [(4, 2)] * 3
+    assert [layer.self_attn.query_groups for layer in model.model.layers] == [(4, 2)] * 3
     folder = saved(model)
     assert config_of(folder)["numprune"]["layout"] == "per-layer"
     assert torch.equal(logits(load(folder)), logits(model))

@@ -28,13 +28,13 @@ def exported(tmp_path_factory):
     for variant, model in MODELS.items():
         folder = tmp_path_factory.mktemp(variant)
         artifacts[variant] = exporter.export(FAMILY.decoder(model), folder, OnnxSettings())
-    one = artifacts["pruned"]
+    pruned = artifacts["pruned"]
     again = "again.onnx"
-    (one.folder / again).write_bytes((one.folder / one.entry).read_bytes())
+    (pruned.folder / again).write_bytes((pruned.folder / pruned.entry).read_bytes())
     artifacts["pruned"] = replace(
-        one,
-        files={**one.files, again: one.files[one.entry]},
-        facts={**one.facts, "builds": [one.entry, again]},
+        pruned,
+        files={**pruned.files, again: pruned.files[pruned.entry]},
+        facts={**pruned.facts, "builds": [pruned.entry, again]},
     )
     return Exported(Target(exporter, OnnxSettings()), artifacts, ())
 
@@ -45,26 +45,26 @@ def measured(exported, settings=SETTINGS):
     models = SimpleNamespace(**MODELS, get=MODELS.__getitem__)
     steps = []
     observer = SimpleNamespace(expect=steps.append, advance=lambda _: None)
-    found = measure_latency(settings, FAMILY, models, exported, work, observer)
+    latency = measure_latency(settings, FAMILY, models, exported, work, observer)
     assert steps == [2 * 2 * 3]  # phases, sessions, rounds of each
-    return found.metrics
+    return latency.metrics
 
 
 def test_a_target_and_pytorch_are_timed_and_further_builds_beside_them(exported):
-    found = measured([exported])
-    rows = {name.split(".")[1] for name in found}
+    metrics = measured([exported])
+    rows = {name.split(".")[1] for name in metrics}
     assert rows == {"onnx", "torch"}
     for phase in ("prefill", "decode"):
-        spread = found[f"latency.onnx.{phase}.pruned.rebuild_spread"]
+        spread = metrics[f"latency.onnx.{phase}.pruned.rebuild_spread"]
         assert spread.conditions["builds"] == 2
         assert spread.value >= 0
-        assert f"latency.torch.{phase}.pruned.rebuild_spread" not in found
-        assert found[f"latency.onnx.{phase}.ideal"].value > 1
+        assert f"latency.torch.{phase}.pruned.rebuild_spread" not in metrics
+        assert metrics[f"latency.onnx.{phase}.ideal"].value > 1
 
 
 def test_only_artifacts_are_opened_anew_and_say_what_they_are(exported):
-    found = measured([exported])
-    onnx, torch = (found[f"latency.{row}.decode.speedup"].conditions for row in ("onnx", "torch"))
+    metrics = measured([exported])
+    onnx, torch = (metrics[f"latency.{row}.decode.speedup"].conditions for row in ("onnx", "torch"))
     assert onnx["sessions"] == 2
     assert (onnx["device"], onnx["dtype"], onnx["graph"]) == ("cpu", "float32", "gqa")
     assert onnx["threads"] == torch["threads"] == 1

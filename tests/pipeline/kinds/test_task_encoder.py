@@ -80,9 +80,9 @@ def report(finished):
 def test_every_promised_metric_is_there(report):
     metrics = report["metrics"]
     assert [name for name in NAMES if name not in metrics] == []
-    for name, one in metrics.items():
-        assert math.isfinite(float(one["value"])), name
-        assert one["unit"], name
+    for name, metric in metrics.items():
+        assert math.isfinite(float(metric["value"])), name
+        assert metric["unit"], name
     assert "accuracy" in report["summary"]
     assert "over 2 shapes" in report["summary"] or "and forward" in report["summary"]
 
@@ -98,7 +98,7 @@ def kept_macs(finished):
     )
     dense = AutoModelForSequenceClassification.from_pretrained(builtin_dir() / "tiny-bert")
     family = FAMILIES["bert"]
-    length = float(np.mean([len(one) for one in examples("train", 128)[0]]))
+    length = float(np.mean([len(row) for row in examples("train", 128)[0]]))
     whole, kept = (
         macs.whole(sites, macs.unit_macs(sites, dense.config.hidden_size, length))
         for sites in (family.sites(dense), family.sites(model))
@@ -120,7 +120,7 @@ def test_the_best_preset_takes_the_place_of_a_recipes_sections_and_may_empty_sub
     assert (made["score"]["method"], made["allocate"]["method"]) == ("fisher_obs", "curves")
     assert (made["compensate"]["affine"], made["rounds"]) == (True, 2)
     metrics = json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
-    tried = [metrics[f"allocation.divergence.attention_{one}x"]["value"] for one in (1, 3)]
+    tried = [metrics[f"allocation.divergence.attention_{weight}x"]["value"] for weight in (1, 3)]
     chosen = metrics["allocation.attention_weight"]["value"]
     assert min(tried) == metrics[f"allocation.divergence.attention_{chosen:g}x"]["value"] > 0
     accuracy = [metrics[f"quality.accuracy.{stage}"]["value"] for stage in ("pruned", "onnx")]
@@ -141,7 +141,7 @@ def examples(part="dev", count=EXAMPLES):
 def test_the_ratio_of_macs_is_that_of_the_shapes(finished, report):
     ratio, under = (report["metrics"]["size.macs.ratio"][key] for key in ("value", "conditions"))
     assert 0 < ratio < 0.6
-    length = round(float(np.mean([len(one) for one in examples()[0]])))
+    length = round(float(np.mean([len(row) for row in examples()[0]])))
     assert under == {"length": length}
     # The head, which no plan makes smaller, is a small part of this model too.
     assert abs(ratio - kept_macs(finished)) < 0.03
@@ -173,7 +173,7 @@ def correct(folder):
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
     ids, labels = examples()
     with torch.no_grad():
-        answers = [int(model(torch.tensor([one])).logits.argmax()) for one in ids]
+        answers = [int(model(torch.tensor([row])).logits.argmax()) for row in ids]
     return np.asarray(answers) == np.asarray(labels)
 
 
@@ -181,7 +181,7 @@ def test_the_artifact_alone_gives_the_reported_accuracy(finished, report):
     """ONNX Runtime and nothing of this package: no trace of a mask is left to apply."""
     artifact = Artifact.load(finished / "artifacts" / "onnx" / "pruned")
     session = onnxruntime.InferenceSession(artifact.folder / artifact.entry)
-    names = {one.name for one in session.get_inputs()}
+    names = {port.name for port in session.get_inputs()}
     ids, labels = examples()
     config = json.loads((finished / "model" / "config.json").read_text())
     numbers = config.get("label2id", {})

@@ -58,8 +58,8 @@ def test_text_for_the_repair_changes_the_weights_and_not_the_choice(compensate, 
     more, none = pruned(with_it, compensate, sequences=6), pruned(without, compensate)
     assert (more / "plan" / "plan.json").read_text() == (none / "plan" / "plan.json").read_text()
     tokens = [
-        int(load_file(one / "statistics" / "block_001.safetensors")["layers.1.mlp.tokens"])
-        for one in (more, none)
+        int(load_file(run / "statistics" / "block_001.safetensors")["layers.1.mlp.tokens"])
+        for run in (more, none)
     ]
     assert tokens[0] == tokens[1]
     assert not torch.allclose(consumer(more), consumer(none), atol=1e-6)
@@ -82,15 +82,22 @@ def test_gradients_are_taken_on_a_share_of_the_text_and_moments_on_none(tmp_path
     for folder, share in zip(folders, (0.0, 0.5), strict=True):
         folder.mkdir()
         pruned(folder, SEQUENTIAL, "fisher_obs", sequences=6, for_gradients=share)
-    (site,) = [one for one in plan_of(folders[0]).sites if one.name == "layers.1.mlp"]
-    moments = [load_file(one / "run/statistics/block_001.safetensors") for one in folders]
-    fisher = [read_output_fisher(one / "run/gradients", site) for one in folders]
-    assert torch.equal(*(one["layers.1.mlp.gram"] for one in moments))
+    (site,) = [
+        candidate for candidate in plan_of(folders[0]).sites if candidate.name == "layers.1.mlp"
+    ]
+    moments = [
+        load_file(recipe_folder / "run/statistics/block_001.safetensors")
+        for recipe_folder in folders
+    ]
+    fisher = [
+        read_output_fisher(recipe_folder / "run/gradients", site) for recipe_folder in folders
+    ]
+    assert torch.equal(*(block_moments["layers.1.mlp.gram"] for block_moments in moments))
     assert not torch.allclose(*fisher, rtol=1e-3)
 
 
 def test_plans_are_tried_out_on_it(tmp_path):
-    found = {}
+    budgets = {}
     texts = {
         "own": {"sequences": 6},
         "given": {"sequences": 6, "for_trials": False},
@@ -101,14 +108,16 @@ def test_plans_are_tried_out_on_it(tmp_path):
         folder.mkdir()
         tried = {"method": "curves", "attention": [1, 2]}
         run = pruned(folder, SEQUENTIAL, "fisher_obs", allocate=tried, **own)
-        found[name] = json.loads((run / "plan" / "budget.json").read_text())
+        budgets[name] = json.loads((run / "plan" / "budget.json").read_text())
     settings = load(tmp_path / "own" / "small.yaml").calibration
     name = "allocation.divergence.attention_1x"
     every = -(-settings.tokens_per_sequence // DIVERGENCE_STRIDE)
-    assert found["given"] == found["none"]
-    assert found["given"][name]["samples"] == min(settings.sequences, DIVERGENCE_SEQUENCES) * every
-    assert found["own"][name]["samples"] == min(6, DIVERGENCE_SEQUENCES) * every
-    assert found["given"][name]["value"] != pytest.approx(found["own"][name]["value"], rel=1e-3)
+    assert budgets["given"] == budgets["none"]
+    assert (
+        budgets["given"][name]["samples"] == min(settings.sequences, DIVERGENCE_SEQUENCES) * every
+    )
+    assert budgets["own"][name]["samples"] == min(6, DIVERGENCE_SEQUENCES) * every
+    assert budgets["given"][name]["value"] != pytest.approx(budgets["own"][name]["value"], rel=1e-3)
 
 
 def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
@@ -125,9 +134,9 @@ def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
     assert done.code == 0, done.err
     assert "a text starts with a chat prompt, 2 different prompts" in (run / "log").read_text()
     texts = [tokenizer.decode(row) for row in read_windows(run / "self_text").tokens]
-    asked = [one.startswith("Q Peace? A") for one in texts]
+    asked = [text.startswith("Q Peace? A") for text in texts]
     assert 0 < sum(asked) < 6
-    assert all(one.startswith("Q") for one in texts)
+    assert all(text.startswith("Q") for text in texts)
 
 
 def test_several_texts_fill_a_window(tmp_path):

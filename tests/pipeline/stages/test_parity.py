@@ -30,9 +30,9 @@ def miscompiled(monkeypatch):
         def export(self, decoder, folder, settings):
             layers = list(decoder.layers)
             if wrong_layer < len(layers) and when(decoder):
-                one = layers[wrong_layer]
-                down = Projection(one.down.weight * 1.05, one.down.bias)
-                layers[wrong_layer] = replace(one, down=down)
+                layer = layers[wrong_layer]
+                down = Projection(layer.down.weight * 1.05, layer.down.bias)
+                layers[wrong_layer] = replace(layer, down=down)
             return right(self, replace(decoder, layers=tuple(layers)), folder, settings)
 
         monkeypatch.setattr(OnnxExporter, "export", export)

@@ -20,14 +20,14 @@ def test_the_nearest_wins_and_equal_plans_are_tried_once():
         tried.append(plan)
         return Metric(0.5 if plan == PLANS[1.0] else 0.2, "nats", 7)
 
-    plan, found = tuned(PLANS.get, (1.0, 2.0, 3.0), divergence, expected.append)
+    plan, metrics = tuned(PLANS.get, (1.0, 2.0, 3.0), divergence, expected.append)
     assert plan == PLANS[2.0]
     assert len(tried) == 2
     assert expected == [2]
-    assert found["allocation.attention_weight"].value == 2.0
-    assert found["allocation.divergence.attention_3x"].value == 0.2
+    assert metrics["allocation.attention_weight"].value == 2.0
+    assert metrics["allocation.divergence.attention_3x"].value == 0.2
 
 
 def test_a_single_weight_is_taken_as_it_is():
-    plan, found = tuned(PLANS.get, (3.0,), lambda _: 1 / 0, lambda _: None)
-    assert (plan, found) == (PLANS[3.0], {})
+    plan, metrics = tuned(PLANS.get, (3.0,), lambda _: 1 / 0, lambda _: None)
+    assert (plan, metrics) == (PLANS[3.0], {})

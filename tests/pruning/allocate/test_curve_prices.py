@@ -46,20 +46,20 @@ def test_the_price_is_that_of_the_units_that_stay():
 
 def test_milliseconds_of_a_table_are_a_price():
     """Steps of four: a width in between costs as much as the next step, and is never chosen."""
-    found = sites(blocks=2, heads=3, neurons=12)
+    model_sites = sites(blocks=2, heads=3, neurons=12)
     table = {"attention": [0.0, 2.0, 2.5, 4.0], "mlp": [0.0] + [1.0] * 4 + [1.5] * 4 + [2.1] * 4}
 
     def milliseconds(site, kept):
         return table[site.kind][len(kept)]
 
-    removals = curves_of(found, 7)
-    choices = list(every_choice(found, removals, PLAIN, milliseconds))
+    removals = curves_of(model_sites, 7)
+    choices = list(every_choice(model_sites, removals, PLAIN, milliseconds))
     for keep in (0.2, 0.45, 0.7, 0.95):
-        plan = allocate(found, removals, keep, PLAIN, price=milliseconds)
-        budget = keep * whole(found, milliseconds)
+        plan = allocate(model_sites, removals, keep, PLAIN, price=milliseconds)
+        budget = keep * whole(model_sites, milliseconds)
         assert cost(plan, milliseconds) <= budget + 1e-12
         assert error(plan, removals) <= lagrangian_bound(choices, max(0, budget - 4.0)) + 1e-9
-        assert {len(plan.kept[s.name]) for s in found if s.kind == "mlp"} <= {0, 4, 8, 12}
+        assert {len(plan.kept[s.name]) for s in model_sites if s.kind == "mlp"} <= {0, 4, 8, 12}
 
 
 def test_a_wider_layer_that_is_measured_faster_is_preferred():
@@ -78,18 +78,18 @@ def test_a_wider_layer_that_is_measured_faster_is_preferred():
 )
 def test_any_table_of_costs_will_do(seed, keep, tables):
     """Flat, empty and falling stretches."""
-    found = [site for site in sites(blocks=2, neurons=5) if site.kind == "mlp"]
-    removals = curves_of(found, seed, convex=False)
+    model_sites = [site for site in sites(blocks=2, neurons=5) if site.kind == "mlp"]
+    removals = curves_of(model_sites, seed, convex=False)
 
     def price(site, kept):
         return tables[site.block][len(kept)]
 
-    everything = whole(found, price)
-    choices = list(every_choice(found, removals, PLAIN, price))
+    everything = whole(model_sites, price)
+    choices = list(every_choice(model_sites, removals, PLAIN, price))
     least = min(c for c, _ in choices)
     budget = max(keep * everything, least)
     fraction = math.nextafter(budget / everything, 2) if everything else 1.0
-    plan = allocate(found, removals, fraction, PLAIN, price=price)
+    plan = allocate(model_sites, removals, fraction, PLAIN, price=price)
     assert cost(plan, price) <= budget + 1e-9
     assert error(plan, removals) <= lagrangian_bound(choices, max(least, budget - 9)) + 1e-9
 
@@ -107,9 +107,9 @@ def test_macs_of_query_heads_count_shared_keys_once_a_group(kept, causal, length
 
 
 def test_macs_are_a_price_and_without_sharing_those_of_units():
-    found = sites(blocks=2, heads=3, neurons=9)
-    units = unit_macs(found, 16, 30.0, causal=True)
+    model_sites = sites(blocks=2, heads=3, neurons=9)
+    units = unit_macs(model_sites, 16, 30.0, causal=True)
     price = partial(site_macs, hidden=16, length=30.0, causal=True)
-    assert all(price(site, range(3)) == 3 * units[site.name] for site in found)
-    plan = allocate(found, curves_of(found, 8), 0.6, PLAIN, price=price)
-    assert 0.5 < cost(plan, price) / whole(found, price) <= 0.6
+    assert all(price(site, range(3)) == 3 * units[site.name] for site in model_sites)
+    plan = allocate(model_sites, curves_of(model_sites, 8), 0.6, PLAIN, price=price)
+    assert 0.5 < cost(plan, price) / whole(model_sites, price) <= 0.6

@@ -38,23 +38,23 @@ from numprune_export.pruning.allocate.error_curves import Curves, allocate
     convex=st.booleans(),
 )
 def test_the_error_is_at_most_a_segment_from_the_least_there_is(seed, keep, align, floor, convex):
-    found = [
+    model_sites = [
         *sites(blocks=1, heads=3, neurons=7),
         grouped(1),
         *sites(blocks=3, heads=2, neurons=5)[4:],
     ]
     chosen = Curves(align_to=align, min_keep=floor)
-    removals = curves_of(found, seed, convex=convex)
-    choices = list(every_choice(found, removals, chosen))
+    removals = curves_of(model_sites, seed, convex=convex)
+    choices = list(every_choice(model_sites, removals, chosen))
     least = min(c for c, _ in choices)
-    keep = max(keep, math.nextafter(least / whole(found), 2))
-    plan = allocate(found, removals, keep, chosen)
+    keep = max(keep, math.nextafter(least / whole(model_sites), 2))
+    plan = allocate(model_sites, removals, keep, chosen)
 
-    budget = keep * whole(found)
+    budget = keep * whole(model_sites)
     assert cost(plan) <= budget
-    dearest = max(whole([site]) for site in found)
+    dearest = max(whole([site]) for site in model_sites)
     assert error(plan, removals) <= lagrangian_bound(choices, max(least, budget - dearest)) + 1e-9
-    for site in found:
+    for site in model_sites:
         kept = plan.kept[site.name]
         assert len(kept) in chosen.counts(site)
         assert kept == removals[site.name].kept(len(kept))
@@ -63,12 +63,12 @@ def test_the_error_is_at_most_a_segment_from_the_least_there_is(seed, keep, alig
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 999), keep=st.floats(0, 1))
 def test_with_convex_curves_no_plan_is_better_by_more_than_a_unit(seed, keep):
-    found, removals = sites(blocks=2, heads=3, neurons=4), {}
-    removals = curves_of(found, seed)
-    plan = allocate(found, removals, keep, PLAIN)
-    choices = list(every_choice(found, removals, PLAIN))
-    budget = keep * whole(found)
-    dearest = max(site.unit_cost for site in found)
+    model_sites, removals = sites(blocks=2, heads=3, neurons=4), {}
+    removals = curves_of(model_sites, seed)
+    plan = allocate(model_sites, removals, keep, PLAIN)
+    choices = list(every_choice(model_sites, removals, PLAIN))
+    budget = keep * whole(model_sites)
+    dearest = max(site.unit_cost for site in model_sites)
     assert best(choices, budget) - 1e-9 <= error(plan, removals)
     assert error(plan, removals) <= best(choices, max(0, budget - dearest)) + 1e-9
 
@@ -76,41 +76,47 @@ def test_with_convex_curves_no_plan_is_better_by_more_than_a_unit(seed, keep):
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 999), convex=st.booleans())
 def test_a_budget_at_a_vertex_is_spent_exactly_and_best(seed, convex):
-    found = [*sites(blocks=2, heads=2, neurons=4), grouped(2)]
-    removals = curves_of(found, seed, convex=convex)
-    choices = list(every_choice(found, removals, PLAIN))
+    model_sites = [*sites(blocks=2, heads=2, neurons=4), grouped(2)]
+    removals = curves_of(model_sites, seed, convex=convex)
+    choices = list(every_choice(model_sites, removals, PLAIN))
     points = sorted(choices)
     x = sorted({c for c, _ in points})
-    y = [min(e for c, e in points if c == one) for one in x]
+    y = [min(e for c, e in points if c == total_cost) for total_cost in x]
     for vertex in lower_hull(x, y):
-        plan = allocate(found, removals, math.nextafter(x[vertex] / whole(found), 2), PLAIN)
+        plan = allocate(
+            model_sites, removals, math.nextafter(x[vertex] / whole(model_sites), 2), PLAIN
+        )
         assert error(plan, removals) == pytest.approx(y[vertex], abs=1e-9)
 
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 999), keeps=st.lists(st.floats(0, 1), min_size=2, max_size=5))
 def test_more_to_keep_is_never_worse(seed, keeps):
-    found = [site for site in sites(blocks=3, neurons=9) if site.kind == "mlp"]
-    removals = curves_of(found, seed)
-    errors = [error(allocate(found, removals, keep, PLAIN), removals) for keep in sorted(keeps)]
+    model_sites = [site for site in sites(blocks=3, neurons=9) if site.kind == "mlp"]
+    removals = curves_of(model_sites, seed)
+    errors = [
+        error(allocate(model_sites, removals, keep, PLAIN), removals) for keep in sorted(keeps)
+    ]
     assert all(more <= less + 1e-12 for less, more in itertools.pairwise(errors))
 
 
 @pytest.mark.parametrize("keep", [0.0, 1.0])
 def test_all_or_nothing(keep):
-    found = [*sites(blocks=2), grouped(2)]
-    plan = allocate(found, curves_of(found, 1, convex=False), keep, PLAIN)
+    model_sites = [*sites(blocks=2), grouped(2)]
+    plan = allocate(model_sites, curves_of(model_sites, 1, convex=False), keep, PLAIN)
     assert plan.keep == keep
 
 
 def test_no_more_goes_than_is_needed():
     """A hull from all to nothing is left where the budget is met."""
-    found = [site for site in sites(blocks=2, neurons=4) if site.kind == "mlp"]
+    model_sites = [site for site in sites(blocks=2, neurons=4) if site.kind == "mlp"]
     removals = {
-        found[0].name: RemovalOrder(torch.arange(4), torch.tensor([0, 9, 9, 9, 9.0]).double()),
-        found[1].name: straight([5.0] * 4),
+        model_sites[0].name: RemovalOrder(
+            torch.arange(4), torch.tensor([0, 9, 9, 9, 9.0]).double()
+        ),
+        model_sites[1].name: straight([5.0] * 4),
     }
-    plan = allocate(found, removals, 0.75, PLAIN)
+    plan = allocate(model_sites, removals, 0.75, PLAIN)
     assert [len(units) for units in plan.kept.values()] == [2, 4]
 
 
@@ -128,10 +134,12 @@ def test_what_a_segment_leaves_over_buys_back_the_best_unit_that_fits():
 
 
 def test_attention_errors_are_multiplied():
-    found = sites(blocks=1, heads=4, neurons=60, empty=False)
-    removals = curves_of(found, 6)
+    model_sites = sites(blocks=1, heads=4, neurons=60, empty=False)
+    removals = curves_of(model_sites, 6)
     heads = [
-        len(allocate(found, removals, 0.5, PLAIN, attention=factor).kept["layers.0.attention"])
+        len(
+            allocate(model_sites, removals, 0.5, PLAIN, attention=factor).kept["layers.0.attention"]
+        )
         for factor in (1e-6, 1.0, 30.0, 1e6)
     ]
     assert heads == sorted(heads)
@@ -139,35 +147,37 @@ def test_attention_errors_are_multiplied():
 
 
 def test_without_hulls_a_dear_unit_hides_the_cheap_ones_behind_it():
-    found = [site for site in sites(blocks=2, neurons=4) if site.kind == "mlp"]
+    model_sites = [site for site in sites(blocks=2, neurons=4) if site.kind == "mlp"]
     removals = {
-        found[0].name: RemovalOrder(torch.arange(4), torch.tensor([0, 5, 5, 5, 5.0]).double()),
-        found[1].name: straight([2.0] * 4),
+        model_sites[0].name: RemovalOrder(
+            torch.arange(4), torch.tensor([0, 5, 5, 5, 5.0]).double()
+        ),
+        model_sites[1].name: straight([2.0] * 4),
     }
-    hulls = allocate(found, removals, 0.5, PLAIN)
+    hulls = allocate(model_sites, removals, 0.5, PLAIN)
     assert [len(units) for units in hulls.kept.values()] == [0, 4]
-    raw = allocate(found, removals, 0.5, Curves(align_to=1, convex=False))
+    raw = allocate(model_sites, removals, 0.5, Curves(align_to=1, convex=False))
     assert [len(units) for units in raw.kept.values()] == [4, 0]
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
 def test_equal_scores_cut_all_sites_alike(score):
-    found = [site for site in sites(blocks=4, neurons=20) if site.kind == "mlp"]
-    removals = {site.name: straight([score] * 20) for site in found}
+    model_sites = [site for site in sites(blocks=4, neurons=20) if site.kind == "mlp"]
+    removals = {site.name: straight([score] * 20) for site in model_sites}
     for keep in (0.25, 0.6, 0.8125):
-        plan = allocate(found, removals, keep, PLAIN)
+        plan = allocate(model_sites, removals, keep, PLAIN)
         counts = [len(units) for units in plan.kept.values()]
         assert max(counts) - min(counts) <= 1
         assert sum(counts) == int(keep * 80)
-        assert plan == allocate(found, removals, keep, PLAIN)
+        assert plan == allocate(model_sites, removals, keep, PLAIN)
 
 
 def test_an_error_that_is_not_finite_is_refused_by_name():
-    found = sites(blocks=1)
-    removals = curves_of(found, 9)
+    model_sites = sites(blocks=1)
+    removals = curves_of(model_sites, 9)
     removals["layers.0.mlp"].error[2] = torch.nan
     with pytest.raises(NumericalError, match=r"layers\.0\.mlp"):
-        allocate(found, removals, 0.5, PLAIN)
+        allocate(model_sites, removals, 0.5, PLAIN)
 
 
 def test_settings():

@@ -33,7 +33,7 @@ def by_hand(g, keep):
 
     for unit in visits if gone else []:
         gone.add(unit)
-        gone.remove(min(gone, key=lambda one: loss(gone - {one})))
+        gone.remove(min(gone, key=lambda candidate: loss(gone - {candidate})))
     return tuple(sorted(set(range(units)) - gone))
 
 
@@ -62,7 +62,7 @@ def test_the_loss_never_rises_and_more_rounds_never_hurt(sizes):
 
 
 def test_it_finds_the_best_subset_more_often_than_the_diagonal_does():
-    found = {"start": 0, "once": 0, "stable": 0}
+    hits = {"start": 0, "once": 0, "stable": 0}
     for seed in range(60):
         g = gradients(3, 7, seed)
         best = min(block_loss(g, kept) for kept in itertools.combinations(range(7), 4))
@@ -72,9 +72,9 @@ def test_it_finds_the_best_subset_more_often_than_the_diagonal_does():
             ("once", rearrange(g, 4)),
             ("stable", rearrange(g, 4, until_stable=True)),
         ):
-            found[name] += block_loss(g, kept) <= best * (1 + 1e-6)
-    assert found["start"] < found["once"] <= found["stable"]
-    assert found["stable"] >= 30
+            hits[name] += block_loss(g, kept) <= best * (1 + 1e-6)
+    assert hits["start"] < hits["once"] <= hits["stable"]
+    assert hits["stable"] >= 30
 
 
 def test_units_whose_gradients_cancel_go_together():
@@ -92,11 +92,11 @@ def test_dead_units_are_not_swapped_about(stable):
 
 
 def test_a_plan_keeps_its_widths():
-    found = sites(heads=3, neurons=6)
-    g = {site.name: gradients(4, site.units, index) for index, site in enumerate(found)}
-    scores = random_importance(found, 0)
-    orders = [ranked(site, scores[site.name]) for site in found]
-    plan = plan_of(found, orders, [2, 3, 0, 6])
+    model_sites = sites(heads=3, neurons=6)
+    g = {site.name: gradients(4, site.units, index) for index, site in enumerate(model_sites)}
+    scores = random_importance(model_sites, 0)
+    orders = [ranked(site, scores[site.name]) for site in model_sites]
+    plan = plan_of(model_sites, orders, [2, 3, 0, 6])
     new = rearranged(plan, g)
-    assert [len(new.kept[site.name]) for site in found] == [2, 3, 0, 6]
+    assert [len(new.kept[site.name]) for site in model_sites] == [2, 3, 0, 6]
     assert new.kept["layers.0.mlp"] == rearrange(g["layers.0.mlp"], 3)

@@ -124,7 +124,7 @@ def test_uniform_refuses_a_model_that_is_uneven_already():
 def test_the_literal_reading_of_eq_8_spares_the_heads_and_misses_the_budget():
     """Newton's scores sit near `keep` in every site; times α the heads dwarf all channels."""
     sites = model(blocks=6, channels=64)
-    scores = {name: 0.5 + 0.1 * (one - 0.5) for name, one in random_scores(sites).items()}
+    scores = {name: 0.5 + 0.1 * (score - 0.5) for name, score in random_scores(sites).items()}
     literal = allocate(sites, scores, 0.5, Allocation(method="literal", align_to=1))
     exact = allocate(sites, scores, 0.5, Allocation(align_to=1, standardise=False))
 

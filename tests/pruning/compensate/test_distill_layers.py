@@ -23,9 +23,9 @@ def test_a_tuned_encoder_is_nearer_to_its_teacher(model_type, method):
     student, teacher = uneven_encoder(model_type), tiny_encoder(model_type)
     small, record = run(student, teacher, family, method, teacher.config.pad_token_id)
     assert list(record) == [site.name for site in family.sites(student)]
-    tuned = [one for one in record.values() if one.outcome == "tuned"]
+    tuned = [layer for layer in record.values() if layer.outcome == "tuned"]
     assert len(tuned) >= 4
-    assert all(one.error_after < one.error_before for one in tuned)
+    assert all(layer.error_after < layer.error_before for layer in tuned)
     assert distance(small, teacher, family) < distance(student, teacher, family)
 
 
@@ -33,10 +33,10 @@ def test_a_tuned_encoder_is_nearer_to_its_teacher(model_type, method):
 def test_a_tuned_decoder_is_nearer_to_its_teacher(method):
     student, teacher = uneven("llama"), tiny("llama")
     small, record = run(student, teacher, llama.FAMILY, method)
-    assert {one.outcome for one in record.values()} <= {"tuned", "rejected"}
-    tuned = [one for one in record.values() if one.outcome == "tuned"]
+    assert {layer.outcome for layer in record.values()} <= {"tuned", "rejected"}
+    tuned = [layer for layer in record.values() if layer.outcome == "tuned"]
     assert len(tuned) >= 3
-    assert all(one.error_after < one.error_before for one in tuned)
+    assert all(layer.error_after < layer.error_before for layer in tuned)
     # One scale per unit can be worse further on, where a norm follows; a refit has more to give.
     if isinstance(method, Refit):
         assert distance(small, teacher, llama.FAMILY) < distance(student, teacher, llama.FAMILY)
@@ -46,7 +46,7 @@ def test_a_student_that_is_its_teacher_stays_as_it_is():
     family, model = FAMILIES["bert"], uneven_encoder("bert")
     for method in METHODS:
         small, record = run(model, model, family, method)
-        assert all(one.error_before < 1e-5 for one in record.values())
+        assert all(layer.error_before < 1e-5 for layer in record.values())
         for name, value in model.state_dict().items():
             torch.testing.assert_close(small.state_dict()[name], value, rtol=1e-4, atol=1e-4)
 
@@ -58,8 +58,8 @@ def test_a_tuned_model_is_the_masked_one_with_real_valued_masks():
     small, record = run(student, teacher, family, method)
     handles = []
     for site in family.sites(student):
-        blocks = [family.block_list(one)[site.block] for one in (student, small)]
-        old, new = (one.get_submodule(site.consumer) for one in blocks)
+        blocks = [family.block_list(model)[site.block] for model in (student, small)]
+        old, new = (block.get_submodule(site.consumer) for block in blocks)
         ratio = (new.weight / old.weight).detach().unflatten(1, (site.units, -1))
         scales = ratio.mean((0, 2))
         torch.testing.assert_close(
@@ -87,11 +87,11 @@ def test_the_first_attention_is_left_alone_and_a_rejection_stops_all_after_it():
     student, teacher = uneven_encoder("bert"), tiny_encoder("bert")
     _, record = run(student, teacher, family, ScalarTuning(stop_at_rejection=False))
     assert record["layers.0.attention"].outcome == "left alone"
-    outcomes = [one.outcome for one in record.values()]
+    outcomes = [layer.outcome for layer in record.values()]
     assert "tuned" in outcomes[outcomes.index("rejected") :]
 
     small, record = run(student, teacher, family, ScalarTuning(bound=1e-3))
-    outcomes = [one.outcome for one in record.values()]
+    outcomes = [layer.outcome for layer in record.values()]
     assert outcomes == ["left alone", "rejected"] + ["left alone"] * 4
     assert all(torch.equal(small.state_dict()[k], v) for k, v in student.state_dict().items())
 
@@ -99,18 +99,22 @@ def test_the_first_attention_is_left_alone_and_a_rejection_stops_all_after_it():
 def test_the_student_is_not_changed():
     family = FAMILIES["bert"]
     student, teacher = uneven_encoder("bert"), tiny_encoder("bert")
-    before = {name: one.clone() for name, one in student.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     run(student, teacher, family, Refit())
-    assert all(torch.equal(one, before[name]) for name, one in student.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
 
 
 def test_emptied_sublayers_are_passed_through():
     family = FAMILIES["bert"]
     student, teacher = tiny_encoder("bert"), tiny_encoder("bert")
     for index, site in ((1, "attention"), (2, "mlp")):
-        found = next(one for one in family.sites(student) if one.name == f"layers.{index}.{site}")
+        sublayer = next(
+            candidate
+            for candidate in family.sites(student)
+            if candidate.name == f"layers.{index}.{site}"
+        )
         block = family.block_list(student)[index]
-        rewrite.empty(block, found, block.get_submodule(found.consumer).bias)
+        rewrite.empty(block, sublayer, block.get_submodule(sublayer.consumer).bias)
     small, record = run(student, teacher, family, Refit())
     assert "layers.1.attention" not in record
     assert len(record) == 4

@@ -37,7 +37,7 @@ def test_each_fit_sees_the_students_tuned_prefix_and_the_tokens_that_matter(task
     family = FAMILIES["bert"]
     student, teacher = uneven_encoder("bert", task), tiny_encoder("bert", task)
     small, _ = run(student, teacher, family, Refit(damping=0.1))
-    given, wanted = (sublayers(one, family, 2) for one in (small, teacher))
+    given, wanted = (sublayers(model, family, 2) for model in (small, teacher))
     before = family.block_list(student)[2].output.dense
     after = family.block_list(small)[2].output.dense
     rows = (slice(None), 0) if task == "sequence" else REAL

@@ -25,13 +25,13 @@ def problem(units=4, width=3, out=5, tokens=50, seed=0):
 def columns(weight, h, width, constant):
     """Each unit's contribution to every output of every token, as a column."""
     units = h.shape[1] // width
-    found = [
+    contributions = [
         (
             h[:, u * width : (u + 1) * width] @ weight.double()[:, u * width : (u + 1) * width].T
         ).flatten()
         for u in range(units)
     ]
-    return torch.stack(found + [torch.ones_like(found[0])] * constant, 1)
+    return torch.stack(contributions + [torch.ones_like(contributions[0])] * constant, 1)
 
 
 @pytest.mark.parametrize("constant", [False, True])
@@ -49,9 +49,9 @@ def test_scales_minimise_the_damped_normal_residual_around_one(kind, width):
     weight, h, b, moments = problem(4, width)
     scales = ScalarTuning().scales(weight, moments, width, kind)
     a = columns(weight, h, width, kind == "attention")
-    g, one = a.T @ a, torch.ones(a.shape[1], dtype=torch.float64)
+    g, ones = a.T @ a, torch.ones(a.shape[1], dtype=torch.float64)
     deviation = torch.linalg.solve(
-        g @ g + torch.eye(len(g)), g @ (a.T @ b.flatten() - g @ one)
+        g @ g + torch.eye(len(g)), g @ (a.T @ b.flatten() - g @ ones)
     )  # minimises ‖G·x − (r − G·1)‖² + ‖x‖²
     torch.testing.assert_close(scales, (1 + deviation)[:4], rtol=1e-3, atol=1e-4)
 
@@ -117,16 +117,16 @@ def test_what_the_weight_lacks_has_the_moments_of_the_target_beside_it():
     weight, h, b, moments = problem()
     short = MomentSums(5, 12, h.device)
     short.add(h, b - h @ weight.double().T)
-    found = short.result("here").beside(weight)
-    assert found.energy == pytest.approx(moments.energy, rel=1e-5)
+    completed = short.result("here").beside(weight)
+    assert completed.energy == pytest.approx(moments.energy, rel=1e-5)
     for name in ("gram", "cross", "inputs", "targets"):
         torch.testing.assert_close(
-            getattr(found, name), getattr(moments, name), rtol=1e-5, atol=1e-4
+            getattr(completed, name), getattr(moments, name), rtol=1e-5, atol=1e-4
         )
 
 
 def test_sums_do_not_depend_on_how_many_tokens_come_at_once(monkeypatch):
     whole = problem(tokens=50)[3]
     monkeypatch.setattr("numprune_export.numerics.regression.CHUNK", 7)
-    for name, one in vars(problem(tokens=50)[3]).items():
-        torch.testing.assert_close(one, vars(whole)[name], rtol=1e-5, atol=1e-4)
+    for name, moment in vars(problem(tokens=50)[3]).items():
+        torch.testing.assert_close(moment, vars(whole)[name], rtol=1e-5, atol=1e-4)

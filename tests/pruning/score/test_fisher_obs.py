@@ -43,7 +43,7 @@ def fisher_of(outputs, seed):
 
 def damped_residual(x, weight, fisher, kept, damping, *, centred):
     """½·E(gᵀΔx)² + damping, by ridge regression on tokens themselves."""
-    gone = [one for one in range(x.shape[1]) if one not in kept]
+    gone = [column for column in range(x.shape[1]) if column not in kept]
     x = x - x.mean(0) if centred else x
     ridge = damping * float(x.square().mean(0).median())
     change = weight.clone()
@@ -72,13 +72,13 @@ def test_errors_are_those_of_ridge_regression_on_the_tokens(inputs, seed, dampin
     )
     score = FisherObs(damping=damping, centred=centred, step=1)
     seen = statistics(x, fisher=fisher, dtype=torch.float64)
-    found = score.removal(weight, seen, mlp(inputs))
+    removal = score.removal(weight, seen, mlp(inputs))
     expected = [
-        damped_residual(x, weight, fisher, list(found.kept(inputs - k)), damping, centred=centred)
+        damped_residual(x, weight, fisher, list(removal.kept(inputs - k)), damping, centred=centred)
         for k in range(inputs + 1)
     ]
     torch.testing.assert_close(
-        found.error, torch.tensor(expected).double(), rtol=1e-6, atol=1e-8 * expected[-1]
+        removal.error, torch.tensor(expected).double(), rtol=1e-6, atol=1e-8 * expected[-1]
     )
 
 
@@ -91,13 +91,13 @@ def test_the_error_is_the_rise_of_the_loss_in_nats_per_token():
     fisher = (
         torch.diag_embed(probabilities) - probabilities[:, :, None] * probabilities[:, None]
     ).mean(0)
-    found = FisherObs(damping=1e-6, step=1).removal(weight, statistics(x, fisher=fisher), mlp(6))
+    removal = FisherObs(damping=1e-6, step=1).removal(weight, statistics(x, fisher=fisher), mlp(6))
     for gone in (1, 3, 5):
-        kept = list(found.kept(6 - gone))
+        kept = list(removal.kept(6 - gone))
         affine = torch.cat([x[:, kept], torch.ones(len(x), 1)], 1)
         pruned = affine @ torch.linalg.lstsq(affine, logits).solution
         rise = (probabilities * (logits.log_softmax(1) - pruned.log_softmax(1))).sum(1).mean()
-        assert float(found.error[gone]) == pytest.approx(float(rise), rel=0.15)
+        assert float(removal.error[gone]) == pytest.approx(float(rise), rel=0.15)
 
 
 @pytest.mark.parametrize(("width", "site"), [(1, mlp(6)), (4, query_heads(6, 4))])
@@ -105,10 +105,10 @@ def test_units_that_do_not_vary_go_first_and_cost_nothing(width, site):
     x, weight, fisher = activations(6 * width, 2), normal(3, 4, 6 * width), fisher_of(4, 4)
     x[:, 2 * width : 3 * width] = 0
     x[:, 4 * width : 5 * width] = 7.7
-    found = FisherObs(step=1).removal(100 * weight, statistics(x, width, fisher), site)
-    assert found.order[:2].tolist() == [2, 4]
-    assert found.error[2] == 0
-    assert found.error[3] > 0
+    removal = FisherObs(step=1).removal(100 * weight, statistics(x, width, fisher), site)
+    assert removal.order[:2].tolist() == [2, 4]
+    assert removal.error[2] == 0
+    assert removal.error[3] > 0
 
 
 def test_rounding_of_large_constants_is_not_taken_for_variance():
@@ -117,14 +117,14 @@ def test_rounding_of_large_constants_is_not_taken_for_variance():
     x[:, :2] = torch.tensor([1234.567, 98.7654]).double()
     x[:, 10:] = torch.tensor([3456.789, 777.777]).double()
     seen = statistics(x, fisher=fisher)
-    found = FisherObs(damping=2e-3, step=1).removal(weight, seen, mlp(12))
-    assert sorted(found.order[:4].tolist()) == [0, 1, 10, 11]
-    assert not found.error[:5].any()
+    removal = FisherObs(damping=2e-3, step=1).removal(weight, seen, mlp(12))
+    assert sorted(removal.order[:4].tolist()) == [0, 1, 10, 11]
+    assert not removal.error[:5].any()
     gram, total = seen.shifted_gram[2:10, 2:10], seen.shifted_total[2:10]
     rest = Statistics(gram, total, seen.tokens, output_fisher=fisher)
     alone = FisherObs(damping=2e-3, step=1).removal(weight[:, 2:10], rest, mlp(8))
-    assert torch.equal(found.order[4:], alone.order + 2)
-    torch.testing.assert_close(found.error[4:], alone.error, rtol=1e-9, atol=0)
+    assert torch.equal(removal.order[4:], alone.order + 2)
+    torch.testing.assert_close(removal.error[4:], alone.error, rtol=1e-9, atol=0)
 
 
 def test_one_tokens_massive_activations_do_not_make_every_unit_dear():
@@ -132,18 +132,18 @@ def test_one_tokens_massive_activations_do_not_make_every_unit_dear():
     score = FisherObs(centred=False, step=1)
     calm = score.removal(weight, statistics(x, fisher=fisher), mlp(12))
     x[0, :2] *= 1e4
-    found = score.removal(weight, statistics(x, fisher=fisher), mlp(12))
-    assert found.error[8] < 2 * calm.error[8]
-    assert found.error[12] > 1000 * calm.error[12]
+    removal = score.removal(weight, statistics(x, fisher=fisher), mlp(12))
+    assert removal.error[8] < 2 * calm.error[8]
+    assert removal.error[12] > 1000 * calm.error[12]
 
 
 def test_without_a_bias_what_is_constant_costs_something():
     x, weight, fisher = activations(5, 2), normal(3, 4, 5), fisher_of(4, 4)
     x[:, 1], x[:, 3] = 0, 7.7
-    found = FisherObs(centred=False, step=1).removal(weight, statistics(x, fisher=fisher), mlp(5))
-    assert found.order[0] == 1
-    assert found.error[1] == 0
-    assert found.error[2] > 0
+    removal = FisherObs(centred=False, step=1).removal(weight, statistics(x, fisher=fisher), mlp(5))
+    assert removal.order[0] == 1
+    assert removal.error[1] == 0
+    assert removal.error[2] > 0
 
 
 @pytest.mark.parametrize(
@@ -152,21 +152,21 @@ def test_without_a_bias_what_is_constant_costs_something():
 )
 def test_scales_pass_through(inputs, weights, curvature, expected):
     x, weight, fisher = activations(40, 2), normal(3, 4, 40), fisher_of(4, 4)
-    one = FisherObs().removal(weight, statistics(x, fisher=fisher), mlp(40))
+    removal = FisherObs().removal(weight, statistics(x, fisher=fisher), mlp(40))
     other = FisherObs().removal(
         weights * weight, statistics(inputs * x, fisher=curvature * fisher), mlp(40)
     )
-    assert torch.equal(one.order, other.order)
-    torch.testing.assert_close(other.error, expected * one.error, rtol=1e-4, atol=0)
+    assert torch.equal(removal.order, other.order)
+    torch.testing.assert_close(other.error, expected * removal.error, rtol=1e-4, atol=0)
 
 
 def test_a_copy_makes_one_of_two_free():
     x, weight, fisher = activations(8, 2), normal(3, 4, 8), fisher_of(4, 4)
     x[:, 5] = x[:, 1]
-    found = FisherObs(damping=1e-5, step=1).removal(weight, statistics(x, fisher=fisher), mlp(8))
-    assert found.order[0] in (1, 5)
-    assert found.error[1] < 0.02 * found.error[2]
-    assert {1, 5} != set(found.order[:2].tolist())
+    removal = FisherObs(damping=1e-5, step=1).removal(weight, statistics(x, fisher=fisher), mlp(8))
+    assert removal.order[0] in (1, 5)
+    assert removal.error[1] < 0.02 * removal.error[2]
+    assert {1, 5} != set(removal.order[:2].tolist())
 
 
 def test_heads_go_one_by_one_and_channels_by_steps():
@@ -198,17 +198,17 @@ def test_the_metric_decides_what_counts():
 def test_weights_and_statistics_of_any_float_dtype_give_fp64():
     x, weight, fisher = activations(8, 2), normal(3, 4, 8), fisher_of(4, 4)
     seen = statistics(x, fisher=fisher.float())
-    found = FisherObs().removal(weight.bfloat16(), seen, mlp(8))
-    assert found.error.dtype == torch.float64
-    assert found.order.dtype == torch.int64
+    removal = FisherObs().removal(weight.bfloat16(), seen, mlp(8))
+    assert removal.error.dtype == torch.float64
+    assert removal.order.dtype == torch.int64
     assert seen.shifted_gram.dtype == torch.float32
 
 
 def test_a_silent_site_costs_nothing():
     x, weight = torch.zeros(9, 5).double(), normal(3, 4, 5)
-    found = FisherObs().removal(weight, statistics(x, fisher=fisher_of(4, 4)), mlp(5))
-    assert found.order.tolist() == [0, 1, 2, 3, 4]
-    assert not found.error.any()
+    removal = FisherObs().removal(weight, statistics(x, fisher=fisher_of(4, 4)), mlp(5))
+    assert removal.order.tolist() == [0, 1, 2, 3, 4]
+    assert not removal.error.any()
 
 
 def test_moments_that_cannot_be_are_refused_by_name():

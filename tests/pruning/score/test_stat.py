@@ -90,7 +90,7 @@ def test_a_head_is_picked_by_what_is_left_of_its_whole_block(units, width, seed)
     order, norms = pivots(x.T @ x, width)
     rest, left = x.clone(), list(range(units))
     for unit, norm in zip(order, norms, strict=True):
-        own = [rest[:, one * width : (one + 1) * width].norm() for one in left]
+        own = [rest[:, candidate * width : (candidate + 1) * width].norm() for candidate in left]
         assert left[int(torch.stack(own).argmax())] == unit
         assert float(norm) == pytest.approx(float(max(own)), rel=1e-4)
         left.remove(unit)
@@ -122,12 +122,12 @@ def test_the_callers_gram_matrix_is_not_changed():
 
 def test_allocation_by_stat_is_one_tolerance_for_all_sites():
     up = (Producer("up", 1),)
-    found = [Site(index, "mlp", 20, up, "down", 1, 10) for index in range(2)]
+    sites = [Site(index, "mlp", 20, up, "down", 1, 10) for index in range(2)]
     easy = activations(20, seed=6)
     easy[:, 5:] = easy[:, :5] @ torch.randn(5, 15, dtype=torch.float64)  # five inputs say it all
     scores = {"layers.0.mlp": score(easy), "layers.1.mlp": score(activations(20, seed=7))}
     chosen = Allocation(standardise=False, min_keep=0.0, align_to=1)
-    plan = allocate(found, scores, 0.6, chosen)
+    plan = allocate(sites, scores, 0.6, chosen)
     assert len(plan.kept["layers.0.mlp"]) <= 6
     assert len(plan.kept["layers.1.mlp"]) >= 18
     assert lost(easy, list(plan.kept["layers.0.mlp"])) < 1e-6 * float(easy.norm())

@@ -62,12 +62,12 @@ def counted(work):
         (tiny_encoder("bert"), FAMILIES["bert"]),
         (tiny_encoder("distilbert"), FAMILIES["distilbert"]),
     ],
-    ids=lambda one: getattr(one, "model_type", ""),
+    ids=lambda parameter: getattr(parameter, "model_type", ""),
 )
 def test_calibration_takes_the_products_that_were_counted(model, family):
     shapes = shapes_of(model, family, 4)
     parts = [forward_passes.forward(shapes, block, TEXTS) for block in shapes.blocks]
-    work = total([*parts, *(forward_passes.gram(one, TEXTS) for one in shapes.sites)])
+    work = total([*parts, *(forward_passes.gram(site, TEXTS) for site in shapes.sites)])
     run = counted(
         lambda: list(calibration_statistics.collect(model, family, windows(), BATCH, silent))
     )
@@ -131,9 +131,11 @@ def test_shapes_are_those_of_the_weights():
     model, family = tiny("llama"), DECODERS["llama"]
     shapes = shapes_of(model, family, 4)
     parts = family.block_list(model)
-    layers = [one for block in parts for one in block.modules() if hasattr(one, "out_features")]
-    assert shapes.prunable == sum(one.weight.numel() for one in layers)
-    assert shapes.bytes == sum(one.numel() * 4 for one in model.parameters())
+    layers = [
+        module for block in parts for module in block.modules() if hasattr(module, "out_features")
+    ]
+    assert shapes.prunable == sum(layer.weight.numel() for layer in layers)
+    assert shapes.bytes == sum(parameter.numel() * 4 for parameter in model.parameters())
     assert torch.isclose(
         torch.tensor(shapes.shrunk(0.5).prunable / shapes.prunable), torch.tensor(0.5)
     )

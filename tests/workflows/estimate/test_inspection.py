@@ -20,10 +20,10 @@ def look(tmp_path):
 
 def test_a_dense_encoder(look):
     model = tiny_encoder("distilbert", "token")
-    found = look(model)
-    content = found.to_json()
+    description = look(model)
+    content = description.to_json()
     assert content["architecture"] == "DistilBertForTokenClassification"
-    assert content["parameters"] == sum(one.numel() for one in model.parameters())
+    assert content["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert content["prunable_parameters"] == 3 * (4 * 1048 + 48 * 65)
     assert content["sites"][0] == {
         "name": "layers.0.attention",
@@ -31,22 +31,22 @@ def test_a_dense_encoder(look):
         "parameters_per_unit": 3 * 8 * (32 + 1) + 8 * 32,
     }
     assert content["emptied"] == []
-    assert inspection.render(found).splitlines()[-2:] == [
+    assert inspection.render(description).splitlines()[-2:] == [
         "0-2          attention       4            1,048  head",
         "0-2          mlp            48               65  neuron",
     ]
 
 
 def test_what_has_lost_all_its_units_is_said(look):
-    found = look(emptied_encoder("bert", "span"))
-    assert found.to_json()["architecture"] == "BertForQuestionAnswering"
-    assert found.to_json()["emptied"] == [
+    description = look(emptied_encoder("bert", "span"))
+    assert description.to_json()["architecture"] == "BertForQuestionAnswering"
+    assert description.to_json()["emptied"] == [
         "layers.0.attention",
         "layers.2.attention",
         "layers.1.mlp",
         "layers.2.mlp",
     ]
-    assert inspection.render(found).splitlines()[-6:] == [
+    assert inspection.render(description).splitlines()[-6:] == [
         "1            attention       2            1,048  head",
         "0            mlp            24               65  neuron",
         "0            attention       0                0  none left",
@@ -57,8 +57,8 @@ def test_what_has_lost_all_its_units_is_said(look):
 
 
 def test_blocks_beside_an_emptied_one_are_no_run(look):
-    found = look(emptied_encoder("roberta", emptied=("layers.1.mlp",)))
-    assert inspection.render(found).splitlines()[-4:] == [
+    description = look(emptied_encoder("roberta", emptied=("layers.1.mlp",)))
+    assert inspection.render(description).splitlines()[-4:] == [
         "0-2          attention       2            1,048  head",
         "0            mlp            24               65  neuron",
         "2            mlp            24               65  neuron",

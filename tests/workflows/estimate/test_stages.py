@@ -14,11 +14,11 @@ RATES = {
 
 
 def seconds(job):
-    return {one.name: one.work.seconds(RATES) for one in job.steps()}
+    return {step.name: step.work.seconds(RATES) for step in job.steps()}
 
 
 def memory(job):
-    return {one.name: one.memory for one in job.steps()}
+    return {step.name: step.memory for step in job.steps()}
 
 
 PRESETS = ("best", "fast", "paper-numerical")
@@ -31,12 +31,12 @@ def test_twice_the_text_takes_calibration_twice_as_long(job, preset):
         job(method=preset, sequences=count, generated_text=0, **score).steps()
         for count in (400, 800)
     )
-    for one, two in zip(few, many, strict=True):
-        if one.name != "calibrate":
+    for single, two in zip(few, many, strict=True):
+        if single.name != "calibrate":
             continue
         for kind in ("products", "grams", "attention", "activation", "elementwise"):
-            assert two.work.amounts[kind] == pytest.approx(2 * one.work.amounts[kind])
-        assert two.work.amounts["files"] == one.work.amounts["files"]
+            assert two.work.amounts[kind] == pytest.approx(2 * single.work.amounts[kind])
+        assert two.work.amounts["files"] == single.work.amounts["files"]
 
 
 def test_twice_the_text_of_an_encoder_takes_its_gradients_twice_as_long(encoder_job):
@@ -66,8 +66,8 @@ def test_more_layers_take_more_of_everything(job, preset):
 @pytest.mark.parametrize("repair", ["scalar", "refit", "closed_form", "bias", "none"])
 def test_every_repair_of_an_encoder_has_its_cost(encoder_job, repair):
     plain = encoder_job(score="fisher", allocate="search", compensate="none")
-    found = encoder_job(score="fisher", allocate="search", compensate=repair)
-    least, taken = seconds(plain)["prune"], seconds(found)["prune"]
+    repaired = encoder_job(score="fisher", allocate="search", compensate=repair)
+    least, taken = seconds(plain)["prune"], seconds(repaired)["prune"]
     assert taken == least if repair in ("none", "bias") else taken > least
 
 
@@ -84,7 +84,7 @@ def test_every_score_has_its_cost(job, score):
 
 
 def test_a_second_round_has_stages_of_its_own_and_works_on_less(job):
-    found = seconds(job(method="best", rounds=2, keep=0.5))
+    taken = seconds(job(method="best", rounds=2, keep=0.5))
     names = [
         "read",
         "write-text",
@@ -98,9 +98,9 @@ def test_a_second_round_has_stages_of_its_own_and_works_on_less(job):
         "allocate",
         "prune",
     ]
-    assert [*found] == names
-    assert found["score-2"] < found["score"]
-    assert sum(found.values()) > sum(seconds(job(method="best", rounds=1, keep=0.5)).values())
+    assert [*taken] == names
+    assert taken["score-2"] < taken["score"]
+    assert sum(taken.values()) > sum(seconds(job(method="best", rounds=1, keep=0.5)).values())
 
 
 def test_text_that_the_model_writes_costs_writing_and_calibrating(job):
@@ -112,14 +112,16 @@ def test_text_that_the_model_writes_costs_writing_and_calibrating(job):
 
 def test_shorter_texts_take_less_time_to_write_in_as_much_memory(job):
     own = {"sequences": 32}
-    one, four = (job(method="best", generated_text=own | {"per_window": count}) for count in (1, 4))
-    assert [name for name in seconds(one) if seconds(one)[name] != seconds(four)[name]] == [
+    single, four = (
+        job(method="best", generated_text=own | {"per_window": count}) for count in (1, 4)
+    )
+    assert [name for name in seconds(single) if seconds(single)[name] != seconds(four)[name]] == [
         "write-text"
     ]
     floor = Work({"stages": 1.0}).seconds(RATES)
-    taken = [seconds(each)["write-text"] - floor for each in (one, four)]
+    taken = [seconds(each)["write-text"] - floor for each in (single, four)]
     assert taken[1] < 0.5 * taken[0]
-    assert memory(four)["write-text"] < 1.1 * memory(one)["write-text"]
+    assert memory(four)["write-text"] < 1.1 * memory(single)["write-text"]
 
 
 def test_text_that_gradients_are_taken_on_costs_them_and_nothing_else(job):
@@ -137,11 +139,11 @@ def test_candidates_that_are_tried_out_count_each(job):
         settings = {"method": "curves", "attention": candidates}
         return seconds(job(score="fisher_obs", allocate=settings))["allocate"]
 
-    one, two, three, four = (
+    single, two, three, four = (
         allocation(*some) for some in ([1.0], [1.0, 2.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0])
     )
     floor = Work({"stages": 1.0}).seconds(RATES)
-    assert one < two
+    assert single < two
     assert four - three == pytest.approx(three - two)
     assert 2 * (three - two) < two - floor  # the dense model is asked too, once
 
@@ -171,9 +173,9 @@ def test_producers_that_are_refitted_cost_the_repair_and_nothing_else(job):
 def test_the_metric_of_fewer_gradients_than_outputs_is_taken_apart(job):
     few, many = (
         next(
-            one.work.amounts
-            for one in job(method="best", score={"sequences": count}).steps()
-            if one.name == "score"
+            step.work.amounts
+            for step in job(method="best", score={"sequences": count}).steps()
+            if step.name == "score"
         )
         for count in (1, 32)  # 16 and 512 tokens, 64 outputs
     )

@@ -25,7 +25,7 @@ def timed(key, p50):
 
 
 @pytest.fixture
-def found():
+def comparison():
     metrics = {
         **timed("A", 10.0),
         **timed("B", 5.0),
@@ -51,33 +51,33 @@ def found():
 
 def cells(text):
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
-    return {row[0].strip(): [one.strip() for one in row[1:]] for row in rows}
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
 
 
-def test_sizes_and_scores_stand_beside_the_first(found):
-    table = cells(render(found))
+def test_sizes_and_scores_stand_beside_the_first(comparison):
+    table = cells(render(comparison))
     assert table["A"] == ["2.0 KiB", "1.00x", "20 (18 to 22)", "3.0 MiB"]
     assert table["B"] == ["1.0 KiB", "0.50x", "21", "-"]
     assert table["C"] == ["3.0 KiB", "1.50x", "-", "-"]
 
 
-def test_times_and_how_sure_a_ratio_is(found):
-    table = cells(render(found))
+def test_times_and_how_sure_a_ratio_is(comparison):
+    table = cells(render(comparison))
     assert table["decode, A"] == ["10", "11", "12", "13", "100", "-"]
     assert table["decode, B"][-1] == "2.00x (1.80 to 2.20)"
     assert table["decode, C"][-1] == "1.05x (0.90 to 1.20, not significant)"
 
 
-def test_names_conditions_and_notes_are_told(found):
-    text = render(found)
+def test_names_conditions_and_notes_are_told(comparison):
+    text = render(comparison)
     assert text.startswith("A  a/model: artifact of `onnx`\nB  b/model")
     assert "- decode: 20 interleaved samples, threads 2" in text
     assert text.endswith("note: `c/model` has no tokenizer.")
     assert "peak memory" in text
-    rest = {name: one for name, one in found.metrics.items() if "memory" not in name}
-    assert "peak memory" not in render(found.model_copy(update={"metrics": rest, "notes": ()}))
+    rest = {name: metric for name, metric in comparison.metrics.items() if "memory" not in name}
+    assert "peak memory" not in render(comparison.model_copy(update={"metrics": rest, "notes": ()}))
 
 
-def test_the_json_is_read_back_whole(found):
-    assert Compared.model_validate_json(to_json(found)) == found
-    assert json.loads(to_json(found))["format_version"] == 1
+def test_the_json_is_read_back_whole(comparison):
+    assert Compared.model_validate_json(to_json(comparison)) == comparison
+    assert json.loads(to_json(comparison))["format_version"] == 1

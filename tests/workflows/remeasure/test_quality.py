@@ -43,25 +43,25 @@ def by_words(folder):
 @pytest.mark.parametrize("model", ["tiny-llama", "tiny-bert"])
 def test_the_tokens_are_those_of_the_text_and_no_others(model):
     """BERT's tokenizer would frame them."""
-    one = candidate(str(builtin_dir() / model))
-    tokenizer = tokenizer_of(one)
+    checkpoint = candidate(str(builtin_dir() / model))
+    tokenizer = tokenizer_of(checkpoint)
     assert tokenizer.convert_tokens_to_ids(tokenizer.tokenize("A word.")) == tokens_of(
-        "A word.", one
+        "A word.", checkpoint
     )
 
 
 def test_windows_are_full_in_order_and_no_more_than_a_limit(llama):
-    one, text = llama("a"), "The state of the union. " * 4000
-    ids = tokens_of(text, one)
-    found = windows_of(text, one)
-    assert found.shape == (WINDOWS, WINDOW)
-    assert found.dtype == np.int64
-    assert found.ravel().tolist() == ids[: WINDOWS * WINDOW]
-    few = windows_of("The state of the union. " * 100, one)
-    ids = tokens_of("The state of the union. " * 100, one)
+    model, text = llama("a"), "The state of the union. " * 4000
+    ids = tokens_of(text, model)
+    windows = windows_of(text, model)
+    assert windows.shape == (WINDOWS, WINDOW)
+    assert windows.dtype == np.int64
+    assert windows.ravel().tolist() == ids[: WINDOWS * WINDOW]
+    few = windows_of("The state of the union. " * 100, model)
+    ids = tokens_of("The state of the union. " * 100, model)
     assert few.shape == (len(ids) // WINDOW, WINDOW)
-    short = tokens_of("The state of the union.", one)
-    assert windows_of("The state of the union.", one).tolist() == [short]
+    short = tokens_of("The state of the union.", model)
+    assert windows_of("The state of the union.", model).tolist() == [short]
 
 
 def test_too_little_text_and_no_tokenizer_are_refused(llama):
@@ -75,7 +75,7 @@ def test_who_reads_a_text_otherwise_is_named(llama):
     models = [llama("a"), llama("b", by_words), llama("c", without_tokenizer), llama("d")]
     same, notes = alike(models)
     assert same == [True, False, False, True]
-    assert [one.partition(" ")[0].rpartition("/")[2] for one in notes] == ["b`", "c`"]
+    assert [note.partition(" ")[0].rpartition("/")[2] for note in notes] == ["b`", "c`"]
     assert "tokenizes text differently from" in notes[0]
     assert "has no tokenizer" in notes[1]
 

@@ -21,8 +21,8 @@ def bert(tmp_path):
         config = json.loads((folder / "config.json").read_text())
         config |= {
             "architectures": [f"BertFor{head}"],
-            "id2label": {str(number): one for number, one in enumerate(labels)},
-            "label2id": {one: number for number, one in enumerate(labels)},
+            "id2label": {str(number): label for number, label in enumerate(labels)},
+            "label2id": {label: number for number, label in enumerate(labels)},
             "max_position_embeddings": positions,
         }
         (folder / "config.json").write_text(json.dumps(config))
@@ -63,5 +63,5 @@ def test_what_cannot_answer_the_same_is_left_out_and_told(bert, change, why):
     ],
 )
 def test_labels_without_names_fit_and_spans_have_none(bert, changes):
-    models = [bert(name, **one) for name, one in zip("ab", changes, strict=True)]
+    models = [bert(name, **change) for name, change in zip("ab", changes, strict=True)]
     assert same_task(models, longest=64) == ([True, True], [])

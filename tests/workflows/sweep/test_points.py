@@ -13,26 +13,26 @@ def small(tmp_path_factory):
 
 
 def test_every_combination_is_a_point_with_a_name_of_its_own(small):
-    name, found = points(small, Axes((0.9, 0.5), ("wanda", "flap")), ["seed=3"], ["onnx"])
+    name, grid = points(small, Axes((0.9, 0.5), ("wanda", "flap")), ["seed=3"], ["onnx"])
     assert name == "small"
-    assert [one.name for one in found] == [
+    assert [point.name for point in grid] == [
         "wanda-keep0.9", "wanda-keep0.5", "flap-keep0.9", "flap-keep0.5",
     ]  # fmt: skip
-    assert [(one.recipe.score.method, one.recipe.keep) for one in found] == [
+    assert [(point.recipe.score.method, point.recipe.keep) for point in grid] == [
         ("wanda", 0.9), ("wanda", 0.5), ("flap", 0.9), ("flap", 0.5),
     ]  # fmt: skip
-    assert all(one.recipe.seed == 3 and set(one.recipe.targets) == {"onnx"} for one in found)
-    assert all(folder.is_absolute() for one in found for folder in one.search)
+    assert all(point.recipe.seed == 3 and set(point.recipe.targets) == {"onnx"} for point in grid)
+    assert all(folder.is_absolute() for point in grid for folder in point.search)
 
 
 def test_presets_are_swept_with_what_they_compose(small):
     heads = Axes((0.5,), (), (), ("grouped", "single"))
-    _, found = points(small, heads, [], [])
-    assert [one.name for one in found] == ["grouped-keep0.5", "single-keep0.5"]
-    assert [one.recipe.query_heads for one in found] == ["grouped", "single"]
-    _, found = points(small, Axes((0.5,), (), ("best", "fast")), [], [])
-    assert [one.recipe.score.method for one in found] == ["fisher_obs", "wanda"]
-    assert [one.name for one in found] == ["best-keep0.5", "fast-keep0.5"]
+    _, grid = points(small, heads, [], [])
+    assert [point.name for point in grid] == ["grouped-keep0.5", "single-keep0.5"]
+    assert [point.recipe.query_heads for point in grid] == ["grouped", "single"]
+    _, grid = points(small, Axes((0.5,), (), ("best", "fast")), [], [])
+    assert [point.recipe.score.method for point in grid] == ["fisher_obs", "wanda"]
+    assert [point.name for point in grid] == ["best-keep0.5", "fast-keep0.5"]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,12 @@ EACH = ("allocate", "prune", "export.onnx.pruned", "validate", "benchmark")
 
 def points_at_work(sweep):
     """Its processes; not the one that proves a saved model, which outlives its run by a moment."""
-    found = psutil.Process(sweep).children(recursive=True)
-    return [one for one in found if not any("reload_probe" in word for word in one.cmdline())]
+    children = psutil.Process(sweep).children(recursive=True)
+    return [
+        process
+        for process in children
+        if not any("reload_probe" in word for word in process.cmdline())
+    ]
 
 
 def stopped(folder, number, point, stage):
@@ -59,9 +63,9 @@ def swept(tmp_path_factory):
 
 def made(folder):
     """How often each stage was made, over all points that have a log."""
-    text = "".join(one.read_text() for one in (folder / "points").glob("*/log"))
-    found = re.findall(r" (\S+): made in", text)
-    return {stage: found.count(stage) for stage in {*found, *ONCE, *EACH}}
+    text = "".join(log.read_text() for log in (folder / "points").glob("*/log"))
+    stages = re.findall(r" (\S+): made in", text)
+    return {stage: stages.count(stage) for stage in {*stages, *ONCE, *EACH}}
 
 
 def test_the_dense_models_part_is_made_once_and_the_rest_once_a_point(swept):
@@ -74,7 +78,7 @@ def test_killed_it_leaves_no_point_at_work_and_says_what_waits(swept):
     _, (code, _, left), between, _, _ = swept
     assert code == -signal.SIGKILL
     assert left == []
-    assert [one["status"] for one in between["points"]] == ["waiting"] * 3
+    assert [point["status"] for point in between["points"]] == ["waiting"] * 3
 
 
 def test_interrupted_it_leaves_no_half_stage_and_says_how_to_go_on(swept):
@@ -92,11 +96,11 @@ def test_a_failing_point_is_told_and_stops_no_other(swept):
     assert last.code == 1
     assert "failed: keep0.6: `" in last.err
     assert "is not empty and not a run" in last.err
-    found = record.read(folder / "sweep.json")
-    assert [(one.name, one.status) for one in found.points] == [
+    sweep = record.read(folder / "sweep.json")
+    assert [(point.name, point.status) for point in sweep.points] == [
         ("keep0.8", "done"), ("keep0.6", "failed"), ("keep0.5", "done"),
     ]  # fmt: skip
-    assert found.points[1].error.exit_code == 6
+    assert sweep.points[1].error.exit_code == 6
     assert last.out.splitlines()[-2:] == [
         "sweep: out/sweep.md",
         "points: out/points/*/report.md, out/points/*/report.html",
@@ -106,13 +110,13 @@ def test_a_failing_point_is_told_and_stops_no_other(swept):
 
 def test_what_is_written_is_what_the_points_measured(swept):
     folder, *_, last = swept
-    found = record.read(folder / "sweep.json")
-    for one in (found.points[0], found.points[2]):
-        report = store.read(folder / one.folder / "report.json")
-        assert report.recipe["keep"] == one.keep
-        for name, metric in one.metrics.items():
+    sweep = record.read(folder / "sweep.json")
+    for point in (sweep.points[0], sweep.points[2]):
+        report = store.read(folder / point.folder / "report.json")
+        assert report.recipe["keep"] == point.keep
+        for name, metric in point.metrics.items():
             assert report.metrics[name] == metric
-        assert f"quality.{found.quality}.{found.quality_of}" in one.metrics
+        assert f"quality.{sweep.quality}.{sweep.quality_of}" in point.metrics
     text = (folder / "sweep.md").read_text()
     assert "1 failed" in text
     assert all(line in text for line in last.out.splitlines() if line.startswith("|"))

@@ -33,8 +33,8 @@ def test_stdout_is_events_alone_from_start_to_sweep(swept):
     folder, done, _ = swept
     assert done.code == 1
     assert "point" not in done.err
-    found = events(done.out)
-    first, last = found[0], found[-1]
+    stream = events(done.out)
+    first, last = stream[0], stream[-1]
     assert (first.event, first.recipe, first.folder) == ("start", "small", "out")
     assert first.points == ("keep0.8", "keep0.6")
     assert (last.event, last.done, last.failed) == ("sweep", 1, 1)
@@ -44,40 +44,40 @@ def test_stdout_is_events_alone_from_start_to_sweep(swept):
 
 def test_each_stage_names_its_point_and_each_point_its_end(swept):
     folder, done, _ = swept
-    found = events(done.out)
-    stages = [one for one in found if one.event in ("begin", "progress", "end")]
-    assert {one.point for one in stages} == {"keep0.8"}
-    begun = [one.stage for one in stages if one.event == "begin"]
-    assert sorted(begun) == sorted(one.stage for one in stages if one.event == "end")
+    stream = events(done.out)
+    stages = [event for event in stream if event.event in ("begin", "progress", "end")]
+    assert {event.point for event in stages} == {"keep0.8"}
+    begun = [event.stage for event in stages if event.event == "begin"]
+    assert sorted(begun) == sorted(event.stage for event in stages if event.event == "end")
     assert {"calibrate", "prune", "benchmark"} <= set(begun)
-    good, bad = (one for one in found if one.event == "point")
+    good, bad = (event for event in stream if event.event == "point")
     assert (good.point, good.ended, good.error) == ("keep0.8", 1, None)
     report = json.loads((folder / good.path).read_text())
     assert report["summary"] == good.summary
     assert (folder / good.markdown).is_file()
     assert (folder / good.html).is_file()
-    warned = [(one.point, one.message) for one in found if one.event == "warning"]
-    assert warned == [("keep0.8", one) for one in report["warnings"]]
+    warned = [(event.point, event.message) for event in stream if event.event == "warning"]
+    assert warned == [("keep0.8", message) for message in report["warnings"]]
     assert (bad.point, bad.ended, bad.path, bad.error.exit_code) == ("keep0.6", 2, None, 6)
     assert "is not empty and not a run" in bad.error.message
     assert bad.error.hint
 
 
 def test_quiet_leaves_out_progress_and_finished_stages_are_resumed(swept):
-    found = events(swept[2].out)
-    kinds = {one.event for one in found} - {"warning"}
+    stream = events(swept[2].out)
+    kinds = {event.event for event in stream} - {"warning"}
     assert kinds == {"start", "begin", "end", "point", "sweep"}
-    assert all(one.resumed for one in found if one.event == "end")
+    assert all(event.resumed for event in stream if event.event == "end")
 
 
 def test_a_mistake_is_an_event_with_its_exit_code(tmp_path):
     small_recipe(tmp_path)
     result = command("sweep", "small.yaml", "--keep", "7", "--json", cwd=tmp_path)
-    (found,) = events(result.out)
-    assert (found.event, found.kind, found.hint) == (
+    (event,) = events(result.out)
+    assert (event.event, event.kind, event.hint) == (
         "error", "RecipeError", "for example `--keep 0.9,0.8,0.7`",
     )  # fmt: skip
-    assert result.code == found.exit_code == 2
+    assert result.code == event.exit_code == 2
 
 
 def test_ctrl_c_is_an_event_with_the_command(tmp_path):
@@ -106,5 +106,5 @@ def test_a_reader_that_goes_away_does_not_stop_the_sweep(tmp_path):
         err = process.stderr.read()
         process.wait(timeout=HANGS_S)
     assert process.returncode == 0, err
-    found = json.loads((tmp_path / "out" / "sweep.json").read_text())
-    assert [one["status"] for one in found["points"]] == ["done"]
+    sweep = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert [point["status"] for point in sweep["points"]] == ["done"]

@@ -38,7 +38,9 @@ def decoder(perplexity, prefill, decode, size):
 
 
 def encoder(accuracy, speeds):
-    shapes = {f"latency.onnx.forward.b{batch}.l16.speedup": metric(one) for batch, one in speeds}
+    shapes = {
+        f"latency.onnx.forward.b{batch}.l16.speedup": metric(speedup) for batch, speedup in speeds
+    }
     return {
         "size.onnx.bytes.ratio": metric(0.6),
         "quality.accuracy.dense": metric(0.9, unit="fraction"),
@@ -62,7 +64,7 @@ def sweep_of(recipe, environment):
     def make(named, failures=None, waiting=()):
         names = [*named, *(failures or {}), *waiting]
         points = [Point(name, recipe, ()) for name in names]
-        reports = {name: report_of(one, environment) for name, one in named.items()}
+        reports = {name: report_of(metrics, environment) for name, metrics in named.items()}
         return summarize("made-up", points, Outcomes(reports, failures or {}))
 
     return make
@@ -73,7 +75,8 @@ def test_what_is_marked_is_what_nothing_beats(trades):
     marks = pareto(trades)
     for (quality, saving), marked in zip(trades, marks, strict=True):
         beaten = any(
-            one[0] >= quality and one[1] >= saving and one != (quality, saving) for one in trades
+            trade[0] >= quality and trade[1] >= saving and trade != (quality, saving)
+            for trade in trades
         )
         assert marked == (not beaten)
     assert any(marks)
@@ -85,25 +88,25 @@ def test_what_was_not_measured_is_never_worth_it():
 
 
 def test_points_are_marked_per_cost_and_dense_takes_part(sweep_of):
-    found = sweep_of(
+    sweep = sweep_of(
         {
             "good": decoder(11, 1.5, 1.4, 0.8),
             "small": decoder(20, 2.0, 1.2, 0.5),
             "useless": decoder(30, 0.9, 0.9, 0.9),
         }
     )
-    optimal = {one.name: one.optimal for one in found.points}
-    assert [one.key for one in found.costs] == ["onnx.prefill", "onnx.decode", "size"]
+    optimal = {point.name: point.optimal for point in sweep.points}
+    assert [cost.key for cost in sweep.costs] == ["onnx.prefill", "onnx.decode", "size"]
     assert optimal["good"] == ("onnx.prefill", "onnx.decode", "size")
     assert optimal["small"] == ("onnx.prefill", "size")
     assert optimal["useless"] == ()
-    assert found.dense_optimal == ("onnx.prefill", "onnx.decode", "size")
-    assert (found.quality, found.quality_of, found.lower_is_better) == ("perplexity", "onnx", True)
+    assert sweep.dense_optimal == ("onnx.prefill", "onnx.decode", "size")
+    assert (sweep.quality, sweep.quality_of, sweep.lower_is_better) == ("perplexity", "onnx", True)
 
 
 def test_a_faster_better_point_beats_the_dense_model(sweep_of):
-    found = sweep_of({"better": decoder(9.5, 1.5, 1.5, 0.8)})
-    assert found.dense_optimal == ()
+    sweep = sweep_of({"better": decoder(9.5, 1.5, 1.5, 0.8)})
+    assert sweep.dense_optimal == ()
 
 
 def test_higher_is_better_for_a_task_and_shapes_are_one_cost(sweep_of):
@@ -112,14 +115,14 @@ def test_higher_is_better_for_a_task_and_shapes_are_one_cost(sweep_of):
         "fast": encoder(0.80, [(1, 2.0), (8, 8.0)]),
         "bad": encoder(0.70, [(1, 2.0), (8, 2.0)]),
     }
-    found = sweep_of(named)
-    speed = found.costs[0]
-    assert (found.quality, found.lower_is_better) == ("accuracy", False)
+    sweep = sweep_of(named)
+    speed = sweep.costs[0]
+    assert (sweep.quality, sweep.lower_is_better) == ("accuracy", False)
     assert speed.key == "onnx.forward"
     assert "mean of 2 shapes" in speed.label
     mean = cost_of(speed, named["fast"])
     assert (mean.value, mean.low, mean.high) == (pytest.approx(4.0), 2.0, 8.0)
-    optimal = {one.name: one.optimal for one in found.points}
+    optimal = {point.name: point.optimal for point in sweep.points}
     assert "onnx.forward" in optimal["sure"]
     assert "onnx.forward" in optimal["fast"]
     assert optimal["bad"] == ()
@@ -129,7 +132,7 @@ def test_a_cost_with_a_missing_metric_is_not_measured():
     whole = decoder(11, 1.5, 1.4, 0.8)
     costs = costs_of(whole)
     del whole["latency.onnx.decode.speedup"]
-    assert [cost_of(one, whole) is None for one in costs] == [False, True, False]
+    assert [cost_of(cost, whole) is None for cost in costs] == [False, True, False]
 
 
 def test_without_quality_nothing_is_compared():
@@ -137,14 +140,14 @@ def test_without_quality_nothing_is_compared():
 
 
 def test_equal_sizes_are_not_told_apart_by_some_bytes(sweep_of):
-    found = sweep_of({"a": decoder(11, 1.0, 1.0, 0.80001), "b": decoder(12, 1.0, 1.0, 0.80000)})
-    assert [("size" in one.optimal) for one in found.points] == [True, False]
+    sweep = sweep_of({"a": decoder(11, 1.0, 1.0, 0.80001), "b": decoder(12, 1.0, 1.0, 0.80000)})
+    assert [("size" in point.optimal) for point in sweep.points] == [True, False]
 
 
 def test_the_page_shows_dense_first_failures_and_what_waits(sweep_of):
     failure = Failure("it fell over", "pick it up", 4)
-    found = sweep_of({"good": decoder(11, 1.5, 1.4, 0.8)}, {"bad": failure}, ["later"])
-    text = page.render(found)
+    sweep = sweep_of({"good": decoder(11, 1.5, 1.4, 0.8)}, {"bad": failure}, ["later"])
+    text = page.render(sweep)
     rows = [line for line in text.splitlines() if line.startswith("|")][2:]
     assert [row.split("|")[1].strip() for row in rows] == ["dense", "good", "bad", "later"]
     assert "1.10x" in rows[1] or "1.100x" in rows[1]
@@ -158,15 +161,15 @@ def test_the_page_shows_dense_first_failures_and_what_waits(sweep_of):
 def test_the_picture_is_the_same_for_the_same_sweep_and_names_every_cost(sweep_of):
     from numprune_export.workflows.sweep import plot
 
-    found = sweep_of(
+    sweep = sweep_of(
         {f"p{index}": decoder(10 + index, 1 + index / 4, 1.2, 0.9) for index in range(3)}
     )
-    one, two = plot.draw(found), plot.draw(found)
-    assert one == two
-    assert one.startswith("<?xml")
-    for cost, word in itertools.product(found.costs, ["perplexity of onnx", "dense"]):
-        assert cost.label in one
-        assert word in one
+    first, two = plot.draw(sweep), plot.draw(sweep)
+    assert first == two
+    assert first.startswith("<?xml")
+    for cost, word in itertools.product(sweep.costs, ["perplexity of onnx", "dense"]):
+        assert cost.label in first
+        assert word in first
 
 
 def test_there_is_no_picture_of_nothing(sweep_of):

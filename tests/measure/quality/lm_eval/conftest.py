@@ -21,8 +21,8 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="session")
 def model():
-    found = AutoModelForCausalLM.from_pretrained(builtin_dir() / "tiny-llama", dtype=torch.float32)
-    return found.eval()
+    loaded = AutoModelForCausalLM.from_pretrained(builtin_dir() / "tiny-llama", dtype=torch.float32)
+    return loaded.eval()
 
 
 @pytest.fixture(scope="session")

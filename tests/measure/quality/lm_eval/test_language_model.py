@@ -41,8 +41,8 @@ PROMPTS = [
 
 def instances(kind, arguments):
     return [
-        Instance(request_type=kind, doc={}, arguments=one, idx=0, metadata=("task", index, 1))
-        for index, one in enumerate(arguments)
+        Instance(request_type=kind, doc={}, arguments=request, idx=0, metadata=("task", index, 1))
+        for index, request in enumerate(arguments)
     ]
 
 
@@ -75,40 +75,40 @@ def ours(request, model, tokenizer, artifact):
 
 def test_loglikelihoods_are_theirs(ours, theirs):
     expected = theirs.loglikelihood(instances("loglikelihood", CHOICES), disable_tqdm=True)
-    found = ours.loglikelihood(instances("loglikelihood", CHOICES))
-    for (score, greedy), (wanted, theirs_greedy) in zip(found, expected, strict=True):
+    answers = ours.loglikelihood(instances("loglikelihood", CHOICES))
+    for (score, greedy), (wanted, theirs_greedy) in zip(answers, expected, strict=True):
         assert score == pytest.approx(wanted, abs=1e-4)
         assert greedy == theirs_greedy
-    assert any(greedy for _, greedy in found)
+    assert any(greedy for _, greedy in answers)
 
 
 def test_rolling_loglikelihoods_are_theirs(ours, theirs):
     texts = [("My fellow Americans, thank you.",), (LONG,), ("We",)]
     expected = theirs.loglikelihood_rolling(instances("loglikelihood_rolling", texts), True)
-    found = ours.loglikelihood_rolling(instances("loglikelihood_rolling", texts))
-    assert found == pytest.approx(expected, rel=1e-6, abs=1e-4)
-    assert found[1] < -100
+    likelihoods = ours.loglikelihood_rolling(instances("loglikelihood_rolling", texts))
+    assert likelihoods == pytest.approx(expected, rel=1e-6, abs=1e-4)
+    assert likelihoods[1] < -100
 
 
 def test_greedy_text_is_theirs(ours, theirs):
     expected = theirs.generate_until(instances("generate_until", PROMPTS), disable_tqdm=True)
-    found = ours.generate_until(instances("generate_until", PROMPTS))
-    assert found == expected
-    assert sum(map(len, found)) > 40
-    assert "." not in found[0]
+    texts = ours.generate_until(instances("generate_until", PROMPTS))
+    assert texts == expected
+    assert sum(map(len, texts)) > 40
+    assert "." not in texts[0]
 
 
 def test_the_batch_changes_no_answer(model, tokenizer):
     with TorchRunner(model, threads=None) as runner:
         for kind, arguments in (("loglikelihood", CHOICES), ("generate_until", PROMPTS)):
-            one, many = (
+            single, many = (
                 getattr(wrapped(runner, tokenizer, batch=batch), kind)(instances(kind, arguments))
                 for batch in (1, 5)
             )
             if kind == "generate_until":
-                assert one == many
+                assert single == many
             else:
-                assert [score for score, _ in one] == pytest.approx(
+                assert [score for score, _ in single] == pytest.approx(
                     [score for score, _ in many], abs=1e-4
                 )
 

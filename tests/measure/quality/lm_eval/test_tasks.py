@@ -48,22 +48,22 @@ def scores(runner, tokenizer, settings, loaded=None):
 
 def test_metrics_have_unit_samples_interval_and_conditions(model, tokenizer, settings):
     with TorchRunner(model, threads=None) as runner:
-        found = scores(runner, tokenizer, settings())
-    assert set(found) == {
+        metrics = scores(runner, tokenizer, settings())
+    assert set(metrics) == {
         "lm_eval.sotu_endings.acc",
         "lm_eval.sotu_endings.acc_norm",
         "lm_eval.sotu_paragraphs.word_perplexity",
         "lm_eval.sotu_paragraphs.byte_perplexity",
         "lm_eval.sotu_paragraphs.bits_per_byte",
     }
-    accuracy = found["lm_eval.sotu_endings.acc"]
+    accuracy = metrics["lm_eval.sotu_endings.acc"]
     assert (accuracy.unit, accuracy.samples) == ("fraction", 8)
     assert accuracy.low < accuracy.value < accuracy.high
     assert accuracy.conditions["higher_is_better"] is True
     assert accuracy.conditions["max_length"] == LENGTH
     assert accuracy.conditions["limit"] == 8
     assert accuracy.conditions["fewshot"] == 0
-    perplexity = found["lm_eval.sotu_paragraphs.word_perplexity"]
+    perplexity = metrics["lm_eval.sotu_paragraphs.word_perplexity"]
     assert perplexity.unit == "perplexity per word"
     assert perplexity.conditions["higher_is_better"] is False
 
@@ -81,12 +81,12 @@ def test_whole_tasks_come_out_as_with_lm_evals_own_class(model, tokenizer, setti
     )
     for opened in runners:
         with opened as runner:
-            found = scores(runner, tokenizer, settings(), loaded)
-        for name, one in found.items():
+            metrics = scores(runner, tokenizer, settings(), loaded)
+        for name, score in metrics.items():
             _, task, metric = name.split(".")
-            assert one.value == pytest.approx(theirs[task][f"{metric},none"], rel=1e-4)
+            assert score.value == pytest.approx(theirs[task][f"{metric},none"], rel=1e-4)
         error = theirs["sotu_endings"]["acc_stderr,none"]
-        accuracy = found["lm_eval.sotu_endings.acc"]
+        accuracy = metrics["lm_eval.sotu_endings.acc"]
         assert accuracy.high - accuracy.value == pytest.approx(1.959964 * error)
 
 
@@ -94,9 +94,9 @@ def test_generation_tasks_are_scored(model, tokenizer, settings, own_task):
     rows = '{"text": "My fellow", "end": "never said"}\n{"text": "We", "end": "nor this"}\n'
     chosen = settings(lm_eval=("go_on",), include=str(own_task("go_on", GENERATION, rows)))
     with TorchRunner(model, threads=None) as runner:
-        found = scores(runner, tokenizer, chosen)
-    one = found["lm_eval.go_on.exact_match"]
-    assert (one.value, one.unit, one.samples) == (0.0, "fraction", 2)
+        metrics = scores(runner, tokenizer, chosen)
+    exact_match = metrics["lm_eval.go_on.exact_match"]
+    assert (exact_match.value, exact_match.unit, exact_match.samples) == (0.0, "fraction", 2)
 
 
 def test_relative_data_is_found_from_any_working_directory(tmp_path, monkeypatch, settings):

@@ -20,17 +20,17 @@ def folder(tmp_path, monkeypatch):
 
 
 def the_file(folder):
-    (found,) = folder.rglob("*.json")
-    return found
+    (path,) = folder.rglob("*.json")
+    return path
 
 
 def test_a_table_is_found_again_with_its_age(folder):
     assert cache.read(KEY) is None
     assert cache.write(KEY, TABLE) is None
-    found = cache.read(KEY)
-    assert found.table == TABLE
-    assert 0 <= found.age_s < 60
-    assert [one.suffix for one in folder.rglob("*") if one.is_file()] == [".json"]
+    entry = cache.read(KEY)
+    assert entry.table == TABLE
+    assert 0 <= entry.age_s < 60
+    assert [path.suffix for path in folder.rglob("*") if path.is_file()] == [".json"]
     content = json.loads(the_file(folder).read_text())
     content["measured_at"] -= 7200
     the_file(folder).write_text(json.dumps(content))
@@ -71,7 +71,7 @@ def test_a_file_of_another_key_in_its_place_is_not_believed(folder):
     mine = the_file(folder)
     other = {**KEY, "shape": [2]}
     cache.write(other, TABLE.at(90.0))
-    (theirs,) = (one for one in folder.rglob("*.json") if one != mine)
+    (theirs,) = (path for path in folder.rglob("*.json") if path != mine)
     theirs.replace(mine)
     assert cache.read(KEY) is None
 

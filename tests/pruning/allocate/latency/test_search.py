@@ -58,7 +58,7 @@ def test_a_sublayer_is_what_its_models_take_more_than_the_frame(rounds):
     assert (table.dense_ms, table.empty_ms) == pytest.approx((of_blocks(DENSE), 2.75))
     anchor = ((2, 8),) * 2
     assert calls[::2] == [anchor] * (7 * rounds + 1)
-    assert {calls.count(one) for one in (((1, 0),) * 2, ((0, 4),) * 2, DENSE)} == {rounds}
+    assert {calls.count(shape) for shape in (((1, 0),) * 2, ((0, 4),) * 2, DENSE)} == {rounds}
 
 
 def test_a_machine_that_is_slowed_down_for_a_while_changes_no_ratio():
@@ -116,24 +116,24 @@ def test_a_table_survives_json():
 
 
 def test_the_curves_leave_nothing_of_the_dense_model_unexplained():
-    found = sites(heads=[3, 2], neurons=[5, 4])
+    model_sites = sites(heads=[3, 2], neurons=[5, 4])
     table = table_of(attention={1: 1.0, 2: 2.5, 3: 2.0}, mlp={1: 1.0, 5: 4.0})
-    by_kind = fitted(found, table)
-    whole = [site.units for site in found]
-    assert predict(found, whole, by_kind) + table.empty_ms == pytest.approx(table.dense_ms)
+    by_kind = fitted(model_sites, table)
+    whole = [site.units for site in model_sites]
+    assert predict(model_sites, whole, by_kind) + table.empty_ms == pytest.approx(table.dense_ms)
     assert by_kind["attention"](1) / by_kind["mlp"](5) == pytest.approx(1.0 / 4.0)
     assert by_kind["attention"](2) == by_kind["attention"](3)  # never falling
 
 
 @given(st.lists(st.floats(0.1, 9), min_size=1, max_size=12))
 def test_the_polyline_is_the_isotonic_fit_at_its_knots(times):
-    found = fit_polyline({4 * (i + 1): time for i, time in enumerate(times)})
-    np.testing.assert_allclose(found.milliseconds, isotonic_regression(times).x, rtol=1e-9)
+    polyline = fit_polyline({4 * (i + 1): time for i, time in enumerate(times)})
+    np.testing.assert_allclose(polyline.milliseconds, isotonic_regression(times).x, rtol=1e-9)
 
 
 def test_between_knots_the_polyline_is_straight_and_before_the_first_it_is_flat():
-    found = fit_polyline({10: 1.0, 20: 3.0})
-    assert [found(n) for n in (0, 1, 10, 15, 20)] == [0, 1, 1, 2, 3]
+    polyline = fit_polyline({10: 1.0, 20: 3.0})
+    assert [polyline(n) for n in (0, 1, 10, 15, 20)] == [0, 1, 1, 2, 3]
 
 
 @settings(deadline=None, max_examples=60)
@@ -145,23 +145,27 @@ def test_between_knots_the_polyline_is_straight_and_before_the_first_it_is_flat(
     fixed=st.sampled_from([0.0, 1.5, -0.2]),
 )
 def test_the_knapsack_finds_the_best_plan(seed, fraction, curves, floor, fixed):
-    found = sites(heads=[3, 2], neurons=[5, 4])
-    importance = random_importance(found, seed)
+    model_sites = sites(heads=[3, 2], neurons=[5, 4])
+    importance = random_importance(model_sites, seed)
     by_kind, widths = dict(zip(("attention", "mlp"), curves, strict=True)), Widths(min_keep=floor)
     times = {
-        chosen: predict(found, chosen, by_kind) + fixed
-        for chosen in every_plan(found, widths.counts)
+        chosen: predict(model_sites, chosen, by_kind) + fixed
+        for chosen in every_plan(model_sites, widths.counts)
     }
     budget = min(times.values()) + fraction * (max(times.values()) - min(times.values())) + 1e-6
-    got = search_curves(found, importance, by_kind, budget, fixed_ms=fixed, widths=widths)
+    got = search_curves(model_sites, importance, by_kind, budget, fixed_ms=fixed, widths=widths)
 
     assert got.predicted_ms <= budget + 1e-9
-    counts = [len(got.plan.kept[site.name]) for site in found]
+    counts = [len(got.plan.kept[site.name]) for site in model_sites]
     assert got.predicted_ms == pytest.approx(times[tuple(counts)])
     # Times are rounded up to the grid: what fits with that to spare must be found.
-    sure = budget - len(found) * (budget - fixed) / GRID
+    sure = budget - len(model_sites) * (budget - fixed) / GRID
     best = max(
-        (best_prefix(importance, found, chosen) for chosen, ms in times.items() if ms <= sure),
+        (
+            best_prefix(importance, model_sites, chosen)
+            for chosen, ms in times.items()
+            if ms <= sure
+        ),
         default=0.0,
     )
     assert worth(importance, got.plan.kept) >= best - 1e-6
@@ -169,11 +173,12 @@ def test_the_knapsack_finds_the_best_plan(seed, fraction, curves, floor, fixed):
 
 @pytest.mark.parametrize("over", [1e-9, 1e-6, 4e-5])
 def test_a_hair_over_the_budget_is_over_it(over):
-    found = [one for one in sites(blocks=2, neurons=3) if one.kind == "mlp"]
-    importance = {site.name: torch.ones(3) for site in found}
+    model_sites = [sublayer for sublayer in sites(blocks=2, neurons=3) if sublayer.kind == "mlp"]
+    importance = {site.name: torch.ones(3) for site in model_sites}
     curves = {"mlp": ramp(0.1, 1, 0.2)}  # all six units take 1 ms
     roomy, tight = (
-        search_curves(found, importance, curves, budget) for budget in (1.0 + over, 1.0 - over)
+        search_curves(model_sites, importance, curves, budget)
+        for budget in (1.0 + over, 1.0 - over)
     )
     assert roomy.plan.keep == 1
     assert tight.plan.keep < 1
@@ -181,13 +186,13 @@ def test_a_hair_over_the_budget_is_over_it(over):
 
 
 def test_sublayers_are_dropped_where_their_base_time_buys_more_elsewhere():
-    found = sites(blocks=2, heads=2, neurons=2)
+    model_sites = sites(blocks=2, heads=2, neurons=2)
     importance = {
         "layers.0.attention": torch.tensor([9.0, 8.0]), "layers.0.mlp": torch.tensor([7.0, 7.0]),
         "layers.1.attention": torch.tensor([0.1, 0.1]), "layers.1.mlp": torch.tensor([0.2, 0.1]),
     }  # fmt: skip
     curves = {"attention": ramp(1.0, 1, 0.5), "mlp": ramp(1.0, 1, 0.5)}
-    got = search_curves(found, importance, curves, 3.0)
+    got = search_curves(model_sites, importance, curves, 3.0)
     assert {name for name, units in got.plan.kept.items() if units} == {
         "layers.0.attention", "layers.0.mlp",
     }  # fmt: skip
@@ -196,31 +201,31 @@ def test_sublayers_are_dropped_where_their_base_time_buys_more_elsewhere():
 
 
 def test_sublayers_that_may_not_be_empty_stay():
-    found = sites(empty=False)
-    importance = random_importance(found, 0)
+    model_sites = sites(empty=False)
+    importance = random_importance(model_sites, 0)
     curves = {"attention": ramp(1.0, 1, 0.5), "mlp": ramp(1.0, 2, 0.5)}
-    assert all(search_curves(found, importance, curves, 4.0).plan.kept.values())
+    assert all(search_curves(model_sites, importance, curves, 4.0).plan.kept.values())
     with pytest.raises(RecipeError, match=r"the smallest possible is 4 ms"):
-        search_curves(found, importance, curves, 3.9)
+        search_curves(model_sites, importance, curves, 3.9)
 
 
 def test_a_budget_below_what_is_never_pruned_names_the_smallest():
-    found = sites()
-    importance = random_importance(found, 0)
+    model_sites = sites()
+    importance = random_importance(model_sites, 0)
     curves = {"attention": ramp(1.0, 1, 0.5), "mlp": ramp(1.0, 2, 0.5)}
     with pytest.raises(RecipeError, match=r"2 ms cannot be met: the smallest possible is 2\.5"):
-        search_curves(found, importance, curves, 2.0, fixed_ms=2.5)
-    got = search_curves(found, importance, curves, 2.5, fixed_ms=2.5)
+        search_curves(model_sites, importance, curves, 2.0, fixed_ms=2.5)
+    got = search_curves(model_sites, importance, curves, 2.5, fixed_ms=2.5)
     assert not any(got.plan.kept.values())
     assert got.predicted_ms == 2.5
 
 
 def test_a_budget_of_the_whole_keeps_everything():
-    found = sites()
+    model_sites = sites()
     table = table_of(attention={1: 1.0, 3: 2.5}, mlp={1: 1.0, 4: 4.0})
-    importance = random_importance(found, 1)
+    importance = random_importance(model_sites, 1)
     whole = search_curves(
-        found, importance, fitted(found, table), 40.0 + 1e-6, fixed_ms=table.empty_ms
+        model_sites, importance, fitted(model_sites, table), 40.0 + 1e-6, fixed_ms=table.empty_ms
     )
     assert whole.plan.keep == 1
     assert whole.predicted_ms == pytest.approx(40.0)
