@@ -65,7 +65,7 @@ def main(
         surfaces[name] = rows_of(name, -(-inputs // len(names)), seed, material)
         write(out, seed, surfaces, trials)
     for trial in chain(
-        campaign_kills.kills(work, kills, seed), campaign_kills.disks(work) if disks else ()
+        campaign_kills.kills(material, kills, seed), campaign_kills.disks(material) if disks else ()
     ):
         trials.append(trial)
         write(out, seed, surfaces, trials)

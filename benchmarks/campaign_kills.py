@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from campaign_material import SMALL, changes
+from campaign_material import SMALL, Material, changes
 
 COMPARED = (
     "config.json",
@@ -56,13 +56,13 @@ class Trial:
         return {**asdict(self), "good": self.good}
 
 
-def kills(folder: Path, count: int, seed: int) -> Iterator[Trial]:
+def kills(material: Material, count: int, seed: int) -> Iterator[Trial]:
     """SIGKILL runs at random moments of an undisturbed run's time, and run each to its end."""
     if not count:
         return
-    whole, seconds = _undisturbed(folder)
+    whole, seconds = files_of(material.run), _seconds(material)
     for number in range(count):
-        place = _fresh(folder / "killed")
+        place = _fresh(material.folder / "killed")
         moment = Random(f"{seed}-kill-{number}").uniform(0, seconds)
         with _start(place) as process:
             try:
@@ -75,17 +75,17 @@ def kills(folder: Path, count: int, seed: int) -> Iterator[Trial]:
         )
 
 
-def disks(folder: Path) -> Iterator[Trial]:
+def disks(material: Material) -> Iterator[Trial]:
     """Runs on a tmpfs of a part of the size that they need; it grows before they go on.
 
     Raises:
         CalledProcessError: this user cannot mount a tmpfs; see `can_mount`.
     """
-    whole, _ = _undisturbed(folder)
-    needed = sum(path.stat().st_size for path in (folder / "whole").rglob("*") if path.is_file())
+    whole = files_of(material.run)
+    needed = sum(path.stat().st_size for path in material.run.rglob("*") if path.is_file())
     for part in (0.1, 0.5, 0.8, 0.95):
         size = int(part * needed)
-        place = _fresh(folder / "disk")
+        place = _fresh(material.folder / "disk")
         with _tmpfs(place / "out", size):
             process = _start(place)
             _, error = process.communicate()
@@ -108,16 +108,14 @@ def can_mount(folder: Path) -> bool:
         (folder / "tmpfs").rmdir()
 
 
-def _undisturbed(folder: Path) -> tuple[Mapping[str, str], float]:
-    """Its files, and its seconds without a cold start."""
-    for _ in range(2):
-        place = _fresh(folder / "whole")
-        start = time.monotonic()
-        with _start(place) as process:
-            _, error = process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"the undisturbed run failed: {error}")
-    return files_of(place / "out"), time.monotonic() - start
+def _seconds(material: Material) -> float:
+    """Of an undisturbed run; that of the material was the cold start."""
+    start = time.monotonic()
+    with _start(_fresh(material.folder / "timed")) as process:
+        _, error = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the undisturbed run failed: {error}")
+    return time.monotonic() - start
 
 
 def _gone_on(

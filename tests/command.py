@@ -4,10 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zygote import zygote
+from zygote import Started, zygote
 
 HANGS_S = 3600
 """A process that has not ended by then never will, however busy the machine."""
@@ -45,4 +46,9 @@ def command(*arguments: str, cwd: Path | None = None, **environment: str) -> Res
         out, err = process.communicate(timeout=HANGS_S)
         return Result(process.returncode, out, err)
     own = {**os.environ, **QUIET}
-    return Result(*zygote(os.getpid()).run([str(word) for word in arguments], cwd, own))
+    return Result(*zygote(os.getpid()).command([str(word) for word in arguments], cwd, own))
+
+
+def started(*arguments: str, cwd: Path, **environment: str) -> AbstractContextManager[Started]:
+    """A fork as of `command`, which goes on while the test does."""
+    return zygote(os.getpid()).start(list(arguments), cwd, {**os.environ, **QUIET, **environment})

@@ -1,6 +1,8 @@
 """Shared by all tests: determinism, no network whatever a library tries, and what needs a GPU."""
 
+import gc
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -8,6 +10,7 @@ from functools import cache
 
 import pytest
 import torch
+from zygote import forked_proofs, zygote
 
 from numprune_export.measure.gpu import read as gpu
 
@@ -18,9 +21,28 @@ def _gpu_is_here() -> bool:
     return torch.cuda.is_available() or gpu.read() is not None
 
 
+def pytest_collection_finish():
+    """What was imported stays: the collector need not look through it each time it is called."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not _gpu_is_here():
         pytest.skip("no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _forked_proofs(request, monkeypatch):
+    """Reload proofs in forks of a process that has PyTorch loaded; `fresh_proofs`: in fresh processes."""
+    proof = sys.modules.get("numprune_export.models.checkpoint.reload_proof")
+    if proof is not None and "fresh_proofs" not in request.fixturenames:
+        monkeypatch.setattr(proof, "run_module", forked_proofs(lambda: zygote(os.getpid())))
+
+
+@pytest.fixture
+def fresh_proofs():
+    """Reload proofs start Python anew, as users' do."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,100 +1,172 @@
-"""A process that has the package's libraries loaded and forks for every command.
+"""A process that has the package's libraries loaded and forks for every command and every reload proof.
 
 A command of the tests is a process of its own, as a user's is, without the seconds that importing PyTorch
-and transformers takes. What is read while they are imported (`HF_*`, thread counts) is the zygote's: a
-command that needs another environment is started by itself, see `command.start`.
+and transformers takes; so is the process in which a saved model is loaded for its proof. What is read
+while they are imported (`HF_*`, thread counts) is the zygote's: a command that needs another environment
+is started by itself, see `command.start`. Tests of fresh processes themselves start real ones, see the
+fixture `fresh_proofs`.
 """
 
 import atexit
+import gc
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import traceback
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from typing import Any, TextIO
 
 
-class Zygote:
-    """Its parent's side: one command at a time."""
+@dataclass(frozen=True)
+class Started:
+    """A command at work, for tests that stop it."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        here = Path(__file__)
-        self._process = subprocess.Popen(
-            [sys.executable, str(here)],
-            env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        atexit.register(self.close)
+    pid: int
+    err: TextIO
+    """What it writes to stderr, as it comes."""
+    wait: Callable[[], int]
+    """Its exit code, or minus the signal that ended it."""
 
-    def run(
-        self, arguments: list[str], cwd: Path | None, environment: dict[str, str]
+
+class Forks:
+    """The parent's side of a process that forks: one fork at a time, beside those that were started."""
+
+    def __init__(self, requests: TextIO, answers: TextIO) -> None:
+        self._requests, self._answers = requests, answers
+
+    def command(
+        self, arguments: list[str], cwd: Path | None, environment: Mapping[str, str]
     ) -> tuple[int, str, str]:
         """The exit code, stdout and stderr of the command line with these arguments."""
+        return self._run("command", arguments, cwd or Path.cwd(), environment)
+
+    def module(self, arguments: list[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+        """As `command`, of a module and its arguments."""
+        return self._run("module", arguments, Path.cwd(), environment)
+
+    @contextmanager
+    def start(
+        self, arguments: list[str], cwd: Path, environment: Mapping[str, str]
+    ) -> Iterator[Started]:
+        """A command that goes on while the test does; its reload proof starts Python anew."""
+        with tempfile.TemporaryDirectory() as folder:
+            err = Path(folder) / "err"
+            os.mkfifo(err)
+            pid = self._ask("start", arguments, cwd, environment, (os.devnull, str(err)))
+            with err.open() as stream:
+                yield Started(pid, stream, lambda: self._send({"kind": "wait", "pid": pid}))
+
+    def _run(
+        self, kind: str, arguments: list[str], cwd: Path, environment: Mapping[str, str]
+    ) -> tuple[int, str, str]:
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
-            request = {
-                "arguments": arguments,
-                "cwd": str(cwd or Path.cwd()),
-                "environment": environment,
-                "out": str(out),
-                "err": str(err),
-            }
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            code = int(self._process.stdout.readline())
+            code = self._ask(kind, arguments, cwd, environment, (str(out), str(err)))
             return code, out.read_text(), err.read_text()
 
+    def _ask(
+        self,
+        kind: str,
+        arguments: list[str],
+        cwd: Path,
+        environment: Mapping[str, str],
+        streams: tuple[str, str],
+    ) -> int:
+        out, err = streams
+        request = {"kind": kind, "arguments": arguments, "cwd": str(cwd), "out": out, "err": err}
+        return self._send({**request, "environment": dict(environment)})
+
+    def _send(self, request: dict[str, Any]) -> int:
+        self._requests.write(json.dumps(request) + "\n")
+        self._requests.flush()
+        return int(self._answers.readline())
+
     def close(self) -> None:
-        """The end of its input is the end of it."""
-        self._process.stdin.close()
-        self._process.wait()
+        """The end of its input is the end of the process."""
+        self._requests.close()
 
 
 @cache
-def zygote(pid: int) -> Zygote:
+def zygote(pid: int) -> Forks:
     """The one of this process, started when it is first asked for; a fork of it has its own."""
     quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    return Zygote({**os.environ, **quiet})
+    search_path = os.pathsep.join(path for path in sys.path if path)
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__))],
+        env={**os.environ, **quiet, "PYTHONPATH": search_path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    forks = Forks(process.stdin, process.stdout)
+    atexit.register(process.wait)
+    atexit.register(forks.close)
+    return forks
 
 
-def _serve() -> None:
-    import numprune_export.api
-    import numprune_export.cli.progress.run
-    import numprune_export.pipeline
-    import numprune_export.workflows.remeasure.rerun  # noqa: F401
+def forked_proofs(forks: Callable[[], Forks]) -> Callable:
+    """What stands in for `run_module` where a reload proof starts its process."""
+    from numprune_export.core.fresh_process import Ended
 
-    answers = os.fdopen(os.dup(1), "w")
-    for line in sys.stdin:
-        child = os.fork()
+    def run_module(
+        module: str,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None],
+    ) -> Ended:
+        code, out, err = forks().module([module, *arguments], {**os.environ, **environment})
+        for line in out.splitlines():
+            on_line(line)
+        return Ended(code, tuple(out.splitlines()), tuple(err.strip().splitlines()))
+
+    return run_module
+
+
+def _serve(requests: TextIO, answers: TextIO) -> None:
+    for line in requests:
+        request = json.loads(line)
+        child = request["pid"] if request["kind"] == "wait" else os.fork()
         if child == 0:
-            _become(json.loads(line))
-        _, status = os.waitpid(child, 0)
-        answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
+            _become(request)
+        if request["kind"] == "start":
+            answer = child
+        else:
+            answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        answers.write(f"{answer}\n")
         answers.flush()
 
 
 def _become(request: dict) -> None:
-    """The command, and what was registered for its end."""
-    from numprune_export.cli.app import main
-
+    """The command or module, and what was registered for its end."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, descriptor in (("out", 1), ("err", 2)):
         file = os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, descriptor)
+        stream = open(descriptor, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+        setattr(sys, f"std{name}", stream)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    sys.argv = ["numprune-export", *request["arguments"]]
+    tempfile.tempdir = None  # the environment's
     code = 0
     try:
-        main()
+        if request["kind"] == "module":
+            _module(request["arguments"])
+        else:
+            _command(request["arguments"], fresh_proofs=request["kind"] == "start")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -106,5 +178,47 @@ def _become(request: dict) -> None:
     os._exit(code)  # taking every module down again takes a second
 
 
+def _command(arguments: list[str], *, fresh_proofs: bool) -> None:
+    """A fork of the command, made before it starts, forks for its reload proofs."""
+    from numprune_export.cli.app import main
+    from numprune_export.models.checkpoint import reload_proof
+
+    if not fresh_proofs:
+        reload_proof.run_module = forked_proofs(partial(Forks, *_server()))
+    sys.argv = ["numprune-export", *arguments]
+    main()
+
+
+def _server() -> tuple[TextIO, TextIO]:
+    """The ends of the pipes to a fork of this process that serves; it ends with this process."""
+    requests, answers = os.pipe(), os.pipe()
+    if os.fork() == 0:
+        os.close(requests[1])
+        os.close(answers[0])
+        _serve(os.fdopen(requests[0]), os.fdopen(answers[1], "w"))
+        os._exit(0)
+    os.close(requests[0])
+    os.close(answers[1])
+    return os.fdopen(requests[1], "w"), os.fdopen(answers[0])
+
+
+def _module(arguments: list[str]) -> None:
+    """As `python -m`; the cache of downloaded code is the one of its own environment."""
+    import transformers
+
+    modules_cache = os.environ["HF_MODULES_CACHE"]
+    for module in (transformers.utils.hub, transformers.dynamic_module_utils):
+        module.HF_MODULES_CACHE = modules_cache
+    sys.argv = list(arguments)
+    sys.modules.pop(arguments[0], None)
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
 if __name__ == "__main__":
-    _serve()
+    import numprune_export.api
+    import numprune_export.cli.progress.run
+    import numprune_export.pipeline
+    import numprune_export.workflows.remeasure.rerun  # noqa: F401
+
+    gc.freeze()  # a fork neither looks through what was imported nor copies its pages
+    _serve(sys.stdin, os.fdopen(os.dup(1), "w"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from command import command
 
 from numprune_export.core.errors import InputError
 
@@ -115,9 +117,22 @@ def test_damage_is_a_function_of_the_seed():
     assert tree == {"a": [1, 2, {"b": "text"}], "c": None, "d": 0.5}
 
 
+@pytest.fixture(scope="module")
+def small_smoke(tmp_path_factory):
+    """The run that the campaign takes for its material."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        from campaign_material import SMALL, changes
+    run = tmp_path_factory.mktemp("material") / "run"
+    done = command("run", "smoke", "--out", str(run), "--quiet", *changes(SMALL))
+    assert done.code == 0, done.err
+    return run
+
+
 @pytest.mark.slow
-def test_every_surface_is_read_and_a_killed_run_goes_on(tmp_path):
+def test_every_surface_is_read_and_a_killed_run_goes_on(tmp_path, small_smoke):
     """From another folder: the script finds its checkout itself."""
+    shutil.copytree(small_smoke, tmp_path / "out" / "work" / "run")
     arguments = [str(tmp_path / "out"), "--inputs", "26", "--kills", "1", "--seed", "3"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "campaign.py"), *arguments],
@@ -137,8 +152,9 @@ def test_every_surface_is_read_and_a_killed_run_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_undamaged_inputs_are_read_to_the_end(tmp_path, monkeypatch):
+def test_undamaged_inputs_are_read_to_the_end(tmp_path, small_smoke):
     """Otherwise a refusal says nothing."""
+    shutil.copytree(small_smoke, tmp_path / "run")
     code = """
 import sys
 from pathlib import Path

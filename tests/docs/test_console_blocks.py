@@ -50,7 +50,7 @@ def execute(command, place):
         "NO_COLOR": "1",
     }
     if command[0] == "numprune-export":
-        code, out, err = zygote(os.getpid()).run(command[1:], place, environment)
+        code, out, err = zygote(os.getpid()).command(command[1:], place, environment)
     else:
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
         code, out, err = done.returncode, done.stdout, done.stderr

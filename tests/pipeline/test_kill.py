@@ -1,11 +1,12 @@
 """Killed in every stage, a run goes on and ends as if nothing had happened."""
 
 import json
+import os
 import signal
 import time
 
 import psutil
-from command import command, start
+from command import command, start, started
 from safetensors.torch import load_file
 from small import small_recipe
 
@@ -27,16 +28,15 @@ def kill_in(stage, folder):
     """SIGKILL the run as soon as it says that it begins this stage."""
     temporary = folder / "temporary"
     temporary.mkdir(exist_ok=True)
-    with start(
-        "run", "small.yaml", "--out", "killed", cwd=folder, TMPDIR=str(temporary)
-    ) as process:
-        for line in process.stderr:
+    arguments = ("run", "small.yaml", "--out", "killed")
+    with started(*arguments, cwd=folder, TMPDIR=str(temporary)) as process:
+        for line in process.err:
             if line.strip() == f"{stage} ...":
                 if stage == "prune.reload":
                     wait_for_children(process.pid)
-                process.send_signal(signal.SIGKILL)
+                os.kill(process.pid, signal.SIGKILL)
                 break
-    return process.returncode
+        return process.wait()
 
 
 def wait_for_children(number):

@@ -13,7 +13,7 @@ from numprune_export.cli import app
 from numprune_export.core.errors import InputError
 from numprune_export.core.run_folder import MARKER
 from numprune_export.models.checkpoint import manifest
-from numprune_export.provenance import verification
+from numprune_export.provenance import reopening, verification
 
 
 @pytest.fixture
@@ -185,8 +185,8 @@ def noticed(run):
 def _unopened(request, monkeypatch):
     """Tests of `noticed` hash each file many times, and need not run the models."""
     if "any_file" in request.node.name:
-        monkeypatch.setattr(verification, "reload_model", lambda folder: "")
-        monkeypatch.setattr(verification, "reopen", lambda folder: "")
+        monkeypatch.setattr(reopening, "reload_model", lambda folder: "")
+        monkeypatch.setattr(reopening, "reopen", lambda folder: "")
 
 
 RECIPES = {

@@ -1,4 +1,4 @@
-"""Reloading in a fresh process. Each test here starts one, which imports torch again."""
+"""Reloading in a process of its own; where it matters, in one that imports torch again."""
 
 import json
 import os
@@ -156,6 +156,7 @@ def test_the_proof_looks_at_padding_and_token_types(change, saved, tokens):
     assert (first - second).abs().max() > 1e-3
 
 
+@pytest.mark.usefixtures("fresh_proofs")
 def test_a_good_checkpoint_is_proven(saved, tokens):
     model = uneven("qwen3", tie_word_embeddings=True)
     steps = []
@@ -174,6 +175,7 @@ def test_one_changed_bit_of_one_weight_is_noticed(saved, tokens):
         prove_reload(folder, model, tokens)
 
 
+@pytest.mark.usefixtures("fresh_proofs")
 def test_a_checkpoint_that_does_not_load_is_no_proof(saved, tokens):
     model = uneven("llama")
     folder = saved(model)
