@@ -61,6 +61,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16")
     parser.add_argument("--weights", type=Path, help="SmolLM2 as a Hugging Face folder")
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything together")
+    parser.add_argument(
+        "--tests", type=Path, default=gpu_parts.ROOT / "tests", help="only those in this folder"
+    )
     parser.add_argument("--rows", nargs="*", help="only these rows of the speed")
     return parser.parse_args(arguments)
 
@@ -129,7 +132,9 @@ def tests(
     for package in ("pytest", "hypothesis"):
         if package not in machine["packages"]:
             return Outcome("tests", "skipped", f"`{package}` is not installed")
-    return gpu_parts.gpu_tests(work, share(deadline, 0.35), machine["missing"])
+    return gpu_parts.gpu_tests(
+        work, share(deadline, 0.35), machine["missing"], options.tests.resolve()
+    )
 
 
 def recipes(

@@ -122,12 +122,14 @@ def look(work: Path, limit_s: float) -> tuple[Outcome, dict[str, Any]]:
     return Outcome("look", "passed", seconds=done.seconds), machine
 
 
-def gpu_tests(work: Path, limit_s: float, missing: Sequence[str] = ()) -> Outcome:
+def gpu_tests(
+    work: Path, limit_s: float, missing: Sequence[str] = (), under: Path = ROOT / "tests"
+) -> Outcome:
     """Every test that is marked `gpu`, file by file: one that hangs or crashes takes no other along."""
     started = time.monotonic()
     files = sorted(
         path
-        for path in (ROOT / "tests").rglob("test_*.py")
+        for path in under.rglob("test_*.py")
         if _MARKED.search(path.read_text(encoding="utf-8"))
     )
     counted: dict[str, Any] = {"tests": 0, "passed": 0, "failed": {}, "skipped": {}}

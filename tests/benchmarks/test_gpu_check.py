@@ -54,6 +54,7 @@ def test_a_rehearsal_runs_every_part_on_the_cpu(tmp_path):
     code, content = check(
         tmp_path / "out",
         *("--device", "cpu", "--shape", "tiny", "--rows", "onnx", "--minutes", "20"),
+        *("--tests", str(ROOT / "tests" / "measure" / "gpu")),
         CUDA_VISIBLE_DEVICES="",
     )
     assert code == 0, content["parts"]
