@@ -10,9 +10,16 @@ from functools import cache
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from zygote import forked_proofs, zygote
 
 from numprune_export.measure.gpu import read as gpu
+
+# The same examples each time, and no judgement of seconds: the machine may be busy.
+settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 
 @cache

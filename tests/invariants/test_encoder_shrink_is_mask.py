@@ -90,7 +90,7 @@ def plans(family, model):
 
 
 @pytest.mark.parametrize("model_type", TYPES)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_any_plan_shrinks_to_the_masked_model(model_type, data):
     family, model = FAMILIES[model_type], dense(model_type, data.draw(st.sampled_from(TASKS)))

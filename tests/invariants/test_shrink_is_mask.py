@@ -32,7 +32,7 @@ def plans(family, model):
 
 @pytest.mark.parametrize("single", [False, True], ids=["kv heads", "query heads"])
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_shrunken_model_equals_masked_model(model_type, single, data):
     family, model = FAMILIES[model_type], MODELS[model_type]

@@ -85,7 +85,7 @@ def test_errors_are_those_of_the_weights_before_and_after(count, bias):
     assert all((shift is not None) == bias for _, shift in refitted.producers)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(count=st.sampled_from([1, 2]), bias=st.booleans(), seed=st.integers(0, 99))
 def test_enough_iterations_reach_the_minimum_of_the_linearised_error(count, bias, seed):
     """Its gradient there, by differentiating what is written out below, is nothing."""

@@ -45,7 +45,7 @@ def wide_range(x):
 DEGENERATE = [rank_deficient, constant_rows, repeated_rows, repeated_inputs, silent, wide_range]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(inputs=st.integers(1, 9), seed=st.integers(0, 99), damping=st.sampled_from([1e-3, 1.0, 50]))
 def test_ridge_is_the_minimum_over_the_rows_with_the_ridge_as_further_rows(inputs, seed, damping):
     x, b, prior = normal(seed, 40, inputs), normal(seed + 1, 40, 3), normal(seed + 2, 3, inputs)
@@ -93,7 +93,7 @@ def test_a_positive_definite_matrix_is_not_changed():
     torch.testing.assert_close(least_squares.inverse(gram), torch.linalg.inv(gram))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     size=st.integers(1, 8),
     seed=st.integers(0, 99),

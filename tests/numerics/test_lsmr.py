@@ -16,7 +16,7 @@ def system(n, seed, spread=0.1):
     return rows.T @ rows / n, torch.randn(n, generator=generator, dtype=torch.float64) * 5
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(n=st.integers(1, 30), seed=st.integers(0, 59), damping=st.sampled_from([1.0, 10.0]))
 def test_it_takes_scipys_steps_to_scipys_verdict(n, seed, damping):
     matrix, right = system(n, seed)

@@ -41,7 +41,7 @@ def inputs_of(units, width):
     return [unit * width + i for unit in units for i in range(width)]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     units=st.integers(1, 6),
     width=st.integers(1, 3),
@@ -62,7 +62,7 @@ def test_the_error_of_every_count_is_that_of_the_best_refit(units, width, seed, 
     assert (removal.error.diff() >= 0).all()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(units=st.integers(2, 6), width=st.integers(1, 3), seed=st.integers(0, 999))
 def test_each_unit_that_goes_is_the_cheapest_of_those_left(units, width, seed):
     weight, curvature, root = problem(4, units * width, seed)

@@ -25,7 +25,7 @@ def by_scikit_learn(gold, guess, classes):
         }
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 9999), classes=st.integers(2, 6), examples=st.integers(2, 60))
 def test_resampled_scores_are_the_libraries_on_the_resample(seed, classes, examples):
     draw = np.random.default_rng(seed)
@@ -43,7 +43,7 @@ def test_resampled_scores_are_the_libraries_on_the_resample(seed, classes, examp
         assert measure.resampled(drawn).shape == (3,)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 9999), examples=st.integers(3, 40))
 def test_correlations_are_scipys_ties_included(seed, examples):
     draw = np.random.default_rng(seed)

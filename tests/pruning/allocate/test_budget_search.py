@@ -17,7 +17,7 @@ from numprune_export.pruning.allocate.cost import ForwardPass
 from numprune_export.pruning.allocate.widths import Widths
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 999), fraction=st.floats(0, 1), dear=st.integers(1, 9))
 def test_no_set_of_units_within_the_budget_is_worth_more(seed, fraction, dear):
     model_sites = sites(heads=2, neurons=3)
@@ -37,7 +37,7 @@ def test_no_set_of_units_within_the_budget_is_worth_more(seed, fraction, dear):
     assert worth(importance, plan.kept) == pytest.approx(best)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 999),
     fraction=st.floats(0, 1),
@@ -74,7 +74,7 @@ def allowed_counts(site, floor, align, empty):
     return [n for n in range(site.units + 1) if n >= least and (n % step == 0 or n == site.units)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 999), fraction=st.floats(0, 1))
 def test_uneven_costs_stay_within_one_step_of_the_best(seed, fraction):
     model_sites = sites(heads=[3, 2], neurons=[7, 5])  # 7 and 5 leave smaller last steps

@@ -70,7 +70,7 @@ def test_a_wider_layer_that_is_measured_faster_is_preferred():
     assert len(plan.kept[site.name]) == 2
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 999),
     keep=st.floats(0, 1),
@@ -94,7 +94,7 @@ def test_any_table_of_costs_will_do(seed, keep, tables):
     assert error(plan, removals) <= lagrangian_bound(choices, max(least, budget - 9)) + 1e-9
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(kept=st.sets(st.integers(0, 4)), causal=st.booleans(), length=st.sampled_from([7, 30.55]))
 def test_macs_of_query_heads_count_shared_keys_once_a_group(kept, causal, length):
     site, kept = grouped(groups=(2, 3)), sorted(kept)

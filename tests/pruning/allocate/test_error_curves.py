@@ -29,7 +29,7 @@ from numprune_export.numerics.removal_order import RemovalOrder
 from numprune_export.pruning.allocate.error_curves import Curves, allocate
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 999),
     keep=st.floats(0, 1),
@@ -60,7 +60,7 @@ def test_the_error_is_at_most_a_segment_from_the_least_there_is(seed, keep, alig
         assert kept == removals[site.name].kept(len(kept))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 999), keep=st.floats(0, 1))
 def test_with_convex_curves_no_plan_is_better_by_more_than_a_unit(seed, keep):
     model_sites, removals = sites(blocks=2, heads=3, neurons=4), {}
@@ -73,7 +73,7 @@ def test_with_convex_curves_no_plan_is_better_by_more_than_a_unit(seed, keep):
     assert error(plan, removals) <= best(choices, max(0, budget - dearest)) + 1e-9
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), convex=st.booleans())
 def test_a_budget_at_a_vertex_is_spent_exactly_and_best(seed, convex):
     model_sites = [*sites(blocks=2, heads=2, neurons=4), grouped(2)]
@@ -89,7 +89,7 @@ def test_a_budget_at_a_vertex_is_spent_exactly_and_best(seed, convex):
         assert error(plan, removals) == pytest.approx(y[vertex], abs=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 999), keeps=st.lists(st.floats(0, 1), min_size=2, max_size=5))
 def test_more_to_keep_is_never_worse(seed, keeps):
     model_sites = [site for site in sites(blocks=3, neurons=9) if site.kind == "mlp"]

@@ -40,7 +40,7 @@ def by_hand(g, keep):
 SIZES = st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(0, 9), st.integers(0, 9999))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(SIZES)
 def test_one_round_is_the_papers_greedy_pass(sizes):
     rows, units, keep, seed = sizes
@@ -48,7 +48,7 @@ def test_one_round_is_the_papers_greedy_pass(sizes):
     assert rearrange(g, keep) == by_hand(g, keep)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(SIZES)
 def test_the_loss_never_rises_and_more_rounds_never_hurt(sizes):
     rows, units, keep, seed = sizes

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from numprune_export.core.errors import NumericalError, RecipeError
@@ -40,7 +40,6 @@ def unit_scores(site, columns):
 METHODS = st.sampled_from(["global", "uniform"])
 
 
-@settings(deadline=None)
 @given(
     method=METHODS,
     keep=st.floats(0.4, 1.0),
@@ -67,7 +66,6 @@ def test_every_plan_meets_its_budget_floor_and_alignment(
         assert not removed or ranked[list(kept)].min() >= ranked[list(removed)].max()
 
 
-@settings(deadline=None)
 @given(keep=st.floats(0.3, 1.0), align=st.sampled_from([1, 8]), seed=st.integers(0, 99))
 def test_global_leaves_less_than_one_step_unspent(keep, align, seed):
     sites = model()
@@ -170,7 +168,6 @@ def test_a_plan_survives_its_json():
     assert again.kept == dict(plan.kept)
 
 
-@settings(deadline=None)
 @given(keep=st.floats(0.3, 1.0), seed=st.integers(0, 99))
 def test_what_query_heads_share_is_counted_once_a_group(keep, seed):
     """The budget is met with what is really left, and nearly spent."""

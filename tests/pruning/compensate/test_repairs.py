@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from numprune_export.calibration.statistics import Statistics
@@ -24,7 +24,6 @@ def error(x, weight, small, kept, bias=None):
     return (x @ weight.T - out).square().sum().item()
 
 
-@settings(deadline=None)
 @given(data=st.data(), n=st.integers(2, 14), seed=st.integers(0, 999))
 def test_closed_form_is_eq_11_as_printed(data, n, seed):
     kept = data.draw(st.sets(st.integers(0, n - 1), min_size=1, max_size=n - 1))
@@ -43,7 +42,6 @@ def test_closed_form_is_eq_11_as_printed(data, n, seed):
     )
 
 
-@settings(deadline=None)
 @given(data=st.data(), n=st.integers(3, 12), seed=st.integers(0, 99))
 def test_closed_form_minimises_error_plus_ridge_on_the_change(data, n, seed):
     kept = data.draw(st.sets(st.integers(0, n - 1), min_size=1, max_size=n - 1))
@@ -59,7 +57,6 @@ def test_closed_form_minimises_error_plus_ridge_on_the_change(data, n, seed):
     assert gradient.abs().max() < 1e-7 * statistics.gram.diagonal().mean()
 
 
-@settings(deadline=None)
 @given(data=st.data(), n=st.integers(3, 12), seed=st.integers(0, 99))
 def test_affine_minimises_error_plus_ridge_over_weight_and_bias(data, n, seed):
     kept = data.draw(st.sets(st.integers(0, n - 1), min_size=1, max_size=n - 1))

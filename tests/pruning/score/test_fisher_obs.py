@@ -57,7 +57,7 @@ def damped_residual(x, weight, fisher, kept, damping, *, centred):
     return float((error @ fisher * error).sum() / len(x) / 2)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     inputs=st.integers(1, 7),
     seed=st.integers(0, 99),

@@ -30,7 +30,6 @@ def score(scorer, weight, statistics, keep):
     return scorer(weight, statistics, keep=keep, generator=torch.Generator())
 
 
-@settings(deadline=None)
 @given(n=st.integers(2, 24), seed=st.integers(0, 999), keep=st.floats(0.1, 1.0))
 def test_closed_form_is_the_minimum_of_eq_3(n, seed, keep):
     weight, statistics, x = problem(n, seed)
@@ -42,7 +41,7 @@ def test_closed_form_is_the_minimum_of_eq_3(n, seed, keep):
     assert gradient.abs().max() < 1e-8
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(n=st.integers(2, 16), seed=st.integers(0, 999), steps=st.integers(1, 50))
 def test_the_papers_loop_gives_the_closed_form(n, seed, steps):
     weight, statistics, _ = problem(n, seed)

@@ -31,7 +31,7 @@ def lost(x, kept):
     return float((x - kept @ torch.linalg.lstsq(kept, x).solution).norm())
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(n=st.integers(1, 150), seed=st.integers(0, 999))
 def test_order_and_norms_are_those_of_pivoted_qr(n, seed):
     x = activations(n, seed)
@@ -83,7 +83,7 @@ def test_stats_interpolation_is_the_closed_form_refit():
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(units=st.integers(1, 12), width=st.integers(2, 40), seed=st.integers(0, 99))
 def test_a_head_is_picked_by_what_is_left_of_its_whole_block(units, width, seed):
     x = activations(units * width, seed)

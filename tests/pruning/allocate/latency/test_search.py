@@ -136,7 +136,7 @@ def test_between_knots_the_polyline_is_straight_and_before_the_first_it_is_flat(
     assert [polyline(n) for n in (0, 1, 10, 15, 20)] == [0, 1, 1, 2, 3]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 999),
     fraction=st.floats(0, 1),
