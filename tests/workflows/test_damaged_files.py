@@ -112,6 +112,7 @@ def test_a_missing_file_and_a_folder_are_refused(kind, tmp_path):
     refused(reader, tmp_path)
 
 
+ANOTHER_KIND = st.sampled_from([None, True, 0, -1, 1e308, "", "x", [], ["x"], {}, {"x": 1}])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
@@ -131,7 +132,7 @@ def damaged(draw, content):
         else:
             changed[key] = draw(damaged(content[key]))
         return changed
-    return draw(JSON)
+    return draw(ANOTHER_KIND | JSON)
 
 
 @pytest.mark.parametrize("kind", READERS)
