@@ -46,6 +46,10 @@ def main(
     inputs: Annotated[int, typer.Option(min=0, help="Damaged inputs, over all surfaces.")] = 10_000,
     seed: int = 0,
     kills: Annotated[int, typer.Option(min=0, help="Runs that are killed.")] = 50,
+    within: Annotated[
+        float | None,
+        typer.Option(help="Seconds within which they are killed.  [default: those of a run]"),
+    ] = None,
     disks: Annotated[bool, typer.Option("--disks", help="Also runs on full disks (root).")] = False,
 ) -> None:
     """Run the campaign."""
@@ -65,7 +69,8 @@ def main(
         surfaces[name] = rows_of(name, -(-inputs // len(names)), seed, material)
         write(out, seed, surfaces, trials)
     for trial in chain(
-        campaign_kills.kills(material, kills, seed), campaign_kills.disks(material) if disks else ()
+        campaign_kills.kills(material, kills, seed, within),
+        campaign_kills.disks(material) if disks else (),
     ):
         trials.append(trial)
         write(out, seed, surfaces, trials)

@@ -56,11 +56,16 @@ class Trial:
         return {**asdict(self), "good": self.good}
 
 
-def kills(material: Material, count: int, seed: int) -> Iterator[Trial]:
-    """SIGKILL runs at random moments of an undisturbed run's time, and run each to its end."""
+def kills(material: Material, count: int, seed: int, within: float | None) -> Iterator[Trial]:
+    """SIGKILL runs at random moments of `within` seconds, and run each to its end.
+
+    Args:
+        within: None: the time of an undisturbed run, which is taken.
+    """
     if not count:
         return
-    whole, seconds = files_of(material.run), _seconds(material)
+    whole = files_of(material.run)
+    seconds = _seconds(material) if within is None else within
     for number in range(count):
         place = _fresh(material.folder / "killed")
         moment = Random(f"{seed}-kill-{number}").uniform(0, seconds)

@@ -5,8 +5,8 @@ import torch
 from numprune_export.export.decoder import Decoder, DecoderLayer, Projection
 
 SMOLLM2 = {"hidden": 576, "vocabulary": 49152, "head_dim": 64, "max_positions": 8192}
-SMOLLM2_DENSE = [(9, 3, 1536)] * 30
-SMOLLM2_PRUNED = [(6, 2, 1280), (3, 1, 1024), (6, 2, 768)] * 10
+SMOLLM2_DENSE = [(9, 3, 1536)] * 6
+SMOLLM2_PRUNED = [(6, 2, 1280), (3, 1, 1024), (6, 2, 768)] * 2
 """Query heads, KV heads and channels of each layer."""
 
 

@@ -48,6 +48,12 @@ class Forks:
         """The exit code, stdout and stderr of the command line with these arguments."""
         return self._run("command", arguments, cwd or Path.cwd(), environment)
 
+    def script(
+        self, arguments: list[str], cwd: Path | None, environment: Mapping[str, str]
+    ) -> tuple[int, str, str]:
+        """As `command`, of a Python file and its arguments."""
+        return self._run("script", arguments, cwd or Path.cwd(), environment)
+
     def module(self, arguments: list[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
         """As `command`, of a module and its arguments."""
         return self._run("module", arguments, Path.cwd(), environment)
@@ -163,10 +169,9 @@ def _become(request: dict) -> None:
     tempfile.tempdir = None  # the environment's
     code = 0
     try:
-        if request["kind"] == "module":
-            _module(request["arguments"])
-        else:
-            _command(request["arguments"], fresh_proofs=request["kind"] == "start")
+        if request["kind"] in ("command", "script"):
+            _fork_proofs()
+        _RUN[request["kind"]](request["arguments"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -178,15 +183,25 @@ def _become(request: dict) -> None:
     os._exit(code)  # taking every module down again takes a second
 
 
-def _command(arguments: list[str], *, fresh_proofs: bool) -> None:
-    """A fork of the command, made before it starts, forks for its reload proofs."""
-    from numprune_export.cli.app import main
+def _fork_proofs() -> None:
+    """A fork of this process, made before any work, forks for its reload proofs."""
     from numprune_export.models.checkpoint import reload_proof
 
-    if not fresh_proofs:
-        reload_proof.run_module = forked_proofs(partial(Forks, *_server()))
+    reload_proof.run_module = forked_proofs(partial(Forks, *_server()))
+
+
+def _command(arguments: list[str]) -> None:
+    from numprune_export.cli.app import main
+
     sys.argv = ["numprune-export", *arguments]
     main()
+
+
+def _script(arguments: list[str]) -> None:
+    """As `python FILE`."""
+    sys.argv = list(arguments)
+    sys.path.insert(0, str(Path(arguments[0]).parent))
+    runpy.run_path(arguments[0], run_name="__main__")
 
 
 def _server() -> tuple[TextIO, TextIO]:
@@ -213,6 +228,8 @@ def _module(arguments: list[str]) -> None:
     sys.modules.pop(arguments[0], None)
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 
+
+_RUN = {"command": _command, "start": _command, "script": _script, "module": _module}
 
 if __name__ == "__main__":
     import numprune_export.api

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from command import command
+from command import command, script
 
 from numprune_export.core.errors import InputError
 
@@ -133,15 +133,10 @@ def small_smoke(tmp_path_factory):
 def test_every_surface_is_read_and_a_killed_run_goes_on(tmp_path, small_smoke):
     """From another folder: the script finds its checkout itself."""
     shutil.copytree(small_smoke, tmp_path / "out" / "work" / "run")
-    arguments = [str(tmp_path / "out"), "--inputs", "26", "--kills", "1", "--seed", "3"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "campaign.py"), *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    arguments = ["--inputs", "26", "--kills", "1", "--within", "8", "--seed", "3"]
+    campaign = ROOT / "benchmarks" / "campaign.py"
+    done = script(campaign, tmp_path / "out", *arguments, cwd=tmp_path)
+    assert done.code == 0, done.out + done.err
     content = json.loads((tmp_path / "out" / "campaign.json").read_text())
     assert len(content["surfaces"]) == 13
     for row in content["surfaces"].values():

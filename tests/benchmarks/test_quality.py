@@ -1,14 +1,13 @@
 """The table of methods: every row is a recipe, at equal parameters, and a stopped run goes on."""
 
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 import typer
+from command import script
 
 from numprune_export.recipe import builtin_dir, load, locate
 
@@ -16,7 +15,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "quality.py"
 
 
 @pytest.fixture
-def script(monkeypatch):
+def benchmark(monkeypatch):
     """It imports its rows and its page as files of the same folder."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import quality
@@ -38,13 +37,12 @@ def wheel(tmp_path_factory):
 
 
 def quality(wheel, out, *more):
-    command = [
-        sys.executable, SCRIPT, "smoke", "--wiki", wheel, "--out", out, "--seeds", "1",
+    done = script(
+        SCRIPT, "smoke", "--wiki", wheel, "--out", out, "--seeds", "1",
         "--set", "calibration={texts: [x], sequences: 16, tokens_per_sequence: 64}",
         "--set", "evaluation.sequences=4", "--set", "evaluation.tokens_per_sequence=48", *more,
-    ]  # fmt: skip
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    )  # fmt: skip
+    assert done.code == 0, done.err
     return json.loads(out.with_suffix(".json").read_text())
 
 
@@ -79,11 +77,11 @@ def test_swapped_the_recipes_own_text_calibrates_and_further_texts_are_evaluated
     assert "--swap" in (tmp_path / "swapped.md").read_text()
 
 
-def test_every_row_of_every_suite_is_a_recipe_of_its_own(script, tmp_path):
+def test_every_row_of_every_suite_is_a_recipe_of_its_own(benchmark, tmp_path):
     base = load(locate("smoke"), ()).model_dump(mode="json", exclude_unset=True)
     base.pop("keep")
-    bench = script.Bench(base, [], tmp_path, {})
-    for suite, rows in script.SUITES.items():
+    bench = benchmark.Bench(base, [], tmp_path, {})
+    for suite, rows in benchmark.SUITES.items():
         recipes = {name: bench.recipe(changes, 0.7, 1) for name, changes in rows.items()}
         assert all(
             (recipe.keep, recipe.calibration.seed) == (0.7, 1) for recipe in recipes.values()
@@ -92,8 +90,8 @@ def test_every_row_of_every_suite_is_a_recipe_of_its_own(script, tmp_path):
         assert len(distinct) == len(rows), suite
 
 
-def test_a_suite_that_there_is_not_is_refused_by_name(script, wheel, tmp_path):
+def test_a_suite_that_there_is_not_is_refused_by_name(benchmark, wheel, tmp_path):
     with pytest.raises(typer.BadParameter, match="no suite `all`: methods, ablation, scores"):
-        script.main("smoke", wheel, tmp_path / "table", suite="all")
+        benchmark.main("smoke", wheel, tmp_path / "table", suite="all")
     assert not list(tmp_path.glob("table*"))
     assert torch.get_float32_matmul_precision() == "highest"

@@ -81,7 +81,7 @@ def test_smollm2_shaped_pair_for_two_compute_capabilities(built):
         built(decoder, name, **targets) for decoder, name in ((dense, "dense"), (pruned, "pruned"))
     ]
     less = block_bytes(dense) - block_bytes(pruned)
-    assert made[0].size_bytes - made[1].size_bytes == pytest.approx(less, rel=0.05)
+    assert made[0].size_bytes - made[1].size_bytes == pytest.approx(less, rel=0.1)
     weights = block_bytes(dense) + 2 * SMOLLM2["hidden"] * SMOLLM2["vocabulary"]
     assert weights < made[0].size_bytes < 1.2 * weights  # the tied vocabulary is there once
     for artifact in made:
