@@ -28,6 +28,13 @@ def _gpu_is_here() -> bool:
     return torch.cuda.is_available() or gpu.read() is not None
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Files with a slow test come first: none is left for the end, when the other workers are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish():
     """What was imported stays: the collector need not look through it each time it is called."""
     gc.collect()

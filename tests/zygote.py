@@ -30,8 +30,10 @@ class Started:
     """A command at work, for tests that stop it."""
 
     pid: int
+    """Also the number of its process group, which is its own, as in a terminal."""
+    out: TextIO
+    """What it writes to stdout, as it comes."""
     err: TextIO
-    """What it writes to stderr, as it comes."""
     wait: Callable[[], int]
     """Its exit code, or minus the signal that ended it."""
 
@@ -64,11 +66,12 @@ class Forks:
     ) -> Iterator[Started]:
         """A command that goes on while the test does; its reload proof starts Python anew."""
         with tempfile.TemporaryDirectory() as folder:
-            err = Path(folder) / "err"
+            out, err = Path(folder) / "out", Path(folder) / "err"
+            os.mkfifo(out)
             os.mkfifo(err)
-            pid = self._ask("start", arguments, cwd, environment, (os.devnull, str(err)))
-            with err.open() as stream:
-                yield Started(pid, stream, lambda: self._send({"kind": "wait", "pid": pid}))
+            pid = self._ask("start", arguments, cwd, environment, (str(out), str(err)))
+            with out.open() as stdout, err.open() as stderr:
+                yield Started(pid, stdout, stderr, lambda: self._send({"kind": "wait", "pid": pid}))
 
     def _run(
         self, kind: str, arguments: list[str], cwd: Path, environment: Mapping[str, str]
@@ -156,6 +159,8 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
 def _become(request: dict) -> None:
     """The command or module, and what was registered for its end."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if request["kind"] == "start":
+        os.setpgid(0, 0)
     for name, descriptor in (("out", 1), ("err", 2)):
         file = os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, descriptor)
@@ -167,6 +172,7 @@ def _become(request: dict) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     tempfile.tempdir = None  # the environment's
+    _set_modules_cache()
     code = 0
     try:
         if request["kind"] in ("command", "script"):
@@ -181,6 +187,15 @@ def _become(request: dict) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # taking every module down again takes a second
+
+
+def _set_modules_cache() -> None:
+    """The cache of code that comes with models is the one of the environment."""
+    import transformers
+
+    if "HF_MODULES_CACHE" in os.environ:
+        for module in (transformers.utils.hub, transformers.dynamic_module_utils):
+            module.HF_MODULES_CACHE = os.environ["HF_MODULES_CACHE"]
 
 
 def _fork_proofs() -> None:
@@ -218,12 +233,7 @@ def _server() -> tuple[TextIO, TextIO]:
 
 
 def _module(arguments: list[str]) -> None:
-    """As `python -m`; the cache of downloaded code is the one of its own environment."""
-    import transformers
-
-    modules_cache = os.environ["HF_MODULES_CACHE"]
-    for module in (transformers.utils.hub, transformers.dynamic_module_utils):
-        module.HF_MODULES_CACHE = modules_cache
+    """As `python -m`."""
     sys.argv = list(arguments)
     sys.modules.pop(arguments[0], None)
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

@@ -35,6 +35,7 @@ def test_the_public_names_are_the_apis():
         assert "Raises:" in function.__doc__
 
 
+@pytest.mark.slow
 def test_a_live_model_is_pruned_as_a_run_prunes_it(dense, tmp_path):
     settings = {
         "method": "fast", "keep": 0.7, "targets": {}, "generated_text": 0,

@@ -50,6 +50,7 @@ def run(script, tmp_path, capsys):
     return once
 
 
+@pytest.mark.slow
 def test_contenders_cost_the_same_and_a_stopped_run_goes_on(run, tmp_path):
     content, told = run()
     points = content["points"]

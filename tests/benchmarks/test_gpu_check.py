@@ -182,6 +182,7 @@ def test_what_is_not_installed_is_named(scripts):
     assert all(outcome.reason.endswith("pip install pydantic") for outcome in told)
 
 
+@pytest.mark.slow
 def test_the_scripts_need_no_pydantic_for_pytorchs_rows(tmp_path):
     """As on a host that has PyTorch and transformers and no network."""
     code = """

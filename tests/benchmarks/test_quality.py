@@ -46,6 +46,7 @@ def quality(wheel, out, *more):
     return json.loads(out.with_suffix(".json").read_text())
 
 
+@pytest.mark.slow
 def test_rows_are_at_equal_parameters_and_are_not_made_twice(wheel, tmp_path):
     out = tmp_path / "table"
     first = quality(wheel, out, "--only", "flap,random", "--keeps", "0.7")
@@ -61,6 +62,7 @@ def test_rows_are_at_equal_parameters_and_are_not_made_twice(wheel, tmp_path):
     assert out.with_suffix(".svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_swapped_the_recipes_own_text_calibrates_and_further_texts_are_evaluated(wheel, tmp_path):
     novel = tmp_path / "novel.txt"
     novel.write_text((builtin_dir() / "data" / "sotu_2011_2021.txt").read_text()[:9_000])

@@ -23,6 +23,7 @@ def renewed(run):
     return report(path)
 
 
+@pytest.mark.slow
 def test_a_run_is_timed_again_beside_its_old_report(answered, own_run):
     code, out, err = answered("bench", own_run, "--quiet")
     assert code == 0, err
@@ -121,6 +122,7 @@ def two_targets(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_target_that_was_not_asked_for_is_told(answered, two_targets, tmp_path):
     code, _, err = answered(
         "bench", two_targets, "--target", "onnx", "--out", "new.json", "--quiet"

@@ -6,7 +6,8 @@ import signal
 import time
 
 import psutil
-from command import command, start, started
+import pytest
+from command import command, started
 from safetensors.torch import load_file
 from small import small_recipe
 
@@ -51,6 +52,7 @@ def probes(process, folder):
     return any("reload_probe" in word for word in words) and any(str(folder) in w for w in words)
 
 
+@pytest.mark.slow
 def test_killed_in_every_stage_it_ends_with_the_same_plan_and_weights(tmp_path):
     small_recipe(tmp_path)
     undisturbed = command("run", "small.yaml", "--out", "whole", "--quiet", cwd=tmp_path)
@@ -76,17 +78,3 @@ def test_killed_in_every_stage_it_ends_with_the_same_plan_and_weights(tmp_path):
     assert not [
         process for process in psutil.process_iter(["cmdline"]) if probes(process, tmp_path)
     ]
-
-
-def test_ctrl_c_says_how_to_go_on(tmp_path):
-    small_recipe(tmp_path)
-    with start("run", "small.yaml", "--out", "out", cwd=tmp_path) as process:
-        for line in process.stderr:
-            if line.strip() == "prune ...":
-                process.send_signal(signal.SIGINT)
-                break
-        err = process.stderr.read()
-    assert process.returncode == 130
-    assert "this command resumes" in err
-    assert "Traceback" not in err
-    assert not list((tmp_path / "out").glob(".*.partial"))

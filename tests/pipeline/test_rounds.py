@@ -35,6 +35,7 @@ def plan_of(folder):
     return Plan.from_json(json.loads((folder / "plan.json").read_text()))
 
 
+@pytest.mark.slow
 def test_the_plan_is_of_the_dense_model_and_meets_the_budget(run):
     plan, first = plan_of(run / "run" / "plan"), plan_of(run / "run" / "plan-1")
     assert plan.sites == first.sites

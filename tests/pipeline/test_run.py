@@ -73,6 +73,7 @@ def report(finished):
     return json.loads((finished[0] / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_promised_metric_is_there_with_unit_and_samples(report):
     metrics = report["metrics"]
     assert [name for name in NAMES if name not in metrics] == []

@@ -249,6 +249,7 @@ def keys_of(value, prefix=""):
         yield prefix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TABLE)
 def test_every_setting_is_in_the_table(kind, request):
     _, content = request.getfixturevalue(kind)

@@ -18,6 +18,7 @@ TASKS = {
 }
 
 
+@pytest.mark.slow
 def test_dense_masked_pruned_and_the_artifact_are_asked(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     small_run(tmp_path)

@@ -26,6 +26,7 @@ def config(finished):
     return card.read_config(finished / "model")
 
 
+@pytest.mark.slow
 def test_the_metadata_is_valid_and_holds_what_was_measured(finished, report):
     data = ModelCard.load(finished / "model" / "README.md").data
     assert data.library_name == "transformers"
@@ -39,6 +40,7 @@ def test_the_metadata_is_valid_and_holds_what_was_measured(finished, report):
     assert result.dataset_name == "sotu_2011_2021.txt"
 
 
+@pytest.mark.slow
 def test_the_snippet_works_where_the_folder_is(finished, tmp_path):
     text = (finished / "model" / "README.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -130,6 +132,7 @@ class Stopping(RunFolder):
         return super().write(name, text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [0, 1, 2])
 def test_stopped_between_any_two_writes_the_model_still_loads(finished, report, writes):
     changed = report.model_copy(update={"recipe_name": "another"})

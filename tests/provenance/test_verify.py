@@ -329,6 +329,7 @@ def test_the_same_run_again_mends_what_verify_names(finished, verify):
         assert "verified" in verify(finished, 0).out
 
 
+@pytest.mark.slow
 def test_a_plan_edited_by_hand_differs_until_it_is_run(finished, verify):
     damage(finished / "plan/plan.json", lambda content: content["sites"][0]["kept"].pop())
     assert "`plan/plan.json`" in verify(finished, 1).out

@@ -38,6 +38,7 @@ def config_of(path):
     return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
 
 
+@pytest.mark.slow
 def test_the_dense_model_is_packaged_too_into_an_empty_folder(run_folder, tmp_path):
     (tmp_path / "out").mkdir()
     settings = ["capacity=64", "max_batch=2", "instances=3", "max_tokens=9", "queue_delay_us=0"]

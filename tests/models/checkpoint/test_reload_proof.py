@@ -34,6 +34,7 @@ save_file(answers, sys.argv[3])
 """
 
 
+@pytest.mark.slow
 def test_every_family_reloads_bit_equal_in_a_process_without_our_package(
     saved, tokens, logits, tmp_path
 ):
@@ -93,6 +94,7 @@ def padded(tokens):
     return tokens * real, {"real": real, "types": (torch.arange(11) > 2).long() * real}
 
 
+@pytest.mark.slow
 def test_every_encoder_reloads_bit_equal_in_a_process_without_our_package(saved, tokens, tmp_path):
     tokens, given = padded(tokens)
     models = {}
@@ -156,6 +158,7 @@ def test_the_proof_looks_at_padding_and_token_types(change, saved, tokens):
     assert (first - second).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_proofs")
 def test_a_good_checkpoint_is_proven(saved, tokens):
     model = uneven("qwen3", tie_word_embeddings=True)
@@ -175,6 +178,7 @@ def test_one_changed_bit_of_one_weight_is_noticed(saved, tokens):
         prove_reload(folder, model, tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_proofs")
 def test_a_checkpoint_that_does_not_load_is_no_proof(saved, tokens):
     model = uneven("llama")

@@ -77,6 +77,7 @@ def report(finished):
     return json.loads((finished / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_promised_metric_is_there(report):
     metrics = report["metrics"]
     assert [name for name in NAMES if name not in metrics] == []
@@ -106,6 +107,7 @@ def kept_macs(finished):
     return kept / whole
 
 
+@pytest.mark.slow
 def test_the_best_preset_takes_the_place_of_a_recipes_sections_and_may_empty_sublayers(tmp_path):
     changes = ["method=best", "keep=0.1", "rounds=2", "allocate.attention=[1.0, 3.0]"]
     given = [part for change in changes for part in ("--set", change)]
@@ -196,6 +198,7 @@ def test_the_artifact_alone_gives_the_reported_accuracy(finished, report):
     assert right / len(ids) == pytest.approx(reported)
 
 
+@pytest.mark.slow
 def test_a_budget_in_milliseconds_is_predicted_and_then_measured(tmp_path):
     settings = {"method": "latency", "batch": 4, "length": 32, "points": 4, "rounds": 3}
     path = recipe(tmp_path, allocate=settings, keep=0.7)
@@ -228,6 +231,7 @@ def test_a_budget_in_milliseconds_is_predicted_and_then_measured(tmp_path):
     assert "| found, 0.0" in (tmp_path / "other" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_error_curves_meet_a_budget_in_milliseconds(tmp_path):
     timing = {"batch": 4, "length": 32, "points": 4, "rounds": 3}
     settings = {"method": "curves", "cost": "milliseconds", "timing": timing, "align_to": 1,

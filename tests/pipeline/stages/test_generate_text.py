@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache
 
 import pytest
 import torch
@@ -23,39 +24,41 @@ SEQUENTIAL = {"method": "closed_form", "affine": True}
 WITH_PRODUCERS = {"method": "closed_form", "producers": {}}
 
 
-def pruned(place, compensate, score="wanda", allocate=None, **own):
-    """The run folder of a small recipe."""
-    recipe = small_recipe(
-        place,
-        keep=0.7,
-        score=score,
-        compensate=compensate,
-        targets={},
-        generated_text=own,
-        **({} if allocate is None else {"allocate": allocate}),
-    )
-    done = command("run", recipe, "--out", place / "run")
-    assert done.code == 0, done.err
-    return place / "run"
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory):
+    """The run folder of a small recipe, made once for the same settings; do not change it."""
+
+    @cache
+    def made(settings):
+        place = tmp_path_factory.mktemp("pruned")
+        recipe = small_recipe(place, keep=0.7, targets={}, **json.loads(settings))
+        done = command("run", recipe, "--out", place / "run")
+        assert done.code == 0, done.err
+        return place / "run"
+
+    def run(compensate, score="wanda", allocate=None, **own):
+        chosen = {"score": score, "compensate": compensate, "generated_text": own}
+        return made(json.dumps(chosen | ({} if allocate is None else {"allocate": allocate})))
+
+    return run
 
 
-def plan_of(folder):
-    return Plan.from_json(json.loads((folder / "run/plan/plan.json").read_text()))
+def plan_of(run):
+    return Plan.from_json(json.loads((run / "plan/plan.json").read_text()))
 
 
 def consumer(run):
     return load_file(run / "model" / "model.safetensors")["model.layers.1.mlp.down_proj.weight"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "compensate",
     [ONE_SHOT, SEQUENTIAL, WITH_PRODUCERS],
     ids=["one-shot", "sequential", "with producers"],
 )
-def test_text_for_the_repair_changes_the_weights_and_not_the_choice(compensate, tmp_path):
-    with_it, without = tmp_path / "with", tmp_path / "without"
-    with_it.mkdir(), without.mkdir()
-    more, none = pruned(with_it, compensate, sequences=6), pruned(without, compensate)
+def test_text_for_the_repair_changes_the_weights_and_not_the_choice(compensate, pruned):
+    more, none = pruned(compensate, sequences=6), pruned(compensate)
     assert (more / "plan" / "plan.json").read_text() == (none / "plan" / "plan.json").read_text()
     tokens = [
         int(load_file(run / "statistics" / "block_001.safetensors")["layers.1.mlp.tokens"])
@@ -65,38 +68,34 @@ def test_text_for_the_repair_changes_the_weights_and_not_the_choice(compensate, 
     assert not torch.allclose(consumer(more), consumer(none), atol=1e-6)
 
 
-def test_a_repair_at_once_reads_moments_of_both_texts(tmp_path):
-    run = pruned(tmp_path, ONE_SHOT, sequences=6)
+def test_a_repair_at_once_reads_moments_of_both_texts(pruned):
+    run = pruned(ONE_SHOT, sequences=6)
     own, both = (
         load_file(run / name / "block_001.safetensors")
         for name in ("statistics", "repair_statistics")
     )
-    calibration = load(tmp_path / "small.yaml").calibration
+    calibration = load(run.parent / "small.yaml").calibration
     added = 6 * calibration.tokens_per_sequence
     assert both["layers.1.mlp.tokens"] == own["layers.1.mlp.tokens"] + added
     assert "calibrate-repair: made" in (run / "log").read_text()
 
 
-def test_gradients_are_taken_on_a_share_of_the_text_and_moments_on_none(tmp_path):
-    folders = [tmp_path / name for name in ("without", "with")]
-    for folder, share in zip(folders, (0.0, 0.5), strict=True):
-        folder.mkdir()
-        pruned(folder, SEQUENTIAL, "fisher_obs", sequences=6, for_gradients=share)
+@pytest.mark.slow
+def test_gradients_are_taken_on_a_share_of_the_text_and_moments_on_none(pruned):
+    folders = [
+        pruned(SEQUENTIAL, "fisher_obs", sequences=6, for_gradients=share) for share in (0.0, 0.5)
+    ]
     (site,) = [
         candidate for candidate in plan_of(folders[0]).sites if candidate.name == "layers.1.mlp"
     ]
-    moments = [
-        load_file(recipe_folder / "run/statistics/block_001.safetensors")
-        for recipe_folder in folders
-    ]
-    fisher = [
-        read_output_fisher(recipe_folder / "run/gradients", site) for recipe_folder in folders
-    ]
+    moments = [load_file(run / "statistics/block_001.safetensors") for run in folders]
+    fisher = [read_output_fisher(run / "gradients", site) for run in folders]
     assert torch.equal(*(block_moments["layers.1.mlp.gram"] for block_moments in moments))
     assert not torch.allclose(*fisher, rtol=1e-3)
 
 
-def test_plans_are_tried_out_on_it(tmp_path):
+@pytest.mark.slow
+def test_plans_are_tried_out_on_it(pruned):
     budgets = {}
     texts = {
         "own": {"sequences": 6},
@@ -104,12 +103,10 @@ def test_plans_are_tried_out_on_it(tmp_path):
         "none": {"sequences": 0},
     }
     for name, own in texts.items():
-        folder = tmp_path / name
-        folder.mkdir()
         tried = {"method": "curves", "attention": [1, 2]}
-        run = pruned(folder, SEQUENTIAL, "fisher_obs", allocate=tried, **own)
+        run = pruned(SEQUENTIAL, "fisher_obs", allocate=tried, **own)
         budgets[name] = json.loads((run / "plan" / "budget.json").read_text())
-    settings = load(tmp_path / "own" / "small.yaml").calibration
+    settings = load(run.parent / "small.yaml").calibration
     name = "allocation.divergence.attention_1x"
     every = -(-settings.tokens_per_sequence // DIVERGENCE_STRIDE)
     assert budgets["given"] == budgets["none"]
@@ -139,17 +136,19 @@ def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
     assert all(text.startswith("Q") for text in texts)
 
 
-def test_several_texts_fill_a_window(tmp_path):
-    run = pruned(tmp_path, SEQUENTIAL, sequences=2, per_window=2, prompts="vocabulary")
-    tokens = load(tmp_path / "small.yaml").calibration.tokens_per_sequence
+def test_several_texts_fill_a_window(pruned):
+    run = pruned(SEQUENTIAL, sequences=2, per_window=2, prompts="vocabulary")
+    tokens = load(run.parent / "small.yaml").calibration.tokens_per_sequence
     assert statistics_store.read_windows(run / "self_text").tokens.shape == (2, tokens)
 
 
-def test_what_was_chosen_serves_any_amount_of_text(tmp_path):
-    run = pruned(tmp_path, SEQUENTIAL, sequences=6)
+@pytest.mark.slow
+def test_what_was_chosen_serves_any_amount_of_text(pruned, tmp_path):
+    made = pruned(SEQUENTIAL, sequences=6)
+    run = shutil.copytree(made, tmp_path / "run")
     before = (run / "log").read_text()
     done = command(
-        "run", tmp_path / "small.yaml", "--out", run, "--set", "generated_text.sequences=3"
+        "run", made.parent / "small.yaml", "--out", run, "--set", "generated_text.sequences=3"
     )
     assert done.code == 0, done.err
     log = (run / "log").read_text()[len(before) :]

@@ -78,6 +78,7 @@ def test_without_bisect_the_error_comes_at_once(tmp_path, miscompiled):
     assert "layer" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_half_precision_is_held_to_what_half_precision_can_do(tmp_path):
     report = run(tmp_path, targets={"onnx": {"dtype": "float16"}})
     error = report.metrics["parity.onnx.max_abs_error"]

@@ -68,6 +68,7 @@ def made(folder):
     return {stage: stages.count(stage) for stage in {*stages, *ONCE, *EACH}}
 
 
+@pytest.mark.slow
 def test_the_dense_models_part_is_made_once_and_the_rest_once_a_point(swept):
     counts = made(swept[0])
     assert {stage: counts[stage] for stage in ONCE} == dict.fromkeys(ONCE, 1)

@@ -80,6 +80,7 @@ def test_a_mistake_is_an_event_with_its_exit_code(tmp_path):
     assert result.code == event.exit_code == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_an_event_with_the_command(tmp_path):
     small_recipe(tmp_path)
     with start(*SWEEP, cwd=tmp_path) as process:

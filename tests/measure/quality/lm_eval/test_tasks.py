@@ -119,6 +119,7 @@ def test_the_key_follows_the_files_and_the_settings(settings, own_task):
     assert load(chosen.model_copy(update={"limit": 3}), ()).key != second
 
 
+@pytest.mark.slow
 def test_mistakes_are_said_before_any_work(settings, own_task, tmp_path):
     with pytest.raises(RecipeError, match="has no task `sotu_ending`") as error:
         load(settings(lm_eval=("sotu_ending",)), ())
