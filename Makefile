@@ -37,13 +37,15 @@ check: $(VENV)/installed
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
+# Three for two cores: some tests wait for servers. A file's tests share what is built for them.
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 test: check docs $(TRITON_VENV)/installed
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2
+	$(PYTEST)
 
 # The inner loop: the core, without whole runs, exports, servers and processes.
 FAST = tests/calibration tests/core tests/data tests/invariants tests/numerics tests/pruning tests/recipe tests/report
 test-fast: $(VENV)/installed
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2 -m 'not slow and not browser' $(FAST)
+	$(PYTEST) -m 'not slow and not browser' $(FAST)
 
 # The wheel and the sdist, built without an environment of their own: hatchling is among the dev packages.
 dist: $(VENV)/installed

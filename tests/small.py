@@ -31,7 +31,14 @@ def small_recipe(folder: Path, **changes) -> Path:
             "seed": 1,
         },
         "parity": {"steps": 8},
-        "benchmark": {"prefill": 16, "past": 16, "decode_steps": 4, "samples": 8, "warmup": 1},
+        "benchmark": {
+            "prefill": 16,
+            "past": 16,
+            "decode_steps": 4,
+            "samples": 8,
+            "sessions": 2,
+            "warmup": 1,
+        },
         "threads": 1,
     }
     path = folder / "small.yaml"

@@ -242,10 +242,14 @@ def _module(arguments: list[str]) -> None:
 _RUN = {"command": _command, "start": _command, "script": _script, "module": _module}
 
 if __name__ == "__main__":
+    from report.sample import report
+
     import numprune_export.api
     import numprune_export.cli.progress.run
     import numprune_export.pipeline
     import numprune_export.workflows.remeasure.rerun  # noqa: F401
+    from numprune_export.report.html import page
 
+    page.render(report())  # what is read and compiled for the first page: fonts, templates
     gc.freeze()  # a fork neither looks through what was imported nor copies its pages
     _serve(sys.stdin, os.fdopen(os.dup(1), "w"))

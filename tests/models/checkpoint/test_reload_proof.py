@@ -178,8 +178,6 @@ def test_one_changed_bit_of_one_weight_is_noticed(saved, tokens):
         prove_reload(folder, model, tokens)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("fresh_proofs")
 def test_a_checkpoint_that_does_not_load_is_no_proof(saved, tokens):
     model = uneven("llama")
     folder = saved(model)

@@ -1,6 +1,7 @@
 """Points on Ray, started on this machine."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -23,22 +24,41 @@ from numprune_export.workflows.sweep import cluster
 # A path that means the folder in this process only, as an unshared disk's does on one machine.
 mine = Path(f"/proc/self/fd/{os.open(sys.argv[1], os.O_RDONLY)}")
 with cluster.connected(ray, "local", quiet=True):
+    print(ray.get_runtime_context().gcs_address)
     nodes = cluster.nodes_of(ray)
     cluster.check_folder(ray, nodes, Path(sys.argv[1]) / "out" / "shared")
     try:
         cluster.check_folder(ray, nodes, mine / "out" / "shared")
     except InputError as error:
-        print(error, error.hint, sep="; ")
+        print(error, error.hint, sep="; ", flush=True)
+    sys.stdin.read()
 """
 
 
-@pytest.mark.slow
-def test_a_sweep_on_ray_calibrates_once_and_does_every_point(tmp_path):
-    small_recipe(tmp_path)
-    done = command(
-        "sweep", "small.yaml", "--keep", "0.8,0.5", "--ray", "local", "--out", "out", "--json", cwd=tmp_path,
-        RAY_TMPDIR=f"/tmp/np{tmp_path.stat().st_ino}",
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_worker_niceness": "0"}
+"""A cluster admits who knows its token."""
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """The address of a cluster on this machine, and what it says of a folder that no node sees."""
+    folder = tmp_path_factory.mktemp("cluster")
+    process = subprocess.Popen(
+        [sys.executable, "-c", BLIND, str(folder)],
+        env={**os.environ, **TOKEN, "RAY_TMPDIR": f"/tmp/np{folder.stat().st_ino}"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    with process:
+        yield process.stdout.readline().strip(), process.stdout.readline()
+        process.stdin.close()
+
+
+@pytest.mark.slow
+def test_a_sweep_on_ray_calibrates_once_and_does_every_point(started, tmp_path):
+    address, _ = started
+    small_recipe(tmp_path)
+    arguments = ("--keep", "0.8,0.5", "--ray", address, "--out", "out", "--json")
+    done = command("sweep", "small.yaml", *arguments, cwd=tmp_path, **TOKEN)
     assert done.code == 0, done.err
     sweep = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert [point["status"] for point in sweep["points"]] == ["done", "done"]
@@ -57,13 +77,10 @@ def test_a_sweep_on_ray_calibrates_once_and_does_every_point(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_node_that_does_not_see_the_folder_is_named(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", BLIND, str(tmp_path)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "does not see `/proc/self/fd/" in done.stdout
-    assert "mount at the same path" in done.stdout
+def test_a_node_that_does_not_see_the_folder_is_named(started):
+    _, said = started
+    assert "does not see `/proc/self/fd/" in said
+    assert "mount at the same path" in said
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path):
