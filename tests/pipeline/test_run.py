@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,7 +136,8 @@ def loss(logits, tokens):
 def test_perplexities_are_reproduced_from_outside(finished, report):
     """The dense, the pruned and the exported model, each loaded without the pipeline."""
     folder, _ = finished
-    text = (builtin_dir() / "data" / "sotu_2011_2021.txt").read_text()
+    (text_file,) = report["recipe"]["evaluation"]["texts"]
+    text = Path(text_file).read_text()
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")

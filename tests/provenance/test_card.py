@@ -37,7 +37,7 @@ def test_the_metadata_is_valid_and_holds_what_was_measured(finished, report):
     (result,) = data.eval_results
     assert result.metric_type == "perplexity"
     assert result.metric_value == report.metrics["quality.perplexity.pruned"].value
-    assert result.dataset_name == "sotu_2011_2021.txt"
+    assert result.dataset_name == "small.txt"
 
 
 @pytest.mark.slow
