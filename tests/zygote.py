@@ -10,6 +10,7 @@ fixture `fresh_proofs`.
 import atexit
 import gc
 import json
+import multiprocessing
 import os
 import runpy
 import signal
@@ -206,8 +207,11 @@ def _fork_proofs() -> None:
 
 
 def _command(arguments: list[str]) -> None:
+    """The points of a sweep are forks as well."""
     from numprune_export.cli.app import main
+    from numprune_export.workflows.sweep import local
 
+    local._context = partial(multiprocessing.get_context, "fork")
     sys.argv = ["numprune-export", *arguments]
     main()
 

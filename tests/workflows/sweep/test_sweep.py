@@ -1,12 +1,13 @@
 """A whole sweep on the tiny model: killed, interrupted, one point failing, and gone on with."""
 
 import json
+import os
 import re
 import signal
 
 import psutil
 import pytest
-from command import HANGS_S, command, start
+from command import HANGS_S, command, started
 from small import small_recipe
 
 from numprune_export.report import store
@@ -29,18 +30,18 @@ def points_at_work(sweep):
 
 def stopped(folder, number, point, stage):
     """Send a signal when, after so many points, a stage begins."""
-    with start(*SWEEP, cwd=folder) as process:
+    with started(*SWEEP, cwd=folder) as process:
         ended = 0
-        for line in process.stderr:
+        for line in process.err:
             ended += line.startswith("point ")
             if ended == point and line.strip() == f"{stage} ...":
                 children = points_at_work(process.pid)
-                process.send_signal(number)
+                os.kill(process.pid, number)
                 break
         # Before the pipe is closed: it would end a point that went on.
         _, left = psutil.wait_procs(children, timeout=HANGS_S)
-        err = process.stderr.read() if number == signal.SIGINT else ""
-    return process.returncode, err, left
+        err = process.err.read() if number == signal.SIGINT else ""
+        return process.wait(), err, left
 
 
 @pytest.fixture(scope="module")

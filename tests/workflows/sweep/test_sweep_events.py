@@ -1,11 +1,12 @@
 """`sweep --json`: what a program is told of each point."""
 
 import json
+import os
 import shlex
 import signal
 
 import pytest
-from command import HANGS_S, command, start
+from command import command, started
 from small import small_recipe
 
 from numprune_export.cli.progress.events import ANY
@@ -83,13 +84,13 @@ def test_a_mistake_is_an_event_with_its_exit_code(tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_is_an_event_with_the_command(tmp_path):
     small_recipe(tmp_path)
-    with start(*SWEEP, cwd=tmp_path) as process:
-        for line in process.stdout:
+    with started(*SWEEP, cwd=tmp_path) as process:
+        for line in process.out:
             if '"begin","stage":"calibrate"' in line:
-                process.send_signal(signal.SIGINT)
+                os.kill(process.pid, signal.SIGINT)
                 break
-        out, err = process.communicate(timeout=HANGS_S)
-    assert process.returncode == 130, err
+        out, err = process.out.read(), process.err.read()
+        assert process.wait() == 130, err
     last = events(out)[-1]
     assert (last.event, last.kind, last.exit_code) == ("error", "Interrupted", 130)
     assert shlex.split(last.resume)[-7:] == list(SWEEP)
@@ -99,13 +100,11 @@ def test_ctrl_c_is_an_event_with_the_command(tmp_path):
 
 def test_a_reader_that_goes_away_does_not_stop_the_sweep(tmp_path):
     small_recipe(tmp_path)
-    with start(
-        "sweep", "small.yaml", "--keep", "0.8", "--out", "out", "--json", cwd=tmp_path
-    ) as process:
-        process.stdout.readline()
-        process.stdout.close()
-        err = process.stderr.read()
-        process.wait(timeout=HANGS_S)
-    assert process.returncode == 0, err
+    arguments = ("sweep", "small.yaml", "--keep", "0.8", "--out", "out", "--json")
+    with started(*arguments, cwd=tmp_path) as process:
+        process.out.readline()
+        process.out.close()
+        err = process.err.read()
+        assert process.wait() == 0, err
     sweep = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert [point["status"] for point in sweep["points"]] == ["done"]
