@@ -64,7 +64,7 @@ OPERATORS = tuple(
 WITHOUT_EFFECT = ("TYPE_CHECKING", "@dataclass", "__future__", "prefer_deferred")
 """A change of such a line changes no result."""
 PYTEST = (
-    "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0",
+    "-W", "ignore::pytest.PytestAssertRewriteWarning", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0",
     "-m", "not slow and not browser", "-k", "not lesser_processors",
 )  # fmt: skip
 LONGEST_S = 240

@@ -1,7 +1,7 @@
 """Prune Transformers without training, shrink them, export them, prove the speed-up.
 
 The functions of `numprune_export.api` are here too, but for `export`: that name is the room of the
-export contract. Importing this package costs no torch. It turns off
+export contract. `errors` has the exceptions. Importing this package costs no torch. It turns off
 the usage reporting of the libraries underneath, see `numprune_export.core.telemetry`.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from numprune_export.core import errors
 from numprune_export.core.errors import NumpruneError
 from numprune_export.core.telemetry import switch_off
 
@@ -32,6 +33,7 @@ __all__ = [
     "PrunedModel",
     "__version__",
     "compare",
+    "errors",
     "load",
     "prune",
     "run",
