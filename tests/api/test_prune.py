@@ -25,7 +25,11 @@ def test_the_public_names_are_the_apis():
         for name, value in vars(api).items()
         if not name.startswith("_") and getattr(value, "__module__", "") == api.__name__
     }
-    assert names - {"export", "Progress"} == set(ne.__all__) - {"NumpruneError", "__version__", "errors"}
+    assert names - {"export", "Progress"} == set(ne.__all__) - {
+        "NumpruneError",
+        "__version__",
+        "errors",
+    }
     for name in ne.__all__:
         assert getattr(ne, name) is not None
     for function in (api.prune, api.load, api.save, api.export, api.compare, api.run):
