@@ -6,7 +6,7 @@ import shlex
 import signal
 
 import pytest
-from command import command, started
+from command import HANGS_S, command, start, started
 from small import small_recipe
 
 from numprune_export.cli.progress.events import ANY
@@ -98,13 +98,16 @@ def test_ctrl_c_is_an_event_with_the_command(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_stop_the_sweep(tmp_path):
+    """As a user starts it: a fresh process, whose points are forks of a server of its own."""
     small_recipe(tmp_path)
     arguments = ("sweep", "small.yaml", "--keep", "0.8", "--out", "out", "--json")
-    with started(*arguments, cwd=tmp_path) as process:
-        process.out.readline()
-        process.out.close()
-        err = process.err.read()
-        assert process.wait() == 0, err
+    with start(*arguments, cwd=tmp_path) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+        process.wait(timeout=HANGS_S)
+    assert process.returncode == 0, err
     sweep = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert [point["status"] for point in sweep["points"]] == ["done"]
