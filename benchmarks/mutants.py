@@ -39,7 +39,7 @@ from cosmic_ray.plugins import get_operator
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {"numerics": "numerics", "pruning": "pruning", "parity": "measure/parity"}
 WIDER = {
-    "numerics": ("tests/numerics",),
+    "numerics": ("tests/numerics", "tests/pruning"),
     "pruning": ("tests/pruning", "tests/invariants"),
     "parity": ("tests/measure/parity", "tests/exporters/test_onnx_contract.py"),
 }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import numprune_export
 from numprune_export.core.errors import NumericalError
 from numprune_export.numerics import least_squares
-from numprune_export.numerics.least_squares import cholesky, mean_ridge, ridge, ridge_solve
+from numprune_export.numerics.least_squares import cholesky, damped, mean_ridge, ridge, ridge_solve
 
 
 def normal(seed, *shape):
@@ -165,3 +165,10 @@ def test_no_other_module_factors_a_matrix():
     }
     timed, ours = "workflows/estimate/machine_speed.py", "numerics/least_squares.py"
     assert {file for file, _ in calls} == {timed, ours}
+
+
+def test_the_ridge_is_the_damping_alone_unless_a_rounding_is_given():
+    gram = torch.tensor([[4.0, 1.0], [1.0, 100.0]])
+    assert torch.equal(damped(gram, 0.5), gram + 0.5 * torch.eye(2))
+    raised = damped(gram, 0.5, rounding=0.01)
+    assert torch.equal(raised, gram + torch.diag(torch.tensor([0.5, 1.0])))
