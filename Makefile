@@ -27,9 +27,13 @@ demo: $(VENV)/installed
 gpu-check:
 	$(PYTHON) benchmarks/gpu_check.py $(OUT) $(ARGS)
 
-check: $(VENV)/installed
+check: format-check types
+
+format-check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -39,7 +43,13 @@ docs: $(VENV)/installed
 
 # Three for two cores: some tests wait for servers. A file's tests share what is built for them.
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
-test: check docs $(TRITON_VENV)/installed
+test: $(VENV)/installed $(TRITON_VENV)/installed
+	$(MAKE) format-check
+	$(MAKE) --jobs 3 types docs suite
+
+# Beside each other: the suite waits for servers and processes at times.
+.PHONY: suite types format-check
+suite:
 	$(PYTEST)
 
 # The inner loop: the core, without whole runs, exports, servers and processes.

@@ -35,10 +35,28 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
-def pytest_collection_finish():
+_frozen = 0
+"""Modules at the last call of `_freeze`."""
+
+
+def _freeze():
     """What was imported stays: the collector need not look through it each time it is called."""
-    gc.collect()
-    gc.freeze()
+    global _frozen
+    if len(sys.modules) > _frozen:
+        gc.collect()
+        gc.freeze()
+        _frozen = len(sys.modules)
+
+
+def pytest_collection_finish():
+    _freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem):
+    """What a test imported first is in no later test's way."""
+    if nextitem is not None:
+        _freeze()
 
 
 def pytest_runtest_setup(item):

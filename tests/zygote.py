@@ -9,6 +9,7 @@ fixture `fresh_proofs`.
 
 import atexit
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -243,16 +244,26 @@ def _module(arguments: list[str]) -> None:
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 
 
+IMPORTED = (
+    "numprune_export.api",
+    "numprune_export.cli.progress.run",
+    "numprune_export.pipeline",
+    "numprune_export.workflows.remeasure.rerun",
+    "numprune_exporters.onnx.target",
+    "cyclonedx.output.json",
+    "onnxruntime",
+)
+"""What a run imports sooner or later."""
+
 _RUN = {"command": _command, "start": _command, "script": _script, "module": _module}
 
 if __name__ == "__main__":
     from report.sample import report
 
-    import numprune_export.api
-    import numprune_export.cli.progress.run
-    import numprune_export.pipeline
-    import numprune_export.workflows.remeasure.rerun  # noqa: F401
     from numprune_export.report.html import page
+
+    for library in IMPORTED:
+        importlib.import_module(library)
 
     page.render(report())  # what is read and compiled for the first page: fonts, templates
     gc.freeze()  # a fork neither looks through what was imported nor copies its pages

@@ -3,7 +3,6 @@
 import copy
 import json
 
-import peft
 import pytest
 import torch
 from live import TEXTS
@@ -107,6 +106,8 @@ def test_the_trainer_trains_it(pruned, tmp_path):
     "ignore:`is_gradient_checkpointing`:FutureWarning"
 )  # asked by peft itself
 def test_an_adapter_trains_and_merges(pruned, model):
+    import peft  # here: it takes three seconds, in every worker of the suite
+
     wanted = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
     adapted = peft.get_peft_model(copy.deepcopy(model), wanted)
     tokens = pruned.tokenizer(PROMPT, return_tensors="pt")

@@ -130,18 +130,18 @@ def small_smoke(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_surface_is_read_and_a_killed_run_goes_on(tmp_path, small_smoke):
+def test_every_surface_is_read(tmp_path, small_smoke):
     """From another folder: the script finds its checkout itself."""
     shutil.copytree(small_smoke, tmp_path / "out" / "work" / "run")
-    arguments = ["--inputs", "26", "--kills", "1", "--within", "8", "--seed", "3"]
+    arguments = ["--inputs", "13", "--kills", "0", "--seed", "3"]
     campaign = ROOT / "benchmarks" / "campaign.py"
     done = script(campaign, tmp_path / "out", *arguments, cwd=tmp_path)
     assert done.code == 0, done.out + done.err
     content = json.loads((tmp_path / "out" / "campaign.json").read_text())
     assert len(content["surfaces"]) == 13
     for row in content["surfaces"].values():
-        assert row["inputs"] == 2 == row["ok"] + row["refused"]
-    assert [trial["good"] for trial in content["trials"]] == [True]
+        assert row["inputs"] == 1 == row["ok"] + row["refused"]
+    assert content["trials"] == []  # killed runs: tests/pipeline/test_kill.py
     assert "| gguf " in (tmp_path / "out" / "campaign.md").read_text()
     assert not (tmp_path / "out" / "work").exists()
 

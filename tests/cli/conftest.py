@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from command import command
+from once import once
 from small import small_recipe
 
 from numprune_export.cli import app
@@ -61,12 +62,14 @@ def refused(answered):
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
     """A finished run, made once; do not change it. Its dense model lies beside it, as `dense`."""
-    folder = tmp_path_factory.mktemp("small-run")
-    shutil.copytree(builtin_dir() / "tiny-llama", folder / "dense")
-    recipe = small_recipe(folder, model="dense")
-    done = command("run", str(recipe), "--out", str(folder / "run"), "--quiet")
-    assert done.code == 0, done.err
-    return folder / "run"
+
+    def make(folder):
+        shutil.copytree(builtin_dir() / "tiny-llama", folder / "dense")
+        recipe = small_recipe(folder, model="dense")
+        done = command("run", str(recipe), "--out", str(folder / "run"), "--quiet")
+        assert done.code == 0, done.err
+
+    return once(tmp_path_factory, "small-run", make) / "run"
 
 
 @pytest.fixture

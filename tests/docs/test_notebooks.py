@@ -9,7 +9,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import nbformat
 import pytest
 from mkdocs.config import load_config
 
@@ -19,9 +18,16 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 
+def nbformat():
+    """Imported here: it takes five seconds, in every worker of the suite."""
+    import nbformat
+
+    return nbformat
+
+
 def notebook_named(name):
-    notebook = nbformat.read(ROOT / "docs" / "notebooks" / f"{name}.ipynb", as_version=4)
-    nbformat.validate(notebook)
+    notebook = nbformat().read(ROOT / "docs" / "notebooks" / f"{name}.ipynb", as_version=4)
+    nbformat().validate(notebook)
     return notebook
 
 
@@ -106,15 +112,17 @@ def test_stored_outputs_are_of_one_whole_run(path):
 
 
 def written(*cells):
-    return nbformat.writes(nbformat.v4.new_notebook(cells=list(cells)))
+    return nbformat().writes(nbformat().v4.new_notebook(cells=list(cells)))
 
 
 def test_a_page_shows_cells_and_outputs_in_order():
-    printed = nbformat.v4.new_output("stream", name="stdout", text="2\n")
-    figure = nbformat.v4.new_output("display_data", {"image/png": "AAEC", "text/plain": "<Figure>"})
+    printed = nbformat().v4.new_output("stream", name="stdout", text="2\n")
+    figure = nbformat().v4.new_output(
+        "display_data", {"image/png": "AAEC", "text/plain": "<Figure>"}
+    )
     text = written(
-        nbformat.v4.new_markdown_cell("# Title\n\nSee [next](other.ipynb)."),
-        nbformat.v4.new_code_cell("print(1 + 1)", outputs=[printed, figure]),
+        nbformat().v4.new_markdown_cell("# Title\n\nSee [next](other.ipynb)."),
+        nbformat().v4.new_code_cell("print(1 + 1)", outputs=[printed, figure]),
     )
     files = rendered("folder/first.ipynb", text)
     assert set(files) == {"folder/first.md", "folder/first-1-1.png"}
@@ -126,6 +134,6 @@ def test_a_page_shows_cells_and_outputs_in_order():
 
 
 def test_an_error_in_the_stored_outputs_is_refused():
-    failed = nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])
+    failed = nbformat().v4.new_output("error", ename="ValueError", evalue="no", traceback=[])
     with pytest.raises(ValueError, match="cannot be shown"):
-        rendered("first.ipynb", written(nbformat.v4.new_code_cell("1 / 0", outputs=[failed])))
+        rendered("first.ipynb", written(nbformat().v4.new_code_cell("1 / 0", outputs=[failed])))

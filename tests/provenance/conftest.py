@@ -4,13 +4,17 @@ import shutil
 
 import pytest
 import yaml
+from once import once
 from small import small_run
+
+from numprune_export.core.run_folder import REPORT
+from numprune_export.report.store import read
 
 
 @pytest.fixture(scope="session")
 def _original(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("provenance")
-    return small_run(folder), folder
+    folder = once(tmp_path_factory, "provenance", small_run)
+    return read(folder / "out" / REPORT), folder
 
 
 @pytest.fixture

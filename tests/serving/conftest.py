@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from command import command
+from once import once
 from small import small_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -23,23 +24,26 @@ READY_S = 60
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory):
     """A small recipe's run, by the command line."""
-    folder = tmp_path_factory.mktemp("run")
     benchmark = {"prefill": 8, "past": 8, "decode_steps": 2, "samples": 5, "warmup": 1}
-    result = command(
-        "run", str(small_recipe(folder, benchmark=benchmark)), "--out", "out", cwd=folder
-    )
-    assert result.code == 0, result.err
-    return folder / "out"
+
+    def make(folder):
+        recipe = str(small_recipe(folder, benchmark=benchmark))
+        result = command("run", recipe, "--out", "out", cwd=folder)
+        assert result.code == 0, result.err
+
+    return once(tmp_path_factory, "served-run", make) / "out"
 
 
 @pytest.fixture(scope="session")
-def package(run_folder):
+def package(run_folder, tmp_path_factory):
     """The pruned model as `tiny`, packaged by the command line."""
-    out = run_folder.parent / "package"
     wanted = ["--name", "tiny", "--set", "threads=1", "--set", "max_batch=4"]
-    result = command("package", str(run_folder), "--out", str(out), *wanted)
-    assert result.code == 0, result.err
-    return out
+
+    def make(folder):
+        result = command("package", str(run_folder), "--out", str(folder / "package"), *wanted)
+        assert result.code == 0, result.err
+
+    return once(tmp_path_factory, "served-package", make) / "package"
 
 
 @dataclass(frozen=True)

