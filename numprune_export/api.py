@@ -88,8 +88,8 @@ def prune(
     """Prune a model in memory, without training and without a run folder; `model` does not change.
 
     Args:
-        model: A causal language model, or an encoder with a task head, of a supported family, on the
-            CPU, in any floating-point type.
+        model: A causal language model, or an encoder with a task head, of a supported family, in
+            any floating-point type. It is pruned on its own device.
         tokenizer: Of the model.
         texts: Calibration text of a language model: strings, or the path of a text or JSONL file. For a
             model with a task head labelled examples: mappings as in a labelled JSONL file, or its path.
@@ -181,7 +181,7 @@ def export(
     """Export a model, dense or pruned.
 
     Args:
-        model: Of a supported family, on the CPU.
+        model: Of a supported family.
         target: `onnx`, `onnx-cuda`, `trt`, `trt-rtx`, or a target that another package registers.
         folder: New, or empty.
         settings: What a recipe may say under `targets.<target>`.
@@ -197,12 +197,13 @@ def export(
     """
     from numprune_export.export import targets
     from numprune_export.export.exporter import require_network
+    from numprune_export.models.device import CPU, on
     from numprune_export.models.families import family_of
 
     exporter = targets.find(target)
     chosen = targets.settings_for(exporter, dict(settings or {}))
     targets.require_ready(exporter)
-    network = _plain(model)
+    network = on(_plain(model), CPU)
     family = family_of(str(network.config.model_type), None)
     require_network(exporter, family.kind)
     return exporter.export(family.network(network), _new_folder(folder), chosen)

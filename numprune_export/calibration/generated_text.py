@@ -22,7 +22,7 @@ from numprune_export.calibration.prompts import OPEN
 from numprune_export.core import allocator
 from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
-from numprune_export.models.block_runner import Progress
+from numprune_export.models.block_runner import Progress, device_of
 from numprune_export.models.kv_cache import PreallocatedLayer, cache_argument
 
 WINDOWS = 32
@@ -65,7 +65,7 @@ def write(
         _continued(model, drawn[first : first + at_once], prefix, length, settings, generator, tick)
         for first in range(0, texts, at_once)
     ]
-    windows = torch.cat(parts).reshape(sequences, -1)[:, :tokens].numpy()
+    windows = torch.cat(parts).reshape(sequences, -1)[:, :tokens].cpu().numpy()
     return Windows(windows, np.full(sequences, tokens, dtype=np.int64))
 
 
@@ -84,6 +84,8 @@ def _continued(
     generator: torch.Generator,
     tick: Progress,
 ) -> Tensor:
+    device = device_of(model)
+    rows = rows.to(device)
     layers = [PreallocatedLayer(tokens) for _ in range(model.config.num_hidden_layers)]
     past = {cache_argument(model): Cache(layers=layers)}
     written = [rows[:, :prefix]]
@@ -93,7 +95,7 @@ def _continued(
         output = model(input_ids=written[-1], **past, use_cache=True, logits_to_keep=1)
         following = _drawn(output.logits[:, -1], settings, generator)
         if position < rows.shape[1]:
-            prompted = rows[:, position : position + 1].to(following.device)
+            prompted = rows[:, position : position + 1]
             following = torch.where(prompted == OPEN, following, prompted)
         written.append(following)
         tick(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -54,6 +54,15 @@ class Statistics:
         width = site.inputs
         none = torch.zeros(1, 1, dtype=torch.float32).expand(width, width)
         return cls(none, none[0].double(), 0, site.consumer_width)
+
+    def to(self, device: torch.device) -> Statistics:
+        """The same on another device."""
+        tensors = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **tensors)
 
     @property
     def mean(self) -> Float[Tensor, " n"]:

@@ -34,7 +34,7 @@ def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) 
 def write_gradients(folder: Path, gradients: Mapping[str, Tensor]) -> None:
     """Write gradients of unit masks by site name, (rows, units); no file if there are none."""
     if gradients:
-        save_file({name: rows.contiguous() for name, rows in gradients.items()}, folder / GRADIENTS)
+        save_file({name: rows.cpu().contiguous() for name, rows in gradients.items()}, folder / GRADIENTS)
 
 
 def read_gradients(folder: Path, site: Site) -> Tensor | None:
@@ -50,7 +50,7 @@ def write_output_fisher(folder: Path, fisher: Mapping[str, Tensor]) -> None:
     """Write the Fisher information of consumers' outputs by site name, (out, out) fp64, a file per
     site."""
     for name, matrix in fisher.items():
-        save_file({"fisher": matrix.contiguous()}, _fisher_file(folder, name))
+        save_file({"fisher": matrix.cpu().contiguous()}, _fisher_file(folder, name))
 
 
 def read_output_fisher(folder: Path, site: Site) -> Tensor | None:

@@ -14,6 +14,14 @@ ExportTargets = Annotated[
     typer.Option(help="Export to this target instead of the recipe's; may be repeated."),
 ]
 
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Prune and evaluate there: `auto`, `cpu`, `cuda` or `cuda:N`; as `--set device=...`.",
+        show_default=False,
+    ),
+]
+
 EventStream = Annotated[
     bool, typer.Option("--json", help="Write events to stdout, one JSON object per line.")
 ]
@@ -44,3 +52,8 @@ NewReport = Annotated[
         show_default=False,
     ),
 ]
+
+
+def with_device(assignments: list[str] | None, device: str | None) -> tuple[str, ...]:
+    """The changes of a recipe by `--set` and `--device`."""
+    return *(assignments or ()), *(() if device is None else (f"device={device}",))

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
+from numprune_export.cli.options import (
+    Device,
+    EventStream,
+    ExportTargets,
+    Quiet,
+    RecipeName,
+    with_device,
+)
 from numprune_export.cli.progress.interrupts import resume_hint, stopping_once
 
 
@@ -22,6 +29,7 @@ def run(
         list[str] | None,
         typer.Option("--set", help="Override a recipe key: `--set keep=0.7`; may be repeated."),
     ] = None,
+    device: Device = None,
     quiet: Quiet = False,
     json: EventStream = False,
 ) -> None:
@@ -32,6 +40,7 @@ def run(
     with resume_hint(), stopping_once():
         from numprune_export.cli.progress import run as run_progress
 
-        given = run_progress.Given(recipe, tuple(target or ()), out, tuple(set_ or ()))
+        changes = with_device(set_, device)
+        given = run_progress.Given(recipe, tuple(target or ()), out, changes)
         tell = run_progress.with_events if json else run_progress.with_console
         tell(given, quiet=quiet)

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from numprune_export.cli.options import EventStream, ExportTargets, Quiet, RecipeName
+from numprune_export.cli.options import (
+    Device,
+    EventStream,
+    ExportTargets,
+    Quiet,
+    RecipeName,
+    with_device,
+)
 from numprune_export.cli.progress.interrupts import resume_hint, stopping_once
 
 
@@ -48,6 +55,7 @@ def sweep(
             min=1, help="With --ray, maximum number of concurrent points.", show_default=False
         ),
     ] = None,
+    device: Device = None,
     quiet: Quiet = False,
     as_json: EventStream = False,
 ) -> None:
@@ -59,8 +67,9 @@ def sweep(
     with resume_hint(), stopping_once():
         from numprune_export.cli.progress import sweep as sweep_progress
 
+        changes = with_device(set_, device)
         given = sweep_progress.Given(
-            recipe, keep, score, method, query_heads, tuple(target or ()), tuple(set_ or ()), out
+            recipe, keep, score, method, query_heads, tuple(target or ()), changes, out
         )
         place = sweep_progress.Place(ray, jobs)
         tell = sweep_progress.with_events if as_json else sweep_progress.with_console

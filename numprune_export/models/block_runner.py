@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from numprune_export.data.corpus import Windows
@@ -43,28 +44,26 @@ class Batch:
     """Input of the next block, (batch, length, hidden)."""
     arguments: list[Arguments]
     """Arguments of every block, apart from the hidden states."""
-    real: Tensor | None
-    """(batch, length), bool, False at padding; None: there is no padding."""
+    real: Int64[Tensor, " tokens"] | None
+    """Places of the non-padding tokens among batch · length; None: there is no padding."""
 
     @property
     def tokens(self) -> int:
         """Number of non-padding tokens."""
         rows, length = self.hidden.shape[:2]
-        return rows * length if self.real is None else int(self.real.sum())
+        return rows * length if self.real is None else len(self.real)
 
     def rows(self, activations: Tensor) -> Tensor:
         """The non-padding tokens of (batch, length, n) activations, as (tokens, n)."""
         flat = activations.reshape(-1, activations.shape[-1])
-        return flat if self.real is None else flat[self.real.reshape(-1)]
+        return flat if self.real is None else flat.index_select(0, self.real)
 
     def scatter_tokens(self, rows: Tensor) -> Tensor:
         """The inverse of `rows`: (batch, length, n), zero at padding."""
-        shape = (*self.hidden.shape[:2], rows.shape[-1])
-        if self.real is None:
-            return rows.reshape(shape)
-        activations = rows.new_zeros(shape)
-        activations[self.real] = rows
-        return activations
+        batch, length = self.hidden.shape[:2]
+        if self.real is not None:
+            rows = rows.new_zeros(batch * length, rows.shape[-1]).index_copy_(0, self.real, rows)
+        return rows.reshape(batch, length, rows.shape[-1])
 
 
 class _Recorder(nn.Module):
@@ -103,11 +102,11 @@ def prepare_batches(model: nn.Module, family: Family, windows: Windows, batch: i
     trunk, batches = model.get_submodule(family.trunk), []
     with torch.no_grad(), _blocks_replaced(model, family, recorders):
         for rows in windows.by_length(batch):
-            ids, real, types = _tensors(windows.rows(rows))
+            inputs, real = model_inputs(model, family, windows.rows(rows))
             with _input_of(recorders[0]) as captured:
-                trunk(**family.inputs(ids, real, types))
+                trunk(**inputs)
             arguments = [recorder.arguments for recorder in recorders]
-            batches.append(Batch(captured[0], arguments, None if bool(real.all()) else real))
+            batches.append(Batch(captured[0], arguments, _places(real, captured[0].device)))
     return batches
 
 
@@ -118,9 +117,9 @@ def after(model: nn.Module, family: Family, windows: Windows, hidden: Tensor) ->
         windows: The same tokens, for the masks. Their embeddings are computed but not used.
         hidden: (batch, length, hidden); gradients propagate to it.
     """
-    ids, real, types = _tensors(windows)
+    inputs, _ = model_inputs(model, family, windows)
     with _blocks_replaced(model, family, [_Source(hidden)]):
-        return model(**family.inputs(ids, real, types))
+        return model(**inputs)
 
 
 def advance(block: nn.Module, index: int, batches: list[Batch], tick: Progress) -> None:
@@ -180,11 +179,28 @@ def capture_inputs(
             handle.remove()
 
 
-def _tensors(windows: Windows) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Tokens, mask of non-padding tokens, and token types, as in `Family.inputs`."""
-    ids = torch.from_numpy(windows.tokens)
-    real = torch.arange(ids.shape[1]) < torch.from_numpy(windows.lengths)[:, None]
-    return ids, real, None if windows.types is None else torch.from_numpy(windows.types)
+def model_inputs(
+    model: nn.Module, family: Family, windows: Windows
+) -> tuple[dict[str, Any], Bool[Tensor, "batch length"]]:
+    """Keyword arguments of the trunk for these windows, on the model's device, and the mask of
+    their non-padding tokens, on the CPU."""
+    device = device_of(model)
+    real = torch.arange(windows.tokens.shape[1]) < torch.from_numpy(windows.lengths)[:, None]
+    types = None if windows.types is None else torch.from_numpy(windows.types).to(device)
+    inputs = family.inputs(torch.from_numpy(windows.tokens).to(device), real.to(device), types)
+    return inputs, real
+
+
+def _places(
+    real: Bool[Tensor, "batch length"], device: torch.device
+) -> Int64[Tensor, " tokens"] | None:
+    """Places of the tokens that are not padding; None: all."""
+    return None if bool(real.all()) else real.reshape(-1).nonzero()[:, 0].to(device)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's parameters."""
+    return next(model.parameters()).device
 
 
 @contextmanager

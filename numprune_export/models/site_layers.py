@@ -39,8 +39,10 @@ class SiteLayers:
         return self.consumer.in_features
 
     def columns(self, kept: Sequence[int]) -> Int64[Tensor, " k"]:
-        """The consumer's input columns of these units, in the order of the pruned model."""
-        return columns_of_units(self.site.layout(kept), self.site.consumer_width)
+        """The consumer's input columns of these units, in the order of the pruned model, on its
+        device."""
+        device = self.consumer.weight.device
+        return columns_of_units(self.site.layout(kept), self.site.consumer_width, device)
 
     def _linear(self, path: str) -> nn.Linear:
         layer = self.block.get_submodule(path)

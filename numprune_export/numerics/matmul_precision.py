@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from numprune_export.core import allocator
 from numprune_export.numerics.precision import Precision
 
+CPU = torch.device("cpu")
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 """Processor instructions that multiply bfloat16, by their names in `torch.cpu.get_capabilities`."""
 FEW = 256
@@ -33,10 +34,10 @@ def multiplied() -> torch.dtype:
 
 
 @contextmanager
-def matmul_precision(precision: Precision) -> Iterator[None]:
-    """Set the precision inside a `with`. Compute results that are compared bit for bit outside of
-    it."""
-    chosen = native() if precision == "auto" else precision
+def matmul_precision(precision: Precision, device: torch.device = CPU) -> Iterator[None]:
+    """Set the precision of a model on this device inside a `with`. Compute results that are
+    compared bit for bit outside of it."""
+    chosen = native(device) if precision == "auto" else precision
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if chosen == "bfloat16" else chosen)
     token = _multiplied.set(multiplies(chosen))
@@ -63,9 +64,14 @@ def shortened(device: torch.device) -> bool:
     return multiplied() == torch.bfloat16 or device.type != "cpu" or native() == "bfloat16"
 
 
-def native() -> Precision:
-    """The fastest precision of this processor; without instructions for it, bfloat16 is emulated
+def native(device: torch.device = CPU) -> Precision:
+    """The fastest precision of a device; without instructions for it, bfloat16 is emulated
     slowly."""
+    if device.type == "cuda":
+        short = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if short else "high"
+    if device.type != "cpu":
+        return "highest"
     # Older releases of PyTorch have no such function.
     known = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
     return "bfloat16" if any(known.get(name) for name in INSTRUCTIONS) else "medium"
@@ -88,8 +94,9 @@ class _Products(TorchFunctionMode):
         named = kwargs or {}
         if self.short and func is linear:
             return self._linear(*args, **named)
-        if func is scaled_dot_product_attention and args[0].device.type == "cpu":
-            return _exact(*args, **named)
+        if func is scaled_dot_product_attention:
+            attention = _exact if args[0].device.type == "cpu" else _alike
+            return attention(*args, **named)
         return func(*args, **named)
 
     def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -120,6 +127,14 @@ class _Products(TorchFunctionMode):
             known = alive, weight._version, weight.detach().bfloat16()
             self.held[key] = known
         return known[2]
+
+
+def _alike(query: Tensor, key: Tensor, value: Tensor, *args: Any, **named: Any) -> Tensor:
+    """Attention in the shortest dtype of its three inputs: rotated queries and keys are fp32 where
+    values are bfloat16."""
+    shortest = min((query, key, value), key=lambda tensor: tensor.dtype.itemsize).dtype
+    query, key, value = (tensor.to(shortest) for tensor in (query, key, value))
+    return scaled_dot_product_attention(query, key, value, *args, **named)
 
 
 def _exact(query: Tensor, key: Tensor, value: Tensor, *args: Any, **named: Any) -> Tensor:

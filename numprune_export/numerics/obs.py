@@ -72,13 +72,14 @@ def _eliminate_panel(
     units = len(inverse) // width
     blocks = _diagonal_blocks(inverse, width)
     gone = torch.zeros(units, dtype=torch.bool, device=inverse.device)
+    identity = torch.eye(width, dtype=blocks.dtype, device=blocks.device)
     panel = inverse.new_empty(0, len(inverse))
     picked: list[Tensor] = []
     costs: list[Tensor] = []
     for done in range(0, min(units, max(1, PANEL // width)), step):
         single = _single_costs(rows, blocks).masked_fill(gone, torch.inf)
         chosen = single.sort(stable=True).indices[: min(step, units - done)]
-        inputs = (chosen[:, None] * width + torch.arange(width).to(chosen)).reshape(-1)
+        inputs = (chosen[:, None] * width + torch.arange(width, device=chosen.device)).reshape(-1)
         across = inverse[inputs].addmm_(panel[:, inputs].T, panel, alpha=-1)
         factor = least_squares.cholesky(across[:, inputs])
         across = torch.linalg.solve_triangular(factor, across, upper=False)
@@ -86,7 +87,7 @@ def _eliminate_panel(
         rows.addmm_(across.T, outputs, alpha=-1)
         blocks -= _squares(across, width)
         gone[chosen] = True
-        blocks[gone] = torch.eye(width).to(blocks)
+        blocks = torch.where(gone[:, None, None], identity, blocks)
         panel = torch.cat([panel, across])
         picked.append(chosen)
         costs.append((outputs.square().sum() / len(chosen)).expand(len(chosen)))

@@ -67,6 +67,7 @@ def run(
         shared_folder = None if shared is None else SharedFolder(shared)
         context = Context(recipe, run_folder, observer, shared_folder)
         dense, kind = open_inputs(recipe, search)
+        run_folder.log(f"device: {dense.device}, {dense.placement.reason}")
         for notice in notices.expected(recipe, dense.family, dense.skeleton):
             run_folder.log(notice)
             observer.warn(notice)

@@ -18,13 +18,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from numprune_export.core.errors import InputError
+from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import open_folder
 from numprune_export.data.corpus import DOCUMENT_SEPARATOR
+from numprune_export.models.block_runner import device_of
 from numprune_export.models.checkpoint.live import become_reloadable, take_ownership
 from numprune_export.models.checkpoint.load import Loaded
 from numprune_export.models.checkpoint.source import Source
+from numprune_export.models.device import Placement
 from numprune_export.models.families import family_of
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
@@ -71,8 +73,13 @@ class LiveDense(Dense):
         digest = hashlib.sha256()
         for name, tensor in self._model.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+    @cached_property
+    def placement(self) -> Placement:
+        """The model's own device."""
+        return Placement(device_of(self._model), "the model's own")
 
     @cached_property
     def loaded(self) -> Loaded:
@@ -108,7 +115,7 @@ def prune_live(
     """Prune a copy of a model in memory.
 
     Args:
-        model: On the CPU, of a supported family.
+        model: Of a supported family, on one device, on which it is pruned.
         tokenizer: Of the model.
         texts: Calibration texts.
         settings: Recipe keys except `model`, `evaluation` and `targets`, dotted or nested.
@@ -118,6 +125,11 @@ def prune_live(
         NumpruneError: see `errors`.
     """
     _require_usable(model)
+    if "device" in settings:
+        raise RecipeError(
+            "`device` is a setting of runs: a model in memory is pruned on its own device",
+            hint="omit it, and move the model to the device",
+        )
     with tempfile.TemporaryDirectory(prefix="numprune-") as name, _in_eval_mode(model):
         scratch = Path(name)
         recipe = parse(_content(model, tokenizer, texts, settings, scratch), "settings")
@@ -127,7 +139,7 @@ def prune_live(
         with open_folder(scratch / "run") as folder:
             context = Context(recipe, folder, observer)
             plans = planned(context, kind, dense)
-            with matmul_precision(recipe.matmul_precision):
+            with matmul_precision(recipe.matmul_precision, dense.device):
                 compressed = compensated(context, dense, plans.compensation)
     pruned = become_reloadable(compressed, dense.family)
     take_ownership(pruned, model)
@@ -135,11 +147,11 @@ def prune_live(
 
 
 def _require_usable(model: PreTrainedModel) -> None:
-    device = next(model.parameters()).device
-    if device.type != "cpu":
+    devices = sorted({str(parameter.device) for parameter in model.parameters()})
+    if len(devices) > 1:
         raise InputError(
-            f"the model is on `{device}`, but pruning runs on the CPU",
-            hint="move it with `model.cpu()`, and move the pruned model back",
+            f"the model is on several devices: {', '.join(devices)}",
+            hint="move it to one of them, for example with `model.cuda()` or `model.cpu()`",
         )
 
 

@@ -21,6 +21,7 @@ from numprune_export.models.checkpoint.load import (
     skeleton,
 )
 from numprune_export.models.checkpoint.source import Source
+from numprune_export.models.device import Placement, choose, on
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 from numprune_export.pruning import rewrite
@@ -33,8 +34,17 @@ VARIANTS: tuple[Variant, ...] = ("dense", "pruned")
 class Dense:
     """The model that the recipe names."""
 
-    def __init__(self, source: Source, dtype: str, *, single_query_heads: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        dtype: str,
+        *,
+        single_query_heads: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        """`device`: as in a recipe."""
         self.source = source
+        self._device = device
         self.family: Family = source.family
         if single_query_heads:
             self.family = self.family.with_single_query_heads()
@@ -85,7 +95,34 @@ class Dense:
 
     @property
     def model(self) -> PreTrainedModel:
+        """The model on the CPU, which artifacts are exported from."""
         return self.loaded.model
+
+    @cached_property
+    def placement(self) -> Placement:
+        """The device on which the model is pruned and judged.
+
+        Raises:
+            DeviceError: PyTorch has no such device.
+        """
+        sizes = [weight.numel() for weight in self.skeleton.parameters()]
+        # The dense and the pruned model; beside them the widest tensor's worth of room.
+        return choose(self._device, self._dtype.itemsize * (2 * sum(sizes) + max(sizes)))
+
+    @property
+    def device(self) -> torch.device:
+        return self.placement.device
+
+    @cached_property
+    def placed(self) -> PreTrainedModel:
+        """The model on `device`: that of calibration, pruning and evaluation."""
+        placed: PreTrainedModel = on(self.model, self.device)
+        return placed
+
+    @property
+    def computed_on(self) -> list[str]:
+        """The kind of device, for keys of stages; nothing for the CPU, as earlier versions."""
+        return [] if self.device.type == "cpu" else [self.device.type]
 
 
 class Models:
@@ -109,9 +146,21 @@ class Models:
     def pruned(self) -> PreTrainedModel:
         return load(self._checkpoint)
 
+    @property
+    def device(self) -> torch.device:
+        """Device on which quality is measured."""
+        return self._dense.device
+
+    def on_device(self, name: str) -> Any:
+        """The model `dense`, `masked` or `pruned` on that device."""
+        if name == "masked":
+            return self.masked()
+        return self._dense.placed if name == "dense" else on(self.pruned, self.device)
+
     def masked(self) -> Any:
-        """The dense model with the removed units' columns zeroed: pruned, not compensated."""
-        model = rewrite.clone_sharing_parameters(self.dense)
+        """The dense model with the removed units' columns zeroed: pruned, not compensated; on
+        `device`."""
+        model = rewrite.clone_sharing_parameters(self._dense.placed)
         rewrite.masked(model, self.family.block_list(model), self.plan)
         return model
 
@@ -138,7 +187,8 @@ class RoundInput:
 
     @cached_property
     def model(self) -> Any:
-        return self.dense.model if self.make is None else self.make()
+        """On the device of the dense model."""
+        return self.dense.placed if self.make is None else self.make()
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:

@@ -32,7 +32,12 @@ def dense_of(recipe: Recipe, search: Sequence[Path]) -> Dense:
         NumpruneError: as `checkpoint.source.resolve`.
     """
     source = resolve(recipe.model.source, revision=recipe.model.revision, search=search)
-    return Dense(source, recipe.model.dtype, single_query_heads=recipe.query_heads == "single")
+    return Dense(
+        source,
+        recipe.model.dtype,
+        single_query_heads=recipe.query_heads == "single",
+        device=recipe.device,
+    )
 
 
 def kind_of(recipe: Recipe, dense: Dense, search: Sequence[Path]) -> ModelKind:
@@ -53,6 +58,7 @@ def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, ModelKin
         NumpruneError: the run would fail; see `errors`.
     """
     dense = dense_of(recipe, search)
+    _ = dense.placement  # a missing device fails first
     require_possible(recipe, dense.family, dense.skeleton)
     kind = kind_of(recipe, dense, search)
     require_budget(recipe, dense.family, dense.skeleton, kind.mean_length)

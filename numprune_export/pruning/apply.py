@@ -50,7 +50,8 @@ def one_shot(
     change, blocks = _Change(family, plan, repair), family.block_list(small)
     for site in plan.sites:
         if plan.removed(site):
-            change.cut(SiteLayers(blocks[site.block], site), dense(site))
+            layers = SiteLayers(blocks[site.block], site)
+            change.cut(layers, dense(site).to(layers.consumer.weight.device))
     return small
 
 

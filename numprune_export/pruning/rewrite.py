@@ -28,7 +28,7 @@ def shrink_producers(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
     producers = SiteLayers(block, site).producers
     for producer, linear in zip(site.producers, producers, strict=True):
         owners = [group for group, _ in members] if producer.shared else site.layout(kept)
-        rows = columns_of_units(owners, producer.width)
+        rows = columns_of_units(owners, producer.width, linear.weight.device)
         bias = None if linear.bias is None else linear.bias[rows]
         block.set_submodule(producer.path, linear_of(linear.weight[rows], bias))
     if members:

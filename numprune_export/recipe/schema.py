@@ -203,6 +203,10 @@ class Recipe(Strict):
     """Seed of the `random` score; text windows have separate seeds."""
     threads: PositiveInt | None = None
     """CPU threads of all stages except the benchmark; null: all cores."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """Device of calibration, pruning and evaluation: `cpu`, `cuda` or `cuda:N`. `auto`: the GPU, if
+    PyTorch has one with room for the dense and the pruned model, else the CPU. Artifacts are
+    measured on the device of their target."""
     matmul_precision: Precision = "auto"
     """Precision of fp32 matmuls during pruning: calibration, gradients, refits. `auto`: `bfloat16`
     on CPUs with instructions for it, else `medium`. `bfloat16`: layers of a block multiply with 8-bit

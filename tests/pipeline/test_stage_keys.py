@@ -9,12 +9,14 @@ import re
 
 import pytest
 import yaml
+from pretended import DEVICE, pretended
 from small import small_recipe
 
 from numprune_export import pipeline
 from numprune_export import recipe as recipes
 from numprune_export.core.progress import Silent
 from numprune_export.core.run_folder import RunFolder, Stage
+from numprune_export.models.device import Placement
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import chosen_targets
 from numprune_export.pipeline.models import Models
@@ -147,7 +149,7 @@ PROTOCOL = {"benchmark.warmup": 3, "benchmark.samples": 9, "benchmark.sessions":
 
 TABLE = {
     "decoder": [
-        (set(), GATE | OF_ENCODERS | {"seed": 5, "threads": 2}),
+        (set(), GATE | OF_ENCODERS | {"seed": 5, "threads": 2, "device": "cpu"}),
         (BENCHMARK, PROTOCOL | OF_DECODERS | {"benchmark.seed": 3}),
         (EVALUATION, PARITY | {"evaluation.batch": 2}),
         (
@@ -198,7 +200,7 @@ TABLE = {
         ),
     ],
     "encoder": [
-        (set(), GATE | OF_DECODERS | {"seed": 5, "threads": 2}),
+        (set(), GATE | OF_DECODERS | {"seed": 5, "threads": 2, "device": "cpu"}),
         (BENCHMARK, PROTOCOL | OF_ENCODERS),
         (EVALUATION, PARITY | {"evaluation.batch": 16, "evaluation.metric": "f1"}),
         (EVALUATION | BENCHMARK, {
@@ -263,6 +265,20 @@ def test_every_setting_is_in_the_table(kind, request):
 def test_the_same_recipe_has_nothing_done_again(kind, request):
     out, content = request.getfixturevalue(kind)
     assert redone(out, recipes.parse(content, kind)) == set()
+
+
+def test_another_kind_of_device_has_done_again_what_is_computed_there(decoder):
+    out, content = decoder
+    recipe = recipes.parse(content, "decoder")
+    dense = dense_model(recipe.model_dump_json(include={"model", "query_heads"}), recipe)
+    here = dense.placement
+    with pretended():
+        vars(dense)["placement"] = Placement(DEVICE, "")
+        try:
+            there = redone(out, recipe)
+        finally:
+            vars(dense)["placement"] = here
+    assert there == CALIBRATION | EVALUATION | {"write-text"}
 
 
 @pytest.mark.parametrize(("kind", "settings", "stages"), NOTHING + CASES)

@@ -43,7 +43,7 @@ class Objective(LabelledLoss):
         Raises:
             NumericalError: a loss is not finite.
         """
-        labels, length = self.labels[rows], hidden.shape[1]
+        labels, length = self.labels[rows].to(hidden.device), hidden.shape[1]
         gradient, step = torch.empty_like(hidden), self.positions or length
         for start in range(0, length, step):
             stop = min(start + step, length)

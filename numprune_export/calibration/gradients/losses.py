@@ -88,8 +88,10 @@ class OwnPredictions:
         logits = logits.float()
         if logits.shape[1] == 1:
             signs = torch.randint(0, 2, (len(logits),), generator=self.generator) * 2 - 1
-            return 0.5 * (logits[:, 0] - logits[:, 0].detach() + signs).square()
+            noise = signs.to(logits.device)
+            return 0.5 * (logits[:, 0] - logits[:, 0].detach() + noise).square()
         softened = logits / self.temperature
         # The KL divergence is scaled by T², the cross-entropy of a sampled label by T.
-        labels = softened.detach().softmax(1).multinomial(1, generator=self.generator)[:, 0]
+        chances = softened.detach().softmax(1).cpu()  # the generator's device
+        labels = chances.multinomial(1, generator=self.generator)[:, 0].to(logits.device)
         return self.temperature * functional.cross_entropy(softened, labels, reduction="none")

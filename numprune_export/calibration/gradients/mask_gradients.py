@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from numprune_export.calibration.gradients.backward import frozen, require_finite
 from numprune_export.core.errors import InputError
 from numprune_export.data.corpus import Windows
-from numprune_export.models.block_runner import Progress
+from numprune_export.models.block_runner import Progress, device_of, model_inputs
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 
@@ -95,14 +95,19 @@ def unit_gradients(
     objective.require_labels_for(windows)
     _require_full_batch(windows, batch)
     examples = len(windows.tokens)
-    gradients = {site.name: torch.zeros(examples, site.units) for site in family.sites(model)}
+    device = device_of(model)
+    labels = objective.labels.to(device)
+    gradients = {
+        site.name: torch.zeros(examples, site.units, device=device) for site in family.sites(model)
+    }
     with frozen(model):
         for rows in windows.by_length(batch):
+            here = torch.from_numpy(rows).to(device)
             batch_gradients = _of_batch(
-                model, family, windows.rows(rows), objective.labels[rows], objective.loss
+                model, family, windows.rows(rows), labels[here], objective.loss
             )
             for name, site_gradients in gradients.items():
-                site_gradients[rows] = batch_gradients[name]
+                site_gradients[here] = batch_gradients[name]
             tick(len(rows))
     for name, site_gradients in gradients.items():
         require_finite(site_gradients, f"mask gradients at `{name}` are")
@@ -130,12 +135,10 @@ def _of_batch(
 ) -> dict[str, Float[Tensor, "batch units"]]:
     """Each example's own mask gradients, in one backward pass."""
     gradients: dict[str, Tensor] = {}
-    ids = torch.from_numpy(windows.tokens)
-    real = torch.arange(ids.shape[1]) < torch.from_numpy(windows.lengths)[:, None]
-    types = None if windows.types is None else torch.from_numpy(windows.types)
+    inputs, _ = model_inputs(model, family, windows)
     with torch.enable_grad(), _masks(model, family, gradients):
-        losses = loss(model(**family.inputs(ids, real, types)), labels)
-        assert losses.shape == (len(ids),), losses.shape
+        losses = loss(model(**inputs), labels)
+        assert losses.shape == (len(windows.tokens),), losses.shape
         require_finite(losses, "the loss of a calibration example is")
         losses.sum().backward()  # type: ignore[no-untyped-call]
     return gradients

@@ -57,7 +57,7 @@ def output_fisher(
             total is 2 · blocks · texts.
 
     Yields:
-        F by site name, (out, out), fp64 on the CPU, for each block from the last to the first;
+        F by site name, (out, out), fp64 on the model's device, for each block from the last to the first;
         empty for a block that has lost all its units.
 
     Raises:
@@ -76,7 +76,7 @@ def output_fisher(
             consumers = {site.name: site.consumer for site in here}
             for state in states:
                 for name, rows in backward(stack[index], index, consumers, state).items():
-                    sums.setdefault(name, _Sum(rows.shape[1])).add(rows)
+                    sums.setdefault(name, _Sum(rows.shape[1], rows.device)).add(rows)
                 tick(len(state.rows))
             if number == len(rounds):
                 yield {site.name: sums.pop(site.name).mean(site) for site in here}
@@ -93,10 +93,10 @@ def next_token_fisher(
 
 
 class _Sum:
-    """Accumulates Σ g gᵀ: fp64 on the CPU from fp32 matmuls per batch, upper triangle only."""
+    """Accumulates Σ g gᵀ: fp64 from fp32 matmuls per batch, upper triangle only."""
 
-    def __init__(self, width: int) -> None:
-        self._outer = torch.zeros(width, width, dtype=torch.float64)
+    def __init__(self, width: int, device: torch.device) -> None:
+        self._outer = torch.zeros(width, width, dtype=torch.float64, device=device)
         self._tokens = 0
 
     def add(self, rows: Float[Tensor, "tokens out"]) -> None:
@@ -104,7 +104,7 @@ class _Sum:
         step = -(-rows.shape[1] // STRIPES)
         for start in range(0, rows.shape[1], step):
             product = rows[:, start : start + step].T @ rows[:, start:]
-            self._outer[start : start + step, start:] += product.to(self._outer.device)
+            self._outer[start : start + step, start:] += product
         self._tokens += len(rows)
 
     def mean(self, site: Site) -> Float[Tensor, "out out"]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from numprune_export.core.errors import NumericalError
 from numprune_export.core.metric import Metric
 from numprune_export.data.corpus import Windows
+from numprune_export.models.block_runner import device_of, model_inputs
 from numprune_export.models.family import Family
 
 ROWS_AT_ONCE = 256
@@ -75,15 +76,11 @@ def logits_of(
 ) -> Iterator[Float[Tensor, "rows classes"]]:
     """Logits of non-padding tokens, of texts, or of a span's two ends, batch by batch."""
     for rows in windows.by_length(batch):
-        part = windows.rows(rows)
-        ids = torch.from_numpy(part.tokens)
-        real = torch.arange(ids.shape[1]) < torch.from_numpy(part.lengths)[:, None]
-        types = None if part.types is None else torch.from_numpy(part.types)
-        inputs = family.inputs(ids, real, types)
+        inputs, real = model_inputs(model, family, windows.rows(rows))
         if stride > 1:  # skipped tokens do not reach the head
-            kept = torch.arange(0, ids.shape[1], stride)
-            inputs, real = {**inputs, "logits_to_keep": kept}, real[:, kept]
-        yield from _rows_of(model(**inputs), real)
+            kept = torch.arange(0, real.shape[1], stride)
+            inputs["logits_to_keep"], real = kept.to(device_of(model)), real[:, kept]
+        yield from _rows_of(model(**inputs), real.to(device_of(model)))
 
 
 def _rows_of(

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from numprune_export.export.runner import Logits, Tokens
 from numprune_export.measure.reference.decoder import TorchRunner
+from numprune_export.models.device import on
 
 
 @contextmanager
 def computing_in(
-    model: PreTrainedModel, dtype: torch.dtype | None = None, device: str | None = None
+    model: PreTrainedModel, dtype: torch.dtype | None = None, device: torch.device | None = None
 ) -> Iterator[PreTrainedModel]:
-    """The model in another dtype or on another device within a `with` statement; exactly restored.
+    """The model in another dtype or on another device within a `with` statement.
+
+    On the model's own device, the model itself is converted, and exactly restored; on another, a
+    copy.
 
     fp64 is the reference of parity: PyTorch's own fp32 error on a real model is as large as the
     parity tolerance.
     """
+    if device is not None:
+        model = on(model, device)
     undo: list[Callable[[], None]] = []
     try:
-        undo.extend(_change(parameter, dtype, device) for parameter in model.parameters())
+        undo.extend(_change(parameter, dtype) for parameter in model.parameters())
         # As transformers loads a model of a narrower dtype: rotary frequencies stay fp32.
         undo.extend(
-            _change(buffer, dtype and torch.promote_types(buffer.dtype, dtype), device)
+            _change(buffer, dtype and torch.promote_types(buffer.dtype, dtype))
             for buffer in model.buffers()
         )
         yield model
@@ -39,14 +43,15 @@ def computing_in(
             restore()
 
 
-def _change(tensor: Tensor, dtype: torch.dtype | None, device: str | None) -> Callable[[], None]:
+def _change(tensor: Tensor, dtype: torch.dtype | None) -> Callable[[], None]:
     """Convert a tensor in place; returns a callback that restores it."""
     before = tensor.data
-    tensor.data = before.to(device=device, dtype=dtype if before.is_floating_point() else None)
+    if dtype is not None and before.is_floating_point():
+        tensor.data = before.to(dtype)
     own = before.dtype
-    exact = torch.promote_types(own, tensor.dtype) == tensor.dtype
     # A tensor that converts back exactly needs no copy of the original.
-    original = None if exact and before.device == tensor.device else before
+    exact = torch.promote_types(own, tensor.dtype) == tensor.dtype
+    original = None if exact else before
 
     def undo() -> None:
         tensor.data = tensor.data.to(own) if original is None else original
@@ -79,28 +84,3 @@ def decoder_rounding_error(
             return runner.prefill(tokens, all_positions=True)
 
     return rounding_error(model, dtype, logits_of)
-
-
-def placed(model: PreTrainedModel, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """A copy whose parameters are on `device` in `dtype`, copied tensor by tensor.
-
-    Buffers keep their dtype: rotary frequencies are fp32 in a model of any dtype. Tied parameters
-    stay tied. No second copy is made in host memory, unless `device` is the host.
-    """
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        value = parameter.detach().to(device, dtype, copy=True)
-        memo[id(parameter)] = nn.Parameter(value, requires_grad=False)
-    for buffer in model.buffers():
-        memo[id(buffer)] = _moved(buffer, device)
-    for module in model.modules():
-        # Plain tensor attributes, such as the initial frequencies of a rotary embedding.
-        for value in vars(module).values():
-            if isinstance(value, Tensor):
-                memo[id(value)] = _moved(value, device)
-    copied: PreTrainedModel = copy.deepcopy(model, memo=memo)
-    return copied
-
-
-def _moved(tensor: Tensor, device: str) -> Tensor:
-    return tensor.detach().to(device, copy=True)

@@ -17,7 +17,7 @@ from numprune_export.measure.latency.pairs import LatencyRow, Pair
 from numprune_export.measure.latency.sessions import Reopened, reopener
 from numprune_export.measure.reference.compiled import CompiledTorchRunner
 from numprune_export.measure.reference.decoder import TorchRunner
-from numprune_export.measure.reference.precision import placed
+from numprune_export.models.device import placed
 from numprune_export.pipeline.exported import Exported, facts_of
 from numprune_export.recipe import Benchmark
 

@@ -17,6 +17,7 @@ from numprune_export.core.metric import Metric, Metrics, metrics_from_json, metr
 from numprune_export.core.run_folder import Stage, key_of
 from numprune_export.export.encoder import Encoder
 from numprune_export.measure.quality.divergence import DenseLogits
+from numprune_export.models.device import CPU, on
 from numprune_export.models.site import Site
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts, windows_key
@@ -93,7 +94,7 @@ class Planning:
         settings, family = timing_of(self.context.recipe.allocate), self.start.family
         if settings is None:
             return ()
-        encoder = family.network(self.start.model)
+        encoder = family.network(on(self.start.model, CPU))
         assert isinstance(encoder, Encoder), family
         return (time_sublayers.timed(self.context, settings, self.start.dense, encoder),)
 
@@ -126,7 +127,7 @@ class Planning:
             int(start.model.config.hidden_size), self.kind.mean_length, start.family.causal
         )
         measured = time_sublayers.read(self.timed[0]) if self.timed else None
-        return CostBasis(start.family.sites(start.dense.model), forward, measured)
+        return CostBasis(start.family.sites(start.dense.placed), forward, measured)
 
     def _divergence(self, plan: Plan) -> Metric:
         """KL divergence of the model pruned by a plan, with one-shot compensation."""
@@ -139,7 +140,7 @@ class Planning:
 
     @cached_property
     def _dense_logits(self) -> DenseLogits:
-        return self.kind.dense_logits(self.start.dense.model, self.texts)
+        return self.kind.dense_logits(self.start.dense.placed, self.texts)
 
     def _gradients(self, sites: tuple[Site, ...]) -> dict[str, Float[Tensor, "rows units"]]:
         gradients = {site.name: self.calibrated.unit_gradients(site) for site in sites}

@@ -13,6 +13,7 @@ from numprune_export.core.progress import shown
 from numprune_export.core.run_folder import Stage
 from numprune_export.models.checkpoint.reload_proof import proof_steps, prove_reload
 from numprune_export.models.checkpoint.save import save
+from numprune_export.models.device import CPU, on
 from numprune_export.models.family import Family
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
@@ -50,8 +51,8 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
     recipe, texts = context.recipe, given.texts
 
     def make(folder: Path) -> None:
-        with matmul_precision(recipe.matmul_precision):
-            pruned = compensated(context, dense, given)
+        with matmul_precision(recipe.matmul_precision, dense.device):
+            pruned = on(compensated(context, dense, given), CPU)
         record = _record(context, dense, given)
         save(pruned, dense.loaded.tokenizer, dense.family, folder, record)
         proof, observer = kind.proof(texts), context.observer
@@ -70,16 +71,17 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
         recipe.compensate.model_dump(),
         recipe.matmul_precision,
         texts.batch,
+        *dense.computed_on,
     ]
     return context.stage("prune", "model", inputs, make)
 
 
 def compensated(context: Context, dense: Dense, given: CompensationInput) -> Any:
     """A copy of the dense model, pruned by the plan and compensated."""
-    model, family, texts = dense.model, dense.family, given.texts
+    model, family, texts = dense.placed, dense.family, given.texts
     method, plan, calibrated = context.recipe.compensate, given.plan, given.calibrated
     if isinstance(method, ScalarTuning | Refit):
-        teacher = dense.model
+        teacher = dense.placed
         if method.teacher == "assistant":
             teacher = _without_compensation(dense, given.assistant(), calibrated)
         return _distilled(
@@ -95,7 +97,7 @@ def compensated(context: Context, dense: Dense, given: CompensationInput) -> Any
 
 def _without_compensation(dense: Dense, plan: Plan, calibrated: Calibrated) -> Any:
     """The dense model pruned by the plan, without compensation."""
-    return apply.one_shot(dense.model, dense.family, plan, Nothing(), calibrated.read)
+    return apply.one_shot(dense.placed, dense.family, plan, Nothing(), calibrated.read)
 
 
 def _distilled(

@@ -47,9 +47,9 @@ def calibration_texts(
     def make(folder: Path) -> None:
         batches = -(-settings.sequences // generated_text.WINDOWS)
         context.observer.expect(batches * (length - generated_text.shared(prompt_tokens)))
-        with matmul_precision(recipe.matmul_precision):
+        with matmul_precision(recipe.matmul_precision, dense.device):
             written = generated_text.write(
-                dense.model, prompt_tokens, settings,
+                dense.placed, prompt_tokens, settings,
                 tokens=tokens, seed=seed, tick=context.observer.advance,
             )  # fmt: skip
         statistics_store.write_windows(folder, written)
@@ -61,7 +61,7 @@ def calibration_texts(
         seed,
         recipe.matmul_precision,
     ]
-    inputs += [torch.__version__, prompt_tokens.tolist()]
+    inputs += [torch.__version__, prompt_tokens.tolist(), *dense.computed_on]
     stage = context.stage("write-text", "self_text", inputs, make, shared=True)
     written = statistics_store.read_windows(stage.folder)
     corpus, sequences = texts.moments, settings.learning

@@ -17,7 +17,6 @@ from numprune_export.core.errors import ParityError
 from numprune_export.core.metric import Metric, Metrics
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import GraphBacked
-from numprune_export.export.runner import Device
 from numprune_export.measure.parity import decoder as decoder_parity
 from numprune_export.measure.parity.bisect import cut, first_wrong_layer
 from numprune_export.measure.reference.precision import computing_in
@@ -33,7 +32,7 @@ def agree(
     models: Models,
     exported: Exported,
     variant: Variant,
-    device: Device,
+    device: torch.device,
 ) -> Metrics:
     """Compare the graph and the artifact of one variant of a target, if they can run here.
 
@@ -73,7 +72,7 @@ class _Check:
     variant: Variant
     name: str
     opener: Opener
-    device: Device
+    device: torch.device
 
     def metrics(self) -> Metrics:
         """`parity.<name>[.dense].*`; raises ParityError above the recipe's limits."""

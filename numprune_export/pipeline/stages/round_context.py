@@ -43,14 +43,15 @@ class RoundContext:
         editable: Collection[str] = (),
     ) -> Stage:
         """As `Context.stage`, with the recipe's matmul precision."""
-        precision = self.context.recipe.matmul_precision
+        precision, dense = self.context.recipe.matmul_precision, self.start.dense
 
         def make_with_precision(folder: Path) -> None:
-            with matmul_precision(precision):
+            with matmul_precision(precision, dense.device):
                 make(folder)
 
+        inputs = [*inputs, precision, *dense.computed_on]
         return self.context.stage(
-            name, place, [*inputs, precision], make_with_precision, shared=shared, editable=editable
+            name, place, inputs, make_with_precision, shared=shared, editable=editable
         )
 
     def require_space(self, size_bytes: int) -> None:

@@ -46,15 +46,15 @@ def _write(here: RoundContext, calibrated: Calibrated, folder: Path) -> None:
     def with_weights() -> Iterator[tuple[Site, Tensor, Statistics]]:
         for site, statistics in calibrated.in_turn(start.sites):
             weight: Any = blocks[site.block].get_submodule(site.consumer).weight
-            yield site, weight.detach(), statistics
+            yield site, weight.detach(), statistics.to(weight.device)
 
     scores: dict[str, Tensor] = {}
     removals: dict[str, Tensor] = {}
     for scored in score_sites(with_weights(), recipe.score, keep=recipe.keep, seed=recipe.seed):
         name = scored.site.name
-        scores[name] = scored.columns
-        removals[f"{name}.order"] = scored.removal.order
-        removals[f"{name}.error"] = scored.removal.error
+        scores[name] = scored.columns.cpu()
+        removals[f"{name}.order"] = scored.removal.order.cpu()
+        removals[f"{name}.error"] = scored.removal.error.cpu()
         observer.advance(_work(scored.site))
     save_file(scores, folder / SCORES)
     save_file(removals, folder / REMOVALS)

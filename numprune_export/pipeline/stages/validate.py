@@ -10,14 +10,13 @@ import torch
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import Stage
-from numprune_export.export.runner import Device
 from numprune_export.measure.quality.paired_change import (
     Scores,
     changes,
     read_resamples,
     write_resamples,
 )
-from numprune_export.measure.reference.precision import computing_in
+from numprune_export.models.device import on
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import Exported, facts_of, reference_device, runnable
 from numprune_export.pipeline.kinds.kind import ModelKind
@@ -43,8 +42,9 @@ def validate(
     Raises:
         ParityError: an artifact differs from PyTorch by more than the recipe's tolerance.
     """
-    limits, device, observer = context.recipe.parity, reference_device(exported), context.observer
-    settings = [kind.evaluation_key, limits.model_dump(), device]
+    limits, observer = context.recipe.parity, context.observer
+    device = judging_device(models, exported)
+    settings = [kind.evaluation_key, limits.model_dump(), device.type]
     settings += [] if kind.tasks_key is None else [kind.tasks_key]
 
     def make_dense(folder: Path) -> None:
@@ -64,6 +64,14 @@ def validate(
     return dense, context.stage("validate", "validate", inputs, make)
 
 
+def judging_device(models: Models, exported: Sequence[Exported]) -> torch.device:
+    """Device of the PyTorch models whose quality is measured and that artifacts are compared with:
+    the recipe's, or the GPU if a runnable artifact uses it."""
+    if models.device.type == "cpu" and reference_device(exported) == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    return models.device
+
+
 def _scores(dense: Stage) -> Scores:
     """Scores of the dense model, read from its stage."""
     resamples, metrics = read_resamples(dense.folder), read_metrics(dense)
@@ -75,7 +83,7 @@ def of_dense(
     kind: ModelKind,
     models: Models,
     exported: Sequence[Exported],
-    device: Device,
+    device: torch.device,
     observer: Observer,
 ) -> tuple[Metrics, Scores]:
     """`quality.*.dense`, `parity.*.dense.*`, and the dense scores, the reference of changes.
@@ -97,7 +105,7 @@ def of_pruned(
     kind: ModelKind,
     models: Models,
     exported: Sequence[Exported],
-    device: Device,
+    device: torch.device,
     observer: Observer,
     dense: Scores | None,
 ) -> Metrics:
@@ -123,7 +131,7 @@ def quality(
     models: Models,
     names: Sequence[str],
     exported: Sequence[Exported],
-    device: Device,
+    device: torch.device,
     observer: Observer,
 ) -> dict[str, Scores]:
     """Scores of models in PyTorch and of pruned artifacts, by name.
@@ -140,9 +148,9 @@ def quality(
     observer.expect((len(names) + len(here)) * kind.evaluated)
     scores: dict[str, Scores] = {}
     for name in names:
-        model = models.masked() if name == "masked" else getattr(models, name)
-        under = {"runtime": f"torch {torch.__version__}", "device": device}
-        with computing_in(model, device=device) as placed, kind.reference(placed) as runner:
+        model = on(models.on_device(name), device)
+        under = {"runtime": f"torch {torch.__version__}", "device": device.type}
+        with kind.reference(model) as runner:
             scores[name] = kind.scores(runner, under, observer)
     for export in here:
         with kind.opened(export.target.exporter, export.artifacts["pruned"]) as runner:

@@ -102,7 +102,8 @@ def refit_mlp(
     """
     consumer = _linear(block, site.consumer)
     producers = [_linear(block, producer.path) for producer in site.producers]
-    dense = known.consumer[:, columns_of_units(site.layout(kept), site.consumer_width)]
+    columns = columns_of_units(site.layout(kept), site.consumer_width, consumer.weight.device)
+    dense = known.consumer[:, columns]
     with mlp_activation(block, site) as activation:
         refitted = refit(
             Sublayer(activation, producers, consumer, dense),

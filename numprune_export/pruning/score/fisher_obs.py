@@ -81,11 +81,10 @@ class FisherObs(Strict):
         from numprune_export.numerics.removal_order import RemovalOrder
 
         moments = statistics.covariance if self.centred else statistics.gram / statistics.tokens
-        inputs = moments.to(weight.device)
-        diagonal = inputs.diagonal()
+        diagonal = moments.diagonal()
         # Constant inputs cost nothing; without this, the damping would count their weight.
         weight = weight.double() * (diagonal > 0)
-        inputs = damped(inputs, self.damping * _typical(diagonal), statistics.rounding)
+        inputs = damped(moments, self.damping * _typical(diagonal), statistics.rounding)
         try:
             removal = obs.prune_order(
                 weight,

@@ -13,7 +13,7 @@ import torch
 from numprune_export.core.errors import DeviceError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer, shown
-from numprune_export.pipeline.exported import Exported, reference_device, runnable
+from numprune_export.pipeline.exported import Exported, runnable
 from numprune_export.pipeline.kinds.kind import Ideal
 from numprune_export.pipeline.stages import validate as validate_stage
 from numprune_export.pipeline.stages.benchmark import measure
@@ -62,7 +62,8 @@ def validate(run: FinishedRun, search: Sequence[Path], observer: Observer) -> Re
 
 def _validated(run: FinishedRun, inputs: RunInputs, observer: Observer) -> Metrics:
     exported, limits, kind = run.exported(), run.recipe.parity, inputs.kind
-    device, models = reference_device(exported), inputs.models
+    models = inputs.models
+    device = validate_stage.judging_device(models, exported)
     if inputs.dense_missing is not None:
         return validate_stage.of_pruned(limits, kind, models, exported, device, observer, None)
     metrics, dense = validate_stage.of_dense(limits, kind, models, exported, device, observer)

@@ -38,6 +38,7 @@ _LEARNT = {
     "calibration",
     "score",
     "seed",
+    "device",
     "matmul_precision",
     "generated_text",
 }

@@ -6,7 +6,7 @@ import torch
 from tiny import MODEL_TYPES, uneven
 
 from numprune_export.measure.reference.decoder import TorchRunner
-from numprune_export.measure.reference.precision import placed
+from numprune_export.models.device import placed
 
 TOKENS = np.random.default_rng(0).integers(3, 97, (2, 9))
 

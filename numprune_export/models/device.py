@@ -1,0 +1,95 @@
+"""The device on which a model is pruned and judged: `device` of a recipe."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from numprune_export.core.errors import DeviceError
+
+FILLED = 0.85
+"""Fraction of a device's free memory that `auto` fills at most."""
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A device, and why it was chosen."""
+
+    device: torch.device
+    reason: str
+    """For the log."""
+
+
+def choose(name: str, wanted_bytes: int) -> Placement:
+    """The device that a recipe names.
+
+    Args:
+        name: `auto`, `cpu`, `cuda` or `cuda:N`. `auto` is the current CUDA device if it has room.
+        wanted_bytes: Memory that pruning takes there.
+
+    Raises:
+        DeviceError: PyTorch has no such CUDA device.
+    """
+    if name == "cpu":
+        return Placement(CPU, "as the recipe says")
+    if name == "auto":
+        return _automatic(wanted_bytes)
+    device, devices = torch.device(name), torch.cuda.device_count()
+    if not torch.cuda.is_available() or not devices:
+        raise DeviceError(
+            f"`device: {name}`, but PyTorch {torch.__version__} has no CUDA device",
+            hint="install a PyTorch with CUDA and the driver, or set `device: cpu`",
+        )
+    if (device.index or 0) >= devices:
+        raise DeviceError(
+            f"`device: {name}`, but there are {devices} CUDA devices, counted from 0",
+            hint=f"set `device` to `cuda:{devices - 1}` or below, or to `auto`",
+        )
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return Placement(torch.device("cuda", index), "as the recipe says")
+
+
+def _automatic(wanted_bytes: int) -> Placement:
+    if not torch.cuda.is_available():
+        return Placement(CPU, "PyTorch has no CUDA device")
+    device = torch.device("cuda", torch.cuda.current_device())
+    free, _ = torch.cuda.mem_get_info(device)
+    sizes = f"{wanted_bytes / 1e9:.1f} of {free / 1e9:.1f} GB free on the GPU"
+    if wanted_bytes > FILLED * free:
+        return Placement(CPU, f"pruning takes {sizes}")
+    return Placement(device, f"pruning takes {sizes}")
+
+
+def placed(model: Any, device: torch.device | str, dtype: torch.dtype) -> Any:
+    """A copy whose parameters are on `device` in `dtype`, copied tensor by tensor.
+
+    Buffers keep their dtype: rotary frequencies are fp32 in a model of any dtype. Tied parameters
+    stay tied. No second copy is made in host memory, unless `device` is the host.
+    """
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        value = parameter.detach().to(device, dtype, copy=True)
+        memo[id(parameter)] = nn.Parameter(value, requires_grad=False)
+    for buffer in model.buffers():
+        memo[id(buffer)] = _moved(buffer, device)
+    for module in model.modules():
+        # Plain tensor attributes, such as the initial frequencies of a rotary embedding.
+        for value in vars(module).values():
+            if isinstance(value, Tensor):
+                memo[id(value)] = _moved(value, device)
+    return copy.deepcopy(model, memo=memo)
+
+
+def on(model: Any, device: torch.device) -> Any:
+    """The model itself if it is on this device, else a copy that is."""
+    own = next(model.parameters())
+    return model if own.device == device else placed(model, device, own.dtype)
+
+
+def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    return tensor.detach().to(device, copy=True)
