@@ -2,6 +2,7 @@
 
 from tiny_encoder import tiny_encoder
 
+from numprune_export.calibration.statistics import Statistics
 from numprune_export.models.families import FAMILIES
 from numprune_export.pruning import apply
 from numprune_export.pruning.compensate.none import Nothing
@@ -25,4 +26,4 @@ def plan_without(family, model, emptied=EMPTIED):
 def emptied_encoder(model_type="bert", task="sequence", emptied=EMPTIED, **overrides):
     model, family = tiny_encoder(model_type, task, **overrides), FAMILIES[model_type]
     plan = plan_without(family, model, emptied)
-    return apply.one_shot(model, family, plan, Nothing(), lambda _: None)
+    return apply.one_shot(model, family, plan, Nothing(), Statistics.of_nothing)

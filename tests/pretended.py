@@ -179,7 +179,9 @@ def _count_move(func: Any, args: Any, ours: list[Pretended], target: bool) -> No
             _ledger.waits[_line()] += 1
 
 
-def _require_host_is_legal(func: Any, args: Any, ours: list[Pretended], others: list[Tensor]) -> None:
+def _require_host_is_legal(
+    func: Any, args: Any, ours: list[Pretended], others: list[Tensor]
+) -> None:
     indices = [index for index in (args[1] if func in INDEXING else ()) if index is not None]
     for tensor in others:
         if any(tensor is index for index in indices):
@@ -238,7 +240,9 @@ def _register() -> torch.device:
         return Pretended(torch.empty(size, dtype=dtype or torch.get_default_dtype()))
 
     def empty_strided(size, stride, *, dtype=None, layout=None, device=None, pin_memory=None):
-        return Pretended(torch.empty_strided(size, stride, dtype=dtype or torch.get_default_dtype()))
+        return Pretended(
+            torch.empty_strided(size, stride, dtype=dtype or torch.get_default_dtype())
+        )
 
     def copy_from(source, target, non_blocking=False):
         _unwrapped(target).copy_(_unwrapped(source))

@@ -3,6 +3,7 @@
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from numprune_export.calibration.statistics import Statistics
 from numprune_export.models.families import DECODERS
 from numprune_export.pruning import apply
 from numprune_export.pruning.compensate.none import Nothing
@@ -97,4 +98,4 @@ def single_query_heads(
             for site in sites
         },
     )
-    return apply.one_shot(model, family, plan, Nothing(), lambda _: None)
+    return apply.one_shot(model, family, plan, Nothing(), Statistics.of_nothing)

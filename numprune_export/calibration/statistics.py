@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,6 +15,7 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch, Progress
 from numprune_export.models.family import Family
+from numprune_export.models.residency import resident
 from numprune_export.models.site import Site
 from numprune_export.numerics.gram import (
     add_upper_gram,
@@ -57,7 +59,7 @@ class Statistics:
 
     def to(self, device: torch.device) -> Statistics:
         """The same on another device."""
-        tensors = {
+        tensors: dict[str, Any] = {
             field.name: value.to(device)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
@@ -179,13 +181,15 @@ def collect(
     """
     sites = family.sites(model)
     batches = block_runner.prepare_batches(model, family, windows, batch)
-    for index, block in enumerate(family.block_list(model)):
+    for index in range(len(family.block_list(model))):
         here = [site for site in sites if site.block == index]
-        if here:
-            yield _gather(block, here, batches, tick, token_stride)
-        else:  # both of its sublayers have lost all their units
-            block_runner.advance(block, index, batches, tick)
-            yield {}
+        statistics: dict[str, Statistics] = {}
+        with resident(model, family, index) as block:
+            if here:
+                statistics = _gather(block, here, batches, tick, token_stride)
+            else:  # both of its sublayers have lost all their units
+                block_runner.advance(block, index, batches, tick)
+        yield statistics
 
 
 def _gather(

@@ -34,7 +34,9 @@ def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) 
 def write_gradients(folder: Path, gradients: Mapping[str, Tensor]) -> None:
     """Write gradients of unit masks by site name, (rows, units); no file if there are none."""
     if gradients:
-        save_file({name: rows.cpu().contiguous() for name, rows in gradients.items()}, folder / GRADIENTS)
+        save_file(
+            {name: rows.cpu().contiguous() for name, rows in gradients.items()}, folder / GRADIENTS
+        )
 
 
 def read_gradients(folder: Path, site: Site) -> Tensor | None:

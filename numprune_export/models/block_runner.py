@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from numprune_export.data.corpus import Windows
 from numprune_export.models.family import Family
+from numprune_export.models.residency import resident
 
 Progress = Callable[[int], None]
 """Called with the number of sequences just done."""
@@ -107,6 +108,25 @@ def prepare_batches(model: nn.Module, family: Family, windows: Windows, batch: i
                 trunk(**inputs)
             arguments = [recorder.arguments for recorder in recorders]
             batches.append(Batch(captured[0], arguments, _places(real, captured[0].device)))
+    return batches
+
+
+def through_blocks(
+    model: nn.Module,
+    family: Family,
+    windows: Windows,
+    batch: int,
+    tick: Progress = lambda rows: None,
+) -> list[Batch]:
+    """Batches of windows behind the last block, each block read once for all of them.
+
+    Args:
+        tick: Called with the number of windows that passed a block.
+    """
+    batches = prepare_batches(model, family, windows, batch)
+    for index in range(len(family.block_list(model))):
+        with resident(model, family, index) as block:
+            advance(block, index, batches, tick)
     return batches
 
 

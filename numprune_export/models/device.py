@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,46 @@ class Placement:
     device: torch.device
     reason: str
     """For the log."""
+    streamed: bool = False
+    """Whether blocks are read from the checkpoint while they are in use."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Memory that pruning takes, in bytes."""
+
+    whole: int
+    """With the dense and the pruned model in memory."""
+    streamed: int | None
+    """With one block at a time; None: the checkpoint cannot be read so."""
+
+
+def place(name: str, wanted: Wanted, *, streamed: bool | None = None) -> Placement:
+    """The device that a recipe names, and whether the model is streamed there.
+
+    Args:
+        name: As in `choose`.
+        wanted: Memory that pruning takes.
+        streamed: Whether the model is streamed; None: if it does not fit otherwise, and can be.
+
+    Raises:
+        DeviceError: PyTorch has no such CUDA device.
+    """
+    least = wanted.whole if wanted.streamed is None or streamed is False else wanted.streamed
+    chosen = choose(name, least)
+    if streamed is None:
+        room = FILLED * _free_bytes(chosen.device)
+        streamed = wanted.streamed is not None and wanted.whole > room
+    reason = (
+        f"{chosen.reason}; blocks are read while they are in use" if streamed else chosen.reason
+    )
+    return replace(chosen, reason=reason, streamed=streamed)
+
+
+def _free_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return float(psutil.virtual_memory().available) if device.type == "cpu" else float("inf")
 
 
 def choose(name: str, wanted_bytes: int) -> Placement:

@@ -42,7 +42,7 @@ def matmul_precision(precision: Precision, device: torch.device = CPU) -> Iterat
     torch.set_float32_matmul_precision("medium" if chosen == "bfloat16" else chosen)
     token = _multiplied.set(multiplies(chosen))
     try:
-        with allocator.kept(), _Products(short=chosen == "bfloat16"):
+        with allocator.kept(), _Products():
             yield
     finally:
         _multiplied.reset(token)
@@ -84,15 +84,15 @@ class _Products(TorchFunctionMode):
     A sum or product with an fp32 tensor is fp32: residual stream, norms, rotated queries and keys.
     """
 
-    def __init__(self, *, short: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.short = short
         self.held: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}
         self.last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
-        if self.short and func is linear:
+        # The context's: of nested modes the inner one decides.
+        if func is linear and multiplied() == torch.bfloat16:
             return self._linear(*args, **named)
         if func is scaled_dot_product_attention:
             attention = _exact if args[0].device.type == "cpu" else _alike

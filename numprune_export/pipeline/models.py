@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from numprune_export.core.errors import InputError
+from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.core.run_folder import key_of
 from numprune_export.models.checkpoint.load import (
     Loaded,
@@ -21,7 +22,8 @@ from numprune_export.models.checkpoint.load import (
     skeleton,
 )
 from numprune_export.models.checkpoint.source import Source
-from numprune_export.models.device import Placement, choose, on
+from numprune_export.models.checkpoint.streamed import read_streamed, streamable
+from numprune_export.models.device import Placement, Wanted, on, place
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
 from numprune_export.pruning import rewrite
@@ -41,10 +43,11 @@ class Dense:
         *,
         single_query_heads: bool = False,
         device: str = "cpu",
+        stream_weights: bool | None = False,
     ) -> None:
-        """`device`: as in a recipe."""
+        """`device`: as in a recipe. `stream_weights` None: as the memory of the device demands."""
         self.source = source
-        self._device = device
+        self._device, self._stream = device, stream_weights
         self.family: Family = source.family
         if single_query_heads:
             self.family = self.family.with_single_query_heads()
@@ -104,10 +107,27 @@ class Dense:
 
         Raises:
             DeviceError: PyTorch has no such device.
+            RecipeError: the checkpoint cannot be streamed as the recipe says.
         """
+        can_stream = self._stream is not False and streamable(self.source)
+        if self._stream and not can_stream:
+            raise RecipeError(
+                f"`stream_weights: true`, but `{self.source.reference}` cannot be read block by block",
+                hint="give a decoder in safetensors, or set `stream_weights: false`",
+            )
+        return place(self._device, self._wanted(can_stream), streamed=self._stream)
+
+    def _wanted(self, can_stream: bool) -> Wanted:
         sizes = [weight.numel() for weight in self.skeleton.parameters()]
-        # The dense and the pruned model; beside them the widest tensor's worth of room.
-        return choose(self._device, self._dtype.itemsize * (2 * sum(sizes) + max(sizes)))
+        whole = self._dtype.itemsize * (2 * sum(sizes) + max(sizes))
+        if not can_stream:
+            return Wanted(whole, None)
+        blocks = self.family.block_list(self.skeleton)
+        each = [sum(weight.numel() for weight in block.parameters()) for block in blocks]
+        widest = max((site.inputs for site in self.family.sites(self.skeleton)), default=1)
+        # Two blocks, what is not in blocks, and fp64 squares of the widest Gram matrix.
+        part = self._dtype.itemsize * (sum(sizes) - sum(each) + 2 * max(each)) + 4 * 8 * widest**2
+        return Wanted(whole, part)
 
     @property
     def device(self) -> torch.device:
@@ -116,8 +136,22 @@ class Dense:
     @cached_property
     def placed(self) -> PreTrainedModel:
         """The model on `device`: that of calibration, pruning and evaluation."""
-        placed: PreTrainedModel = on(self.model, self.device)
+        placed: PreTrainedModel = (
+            read_streamed(self.source.path, self._dtype, self.device)
+            if self.placement.streamed
+            else on(self.model, self.device)
+        )
         return placed
+
+    @contextmanager
+    def whole(self) -> Iterator[PreTrainedModel]:
+        """The model on `device` with all of its blocks, within a `with` statement: text is
+        generated token by token, and each token reads all weights."""
+        if not self.placement.streamed:
+            yield self.placed
+            return
+        yield on(self.model, self.device)
+        vars(self).pop("loaded", None)
 
     @property
     def computed_on(self) -> list[str]:
@@ -155,14 +189,16 @@ class Models:
         """The model `dense`, `masked` or `pruned` on that device."""
         if name == "masked":
             return self.masked()
-        return self._dense.placed if name == "dense" else on(self.pruned, self.device)
+        if name == "dense":
+            return self._dense.placed
+        if self._dense.placement.streamed:
+            return read_streamed(self._checkpoint, None, self.device)
+        return on(self.pruned, self.device)
 
     def masked(self) -> Any:
         """The dense model with the removed units' columns zeroed: pruned, not compensated; on
         `device`."""
-        model = rewrite.clone_sharing_parameters(self._dense.placed)
-        rewrite.masked(model, self.family.block_list(model), self.plan)
-        return model
+        return rewrite.masked(self._dense.placed, self.family, self.plan)
 
     def get(self, variant: Variant) -> PreTrainedModel:
         return self.dense if variant == "dense" else self.pruned

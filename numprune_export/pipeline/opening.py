@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from numprune_export.core.errors import RecipeError
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import open_folder
 from numprune_export.core.shared_folder import SharedFolder
@@ -37,6 +38,7 @@ def dense_of(recipe: Recipe, search: Sequence[Path]) -> Dense:
         recipe.model.dtype,
         single_query_heads=recipe.query_heads == "single",
         device=recipe.device,
+        stream_weights=None if recipe.stream_weights == "auto" else recipe.stream_weights,
     )
 
 
@@ -58,7 +60,11 @@ def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, ModelKin
         NumpruneError: the run would fail; see `errors`.
     """
     dense = dense_of(recipe, search)
-    _ = dense.placement  # a missing device fails first
+    if dense.placement.streamed and recipe.tasks is not None:  # a missing device fails first
+        raise RecipeError(
+            "`tasks` generate text, for which a streamed model is too slow",
+            hint="omit `tasks`, or set `stream_weights: false`",
+        )
     require_possible(recipe, dense.family, dense.skeleton)
     kind = kind_of(recipe, dense, search)
     require_budget(recipe, dense.family, dense.skeleton, kind.mean_length)

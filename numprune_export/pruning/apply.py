@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,12 +16,20 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch, Progress
 from numprune_export.models.family import Family
+from numprune_export.models.residency import (
+    Changed,
+    replace_skeleton,
+    resident,
+    source_of,
+    stream,
+)
 from numprune_export.models.site import Site
 from numprune_export.models.site_layers import SiteLayers
 from numprune_export.models.substitution import SublayerOutput, replayed_outputs
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.compensate import Compensation
 from numprune_export.pruning.compensate.closed_form import ClosedForm
+from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.pruning.compensate.producers import collect_mlp_inputs, refit_mlp
 from numprune_export.pruning.plan import Plan
 
@@ -40,18 +49,21 @@ def one_shot(
         dense: Returns the dense statistics of a site; called only for sites that lose units.
 
     Returns:
-        A smaller model that shares untouched tensors with `model`.
+        A smaller model that shares untouched tensors with `model`. Of a streamed model, a streamed
+        one, whose blocks are pruned and compensated whenever they are read.
 
     Raises:
         InputError: the plan does not match the model.
     """
     _require_own_sites(model, family, plan)
-    small = rewrite.clone_sharing_parameters(model)
-    change, blocks = _Change(family, plan, repair), family.block_list(small)
-    for site in plan.sites:
-        if plan.removed(site):
-            layers = SiteLayers(blocks[site.block], site)
-            change.cut(layers, dense(site).to(layers.consumer.weight.device))
+    small, source = rewrite.clone_sharing_parameters(model), source_of(model)
+    change = _Change(family, plan, repair)
+    if source is not None:
+        # The blocks are pruned as they are read; the skeleton needs no more than their shapes.
+        stream(small, Changed(source, partial(change.cut_block, dense=dense)))
+        change, dense = _Change(family, plan, Nothing()), Statistics.of_nothing
+    for index, block in enumerate(family.block_list(small)):
+        change.cut_block(block, index, dense)
     return small
 
 
@@ -63,6 +75,8 @@ def sequential(
     windows: Windows,
     batch: int,
     tick: Progress,
+    *,
+    finished: Callable[[nn.Module, int], None] = lambda block, index: None,
 ) -> Any:
     """Prune every site, compensated with statistics of the already pruned prefix, front to back.
 
@@ -78,9 +92,11 @@ def sequential(
         windows: Calibration windows.
         batch: Sequences per batch.
         tick: Called with the number of sequences that passed a block.
+        finished: Called with each pruned block and its number.
 
     Returns:
-        A smaller model that shares untouched tensors with `model`.
+        A smaller model that shares untouched tensors with `model`. Of a streamed model, the
+        skeleton of the smaller one: its blocks are gone when `finished` has returned.
 
     Raises:
         InputError: the plan does not match the model.
@@ -89,22 +105,33 @@ def sequential(
     _require_own_sites(model, family, plan)
     small, change = rewrite.clone_sharing_parameters(model), _Change(family, plan, repair)
     batches = block_runner.prepare_batches(small, family, windows, batch)
-    for index, block in enumerate(family.block_list(small)):
-        here = [SiteLayers(block, site) for site in plan.sites if site.block == index]
-        done: list[SublayerOutput] = []
-        for number, layers in enumerate(here):
-            if change.reaches(layers):
-                rows = change.compensated(layers, batches, done)
-            elif any(change.reaches(later) for later in here[number + 1 :]):
-                rows = _intact(layers, batches, done)
-            else:
-                break
-            pairs = zip(batches, rows, strict=True)
-            outputs = [state.scatter_tokens(output) for state, output in pairs]
-            done.append(SublayerOutput(layers.site, outputs))
-        with replayed_outputs(block, done):
-            block_runner.advance(block, index, batches, tick)
+    for index in range(len(family.block_list(small))):
+        with resident(small, family, index) as block:
+            _prune_block(change, block, index, batches, tick)
+            finished(block, index)
+            if source_of(small) is not None:
+                replace_skeleton(small, family, index, block)
     return small
+
+
+def _prune_block(
+    change: _Change, block: nn.Module, index: int, batches: list[Batch], tick: Progress
+) -> None:
+    """Prune and compensate a block behind the pruned prefix; the batches advance to its output."""
+    here = [SiteLayers(block, site) for site in change.plan.sites if site.block == index]
+    done: list[SublayerOutput] = []
+    for number, layers in enumerate(here):
+        if change.reaches(layers):
+            rows = change.compensated(layers, batches, done)
+        elif any(change.reaches(later) for later in here[number + 1 :]):
+            rows = _intact(layers, batches, done)
+        else:
+            break
+        pairs = zip(batches, rows, strict=True)
+        outputs = [state.scatter_tokens(output) for state, output in pairs]
+        done.append(SublayerOutput(layers.site, outputs))
+    with replayed_outputs(block, done):
+        block_runner.advance(block, index, batches, tick)
 
 
 @dataclass(frozen=True)
@@ -138,6 +165,13 @@ class _Change:
             statistics, inputs = _seen(layers, batches, self.plan.kept[site.name], stride)
         self.cut(layers, statistics)
         return _outputs(layers, inputs)
+
+    def cut_block(self, block: nn.Module, index: int, dense: Lookup) -> None:
+        """`cut` every site of a block that loses units, with statistics of the dense model."""
+        for site in self.plan.sites:
+            if site.block == index and self.plan.removed(site):
+                layers = SiteLayers(block, site)
+                self.cut(layers, dense(site).to(layers.consumer.weight.device))
 
     def cut(self, layers: SiteLayers, statistics: Statistics) -> None:
         """Remove the pruned units from the site's layers, and compensate the consumer."""

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from numprune_export.models.checkpoint import modeling_numprune
+from numprune_export.models.family import Family
+from numprune_export.models.residency import Changed, source_of, stream
 from numprune_export.models.site import Site
 from numprune_export.models.site_layers import SiteLayers
 from numprune_export.numerics.indexing import columns_of_units, complement
@@ -18,7 +20,10 @@ from numprune_export.pruning.plan import Plan
 def clone_sharing_parameters(model: nn.Module) -> Any:
     """A copy with its own modules and the same parameters: layers replaced in the copy get new
     memory, all others share memory with the original."""
-    shared = {id(parameter): parameter for parameter in model.parameters()}
+    shared: dict[int, Any] = {id(parameter): parameter for parameter in model.parameters()}
+    source = source_of(model)
+    if source is not None:
+        shared[id(source)] = source
     return copy.deepcopy(model, memo=shared)
 
 
@@ -72,10 +77,21 @@ def mask(block: nn.Module, site: Site, kept: Sequence[int]) -> None:
     block.set_submodule(site.consumer, linear_of(weight, linear.bias))
 
 
-def masked(model: nn.Module, block_list: Sequence[nn.Module], plan: Plan) -> None:
-    """Mask every site of a model in place, by `mask`."""
-    for site in plan.sites:
-        mask(block_list[site.block], site, plan.kept[site.name])
+def masked(model: nn.Module, family: Family, plan: Plan) -> Any:
+    """A model whose sites are masked by `mask`; it shares all other layers with `model`."""
+
+    def mask_block(block: nn.Module, index: int) -> None:
+        for site in plan.sites:
+            if site.block == index:
+                mask(block, site, plan.kept[site.name])
+
+    network, source = clone_sharing_parameters(model), source_of(model)
+    if source is not None:
+        stream(network, Changed(source, mask_block))
+        return network
+    for index, block in enumerate(family.block_list(network)):
+        mask_block(block, index)
+    return network
 
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -207,6 +207,10 @@ class Recipe(Strict):
     """Device of calibration, pruning and evaluation: `cpu`, `cuda` or `cuda:N`. `auto`: the GPU, if
     PyTorch has one with room for the dense and the pruned model, else the CPU. Artifacts are
     measured on the device of their target."""
+    stream_weights: bool | Literal["auto"] = "auto"
+    """Decoders in safetensors: read each block while it is in use, instead of the whole model.
+    `auto`: if two copies of the model do not fit into the memory of `device`. The results are the
+    same."""
     matmul_precision: Precision = "auto"
     """Precision of fp32 matmuls during pruning: calibration, gradients, refits. `auto`: `bfloat16`
     on CPUs with instructions for it, else `medium`. `bfloat16`: layers of a block multiply with 8-bit

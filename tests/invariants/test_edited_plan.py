@@ -8,6 +8,7 @@ from tiny import tiny
 from tiny_encoder import FAMILIES as ENCODERS
 from tiny_encoder import tiny_encoder
 
+from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.errors import InputError
 from numprune_export.models.families import FAMILIES
 from numprune_export.pruning import apply
@@ -31,7 +32,7 @@ def edited(plan, **changes):
 
 def follow(model, plan):
     family = FAMILIES[model.config.model_type]
-    return apply.one_shot(model, family, plan, Nothing(), lambda _: None)
+    return apply.one_shot(model, family, plan, Nothing(), Statistics.of_nothing)
 
 
 @pytest.mark.parametrize("model_type", sorted(ENCODERS))

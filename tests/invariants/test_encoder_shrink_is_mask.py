@@ -95,9 +95,8 @@ def plans(family, model):
 def test_any_plan_shrinks_to_the_masked_model(model_type, data):
     family, model = FAMILIES[model_type], dense(model_type, data.draw(st.sampled_from(TASKS)))
     plan = data.draw(plans(family, model))
-    full = rewrite.clone_sharing_parameters(model)
-    rewrite.masked(full, family.block_list(full), plan)
-    small = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
+    full = rewrite.masked(model, family, plan)
+    small = apply.one_shot(model, family, plan, Nothing(), Statistics.of_nothing)
 
     torch.testing.assert_close(answer(family, small), answer(family, full), rtol=0, atol=1e-9)
     gone = plan.prunable_parameters - plan.kept_parameters
@@ -178,7 +177,7 @@ def test_front_to_back_repair_passes_emptied_sublayers(model_type, repair):
     family, model = FAMILIES[model_type], dense(model_type, "token")
     plan = plan_without(family, model)
     small = apply.sequential(model, family, plan, repair, windows(model), 2, lambda _: None)
-    control = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
+    control = apply.one_shot(model, family, plan, Nothing(), Statistics.of_nothing)
     real = batch(model)[1]
     wanted = answer(family, model)[real]
     errors = [
@@ -218,9 +217,8 @@ def test_an_emptied_model_is_pruned_again(model_type):
     family, small = FAMILIES[model_type], emptied_encoder(model_type).double()
     sites = family.sites(small)
     plan = Plan(sites, {"layers.0.mlp": (3,), "layers.1.attention": ()})
-    full = rewrite.clone_sharing_parameters(small)
-    rewrite.masked(full, family.block_list(full), plan)
-    smaller = apply.one_shot(small, family, plan, Nothing(), lambda _: None)
+    full = rewrite.masked(small, family, plan)
+    smaller = apply.one_shot(small, family, plan, Nothing(), Statistics.of_nothing)
     torch.testing.assert_close(answer(family, smaller), answer(family, full), rtol=0, atol=1e-9)
     assert [site.name for site in family.sites(smaller)] == ["layers.0.mlp"]
     assert [layer.heads for layer in family.encoder(smaller).layers] == [0, 0, 0]

@@ -5,6 +5,7 @@ import torch
 from tiny import MODEL_TYPES, single_query_heads, tiny
 from transformers import DynamicCache, StaticCache
 
+from numprune_export.calibration.statistics import Statistics
 from numprune_export.models.families import DECODERS
 from numprune_export.models.kv_cache import cache_argument
 from numprune_export.pruning import apply, rewrite
@@ -21,7 +22,7 @@ def cut(model, family, attention):
         site.name: attention[site.block] if site.kind == "attention" else tuple(range(site.units))
         for site in sites
     }
-    return apply.one_shot(model, family, Plan(sites, kept), Nothing(), lambda _: None)
+    return apply.one_shot(model, family, Plan(sites, kept), Nothing(), Statistics.of_nothing)
 
 
 def groups(model):
@@ -51,7 +52,7 @@ def test_what_the_plan_says_is_gone_is_what_is_gone(model_type):
     grouped = DECODERS[model_type].sites(model)
     assert [site.parameters for site in sites] == [site.parameters for site in grouped]
     plan = Plan(sites, {site.name: (0, 5, 7) for site in sites})
-    small = apply.one_shot(model, family, plan, Nothing(), lambda _: None)
+    small = apply.one_shot(model, family, plan, Nothing(), Statistics.of_nothing)
     gone = rewrite.parameter_count(model) - rewrite.parameter_count(small)
     assert gone == plan.prunable_parameters - plan.kept_parameters
 

@@ -68,7 +68,9 @@ def test_a_model_elsewhere_computes_as_here_and_is_not_copied_twice():
         assert {tensor.device for tensor in (*there.parameters(), *there.buffers())} == {DEVICE}
         torch.testing.assert_close(there(tokens.to(DEVICE)).logits.cpu(), expected)
         back = device.on(there, device.CPU)
-    assert all(torch.equal(a, b) for a, b in zip(back.parameters(), model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(back.parameters(), model.parameters(), strict=True)
+    )
 
 
 def test_a_tied_head_stays_tied_there():

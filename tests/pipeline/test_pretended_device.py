@@ -11,7 +11,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import numprune_export as ne
 from numprune_export.calibration import statistics
-from numprune_export.calibration.gradients import output_fisher
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.device import Placement, placed
@@ -99,8 +98,16 @@ def same(got, expected):
 
 ENCODER = {
     "model": str(builtin_dir() / "tiny-bert"),
-    "calibration": {"files": [str(DATA / "presidents_train.jsonl")], "sequences": 32, "max_length": 32},
-    "evaluation": {"files": [str(DATA / "presidents_dev.jsonl")], "sequences": 32, "max_length": 32},
+    "calibration": {
+        "files": [str(DATA / "presidents_train.jsonl")],
+        "sequences": 32,
+        "max_length": 32,
+    },
+    "evaluation": {
+        "files": [str(DATA / "presidents_dev.jsonl")],
+        "sequences": 32,
+        "max_length": 32,
+    },
     "score": "fisher",
     "allocate": "search",
     "compensate": "refit",

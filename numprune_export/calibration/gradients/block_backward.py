@@ -25,6 +25,7 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.block_runner import Batch, Progress
 from numprune_export.models.family import Family
+from numprune_export.models.residency import resident
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,11 @@ def forward(
         )
         for rows in batches
     ]
-    for index, block in enumerate(family.block_list(model)):
-        for state in states:
-            state.inputs.append(state.batch.hidden.cpu())
-            block_runner.advance(block, index, [state.batch], tick)
+    for index in range(len(family.block_list(model))):
+        with resident(model, family, index) as block:
+            for state in states:
+                state.inputs.append(state.batch.hidden.cpu())
+                block_runner.advance(block, index, [state.batch], tick)
     for state in states:
         state.gradient = objective.gradient(
             model, family, windows.rows(state.rows), state.rows, state.batch.hidden

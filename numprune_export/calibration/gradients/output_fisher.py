@@ -27,6 +27,7 @@ from numprune_export.core.progress import Observer
 from numprune_export.data.corpus import Windows
 from numprune_export.models.block_runner import Progress
 from numprune_export.models.family import Family, part
+from numprune_export.models.residency import resident, source_of
 from numprune_export.models.site import Site
 from numprune_export.numerics.gram import STRIPES
 
@@ -66,18 +67,19 @@ def output_fisher(
     """
     assert not model.training, "dropout would make the recomputed pass differ"
     objective.require_labels_for(windows)
-    sites, stack = family.sites(model), family.block_list(model)
+    sites, blocks = family.sites(model), len(family.block_list(model))
     sums: dict[str, _Sum] = {}
     rounds = _rounds(model, family, windows, batch)
     for number, batches in enumerate(rounds, start=1):
         states = forward(model, family, windows, batches, objective, tick)
-        for index in reversed(range(len(stack))):
+        for index in reversed(range(blocks)):
             here = [site for site in sites if site.block == index]
             consumers = {site.name: site.consumer for site in here}
-            for state in states:
-                for name, rows in backward(stack[index], index, consumers, state).items():
-                    sums.setdefault(name, _Sum(rows.shape[1], rows.device)).add(rows)
-                tick(len(state.rows))
+            with resident(model, family, index) as block:
+                for state in states:
+                    for name, rows in backward(block, index, consumers, state).items():
+                        sums.setdefault(name, _Sum(rows.shape[1], rows.device)).add(rows)
+                    tick(len(state.rows))
             if number == len(rounds):
                 yield {site.name: sums.pop(site.name).mean(site) for site in here}
 
@@ -130,7 +132,8 @@ def _rounds(
     tokens = sum(len(rows) * int(windows.lengths[rows].max()) for rows in batches)
     itemsize = next(model.parameters()).element_size()
     streams = len(stack) * tokens * max(widths, default=0) * itemsize
-    return [batches] if streams <= sums else [[rows] for rows in batches]
+    together = streams <= sums or source_of(model) is not None  # blocks are read once each way
+    return [batches] if together else [[rows] for rows in batches]
 
 
 class Learn(Protocol):

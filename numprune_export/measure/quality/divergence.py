@@ -14,8 +14,10 @@ from torch.nn import functional
 from numprune_export.core.errors import NumericalError
 from numprune_export.core.metric import Metric
 from numprune_export.data.corpus import Windows
+from numprune_export.models import block_runner
 from numprune_export.models.block_runner import device_of, model_inputs
 from numprune_export.models.family import Family
+from numprune_export.models.residency import source_of
 
 ROWS_AT_ONCE = 256
 """Distributions compared at once; limits the memory of fp32 copies of a large vocabulary."""
@@ -75,12 +77,29 @@ def logits_of(
     model: nn.Module, family: Family, windows: Windows, batch: int, stride: int
 ) -> Iterator[Float[Tensor, "rows classes"]]:
     """Logits of non-padding tokens, of texts, or of a span's two ends, batch by batch."""
+    if source_of(model) is not None:
+        yield from _logits_of_streamed(model, family, windows, batch, stride)
+        return
     for rows in windows.by_length(batch):
         inputs, real = model_inputs(model, family, windows.rows(rows))
         if stride > 1:  # skipped tokens do not reach the head
             kept = torch.arange(0, real.shape[1], stride)
             inputs["logits_to_keep"], real = kept.to(device_of(model)), real[:, kept]
         yield from _rows_of(model(**inputs), real.to(device_of(model)))
+
+
+def _logits_of_streamed(
+    model: nn.Module, family: Family, windows: Windows, batch: int, stride: int
+) -> Iterator[Float[Tensor, "rows classes"]]:
+    """As `logits_of`: all batches go through a block while it is in memory."""
+    batches = block_runner.through_blocks(model, family, windows, batch)
+    for rows, state in zip(windows.by_length(batch), batches, strict=True):
+        part = windows.rows(rows)
+        hidden, lengths = state.hidden[:, ::stride], -(-part.lengths // stride)
+        kept = Windows(part.tokens[:, ::stride], lengths)
+        _, real = model_inputs(model, family, kept)
+        output = block_runner.after(model, family, kept, hidden)
+        yield from _rows_of(output, real.to(hidden.device))
 
 
 def _rows_of(

@@ -1,7 +1,7 @@
 """Token perplexity of a causal language model on held-out text."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from numprune_export.core.errors import InputError, NumericalError
 from numprune_export.core.metric import Metric
 from numprune_export.export.runner import DecoderRunner, Logits, Tokens
+from numprune_export.measure.reference.streamed import StreamedLm
 from numprune_export.numerics.divergence import Float64, log_probabilities
 
 _POSITIONS_AT_ONCE = 64  # fp64 log-probabilities of 25 MB at a vocabulary of 49,152
@@ -16,7 +17,7 @@ _Z95 = 1.959963984540054  # normal quantile of a two-sided 95 % interval
 
 
 def perplexity(
-    runner: DecoderRunner,
+    runner: DecoderRunner | StreamedLm,
     windows: Tokens,
     *,
     batch: int,
@@ -28,7 +29,7 @@ def perplexity(
     Each window starts with an empty context, so its first token is not scored.
 
     Args:
-        runner: An open model.
+        runner: An open model; a streamed one reads each block once for all windows.
         windows: Token ids, (windows, tokens per window), at least two tokens each.
         batch: Windows per forward pass.
         conditions: Further conditions of the metric: dtype, runtime, corpus.
@@ -49,9 +50,8 @@ def perplexity(
             hint="give more text, or shorter windows",
         )
     nats = np.empty(len(windows))
-    for start in range(0, len(windows), batch):
+    for start, logits in _logits_of(runner, windows, batch):
         rows = windows[start : start + batch]
-        logits = runner.prefill(rows[:, :-1], all_positions=True)
         for offset, row in enumerate(rows):
             nats[start + offset] = _mean_nats(logits[offset], row[1:], start + offset)
         if progress is not None:
@@ -70,6 +70,19 @@ def perplexity(
             **(conditions or {}),
         },
     )
+
+
+def _logits_of(
+    runner: DecoderRunner | StreamedLm, windows: Tokens, batch: int
+) -> Iterator[tuple[int, Logits]]:
+    """The number of the first window of each batch, and the batch's logits at every position but
+    the last."""
+    starts = range(0, len(windows), batch)
+    if isinstance(runner, StreamedLm):
+        yield from zip(starts, runner.logits_of(windows[:, :-1], batch), strict=True)
+        return
+    for start in starts:
+        yield start, runner.prefill(windows[start : start + batch, :-1], all_positions=True)
 
 
 def _mean_nats(logits: Logits, targets: Tokens, window: int) -> float:

@@ -20,6 +20,7 @@ from numprune_export.core.errors import ParityError
 from numprune_export.core.fresh_process import run_module
 from numprune_export.core.run_folder import scratch_folder
 from numprune_export.models.checkpoint.reload_probe import STEP, loaders, logits_of
+from numprune_export.models.residency import source_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def prove_reload(
     *,
     real: Tensor | None = None,
     types: Tensor | None = None,
+    expected: Tensor | None = None,
     tick: Callable[[int], None] = lambda steps: None,
 ) -> Proof:
     """Reload `folder` in a fresh process and compare its logits with those of `model`.
@@ -48,6 +50,7 @@ def prove_reload(
         tokens: (batch, length), int64, right-padded.
         real: (batch, length), bool, False at padding; None: there is none. Decoders ignore it.
         types: (batch, length), int64, token types; None: all 0.
+        expected: Logits of a model that is no longer in memory, from `CarriedProof`.
         tick: Called with the number of steps just done, `proof_steps` in total.
 
     Inputs and logits are exchanged in a hidden folder beside `folder`.
@@ -62,7 +65,7 @@ def prove_reload(
         _write_request(exchange, folder, model, inputs)
         _run_probe(exchange, tick)
         reloaded = load_file(exchange / "logits.safetensors")
-    expected = logits_of(model, inputs)
+    expected = logits_of(model, inputs) if expected is None else expected
     tick(1)
     names = tuple(loaders(type(model).__name__))
     for loader in names:
@@ -85,7 +88,7 @@ def _write_request(
         "folder": str(folder.absolute()),
         "architecture": type(model).__name__,
         "threads": torch.get_num_threads(),
-        "device": str(model.device),
+        "device": "cpu" if source_of(model) is not None else str(model.device),
     }
     (exchange / "request.json").write_text(json.dumps(request), encoding="utf-8")
 

@@ -7,19 +7,19 @@ the dense values and the widths of each layer.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import save_torch_state_dict
-from safetensors import SafetensorError
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from numprune_export.core.errors import OutputError
 from numprune_export.models.checkpoint import manifest, modeling_numprune
 from numprune_export.models.checkpoint.classes import auto_class
 from numprune_export.models.checkpoint.config import dense_values, stock_values
+from numprune_export.models.checkpoint.shards import BlockShards, writing
 from numprune_export.models.checkpoint.widths import Section, layer_widths
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.families import architecture_of
@@ -36,29 +36,47 @@ def save(
     record: Mapping[str, Any],
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    shards: BlockShards | None = None,
 ) -> None:
     """Write weights, configs, tokenizer and manifest into an existing, empty folder.
 
     Args:
-        model: The pruned (or dense) model, in any dtype, on any device.
+        model: The pruned (or dense) model, in any dtype, on any device. With `shards` the skeleton
+            of a streamed model.
         record: Provenance for the `numprune` section of config.json: method, calibration hash,
             parent, versions. JSON values.
         max_shard_bytes: Larger weights are split into several safetensors files.
+        shards: The blocks, which are in the folder already.
 
     Raises:
         OutputError: the folder is not empty, does not exist, or cannot be written.
     """
-    if not folder.is_dir() or any(folder.iterdir()):
-        raise OutputError(f"`{folder}` is not an empty folder", hint="give an empty folder")
-    with _writing(folder):
+    if shards is None:
+        require_empty(folder)
+    with writing(folder):
         _write_config(model, family, folder, record)
         if model.can_generate() and model.generation_config is not None:
             # Not save_pretrained: it rejects settings of some published models.
             model.generation_config.to_json_file(folder / "generation_config.json")
-        _write_weights(model, family, folder, max_shard_bytes)
+        if shards is None:
+            _write_weights(model, family, folder, max_shard_bytes)
+        else:
+            shards.close(_state(model, family))
+        for shard in folder.glob("*.safetensors"):
+            shutil.copymode(folder / "config.json", shard)  # safetensors writes for the owner only
         if tokenizer is not None:
             _write_tokenizer(tokenizer, folder)
         manifest.write(folder)
+
+
+def require_empty(folder: Path) -> None:
+    """Check that a folder exists and is empty.
+
+    Raises:
+        OutputError: it is not.
+    """
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise OutputError(f"`{folder}` is not an empty folder", hint="give an empty folder")
 
 
 def _write_config(
@@ -91,13 +109,16 @@ def _per_layer_values(model: PreTrainedModel, family: Family) -> dict[str, Any]:
 def _write_weights(
     model: PreTrainedModel, family: Family, folder: Path, max_shard_bytes: int
 ) -> None:
-    state = model.state_dict()
+    save_torch_state_dict(_state(model, family), folder, max_shard_size=max_shard_bytes)
+
+
+def _state(model: PreTrainedModel, family: Family) -> dict[str, Tensor]:
+    """All tensors by name; tied ones once."""
+    state: dict[str, Tensor] = model.state_dict()
     # Task heads of encoders are not tied.
     if isinstance(family, RotaryDecoder) and family.ties_head(model):
         del state[f"{family.head}.weight"]
-    save_torch_state_dict(state, folder, max_shard_size=max_shard_bytes)
-    for shard in folder.glob("*.safetensors"):
-        shutil.copymode(folder / "config.json", shard)  # safetensors writes for the owner only
+    return state
 
 
 def _write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -113,14 +134,3 @@ def _write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise OutputError(
-            f"`{folder}` could not be written: {error}",
-            hint="check free space and permissions, or choose another output folder",
-        ) from error

@@ -57,6 +57,16 @@ def tensor_count(folder: Path) -> int | None:
     return None
 
 
+def tensor_places(folder: Path) -> dict[str, Path]:
+    """The safetensors file of every tensor of a folder, by name.
+
+    Raises:
+        InputError: as `weight_files`.
+    """
+    files = weight_files(folder)
+    return {name: path for path in files for name in _headers((path,))}
+
+
 def _headers(files: tuple[Path, ...]) -> dict[str, Tensor]:
     headers: dict[str, Tensor] = {}
     for path in files:

@@ -35,7 +35,9 @@ from numprune_export.measure.quality.paired_change import Scores
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.measure.reference.precision import decoder_rounding_error
+from numprune_export.measure.reference.streamed import StreamedLm
 from numprune_export.models.decoder import RotaryDecoder
+from numprune_export.models.residency import source_of
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.kinds.causal_lm_latency import measure_latency
@@ -164,6 +166,8 @@ class CausalLm:
         self, model: PreTrainedModel, threads: int | None = None
     ) -> AbstractContextManager[Any]:
         """See ModelKind.reference."""
+        if source_of(model) is not None:
+            return StreamedLm(model, self._family)
         return TorchRunner(model, threads=threads)
 
     def opened(self, exporter: Exporter, artifact: Artifact) -> AbstractContextManager[Any]:

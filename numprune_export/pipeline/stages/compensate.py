@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from numprune_export.core.metric import Metrics
 from numprune_export.core.plugins import installed_version
 from numprune_export.core.progress import shown
 from numprune_export.core.run_folder import Stage
+from numprune_export.models.checkpoint.carried_proof import CarriedProof
 from numprune_export.models.checkpoint.reload_proof import proof_steps, prove_reload
 from numprune_export.models.checkpoint.save import save
+from numprune_export.models.checkpoint.shards import BlockShards
 from numprune_export.models.device import CPU, on
 from numprune_export.models.family import Family
+from numprune_export.models.residency import replace_skeleton, resident, source_of
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts, windows_key
@@ -51,16 +56,23 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
     recipe, texts = context.recipe, given.texts
 
     def make(folder: Path) -> None:
-        with matmul_precision(recipe.matmul_precision, dense.device):
-            pruned = on(compensated(context, dense, given), CPU)
-        record = _record(context, dense, given)
-        save(pruned, dense.loaded.tokenizer, dense.family, folder, record)
         proof, observer = kind.proof(texts), context.observer
+        record, family = _record(context, dense, given), dense.family
+        shards, expected = None, None
+        with matmul_precision(recipe.matmul_precision, dense.device):
+            if source_of(dense.placed) is None:
+                pruned = on(compensated(context, dense, given), CPU)
+            else:
+                carried = CarriedProof(dense.placed, family, proof.tokens)
+                shards = BlockShards(folder, len(family.block_list(dense.placed)), family.blocks)
+                pruned = _in_shards(context, dense, given, shards, carried)
+                expected = carried.logits()
+        save(pruned, dense.tokenizer, family, folder, record, shards=shards)
         with shown(observer, "prune.reload"):
             observer.expect(proof_steps(pruned))
             prove_reload(
                 folder, pruned, proof.tokens,
-                real=proof.real, types=proof.types, tick=observer.advance,
+                real=proof.real, types=proof.types, expected=expected, tick=observer.advance,
             )  # fmt: skip
 
     # The plan in addition to its key: the file may have been edited.
@@ -76,8 +88,42 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
     return context.stage("prune", "model", inputs, make)
 
 
-def compensated(context: Context, dense: Dense, given: CompensationInput) -> Any:
-    """A copy of the dense model, pruned by the plan and compensated."""
+def _in_shards(
+    context: Context,
+    dense: Dense,
+    given: CompensationInput,
+    shards: BlockShards,
+    proof: CarriedProof,
+) -> Any:
+    """The skeleton of a streamed model, whose pruned blocks are written as they are finished."""
+
+    def finished(block: nn.Module, index: int) -> None:
+        shards.add(block, index)
+        proof.add(block, index)
+
+    family, method = dense.family, context.recipe.compensate
+    assert not isinstance(method, ScalarTuning | Refit)  # of encoders, which are not streamed
+    small = compensated(context, dense, given, finished)
+    if method.order == "sequential":
+        return small
+    for index in range(len(family.block_list(small))):
+        with resident(small, family, index) as block:
+            finished(block, index)
+            replace_skeleton(small, family, index, block)
+    return small
+
+
+def compensated(
+    context: Context,
+    dense: Dense,
+    given: CompensationInput,
+    finished: Callable[[nn.Module, int], None] = lambda block, index: None,
+) -> Any:
+    """A copy of the dense model, pruned by the plan and compensated.
+
+    Args:
+        finished: See `apply.sequential`; not called by methods of another order.
+    """
     model, family, texts = dense.placed, dense.family, given.texts
     method, plan, calibrated = context.recipe.compensate, given.plan, given.calibrated
     if isinstance(method, ScalarTuning | Refit):
@@ -90,7 +136,9 @@ def compensated(context: Context, dense: Dense, given: CompensationInput) -> Any
     if method.order == "sequential":
         windows, batch, tick = texts.compensation, texts.batch, context.observer.advance
         context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
-        return apply.sequential(model, family, plan, method, windows, batch, tick)
+        return apply.sequential(
+            model, family, plan, method, windows, batch, tick, finished=finished
+        )
 
     return apply.one_shot(model, family, plan, method, calibrated.read)
 

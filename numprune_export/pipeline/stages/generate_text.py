@@ -47,9 +47,9 @@ def calibration_texts(
     def make(folder: Path) -> None:
         batches = -(-settings.sequences // generated_text.WINDOWS)
         context.observer.expect(batches * (length - generated_text.shared(prompt_tokens)))
-        with matmul_precision(recipe.matmul_precision, dense.device):
+        with matmul_precision(recipe.matmul_precision, dense.device), dense.whole() as model:
             written = generated_text.write(
-                dense.placed, prompt_tokens, settings,
+                model, prompt_tokens, settings,
                 tokens=tokens, seed=seed, tick=context.observer.advance,
             )  # fmt: skip
         statistics_store.write_windows(folder, written)

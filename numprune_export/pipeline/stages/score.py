@@ -11,6 +11,7 @@ from torch import Tensor
 
 from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.run_folder import Stage
+from numprune_export.models.residency import weight_of
 from numprune_export.models.site import Site
 from numprune_export.numerics.removal_order import RemovalOrder
 from numprune_export.pipeline.stages.calibrate import Calibrated
@@ -40,13 +41,12 @@ def score(here: RoundContext, calibrated: Calibrated) -> Stage:
 
 def _write(here: RoundContext, calibrated: Calibrated, folder: Path) -> None:
     recipe, start, observer = here.context.recipe, here.start, here.context.observer
-    blocks = start.family.block_list(start.model)
     observer.expect(sum(map(_work, start.sites)))
 
     def with_weights() -> Iterator[tuple[Site, Tensor, Statistics]]:
         for site, statistics in calibrated.in_turn(start.sites):
-            weight: Any = blocks[site.block].get_submodule(site.consumer).weight
-            yield site, weight.detach(), statistics.to(weight.device)
+            weight = weight_of(start.model, start.family, site.block, site.consumer)
+            yield site, weight, statistics.to(weight.device)
 
     scores: dict[str, Tensor] = {}
     removals: dict[str, Tensor] = {}

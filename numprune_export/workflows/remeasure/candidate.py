@@ -21,9 +21,9 @@ from numprune_export.export.runner import Device
 from numprune_export.measure.latency.sessions import ReopenedDecoder, ReopenedEncoder
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.measure.reference.encoder import TorchEncoderRunner
-from numprune_export.models.device import placed
 from numprune_export.models.checkpoint.load import load_source, load_tokenizer
 from numprune_export.models.checkpoint.source import Source, resolve
+from numprune_export.models.device import placed
 from numprune_export.recipe import Benchmark
 from numprune_export.workflows.remeasure.finished_run import SWEEP_MARKER, FinishedRun, opened
 

@@ -1,0 +1,160 @@
+"""Runs whose model is read block by block: the same plan, weights and quality as with all of it in memory."""
+
+import json
+import shutil
+import weakref
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from small import small_recipe, small_run
+
+from numprune_export import pipeline
+from numprune_export import recipe as recipes
+from numprune_export.core.errors import NumericalError, RecipeError
+from numprune_export.models import residency
+from numprune_export.models.checkpoint import streamed
+from numprune_export.recipe import builtin_dir
+
+SHORT = {
+    "calibration": {"texts": ["small.txt"], "sequences": 8, "tokens_per_sequence": 40},
+    "evaluation": {"texts": ["small.txt"], "sequences": 3, "tokens_per_sequence": 40, "seed": 1},
+    "parity": {"steps": 2},
+    "benchmark": {"decode_steps": 2, "samples": 5, "sessions": 1, "reference": False},
+}
+METHODS = {
+    "paper-numerical": {"method": "paper-numerical", "targets": {}},
+    "best": {
+        "method": "best", "generated_text": 4, "query_heads": "single", "targets": {},
+        "allocate": {"method": "curves", "attention": [0.5, 1.0]},
+    },
+    "one shot, two rounds": {"method": "fast", "rounds": 2, "targets": {}},
+    "no repair, exported": {"score": "flap", "compensate": "none"},
+}  # fmt: skip
+
+
+def weights(folder):
+    tensors = {}
+    for path in sorted((folder / "out" / "model").glob("*.safetensors")):
+        tensors |= load_file(path)
+    return tensors
+
+
+def both(tmp_path, **sections):
+    """The run with the whole model in memory, and the streamed one."""
+    reports = []
+    for stream in (False, True):
+        folder = tmp_path / str(stream)
+        folder.mkdir()
+        reports.append(small_run(folder, stream_weights=stream, **SHORT, **sections))
+    return reports, (tmp_path / "False", tmp_path / "True")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_gives_the_plan_the_weights_and_the_quality_of_the_whole_model(tmp_path, name):
+    (whole, stream), folders = both(tmp_path, **METHODS[name])
+    assert stream.plan == whole.plan
+    expected, got = (weights(folder) for folder in folders)
+    assert got.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert torch.equal(got[key], tensor), key
+    for key, metric in whole.metrics.items():
+        if key.startswith("quality."):
+            assert stream.metrics[key].value == pytest.approx(metric.value, rel=1e-6), key
+    assert "blocks are read while they are in use" in (folders[1] / "out" / "log").read_text()
+    shards = list((folders[1] / "out" / "model").glob("*.safetensors"))
+    assert len(shards) == 5
+    configs = [json.loads((f / "out" / "model" / "config.json").read_text()) for f in folders]
+    for config in configs:
+        del config["numprune"]["versions"]
+    assert configs[0] == configs[1]
+
+
+def test_every_block_is_read_once_a_pass_and_none_stays(tmp_path, monkeypatch):
+    read = []
+    unwatched = streamed._Blocks.block
+
+    def block(self, index):
+        assert sum(reference() is not None for _, reference in read) <= 1
+        made = unwatched(self, index)
+        read.append((index, weakref.ref(made.input_layernorm.weight)))
+        return made
+
+    monkeypatch.setattr(streamed._Blocks, "block", block)
+    small_run(tmp_path, stream_weights=True, method="paper-numerical", targets={}, **SHORT)
+    order = [index for index, _ in read]
+    # Moments; two sites' weights for scores; repair; dense, masked and pruned quality.
+    passes = [list(range(4)), [0, 0, 1, 1, 2, 2, 3, 3], *[list(range(4))] * 4]
+    assert order == [index for each in passes for index in each]
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    """The shipped model in bfloat16, each tensor in a shard of its own; a function to damage one."""
+    folder = tmp_path / "sharded"
+    shutil.copytree(builtin_dir() / "tiny-llama", folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+
+    def write(name=None, change=None):
+        places = {}
+        for number, (key, tensor) in enumerate(tensors.items()):
+            shard = f"model-{number + 1:05d}-of-{len(tensors):05d}.safetensors"
+            value = tensor.bfloat16()
+            save_file({key: change(value) if key == name else value}, folder / shard)
+            places[key] = shard
+        index = {"metadata": {}, "weight_map": places}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        return folder
+
+    return write
+
+
+def test_small_shards_in_another_dtype_are_read(sharded, tmp_path):
+    model = {"source": str(sharded()), "dtype": "bfloat16"}
+    (whole, stream), folders = both(tmp_path, model=model, method="paper-numerical", targets={})
+    assert stream.plan == whole.plan
+    for key, tensor in weights(folders[0]).items():
+        assert torch.equal(weights(folders[1])[key], tensor)
+        assert tensor.dtype is torch.bfloat16
+
+
+def test_a_weight_that_is_not_finite_is_named_when_its_block_is_read(sharded, tmp_path):
+    name = "model.layers.2.mlp.up_proj.weight"
+    folder = sharded(name, lambda value: value.index_fill(0, torch.tensor([1]), torch.nan))
+    model = {"source": str(folder), "dtype": "bfloat16"}
+    with pytest.raises(NumericalError, match=f"`{name}`"):
+        small_run(tmp_path, model=model, stream_weights=True, method="fast", targets={}, **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("sections", "what"),
+    [
+        ({"model": str(builtin_dir() / "tiny-bert")}, "cannot be read block by block"),
+        (
+            {"tasks": {"lm_eval": ["sotu_endings"], "include": str(builtin_dir() / "tasks")}},
+            "tasks",
+        ),
+    ],
+)
+def test_what_cannot_be_streamed_is_refused_before_work(tmp_path, sections, what):
+    data = builtin_dir() / "data"
+    if "model" in sections:
+        texts = {"files": [str(data / "presidents_dev.jsonl")], "sequences": 8}
+        sections = {**sections, "calibration": texts, "evaluation": texts, "compensate": "none"}
+    path = small_recipe(tmp_path, stream_weights=True, **{**SHORT, **sections})
+    with pytest.raises(RecipeError, match=what):
+        pipeline.check(recipes.load(path), search=(tmp_path,))
+
+
+def test_a_block_changed_as_it_is_read_leaves_the_source_as_it_was():
+    model = streamed.read_streamed(builtin_dir() / "tiny-llama", torch.float32, torch.device("cpu"))
+    source = residency.source_of(model)
+    changed = residency.Changed(source, lambda block, index: block.mlp.down_proj.weight.zero_())
+    assert not changed.block(1).mlp.down_proj.weight.any()
+    assert source.block(1).mlp.down_proj.weight.all()
+    with safe_open(builtin_dir() / "tiny-llama" / "model.safetensors", "pt") as file:
+        stored = file.get_tensor("model.layers.1.mlp.down_proj.weight")
+    assert torch.equal(source.block(1).mlp.down_proj.weight, stored)
+    assert {parameter.device.type for parameter in model.model.layers.parameters()} == {"meta"}
