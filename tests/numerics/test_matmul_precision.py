@@ -156,9 +156,18 @@ def test_what_is_multiplied_is_known_inside(precision):
     assert module.multiplied() == torch.float32
 
 
+def test_the_inner_of_two_precisions_decides(given):
+    x, weight, bias = given
+    plain = linear(x, weight, bias)
+    with matmul_precision("bfloat16"):
+        with matmul_precision("highest"):
+            assert torch.equal(linear(x, weight, bias), plain)
+        assert not torch.equal(linear(x, weight, bias), plain)
+
+
 def test_nothing_is_held_of_weights_that_are_gone(given):
     x, weight, _ = given
-    with module._Products(short=True) as mode, torch.no_grad():
+    with matmul_precision("bfloat16"), module._Products() as mode, torch.no_grad():
         linear(x, weight)
         for part in (weight[:2], weight + 1):
             linear(x, part)

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small import small_recipe, small_run
 
-from numprune_export import pipeline
+from numprune_export.pipeline import opening
 from numprune_export import recipe as recipes
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.models import residency
@@ -145,7 +145,7 @@ def test_what_cannot_be_streamed_is_refused_before_work(tmp_path, sections, what
         sections = {**sections, "calibration": texts, "evaluation": texts, "compensate": "none"}
     path = small_recipe(tmp_path, stream_weights=True, **{**SHORT, **sections})
     with pytest.raises(RecipeError, match=what):
-        pipeline.check(recipes.load(path), search=(tmp_path,))
+        opening.check(recipes.load(path), search=(tmp_path,))
 
 
 def test_a_block_changed_as_it_is_read_leaves_the_source_as_it_was():

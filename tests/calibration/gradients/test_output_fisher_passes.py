@@ -76,7 +76,7 @@ def test_half_precision_weights_give_the_same_within_their_rounding():
 def test_half_precision_gradients_are_multiplied_in_single_precision():
     rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
     site = DECODERS["llama"].sites(tiny())[0]
-    sums = output_fisher._Sum(8)
+    sums = output_fisher._Sum(8, torch.device("cpu"))
     sums.add(rows)
     wide = rows.double()
     torch.testing.assert_close(sums.mean(site), wide.T @ wide / 50, rtol=1e-5, atol=1e-6)
