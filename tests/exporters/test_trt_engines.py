@@ -5,7 +5,6 @@ from one_layer import DTYPES, GRAPHS, decoder_of, first_layer_of
 from shaped import SMOLLM2, SMOLLM2_DENSE, SMOLLM2_PRUNED, block_bytes, shaped
 from tiny import MODEL_TYPES, single_query_heads, tiny, uneven
 
-
 # Every family in both graphs, and every dtype in both graphs: a dtype's kernels are no family's own.
 COMBINATIONS = [(model_type, graph, DTYPES[0]) for model_type in MODEL_TYPES for graph in GRAPHS]
 COMBINATIONS += [(MODEL_TYPES[-1], graph, dtype) for graph in GRAPHS for dtype in DTYPES[1:]]

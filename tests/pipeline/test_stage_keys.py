@@ -149,7 +149,7 @@ PROTOCOL = {"benchmark.warmup": 3, "benchmark.samples": 9, "benchmark.sessions":
 
 TABLE = {
     "decoder": [
-        (set(), GATE | OF_ENCODERS | {"seed": 5, "threads": 2, "device": "cpu"}),
+        (set(), GATE | OF_ENCODERS | {"seed": 5, "threads": 2, "device": "cpu", "stream_weights": False}),
         (BENCHMARK, PROTOCOL | OF_DECODERS | {"benchmark.seed": 3}),
         (EVALUATION, PARITY | {"evaluation.batch": 2}),
         (
@@ -200,7 +200,7 @@ TABLE = {
         ),
     ],
     "encoder": [
-        (set(), GATE | OF_DECODERS | {"seed": 5, "threads": 2, "device": "cpu"}),
+        (set(), GATE | OF_DECODERS | {"seed": 5, "threads": 2, "device": "cpu", "stream_weights": False}),
         (BENCHMARK, PROTOCOL | OF_ENCODERS),
         (EVALUATION, PARITY | {"evaluation.batch": 16, "evaluation.metric": "f1"}),
         (EVALUATION | BENCHMARK, {

@@ -10,11 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small import small_recipe, small_run
 
-from numprune_export.pipeline import opening
 from numprune_export import recipe as recipes
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.models import residency
 from numprune_export.models.checkpoint import streamed
+from numprune_export.pipeline import opening
 from numprune_export.recipe import builtin_dir
 
 SHORT = {
