@@ -159,6 +159,8 @@ def collect(
     batch: int,
     tick: Progress,
     token_stride: int = 1,
+    *,
+    known: Callable[[int], bool] = lambda block: False,
 ) -> Iterator[dict[str, Statistics]]:
     """Collect statistics block by block in one pass of the dense model.
 
@@ -172,9 +174,10 @@ def collect(
         tick: Called with the number of sequences that passed a block; the total is
             `blocks × sequences`.
         token_stride: Every n-th real token is accumulated.
+        known: Whether a block's statistics are known already; the texts only pass through it.
 
     Yields:
-        Statistics by site name, for each block in turn.
+        Statistics by site name, for each block in turn; empty for a known one.
 
     Raises:
         NumericalError: an activation was NaN or infinite.
@@ -185,9 +188,9 @@ def collect(
         here = [site for site in sites if site.block == index]
         statistics: dict[str, Statistics] = {}
         with resident(model, family, index) as block:
-            if here:
+            if here and not known(index):
                 statistics = _gather(block, here, batches, tick, token_stride)
-            else:  # both of its sublayers have lost all their units
+            else:  # known, or both of its sublayers have lost all their units
                 block_runner.advance(block, index, batches, tick)
         yield statistics
 

@@ -20,7 +20,7 @@ WINDOWS = "windows.safetensors"
 
 
 def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) -> None:
-    """Write the statistics of one block's sites, by site name."""
+    """Write the statistics of one block's sites, by site name; the file is whole or absent."""
     tensors = {}
     for name, sums in statistics.items():
         tensors[f"{name}.gram"] = sums.shifted_gram.cpu()
@@ -28,7 +28,15 @@ def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) 
         if sums.shift is not None:
             tensors[f"{name}.shift"] = sums.shift.cpu()
         tensors[f"{name}.tokens"] = torch.tensor(sums.tokens)
-    save_file(tensors, _file(folder, block))
+    place = _file(folder, block)
+    partial = place.with_name(f".{place.name}.partial")
+    save_file(tensors, partial)
+    partial.replace(place)
+
+
+def has_block(folder: Path, block: int) -> bool:
+    """Whether `write_block` has written this block."""
+    return _file(folder, block).is_file()
 
 
 def write_gradients(folder: Path, gradients: Mapping[str, Tensor]) -> None:

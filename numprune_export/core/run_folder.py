@@ -42,6 +42,10 @@ MODEL = "model"
 ARTIFACTS = "artifacts"
 PARTIAL = ".partial"
 """Suffix of incomplete files and folders; their names start with a dot."""
+PARTS = ".parts"
+"""Suffix of stages made in parts; they stay when a run is interrupted."""
+KEY = "-key"
+"""Suffix of the file beside such a folder that holds the stage's key."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,20 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class InParts:
+    """Makes a stage part by part: an interrupted stage goes on after its finished parts.
+
+    Every file in the folder is whole: a part is written under another name and then renamed.
+    """
+
+    make: Callable[[Path], None]
+    """Fills a folder that may have parts of an earlier attempt with the same key."""
+
+    def __call__(self, folder: Path) -> None:
+        self.make(folder)
+
+
 class RunFolder:
     """A folder that one run owns. Use `open_folder` to get one."""
 
@@ -94,7 +112,8 @@ class RunFolder:
             name: Stage name.
             where: Stage folder relative to the run, for example `artifacts/onnx/dense`.
             key: From `key_of`, over all inputs, including the keys of earlier stages.
-            make: Fills an empty folder. If it raises, the partial stage is removed.
+            make: Fills an empty folder. If it raises, the partial stage is removed; of `InParts` only
+                if it fails, not if it is interrupted.
             seconds: Wall time to record; None: the time of `make`.
             files: Record of the files that `make` writes; None: hash them.
             editable: Files that the user may edit; an edited file does not invalidate the stage.
@@ -102,22 +121,32 @@ class RunFolder:
         place = self.path / where
         if (existing := self.find(name, where, key, editable=editable)) is not None:
             return existing
-        partial = place.with_name(f".{place.name}{PARTIAL}")
-        shutil.rmtree(partial, ignore_errors=True)
+        in_parts = isinstance(make, InParts)
+        partial = place.with_name(f".{place.name}{PARTS if in_parts else PARTIAL}")
+        attempt = partial.with_name(f"{partial.name}{KEY}")
+        if in_parts and attempt.is_file() and attempt.read_text(encoding="utf-8") == key:
+            _remove_partial(partial)
+        else:
+            shutil.rmtree(partial, ignore_errors=True)
         start = time.perf_counter()
         with full_disk_named(self.path):
             try:
-                partial.mkdir(parents=True)
+                partial.mkdir(parents=True, exist_ok=in_parts)
+                if in_parts:
+                    write_whole(attempt, key)
                 make(partial)
                 seconds = time.perf_counter() - start if seconds is None else seconds
                 files = record_of(partial) if files is None else files
                 write_record(partial, key, seconds, files)
                 _sync(partial)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
+            except BaseException as error:
+                if not in_parts or isinstance(error, Exception):
+                    shutil.rmtree(partial, ignore_errors=True)
+                    attempt.unlink(missing_ok=True)
                 raise
             shutil.rmtree(place, ignore_errors=True)
             partial.rename(place)
+            attempt.unlink(missing_ok=True)
             _sync_one(place.parent)
         return self._remember(Stage(name, key, place, seconds, resumed=False, files=files))
 
@@ -288,11 +317,16 @@ def finished(path: Path) -> Iterator[None]:
 def _clear(path: Path) -> None:
     """Remove the partial files of a killed run."""
     for place in (path, *path.glob(f"{ARTIFACTS}/*")):
-        for left in place.glob(f".*{PARTIAL}"):
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+        _remove_partial(place)
+
+
+def _remove_partial(place: Path) -> None:
+    """Remove the partial files and folders directly in a folder."""
+    for left in place.glob(f".*{PARTIAL}"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _remove(path: Path, created: Sequence[Path], marker: str) -> None:

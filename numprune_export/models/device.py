@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from numprune_export.core.errors import DeviceError
+from numprune_export.core.foreign import first_line
 
 FILLED = 0.85
 """Fraction of a device's free memory that `auto` fills at most."""
@@ -104,6 +107,25 @@ def _automatic(wanted_bytes: int) -> Placement:
     if wanted_bytes > FILLED * free:
         return Placement(CPU, f"pruning takes {sizes}")
     return Placement(device, f"pruning takes {sizes}")
+
+
+@contextmanager
+def full_device_named(stage: str) -> Iterator[None]:
+    """Report a stage for which a device has too little memory.
+
+    Raises:
+        DeviceError: PyTorch could not allocate memory inside the `with`.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        said = first_line(error).removeprefix("CUDA out of memory. ")
+        raise DeviceError(
+            f"the device's memory is too small for stage `{stage}`: {said}",
+            hint="lower `calibration.batch` and `evaluation.batch`, set `stream_weights: true`, or"
+            " set `device: cpu`",
+        ) from None
 
 
 def placed(model: Any, device: torch.device | str, dtype: torch.dtype) -> Any:

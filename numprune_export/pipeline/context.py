@@ -12,6 +12,7 @@ from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import RunFolder, Stage, key_of
 from numprune_export.core.shared_folder import SharedFolder
 from numprune_export.core.version import STAGES_VERSION
+from numprune_export.models.device import full_device_named
 from numprune_export.recipe import Recipe
 
 
@@ -49,13 +50,14 @@ class Context:
         """
         self.observer.begin(name)
         key = key_of(STAGES_VERSION, place, *inputs)
-        if shared and self.shared is not None:
-            finished = self.folder.find(name, place, key)
-            stage = finished or self.folder.adopt(
-                place, self.shared.stage(name, place, key, make, variant=variant)
-            )
-        else:
-            stage = self.folder.stage(name, place, key, make, editable=editable)
+        with full_device_named(name):
+            if shared and self.shared is not None:
+                finished = self.folder.find(name, place, key)
+                stage = finished or self.folder.adopt(
+                    place, self.shared.stage(name, place, key, make, variant=variant)
+                )
+            else:
+                stage = self.folder.stage(name, place, key, make, editable=editable)
         outcome = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
         self.folder.log(f"{name}: {outcome}, key {stage.key[:12]}")
         if not stage.resumed:

@@ -23,6 +23,7 @@ from numprune_export.models.checkpoint.load import (
 )
 from numprune_export.models.checkpoint.source import Source
 from numprune_export.models.checkpoint.streamed import read_streamed, streamable
+from numprune_export.models.checkpoint.weight_files import stored_dtype
 from numprune_export.models.device import Placement, Wanted, on, place
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
@@ -51,9 +52,18 @@ class Dense:
         self.family: Family = source.family
         if single_query_heads:
             self.family = self.family.with_single_query_heads()
-        self._dtype: torch.dtype = getattr(torch, dtype)
+        self._dtype_name = dtype
         self.warnings: list[str] = []
         """What the reader of a report should know of how this model was read."""
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Of the weights during pruning and when saved."""
+        named = self._dtype_name
+        dtype: torch.dtype = getattr(
+            torch, stored_dtype(self.source.weights) if named == "auto" else named
+        )
+        return dtype
 
     @cached_property
     def fingerprint(self) -> str:
@@ -62,11 +72,11 @@ class Dense:
 
     @cached_property
     def key(self) -> str:
-        return key_of(self.fingerprint, str(self._dtype).removeprefix("torch."))
+        return key_of(self.fingerprint, str(self.dtype).removeprefix("torch."))
 
     @cached_property
     def loaded(self) -> Loaded:
-        return load_source(self.source, self._dtype)
+        return load_source(self.source, self.dtype)
 
     @cached_property
     def skeleton(self) -> PreTrainedModel:
@@ -119,14 +129,14 @@ class Dense:
 
     def _wanted(self, can_stream: bool) -> Wanted:
         sizes = [weight.numel() for weight in self.skeleton.parameters()]
-        whole = self._dtype.itemsize * (2 * sum(sizes) + max(sizes))
+        whole = self.dtype.itemsize * (2 * sum(sizes) + max(sizes))
         if not can_stream:
             return Wanted(whole, None)
         blocks = self.family.block_list(self.skeleton)
         each = [sum(weight.numel() for weight in block.parameters()) for block in blocks]
         widest = max((site.inputs for site in self.family.sites(self.skeleton)), default=1)
         # Two blocks, what is not in blocks, and fp64 squares of the widest Gram matrix.
-        part = self._dtype.itemsize * (sum(sizes) - sum(each) + 2 * max(each)) + 4 * 8 * widest**2
+        part = self.dtype.itemsize * (sum(sizes) - sum(each) + 2 * max(each)) + 4 * 8 * widest**2
         return Wanted(whole, part)
 
     @property
@@ -137,7 +147,7 @@ class Dense:
     def placed(self) -> PreTrainedModel:
         """The model on `device`: that of calibration, pruning and evaluation."""
         placed: PreTrainedModel = (
-            read_streamed(self.source.path, self._dtype, self.device)
+            read_streamed(self.source.path, self.dtype, self.device)
             if self.placement.streamed
             else on(self.model, self.device)
         )

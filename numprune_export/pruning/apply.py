@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -67,6 +67,21 @@ def one_shot(
     return small
 
 
+class Journal:
+    """Receives each pruned block, and knows the blocks that an interrupted attempt has pruned.
+
+    This one receives without effect and knows nothing.
+    """
+
+    def known(self, index: int) -> Mapping[str, Tensor] | None:
+        """Tensors of a block that is pruned already, by name in the block; None: it is not."""
+        return None
+
+    def finished(self, block: nn.Module, index: int) -> None:
+        """Called with each pruned block, front to back."""
+        return
+
+
 def sequential(
     model: nn.Module,
     family: Family,
@@ -75,43 +90,64 @@ def sequential(
     windows: Windows,
     batch: int,
     tick: Progress,
-    *,
-    finished: Callable[[nn.Module, int], None] = lambda block, index: None,
 ) -> Any:
-    """Prune every site, compensated with statistics of the already pruned prefix, front to back.
+    """`FrontToBack` with a journal that does nothing."""
+    return FrontToBack(family, plan, repair, windows, batch).prune(model, tick)
+
+
+@dataclass(frozen=True)
+class FrontToBack:
+    """Prunes every site, compensated with statistics of the already pruned prefix, front to back.
 
     Within a block the attention is pruned first, so the MLP is compensated on the inputs that it
     gets in the pruned model. The consumer's inputs are kept until it is compensated, so no layer
     runs twice.
-
-    Args:
-        model: The dense model; not changed.
-        family: Its declaration.
-        plan: The units to keep.
-        repair: The compensation method.
-        windows: Calibration windows.
-        batch: Sequences per batch.
-        tick: Called with the number of sequences that passed a block.
-        finished: Called with each pruned block and its number.
-
-    Returns:
-        A smaller model that shares untouched tensors with `model`. Of a streamed model, the
-        skeleton of the smaller one: its blocks are gone when `finished` has returned.
-
-    Raises:
-        InputError: the plan does not match the model.
-        NumericalError: an activation is not finite.
     """
-    _require_own_sites(model, family, plan)
-    small, change = rewrite.clone_sharing_parameters(model), _Change(family, plan, repair)
-    batches = block_runner.prepare_batches(small, family, windows, batch)
-    for index in range(len(family.block_list(small))):
-        with resident(small, family, index) as block:
-            _prune_block(change, block, index, batches, tick)
-            finished(block, index)
-            if source_of(small) is not None:
-                replace_skeleton(small, family, index, block)
-    return small
+
+    family: Family
+    """Of the model."""
+    plan: Plan
+    """The units to keep."""
+    repair: Compensation
+    """The compensation method."""
+    windows: Windows
+    """Calibration windows."""
+    batch: int
+    """Sequences per batch."""
+
+    def prune(self, model: nn.Module, tick: Progress, journal: Journal | None = None) -> Any:
+        """Prune a copy of the model.
+
+        Args:
+            model: The dense model; not changed.
+            tick: Called with the number of sequences that passed a block.
+            journal: Receives the pruned blocks; None: nothing does.
+
+        Returns:
+            A smaller model that shares untouched tensors with `model`. Of a streamed model, the
+            skeleton of the smaller one: its blocks are gone when the journal has received them.
+
+        Raises:
+            InputError: the plan does not match the model.
+            NumericalError: an activation is not finite.
+        """
+        family, journal = self.family, journal or Journal()
+        _require_own_sites(model, family, self.plan)
+        small = rewrite.clone_sharing_parameters(model)
+        change = _Change(family, self.plan, self.repair)
+        batches = block_runner.prepare_batches(small, family, self.windows, self.batch)
+        for index in range(len(family.block_list(small))):
+            with resident(small, family, index) as block:
+                tensors = journal.known(index)
+                if tensors is None:
+                    _prune_block(change, block, index, batches, tick)
+                else:
+                    change.restore(block, index, tensors)
+                    block_runner.advance(block, index, batches, tick)
+                journal.finished(block, index)
+                if source_of(small) is not None:
+                    replace_skeleton(small, family, index, block)
+        return small
 
 
 def _prune_block(
@@ -172,6 +208,18 @@ class _Change:
             if site.block == index and self.plan.removed(site):
                 layers = SiteLayers(block, site)
                 self.cut(layers, dense(site).to(layers.consumer.weight.device))
+
+    def restore(self, block: nn.Module, index: int, tensors: Mapping[str, Tensor]) -> None:
+        """Make a dense block the pruned one with these tensors."""
+        plain = replace(self, repair=Nothing())
+        plain.cut_block(block, index, Statistics.of_nothing)
+        for path, layer in block.named_modules():
+            if isinstance(layer, nn.Linear) and f"{path}.bias" in tensors and layer.bias is None:
+                bias = tensors[f"{path}.bias"].to(layer.weight.device)
+                block.set_submodule(path, rewrite.linear_of(layer.weight, bias))
+        with torch.no_grad():
+            for name, tensor in block.state_dict().items():
+                tensor.copy_(tensors[name])
 
     def cut(self, layers: SiteLayers, statistics: Statistics) -> None:
         """Remove the pruned units from the site's layers, and compensate the consumer."""

@@ -65,8 +65,9 @@ class Model(Strict):
     installed Python package."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Dtype of the model during pruning, and of the saved weights."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """Dtype of the model during pruning, and of the saved weights. `auto`: that of most weights of the
+    checkpoint."""
 
 
 class Parity(Strict):

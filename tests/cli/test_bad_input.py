@@ -158,7 +158,7 @@ def test_a_budget_no_plan_can_meet_exits_2_before_anything_is_done(refused, cli,
 
 
 def test_a_checkpoint_that_fails_its_proof_exits_1_and_is_not_kept(cli, tmp_path, monkeypatch):
-    def disproved(folder, model, tokens, *, real, types, tick):
+    def disproved(folder, model, tokens, **_):
         assert (folder / "model.safetensors").is_file()
         raise ParityError("reloaded logits differ", hint="report this")
 

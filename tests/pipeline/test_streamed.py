@@ -11,12 +11,15 @@ from safetensors.torch import load_file, save_file
 from small import small_recipe, small_run
 
 from numprune_export import recipe as recipes
+from numprune_export.calibration import statistics, store
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.models import residency
-from numprune_export.models.checkpoint import streamed
+from numprune_export.models.checkpoint import shards, streamed
 from numprune_export.pipeline import opening
+from numprune_export.pruning import apply
 from numprune_export.recipe import builtin_dir
 
+TINY = builtin_dir() / "tiny-llama"
 SHORT = {
     "calibration": {"texts": ["small.txt"], "sequences": 8, "tokens_per_sequence": 40},
     "evaluation": {"texts": ["small.txt"], "sequences": 3, "tokens_per_sequence": 40, "seed": 1},
@@ -93,7 +96,7 @@ def test_every_block_is_read_once_a_pass_and_none_stays(tmp_path, monkeypatch):
 def sharded(tmp_path):
     """The shipped model in bfloat16, each tensor in a shard of its own; a function to damage one."""
     folder = tmp_path / "sharded"
-    shutil.copytree(builtin_dir() / "tiny-llama", folder)
+    shutil.copytree(TINY, folder)
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
 
@@ -141,7 +144,7 @@ def test_a_weight_that_is_not_finite_is_named_when_its_block_is_read(sharded, tm
 def test_what_cannot_be_streamed_is_refused_before_work(tmp_path, sections, what):
     data = builtin_dir() / "data"
     if "model" in sections:
-        texts = {"files": [str(data / "presidents_dev.jsonl")], "sequences": 8}
+        texts = {"files": [str(data / "presidents_dev.jsonl")], "sequences": 8, "batch": 8}
         sections = {**sections, "calibration": texts, "evaluation": texts, "compensate": "none"}
     path = small_recipe(tmp_path, stream_weights=True, **{**SHORT, **sections})
     with pytest.raises(RecipeError, match=what):
@@ -149,12 +152,93 @@ def test_what_cannot_be_streamed_is_refused_before_work(tmp_path, sections, what
 
 
 def test_a_block_changed_as_it_is_read_leaves_the_source_as_it_was():
-    model = streamed.read_streamed(builtin_dir() / "tiny-llama", torch.float32, torch.device("cpu"))
+    model = streamed.read_streamed(TINY, torch.float32, torch.device("cpu"))
     source = residency.source_of(model)
     changed = residency.Changed(source, lambda block, index: block.mlp.down_proj.weight.zero_())
     assert not changed.block(1).mlp.down_proj.weight.any()
     assert source.block(1).mlp.down_proj.weight.all()
-    with safe_open(builtin_dir() / "tiny-llama" / "model.safetensors", "pt") as file:
+    with safe_open(TINY / "model.safetensors", "pt") as file:
         stored = file.get_tensor("model.layers.1.mlp.down_proj.weight")
     assert torch.equal(source.block(1).mlp.down_proj.weight, stored)
     assert {parameter.device.type for parameter in model.model.layers.parameters()} == {"meta"}
+
+
+def interrupting(patch, owner, name, last):
+    """Make the call of a function for block `last` end as Ctrl-C does."""
+    unstopped = getattr(owner, name)
+
+    def stopping(*arguments):
+        if last in arguments:
+            raise KeyboardInterrupt
+        return unstopped(*arguments)
+
+    patch.setattr(owner, name, stopping)
+
+
+def counting(patch, owner, name):
+    """The number of calls of a function, as a list that grows."""
+    calls, uncounted = [], getattr(owner, name)
+
+    def counted(*arguments, **named):
+        calls.append(name)
+        return uncounted(*arguments, **named)
+
+    patch.setattr(owner, name, counted)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "work"),
+    [
+        (store, "write_block", (statistics, "_gather")),
+        (shards.BlockShards, "add", (apply, "_prune_block")),
+    ],
+    ids=["calibrate", "prune"],
+)
+def test_an_interrupted_stage_goes_on_after_its_finished_blocks(tmp_path, owner, name, work):
+    """And ends with the same files."""
+    affine = {"method": "closed_form", "affine": True}  # adds biases, which the skeleton has not
+    sections = {"stream_weights": True, "targets": {}, "compensate": affine, "score": "numerical"}
+    (tmp_path / "whole").mkdir()
+    small_run(tmp_path / "whole", **SHORT, **sections)
+    place = tmp_path / "stopped"
+    place.mkdir()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupting(patch, owner, name, 2)
+        small_run(place, **SHORT, **sections)
+    assert list((place / "out").glob(".*.parts"))
+    with pytest.MonkeyPatch.context() as patch:
+        calls = counting(patch, *work)
+        small_run(place, **SHORT, **sections)
+    assert len(calls) == 2
+    assert not list((place / "out").glob(".*.parts*"))
+    runs = tmp_path / "whole" / "out", place / "out"
+    for folder in ("statistics", "model"):
+        files = [
+            {path.name: path.read_bytes() for path in (run / folder).glob("*.safetensors")}
+            for run in runs
+        ]
+        assert files[0] == files[1]
+
+
+def test_parts_of_another_recipe_are_not_taken(tmp_path):
+    sections = {"stream_weights": True, "targets": {}, "score": "numerical"}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupting(patch, store, "write_block", 2)
+        small_run(tmp_path, **SHORT, **sections)
+    other = {**SHORT, "calibration": {**SHORT["calibration"], "seed": 3}}
+    with pytest.MonkeyPatch.context() as patch:
+        calls = counting(patch, statistics, "_gather")
+        small_run(tmp_path, **other, **sections)
+    assert len(calls) == 4
+
+
+def test_the_dtype_of_the_checkpoint_is_that_of_most_weights(sharded, tmp_path):
+    folder = sharded("model.norm.weight", lambda value: value.float())
+    report = small_run(
+        tmp_path, model={"source": str(folder), "dtype": "auto"}, method="fast", targets={}, **SHORT
+    )
+    saved = load_file(tmp_path / "out" / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
+    dense = sum(tensor.numel() for tensor in load_file(TINY / "model.safetensors").values())
+    assert report.metrics["size.bytes.dense"].value == 2 * dense

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from numprune_export.core.errors import OutputError
@@ -36,8 +36,19 @@ class BlockShards:
         Raises:
             OutputError: the folder cannot be written.
         """
-        prefix = f"{self._path}.{index}."
+        prefix = self._prefix(index)
         self._write({prefix + name: value for name, value in block.state_dict().items()}, index + 2)
+
+    def read(self, index: int) -> dict[str, Tensor] | None:
+        """The tensors of a block that an interrupted run has written, by name in the block; None if
+        it has not."""
+        place = self._folder / self._name(index + 2)
+        if not place.is_file():
+            return None
+        tensors, prefix = load_file(place), self._prefix(index)
+        self._places |= dict.fromkeys(tensors, place.name)
+        self._bytes += sum(value.nbytes for value in tensors.values())
+        return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
     def close(self, state: Mapping[str, Tensor]) -> None:
         """Write all tensors of a model outside of its blocks, and the index.
@@ -55,12 +66,20 @@ class BlockShards:
         (self._folder / INDEX).write_text(text, encoding="utf-8")
 
     def _write(self, tensors: Mapping[str, Tensor], number: int) -> None:
-        name = f"model-{number:05d}-of-{self._blocks + 1:05d}.safetensors"
+        name = self._name(number)
         own = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         with writing(self._folder):
-            save_file(own, self._folder / name, metadata={"format": "pt"})
+            partial = self._folder / f".{name}.partial"
+            save_file(own, partial, metadata={"format": "pt"})
+            partial.replace(self._folder / name)
         self._places |= dict.fromkeys(own, name)
         self._bytes += sum(value.nbytes for value in own.values())
+
+    def _name(self, number: int) -> str:
+        return f"model-{number:05d}-of-{self._blocks + 1:05d}.safetensors"
+
+    def _prefix(self, index: int) -> str:
+        return f"{self._path}.{index}."
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The weight files of a Hugging Face folder, checked for completeness."""
 
+from collections import Counter
+from math import prod
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -18,6 +20,8 @@ from numprune_export.models.checkpoint.safetensors_header import (
 from numprune_export.models.checkpoint.unusable_folder import no_config, no_weights
 
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+"""Names in recipes of dtypes in safetensors headers."""
 _INDEXED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -55,6 +59,15 @@ def tensor_count(folder: Path) -> int | None:
         if (folder / indexed).is_file():
             return len(_weight_map(folder / indexed))
     return None
+
+
+def stored_dtype(files: tuple[Path, ...]) -> str:
+    """The floating-point type of most weights, as a recipe spells it; `float32` if no safetensors
+    header tells, as for GGUF and `.bin` files, or if it is another type."""
+    counts: Counter[str] = Counter()
+    for tensor in _headers(files).values():
+        counts[_DTYPES.get(tensor.dtype, "float32")] += prod(tensor.shape)
+    return counts.most_common(1)[0][0] if counts else "float32"
 
 
 def tensor_places(folder: Path) -> dict[str, Path]:

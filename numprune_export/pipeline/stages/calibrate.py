@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.statistics import Statistics, collect
 from numprune_export.calibration.token_stride import bounded_stride
-from numprune_export.core.run_folder import Stage, key_of
+from numprune_export.core.run_folder import InParts, Stage, key_of
 from numprune_export.data.corpus import Windows
 from numprune_export.models.site import Site
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts, windows_key
@@ -73,7 +74,7 @@ def _moments(here: RoundContext, text: _Windows, name: str, place: str) -> Stage
         _write_statistics(here, text, folder)
 
     inputs = [here.start.key, windows_key(text.windows), text.batch, text.stride]
-    return here.learned(name, place, inputs, write)
+    return here.learned(name, place, inputs, InParts(write))
 
 
 def _token_stride(here: RoundContext, windows: Windows) -> int:
@@ -87,9 +88,13 @@ def _write_statistics(here: RoundContext, text: _Windows, folder: Path) -> None:
     model, family, observer = here.start.model, here.start.family, here.context.observer
     here.require_space(statistics_store.size_bytes(here.start.sites))
     observer.expect(len(family.block_list(model)) * len(text.windows.tokens))
-    blocks = collect(model, family, text.windows, text.batch, observer.advance, text.stride)
+    blocks = collect(
+        model, family, text.windows, text.batch, observer.advance, text.stride,
+        known=partial(statistics_store.has_block, folder),
+    )  # fmt: skip
     for index, statistics in enumerate(blocks):
-        statistics_store.write_block(folder, index, statistics)
+        if not statistics_store.has_block(folder, index):
+            statistics_store.write_block(folder, index, statistics)
 
 
 def _write_gradients(

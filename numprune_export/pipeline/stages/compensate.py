@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from numprune_export.core.metric import Metrics
 from numprune_export.core.plugins import installed_version
 from numprune_export.core.progress import shown
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.run_folder import InParts, Stage
 from numprune_export.models.checkpoint.carried_proof import CarriedProof
 from numprune_export.models.checkpoint.reload_proof import proof_steps, prove_reload
 from numprune_export.models.checkpoint.save import save
@@ -65,7 +65,7 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
             else:
                 carried = CarriedProof(dense.placed, family, proof.tokens)
                 shards = BlockShards(folder, len(family.block_list(dense.placed)), family.blocks)
-                pruned = _in_shards(context, dense, given, shards, carried)
+                pruned = _in_shards(context, dense, given, _Written(shards, carried))
                 expected = carried.logits()
         save(pruned, dense.tokenizer, family, folder, record, shards=shards)
         with shown(observer, "prune.reload"):
@@ -85,30 +85,42 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
         texts.batch,
         *dense.computed_on,
     ]
-    return context.stage("prune", "model", inputs, make)
+    in_parts = dense.placement.streamed
+    return context.stage("prune", "model", inputs, InParts(make) if in_parts else make)
 
 
-def _in_shards(
-    context: Context,
-    dense: Dense,
-    given: CompensationInput,
-    shards: BlockShards,
-    proof: CarriedProof,
-) -> Any:
+@dataclass(frozen=True)
+class _Written(apply.Journal):
+    """Writes pruned blocks as they are finished, and runs the reload proof's tokens through them."""
+
+    shards: BlockShards
+    proof: CarriedProof
+    restored: set[int] = field(default_factory=set)
+
+    def known(self, index: int) -> dict[str, Tensor] | None:
+        """See Journal.known: what an interrupted run has written."""
+        tensors = self.shards.read(index)
+        if tensors is not None:
+            self.restored.add(index)
+        return tensors
+
+    def finished(self, block: nn.Module, index: int) -> None:
+        """See Journal.finished."""
+        if index not in self.restored:
+            self.shards.add(block, index)
+        self.proof.add(block, index)
+
+
+def _in_shards(context: Context, dense: Dense, given: CompensationInput, written: _Written) -> Any:
     """The skeleton of a streamed model, whose pruned blocks are written as they are finished."""
-
-    def finished(block: nn.Module, index: int) -> None:
-        shards.add(block, index)
-        proof.add(block, index)
-
     family, method = dense.family, context.recipe.compensate
     assert not isinstance(method, ScalarTuning | Refit)  # of encoders, which are not streamed
-    small = compensated(context, dense, given, finished)
+    small = compensated(context, dense, given, written)
     if method.order == "sequential":
         return small
     for index in range(len(family.block_list(small))):
         with resident(small, family, index) as block:
-            finished(block, index)
+            written.finished(block, index)
             replace_skeleton(small, family, index, block)
     return small
 
@@ -117,12 +129,12 @@ def compensated(
     context: Context,
     dense: Dense,
     given: CompensationInput,
-    finished: Callable[[nn.Module, int], None] = lambda block, index: None,
+    journal: apply.Journal | None = None,
 ) -> Any:
     """A copy of the dense model, pruned by the plan and compensated.
 
     Args:
-        finished: See `apply.sequential`; not called by methods of another order.
+        journal: Of `FrontToBack`; the other orders do not use it.
     """
     model, family, texts = dense.placed, dense.family, given.texts
     method, plan, calibrated = context.recipe.compensate, given.plan, given.calibrated
@@ -136,9 +148,8 @@ def compensated(
     if method.order == "sequential":
         windows, batch, tick = texts.compensation, texts.batch, context.observer.advance
         context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
-        return apply.sequential(
-            model, family, plan, method, windows, batch, tick, finished=finished
-        )
+        order = apply.FrontToBack(family, plan, method, windows, batch)
+        return order.prune(model, tick, journal)
 
     return apply.one_shot(model, family, plan, method, calibrated.read)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.disk_space import require_space
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.run_folder import InParts, Stage
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import RoundInput
@@ -50,9 +50,10 @@ class RoundContext:
                 make(folder)
 
         inputs = [*inputs, precision, *dense.computed_on]
-        return self.context.stage(
-            name, place, inputs, make_with_precision, shared=shared, editable=editable
-        )
+        precise = make_with_precision
+        if isinstance(make, InParts):
+            precise = InParts(make_with_precision)
+        return self.context.stage(name, place, inputs, precise, shared=shared, editable=editable)
 
     def require_space(self, size_bytes: int) -> None:
         """Check the free disk space for `size_bytes` and for the later output of the run.

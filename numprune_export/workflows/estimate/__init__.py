@@ -52,10 +52,12 @@ def job_of(recipe: Recipe, search: Sequence[Path], clock: Clock = WALL) -> tuple
     family: Family = source.family
     if recipe.query_heads == "single":
         family = family.with_single_query_heads()
-    itemsize = getattr(torch, wanted.dtype).itemsize
     start = clock.now()
     model = skeleton(source)
     built = clock.now() - start
+    # Weights are not fetched, so `auto` is what the configuration says.
+    declared = getattr(model.config, "dtype", None) or torch.float32
+    itemsize = (declared if wanted.dtype == "auto" else getattr(torch, wanted.dtype)).itemsize
     require_possible(recipe, family, model)
     texts = texts_of(recipe.calibration, search)
     return Job(recipe, shapes_of(model, family, itemsize), texts, source.kind == "gguf"), built
