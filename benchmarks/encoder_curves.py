@@ -53,7 +53,7 @@ class CurvePlans:
     statistics: Mapping[str, Statistics]
     """Of the dense model, by site name."""
     observer: Observer
-    _found: dict[str, dict[str, RemovalOrder]] = field(default_factory=dict)
+    _removal_orders: dict[str, dict[str, RemovalOrder]] = field(default_factory=dict)
 
     def plan(self, score: str, allocation: str, keep: float) -> Plan:
         """The units that stay of the dense model, at a cost of at most `keep` of its."""
@@ -65,9 +65,9 @@ class CurvePlans:
 
     def _plan(self, score: str, candidates: tuple[float, ...], keep: float) -> Plan:
         model = self.dense.model
-        if score not in self._found:
-            self._found[score] = self._removals(model, score, self.statistics)
-        return self._chosen(model, self.statistics, self._found[score], candidates, keep)
+        if score not in self._removal_orders:
+            self._removal_orders[score] = self._removals(model, score, self.statistics)
+        return self._chosen(model, self.statistics, self._removal_orders[score], candidates, keep)
 
     def _again(self, plan: Plan, score: str, candidates: tuple[float, ...], keep: float) -> Plan:
         """One more round, on what a plan leaves."""

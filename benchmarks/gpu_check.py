@@ -220,7 +220,7 @@ def share(deadline: float, part: float) -> float:
 def write(out: Path, machine: Mapping[str, Any], outcomes: Sequence[Outcome], said: str) -> None:
     content = {
         "verdict": said,
-        "found": machine,
+        "machine": machine,
         "parts": [asdict(outcome) for outcome in outcomes],
     }
     (out / "gpu-check.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

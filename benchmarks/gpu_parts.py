@@ -114,8 +114,8 @@ def _last_words(lines: Sequence[str]) -> str:
 
 
 def look(work: Path, limit_s: float) -> tuple[Outcome, dict[str, Any]]:
-    """What this machine has (`gpu_found.py`)."""
-    done = python(["benchmarks/gpu_found.py"], limit_s=limit_s, log=work / "found.log")
+    """What this machine has (`gpu_machine.py`)."""
+    done = python(["benchmarks/gpu_machine.py"], limit_s=limit_s, log=work / "machine.log")
     if done.code != 0:
         return failure("look", done, limit_s), {}
     machine: dict[str, Any] = json.loads(done.out.splitlines()[-1])

@@ -70,7 +70,7 @@ class StageTimes:
     """An Observer that keeps what each stage took; what a stage holds is part of it."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Seconds] = {}
+        self.seconds: dict[str, Seconds] = {}
         self._starts: list[Seconds] = []
 
     def begin(self, stage: str) -> None:
@@ -85,7 +85,7 @@ class StageTimes:
     def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
         start = self._starts.pop()
         if not self._starts:
-            self.found[stage] = since(start)
+            self.seconds[stage] = since(start)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def main(
     passes.append(timed(needs.work))
     wall, processor = total(passes)
     needed = needs.share * wall, needs.share * processor
-    steps = times.found
+    steps = times.seconds
     spent = total(list(steps.values()))
     words = " ".join([name, *(f"--set {setting}" for setting in change or ())])
     lines = [

@@ -11,6 +11,7 @@ memory and time, not quality.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import typer
 
 SHAPES = {
     "0.95b": {"hidden": 2048, "layers": 16, "heads": 16, "channels": 5632, "vocabulary": 32000},
-    "small": {"hidden": 256, "layers": 4, "heads": 8, "channels": 704, "vocabulary": 512},
+    "small": {"hidden": 256, "layers": 4, "heads": 8, "channels": 704, "vocabulary": 1024},
 }
 WAYS = ("whole", "streamed")
 
@@ -31,8 +32,8 @@ WAYS = ("whole", "streamed")
 def main(
     folder: Annotated[Path, typer.Argument(help="For the model and the runs; it is kept.")],
     shape: Annotated[str, typer.Option(help=", ".join(SHAPES))] = "0.95b",
-    sequences: int = 4,
-    tokens: int = 512,
+    sequences: int = 1,
+    tokens: int = 256,
     out: Annotated[Path | None, typer.Option(help="Markdown file of the table.")] = None,
     way: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -79,17 +80,19 @@ def write_model(folder: Path, shape: str) -> None:
 
 def measured(folder: Path, way: str, sequences: int, tokens: int) -> dict[str, Any]:
     """Prune in this process: seconds of wall and processor time, and GB of anonymous memory."""
-    from numprune_export import pipeline
     from numprune_export import recipe as recipes
     from numprune_export.core.progress import Silent
-    from numprune_export.models.checkpoint import reload_proof, streamed  # noqa: F401
+    from numprune_export.core.run_folder import open_folder
+    from numprune_export.pipeline.context import Context
+    from numprune_export.pipeline.opening import open_inputs
+    from numprune_export.pipeline.rounds import pruned_checkpoint
     from numprune_export.recipe import builtin_dir
 
     text = str(builtin_dir() / "data" / "sotu_2011_2021.txt")
     windows = {"texts": [text], "tokens_per_sequence": tokens, "batch": 1}
     content = {
         "version": 1,
-        "model": {"source": str(folder / "model"), "dtype": "bfloat16"},
+        "model": {"source": str(folder / "model"), "dtype": "auto"},
         "keep": 0.75,
         "method": "paper-numerical",
         "calibration": {**windows, "sequences": sequences},
@@ -97,31 +100,35 @@ def measured(folder: Path, way: str, sequences: int, tokens: int) -> dict[str, A
         "targets": {},
         "stream_weights": way == "streamed",
         "device": "cpu",
-        "benchmark": {"reference": False},
     }
     watch = Memory()
     before, start, processor = watch.now(), time.perf_counter(), time.process_time()
-    with watch:
-        report = pipeline.run(
-            recipes.parse(content, "streamed_cost"),
-            name=way,
-            folder=folder / way,
-            search=(folder,),
-            observer=Silent(),
-        )
-    stages = {
-        name.removeprefix("time.").removesuffix("_s"): metric.value
-        for name, metric in report.metrics.items()
-        if name.startswith("time.")
-    }
+    with watch, open_folder(folder / way) as run:
+        recipe = recipes.parse(content, "streamed_cost")
+        dense, kind = open_inputs(recipe, (folder,))
+        pruned = pruned_checkpoint(Context(recipe, run, Silent()), kind, dense)
     return {
         "wall": time.perf_counter() - start,
         "processor": time.process_time() - processor,
         "runtime": before / 1e9,
         "peak": (watch.peak - before) / 1e9,
-        "stages": stages,
-        "perplexity": report.metrics["quality.perplexity.pruned"].value,
+        "stages": {stage.name: stage.seconds for stage in pruned.stages},
+        "weights": weights_of(pruned.checkpoint.folder),
     }
+
+
+def weights_of(folder: Path) -> str:
+    """A hash over the names and bytes of all tensors, whatever their shards."""
+    import torch
+    from safetensors import safe_open
+
+    digests = {}
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                raw = file.get_tensor(name).contiguous().view(torch.uint8).numpy()
+                digests[name] = hashlib.sha256(raw.tobytes()).hexdigest()
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 class Memory:
@@ -176,8 +183,8 @@ def table(rows: dict[str, dict[str, Any]], shape: str, tokens: int) -> str:
         other = whole["stages"].get(stage, 0.0)
         if max(seconds, other) >= 1:
             lines.append(f"| {stage}, s | {other:.1f} | {seconds:.1f} | {seconds / other:.2f} |")
-    same = whole["perplexity"] == streamed["perplexity"]
-    lines += ["", f"Perplexity of the pruned models: {'equal' if same else 'different'}.", ""]
+    same = whole["weights"] == streamed["weights"]
+    lines += ["", f"The weights of the pruned models are {'equal' if same else 'different'}.", ""]
     return "\n".join(lines)
 
 

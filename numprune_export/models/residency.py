@@ -29,6 +29,10 @@ class BlockSource(Protocol):
         """A new block with its tensors, which is freed with its last reference."""
         ...
 
+    def weight(self, index: int, path: str) -> Tensor:
+        """The weight of a layer of a block; the others are not read if they need not be."""
+        ...
+
 
 @dataclass(frozen=True)
 class Changed:
@@ -43,6 +47,10 @@ class Changed:
         block = self.source.block(index)
         self.change(block, index)
         return block
+
+    def weight(self, index: int, path: str) -> Tensor:
+        """See BlockSource.weight."""
+        return weight_in(self.block(index), path)
 
 
 def stream(model: Any, source: BlockSource) -> None:
@@ -77,9 +85,16 @@ def replace_skeleton(model: nn.Module, family: Family, index: int, block: nn.Mod
 
 def weight_of(model: nn.Module, family: Family, index: int, path: str) -> Tensor:
     """The weight of a layer of a block, detached."""
-    with resident(model, family, index) as block:
-        weight: Any = block.get_submodule(path).weight
-        detached: Tensor = weight.detach()
+    source = source_of(model)
+    if source is not None:
+        return source.weight(index, path)
+    return weight_in(family.block_list(model)[index], path)
+
+
+def weight_in(block: nn.Module, path: str) -> Tensor:
+    """The weight of a layer of this block, detached."""
+    weight: Any = block.get_submodule(path).weight
+    detached: Tensor = weight.detach()
     return detached
 
 

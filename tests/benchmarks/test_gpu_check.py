@@ -38,7 +38,7 @@ def test_without_a_gpu_it_says_so_in_both_files_and_exits_8(tmp_path):
     code, content = check(tmp_path / "out", CUDA_VISIBLE_DEVICES="")
     assert code == 8
     assert content["verdict"].startswith("No CUDA device, nothing ran")
-    assert content["found"]["packages"]["torch"]
+    assert content["machine"]["packages"]["torch"]
     outcomes = {part["name"]: (part["status"], part["reason"]) for part in content["parts"]}
     assert outcomes.pop("look") == ("passed", "")
     assert len(outcomes) == 4
@@ -192,10 +192,10 @@ class Absent:
         if name.partition('.')[0] == 'pydantic':
             raise ModuleNotFoundError("No module named 'pydantic'", name='pydantic')
 sys.meta_path.insert(0, Absent())
-import gpu_speed, gpu_rows, gpu_found
+import gpu_speed, gpu_rows, gpu_machine
 options = gpu_speed.parse(["torch", "out", "--device", "cpu", "--shape", "tiny"])
 assert gpu_rows.make(options, 0.5, "meta").num_parameters() > 0
-assert gpu_found.gpu_state() is None
+assert gpu_machine.gpu_state() is None
 """
     path = [str(ROOT / "benchmarks"), str(ROOT), str(ROOT / "exporters")]
     done = subprocess.run(

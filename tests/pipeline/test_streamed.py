@@ -87,9 +87,8 @@ def test_every_block_is_read_once_a_pass_and_none_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(streamed._Blocks, "block", block)
     small_run(tmp_path, stream_weights=True, method="paper-numerical", targets={}, **SHORT)
     order = [index for index, _ in read]
-    # Moments; two sites' weights for scores; repair; dense, masked and pruned quality.
-    passes = [list(range(4)), [0, 0, 1, 1, 2, 2, 3, 3], *[list(range(4))] * 4]
-    assert order == [index for each in passes for index in each]
+    # Moments, repair, and the quality of the dense, masked and pruned model.
+    assert order == 5 * list(range(4))
 
 
 @pytest.fixture

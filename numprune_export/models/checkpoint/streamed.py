@@ -119,6 +119,11 @@ class _Blocks:
         _fill(block, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
         return block.requires_grad_(False).eval()
 
+    def weight(self, index: int, path: str) -> Tensor:
+        """See BlockSource.weight."""
+        name = f"{self._path}.{index}.{path}.weight"
+        return self._reader.read([name])[name]
+
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put tensors into a module whose own are on `meta`, without a copy."""

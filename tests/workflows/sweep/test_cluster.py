@@ -56,7 +56,7 @@ def started(tmp_path_factory):
 @pytest.mark.slow
 def test_a_sweep_on_ray_calibrates_once_and_does_every_point(started, tmp_path):
     address, _ = started
-    small_recipe(tmp_path)
+    small_recipe(tmp_path, targets={})
     arguments = ("--keep", "0.8,0.5", "--ray", address, "--out", "out", "--json")
     done = command("sweep", "small.yaml", *arguments, cwd=tmp_path, **TOKEN)
     assert done.code == 0, done.err
