@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
-from numprune_export.models.block_runner import Batch, Progress
+from numprune_export.models.block_runner import Batch, Progress, shared
 from numprune_export.models.family import Family
 from numprune_export.models.residency import resident
 from numprune_export.models.site import Site
@@ -25,6 +25,7 @@ from numprune_export.numerics.gram import (
     shift_of,
     shifted,
 )
+from numprune_export.numerics.ranks import of_first, summed, summed_number
 
 ACTIVATION_ROUNDING = 8 * torch.finfo(torch.float32).eps
 """Standard deviation, relative to the mean, of a constant activation after rounding."""
@@ -131,25 +132,26 @@ class StatisticsAccumulator:
         if not len(rows):
             return
         if self._shift is None:
-            self._shift = shift_of(rows)
+            self._shift = of_first(shift_of(rows))
         rows = shifted(rows, self._shift)
         add_upper_gram(self._gram, rows)
         self._total += rows.sum(0)
         self._tokens += rows.shape[0]
 
     def result(self, site: Site) -> Statistics:
-        """The statistics of all tokens so far.
+        """The statistics of all tokens so far, of all processes that share the texts.
 
         Raises:
             NumericalError: an activation was NaN or infinite.
         """
-        gram = mirrored(self._gram)
+        gram, tokens = mirrored(summed(self._gram)), int(summed_number(self._tokens))
         if not bool(torch.isfinite(gram).all()):
             raise NumericalError(
                 f"activations at `{site.name}` are not finite",
                 hint="check the checkpoint, or calibrate in `dtype: float32`",
             )
-        return Statistics(gram, self._total, self._tokens, site.consumer_width, shift=self._shift)
+        total = summed(self._total)
+        return Statistics(gram, total, tokens, site.consumer_width, shift=self._shift)
 
 
 def collect(
@@ -183,7 +185,7 @@ def collect(
         NumericalError: an activation was NaN or infinite.
     """
     sites = family.sites(model)
-    batches = block_runner.prepare_batches(model, family, windows, batch)
+    batches = block_runner.prepare_batches(model, family, shared(windows, batch), batch)
     for index in range(len(family.block_list(model))):
         here = [site for site in sites if site.block == index]
         statistics: dict[str, Statistics] = {}

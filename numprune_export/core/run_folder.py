@@ -87,6 +87,17 @@ class InParts:
         self.make(folder)
 
 
+@dataclass(frozen=True)
+class Together:
+    """Makes a stage with all processes of the run; the first one writes it."""
+
+    make: Callable[[Path], None]
+    """Called by every process; the folder of all but the first is thrown away."""
+
+    def __call__(self, folder: Path) -> None:
+        self.make(folder)
+
+
 class RunFolder:
     """A folder that one run owns. Use `open_folder` to get one."""
 
@@ -213,6 +224,16 @@ class RunFolder:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with full_disk_named(self.path), (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(f"{now} {line}\n")
+
+
+class FollowedFolder(RunFolder):
+    """The run folder in a process of the run that does not own it: nothing is written."""
+
+    def write(self, name: str, text: str) -> Path:
+        return self.path / name
+
+    def log(self, line: str) -> None:
+        return
 
 
 def _edited(place: Path, files: Record, editable: Collection[str]) -> Record:

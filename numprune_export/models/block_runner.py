@@ -11,13 +11,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
+from numprune_export.core.errors import InputError
 from numprune_export.data.corpus import Windows
 from numprune_export.models.family import Family
 from numprune_export.models.residency import resident
+from numprune_export.numerics.ranks import sharing
 
 Progress = Callable[[int], None]
 """Called with the number of sequences just done."""
@@ -109,6 +112,25 @@ def prepare_batches(model: nn.Module, family: Family, windows: Windows, batch: i
             arguments = [recorder.arguments for recorder in recorders]
             batches.append(Batch(captured[0], arguments, _places(real, captured[0].device)))
     return batches
+
+
+def shared(windows: Windows, batch: int) -> Windows:
+    """This process's share of the windows: every n-th batch of n processes that work together.
+
+    Raises:
+        InputError: there are fewer batches than processes.
+    """
+    ranks = sharing()
+    if ranks.world == 1:
+        return windows
+    batches = windows.by_length(batch)
+    if len(batches) < ranks.world:
+        raise InputError(
+            f"{len(windows.tokens)} calibration sequences are {len(batches)} batches of {batch}, fewer"
+            f" than {ranks.world} processes",
+            hint="lower `calibration.batch`, give more sequences, or start fewer processes",
+        )
+    return windows.rows(np.concatenate(batches[ranks.rank :: ranks.world]))
 
 
 def through_blocks(

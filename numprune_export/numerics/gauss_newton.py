@@ -27,6 +27,7 @@ from torch.nn.functional import linear
 from numprune_export.numerics.gram import add_upper_gram, mirrored, rounding
 from numprune_export.numerics.least_squares import inverse, mean_ridge, ridge
 from numprune_export.numerics.matmul_precision import multiplied
+from numprune_export.numerics.ranks import summed, summed_number
 
 Activation = Callable[[Sequence[Tensor]], Tensor]
 """Outputs of the producers, (tokens, k) each, to the consumer's input, (tokens, k)."""
@@ -126,7 +127,7 @@ def refit(
 
         fitted = _chunks(xs, stride), _chunks(ts, stride // token_stride)
         step, errors = _step(activation, start, v, *fitted, settings)
-        tried, before = [chunks[::TRIED] for chunks in fitted], sum(errors[::TRIED])
+        tried, before = [chunks[::TRIED] for chunks in fitted], summed_number(sum(errors[::TRIED]))
         candidates = (start + part * step for part in PARTS)
         weights = next((w for w in candidates if _error(activation, w, v, *tried) < before), start)
         dense = sublayer.dense.float()
@@ -154,7 +155,7 @@ def _error(
     parts, v = weights.to(inputs[0].dtype), v.to(inputs[0].dtype)
     pairs = zip(inputs, targets, strict=True)
     outputs = ((linear(activation([linear(x, part) for part in parts]), v), t) for x, t in pairs)
-    return sum(_squares(target - output) for output, target in outputs)
+    return summed_number(sum(_squares(target - output) for output, target in outputs))
 
 
 def _chunks(batches: Sequence[Float[Tensor, "tokens n"]], stride: int) -> tuple[Tensor, ...]:
@@ -196,14 +197,14 @@ class _Linearised:
             for slope, part in zip(slopes[1:], parts[1:], strict=True):
                 units.addcmul_(slope, linear(x, part))
             self._back(linear(units, self.consumer), x, slopes, total)
-        return total
+        return summed(total)
 
     def transposed(self, errors: Sequence[Tensor], like: Tensor) -> Float[Tensor, "p k in"]:
         """Jᵀ·y, fp32, for y given chunk by chunk, (tokens, out)."""
         total = torch.zeros_like(like)
         for error, x, slopes in zip(errors, self.inputs, self.slopes, strict=True):
             self._back(error, x, slopes, total)
-        return total
+        return summed(total)
 
     def _back(self, error: Tensor, x: Tensor, slopes: Sequence[Tensor], into: Tensor) -> None:
         units = error @ self.consumer
@@ -270,16 +271,16 @@ class _Independent:
 
 
 def _independent(model: _Linearised) -> _Independent:
-    tokens = sum(len(x) for x in model.inputs)
+    tokens = summed_number(sum(len(x) for x in model.inputs))
     parts = zip(*model.slopes, strict=True)
     start = model.inputs[0].new_zeros((), dtype=torch.float32)
     squares = torch.stack(
         [sum((slope.float().square().sum(0) for slope in part), start=start) for part in parts]
     )
-    units = squares * model.consumer.float().square().sum(0)
+    units = summed(squares) * model.consumer.float().square().sum(0)
     units = units + FLOOR * (units.mean(1, keepdim=True) + torch.finfo(units.dtype).tiny)
     wide = (x.float() for x in model.inputs)
-    inputs = sum((x.T @ x for x in wide), start=start) / tokens
+    inputs = summed(sum((x.T @ x for x in wide), start=start)) / tokens
     inputs.diagonal().add_(RIDGE * float(inputs.diagonal().mean()) or 1.0)
     return _Independent(units[:, :, None], inputs)
 
@@ -304,10 +305,10 @@ def _consumer(
         add_upper_gram(gram, fitted)
         cross.addmm_(fitted.T, target)
         values.append(value)
-    system = mirrored(gram).double()
-    tokens = sum(len(target) for target in targets)
+    system = mirrored(summed(gram)).double()
+    tokens = int(summed_number(sum(len(target) for target in targets)))
     consumer = ridge(
-        system, cross.T, dense, mean_ridge(system, damping), rounding=rounding(tokens)
+        system, summed(cross).T, dense, mean_ridge(system, damping), rounding=rounding(tokens)
     ).float()
     values.reverse()
     shortened = consumer.to(inputs[0].dtype)

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from numprune_export import recipe as recipes
-from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import RECIPE, open_folder
+from numprune_export.core.progress import Observer, Silent
+from numprune_export.core.run_folder import RECIPE, FollowedFolder, open_folder
 from numprune_export.core.shared_folder import SharedFolder
 from numprune_export.measure.environment import describe
+from numprune_export.numerics import ranks
 from numprune_export.pipeline import notices
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import Exported, Target, chosen_targets
@@ -78,11 +79,31 @@ def run(
     return report
 
 
+def follow(recipe: Recipe, *, folder: Path, search: Sequence[Path]) -> None:
+    """Prune with the first process of a run, as one of the others that `torchrun` has started.
+
+    Args:
+        recipe: As for `run`.
+        folder: The run folder, on a disk that all processes see.
+        search: As for `run`.
+
+    Raises:
+        NumpruneError: as `run`; also if another process has ended.
+    """
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    context = Context(recipe, FollowedFolder(folder), Silent())
+    dense, kind = open_inputs(recipe, search)
+    with ranks.joined():
+        pruned_checkpoint(context, kind, dense)
+
+
 def _stages(context: Context, kind: ModelKind, dense: Dense, targets: Sequence[Target]) -> Finished:
     """Run all stages; provenance is written as soon as a model or artifact is finished."""
     resolved = json.loads(context.recipe.model_dump_json())
     making = Making(context.folder, resolved, running(), describe())
-    pruned = pruned_checkpoint(context, kind, dense)
+    with ranks.joined():
+        pruned = pruned_checkpoint(context, kind, dense)
     making.model(pruned.checkpoint)
     models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan)
     exported = tuple(_exported(context, target, models, kind, making) for target in targets)

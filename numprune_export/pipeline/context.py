@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core import allocator
+from numprune_export.core.disk_space import temporary_folder
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import RunFolder, Stage, key_of
+from numprune_export.core.run_folder import InParts, RunFolder, Stage, Together, key_of
 from numprune_export.core.shared_folder import SharedFolder
 from numprune_export.core.version import STAGES_VERSION
 from numprune_export.models.device import full_device_named
+from numprune_export.numerics import ranks
 from numprune_export.recipe import Recipe
 
 
@@ -51,16 +53,58 @@ class Context:
         self.observer.begin(name)
         key = key_of(STAGES_VERSION, place, *inputs)
         with full_device_named(name):
-            if shared and self.shared is not None:
+            if ranks.here().world > 1:
+                stage = self._with_others(name, place, key, make, editable)
+            elif shared and self.shared is not None:
                 finished = self.folder.find(name, place, key)
                 stage = finished or self.folder.adopt(
-                    place, self.shared.stage(name, place, key, make, variant=variant)
+                    place, self.shared.stage(name, place, key, _alone(make), variant=variant)
                 )
             else:
-                stage = self.folder.stage(name, place, key, make, editable=editable)
+                stage = self.folder.stage(name, place, key, _alone(make), editable=editable)
         outcome = "found" if stage.resumed else f"made in {stage.seconds:.1f} s"
         self.folder.log(f"{name}: {outcome}, key {stage.key[:12]}")
         if not stage.resumed:
             allocator.release()
         self.observer.end(name, stage.seconds, resumed=stage.resumed)
         return stage
+
+    def _with_others(
+        self,
+        name: str,
+        place: str,
+        key: str,
+        make: Callable[[Path], None],
+        editable: Collection[str],
+    ) -> Stage:
+        """A stage of a run of several processes: made by all of them, or by the first one while the
+        others wait."""
+        here = ranks.here()
+        existing = self.folder.find(name, place, key, editable=editable) if here.first else None
+        finished = ranks.told(existing is not None)
+        if here.first:
+            stage = existing or self.folder.stage(name, place, key, _joint(make), editable=editable)
+        else:
+            if isinstance(make, Together) and not finished:
+                with temporary_folder() as scratch:
+                    _joint(make)(scratch)
+            stage = Stage(name, key, self.folder.path / place, 0.0, resumed=finished)
+        ranks.told(None)
+        return stage
+
+
+def _alone(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    return make.make if isinstance(make, Together) else make
+
+
+def _joint(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    """As all processes call it that take part."""
+    if not isinstance(make, Together):
+        return make
+    work = make.make
+
+    def made(folder: Path) -> None:
+        with ranks.together():
+            work(folder)
+
+    return InParts(made) if isinstance(work, InParts) else made

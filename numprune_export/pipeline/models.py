@@ -27,6 +27,7 @@ from numprune_export.models.checkpoint.weight_files import stored_dtype
 from numprune_export.models.device import Placement, Wanted, on, place
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
+from numprune_export.numerics.ranks import here
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.plan import Plan
 
@@ -165,8 +166,11 @@ class Dense:
 
     @property
     def computed_on(self) -> list[str]:
-        """The kind of device, for keys of stages; nothing for the CPU, as earlier versions."""
-        return [] if self.device.type == "cpu" else [self.device.type]
+        """The kind of device and the number of processes, on which the last bits depend, for keys
+        of stages; nothing for one process on the CPU, as earlier versions."""
+        world = here().world
+        processes = [] if world == 1 else [f"{world} processes"]
+        return ([] if self.device.type == "cpu" else [self.device.type]) + processes
 
 
 class Models:

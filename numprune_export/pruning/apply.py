@@ -26,6 +26,7 @@ from numprune_export.models.residency import (
 from numprune_export.models.site import Site
 from numprune_export.models.site_layers import SiteLayers
 from numprune_export.models.substitution import SublayerOutput, replayed_outputs
+from numprune_export.numerics.ranks import of_first, sharing
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.compensate import Compensation
 from numprune_export.pruning.compensate.closed_form import ClosedForm
@@ -135,7 +136,8 @@ class FrontToBack:
         _require_own_sites(model, family, self.plan)
         small = rewrite.clone_sharing_parameters(model)
         change = _Change(family, self.plan, self.repair)
-        batches = block_runner.prepare_batches(small, family, self.windows, self.batch)
+        own = block_runner.shared(self.windows, self.batch)
+        batches = block_runner.prepare_batches(small, family, own, self.batch)
         for index in range(len(family.block_list(small))):
             with resident(small, family, index) as block:
                 tensors = journal.known(index)
@@ -195,11 +197,14 @@ class _Change:
             with replayed_outputs(block, done):
                 known = collect_mlp_inputs(block, site, batches, self.repair)
             self.cut(layers, known.statistics)
-            return refit_mlp(block, site, self.plan.kept[site.name], known, self.repair)
+            outputs = refit_mlp(block, site, self.plan.kept[site.name], known, self.repair)
+            _share_weights(layers)
+            return outputs
         stride = self._stride(site, sum(batch.tokens for batch in batches))
         with replayed_outputs(block, done):
             statistics, inputs = _seen(layers, batches, self.plan.kept[site.name], stride)
         self.cut(layers, statistics)
+        _share_weights(layers)
         return _outputs(layers, inputs)
 
     def cut_block(self, block: nn.Module, index: int, dense: Lookup) -> None:
@@ -245,6 +250,13 @@ class _Change:
         if not isinstance(self.repair, ClosedForm):
             return 1
         return self.repair.stride_alone(site.kind, site.inputs, tokens)
+
+
+def _share_weights(layers: SiteLayers) -> None:
+    """Give all processes that work together the first one's weights, bit for bit."""
+    if sharing().world > 1:
+        for parameter in layers.block.parameters():
+            of_first(parameter.data)
 
 
 def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:

@@ -30,6 +30,7 @@ from numprune_export.models.family import Family, part
 from numprune_export.models.residency import resident, source_of
 from numprune_export.models.site import Site
 from numprune_export.numerics.gram import STRIPES
+from numprune_export.numerics.ranks import sharing, summed, summed_number
 
 
 def output_fisher(
@@ -115,9 +116,10 @@ class _Sum:
         Raises:
             NumericalError: a gradient was NaN or infinite.
         """
-        whole = self._outer.triu() + self._outer.triu(1).T
+        outer, tokens = summed(self._outer), summed_number(self._tokens)
+        whole = outer.triu() + outer.triu(1).T
         require_finite(whole, f"gradients at the output of `{site.name}` are")
-        return whole / self._tokens
+        return whole / tokens
 
 
 def _rounds(
@@ -125,7 +127,8 @@ def _rounds(
 ) -> list[Sequence[NDArray[Any]]]:
     """Groups of batches, as their rows, that run forward and backward together: all of them, or one
     each."""
-    batches = windows.by_length(batch)
+    ranks = sharing()
+    batches = windows.by_length(batch)[ranks.rank :: ranks.world]
     stack, sites = family.block_list(model), family.sites(model)
     widths = [int(part(stack[site.block], site.consumer).out_features) for site in sites]
     sums = sum(8 * width**2 for width in widths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,9 @@ class Given:
 def with_console(given: Given, *, quiet: bool) -> None:
     """Run with progress on stderr and the summary on stdout."""
     named, folder = given.checked()
+    if _follows():
+        _follow(named, folder)
+        return
     for notice in named.notices:
         typer.echo(f"note: {notice}", err=True)
     with observer(quiet=quiet) as watching:
@@ -76,6 +80,9 @@ def with_events(given: Given, *, quiet: bool) -> None:
 
 def _stream_run(given: Given, events: Events) -> None:
     named, folder = given.checked()
+    if _follows():
+        _follow(named, folder)
+        return
     events.write(Start(version=__version__, recipe=named.name, folder=str(folder)))
     for notice in named.notices:
         events.write(Warned(message=notice))
@@ -92,6 +99,17 @@ def _stream_run(given: Given, events: Events) -> None:
             summary=report.summary,
         )
     )
+
+
+def _follows() -> bool:
+    """Whether `torchrun` has started this process as another than the first."""
+    return int(os.environ.get("RANK", "0")) > 0 and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _follow(named: Named, folder: Path) -> None:
+    from numprune_export import pipeline
+
+    pipeline.follow(named.recipe, folder=folder, search=(named.folder, Path.cwd()))
 
 
 def _run(named: Named, folder: Path, watching: Observer) -> Report:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from torch import Tensor
 from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.statistics import Statistics, collect
 from numprune_export.calibration.token_stride import bounded_stride
-from numprune_export.core.run_folder import InParts, Stage, key_of
+from numprune_export.core.run_folder import InParts, Stage, Together, key_of
 from numprune_export.data.corpus import Windows
 from numprune_export.models.site import Site
+from numprune_export.numerics.ranks import sharing, told
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts, windows_key
 from numprune_export.pipeline.kinds.kind import Gradients
 from numprune_export.pipeline.stages.round_context import RoundContext
@@ -50,7 +50,7 @@ def calibrate(here: RoundContext, texts: CalibrationTexts, gradients: Gradients)
         _write_gradients(here, texts, gradients, folder)
 
     inputs = [here.start.key, windows_key(texts.gradients), texts.batch, key]
-    return Calibrated(statistics, here.learned("gradients", "gradients", inputs, write))
+    return Calibrated(statistics, here.learned("gradients", "gradients", inputs, Together(write)))
 
 
 def calibrate_compensation(here: RoundContext, texts: CalibrationTexts) -> Calibrated:
@@ -74,7 +74,7 @@ def _moments(here: RoundContext, text: _Windows, name: str, place: str) -> Stage
         _write_statistics(here, text, folder)
 
     inputs = [here.start.key, windows_key(text.windows), text.batch, text.stride]
-    return here.learned(name, place, inputs, InParts(write))
+    return here.learned(name, place, inputs, Together(InParts(write)))
 
 
 def _token_stride(here: RoundContext, windows: Windows) -> int:
@@ -87,13 +87,16 @@ def _token_stride(here: RoundContext, windows: Windows) -> int:
 def _write_statistics(here: RoundContext, text: _Windows, folder: Path) -> None:
     model, family, observer = here.start.model, here.start.family, here.context.observer
     here.require_space(statistics_store.size_bytes(here.start.sites))
-    observer.expect(len(family.block_list(model)) * len(text.windows.tokens))
+    count, ranks = len(family.block_list(model)), sharing()
+    observer.expect(count * len(text.windows.tokens) // ranks.world)
+    written = [statistics_store.has_block(folder, index) for index in range(count)]
+    written = told(written) if ranks.world > 1 else written
     blocks = collect(
         model, family, text.windows, text.batch, observer.advance, text.stride,
-        known=partial(statistics_store.has_block, folder),
+        known=written.__getitem__,
     )  # fmt: skip
     for index, statistics in enumerate(blocks):
-        if not statistics_store.has_block(folder, index):
+        if ranks.first and not written[index]:
             statistics_store.write_block(folder, index, statistics)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from numprune_export.core.metric import Metrics
 from numprune_export.core.plugins import installed_version
 from numprune_export.core.progress import shown
-from numprune_export.core.run_folder import InParts, Stage
+from numprune_export.core.run_folder import InParts, Stage, Together
 from numprune_export.models.checkpoint.carried_proof import CarriedProof
 from numprune_export.models.checkpoint.reload_proof import proof_steps, prove_reload
 from numprune_export.models.checkpoint.save import save
@@ -21,6 +21,7 @@ from numprune_export.models.device import CPU, on
 from numprune_export.models.family import Family
 from numprune_export.models.residency import replace_skeleton, resident, source_of
 from numprune_export.numerics.matmul_precision import matmul_precision
+from numprune_export.numerics.ranks import here, sharing
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts, windows_key
 from numprune_export.pipeline.kinds.kind import ModelKind
@@ -67,6 +68,8 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
                 shards = BlockShards(folder, len(family.block_list(dense.placed)), family.blocks)
                 pruned = _in_shards(context, dense, given, _Written(shards, carried))
                 expected = carried.logits()
+        if not sharing().first:
+            return
         save(pruned, dense.tokenizer, family, folder, record, shards=shards)
         with shown(observer, "prune.reload"):
             observer.expect(proof_steps(pruned))
@@ -85,8 +88,10 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
         texts.batch,
         *dense.computed_on,
     ]
-    in_parts = dense.placement.streamed
-    return context.stage("prune", "model", inputs, InParts(make) if in_parts else make)
+    # Of several processes, only the first has what an interrupted run has written.
+    in_parts = dense.placement.streamed and here().world == 1
+    work = InParts(make) if in_parts else make
+    return context.stage("prune", "model", inputs, Together(work))
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class _Written(apply.Journal):
 
     def finished(self, block: nn.Module, index: int) -> None:
         """See Journal.finished."""
-        if index not in self.restored:
+        if sharing().first and index not in self.restored:
             self.shards.add(block, index)
         self.proof.add(block, index)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.disk_space import require_space
-from numprune_export.core.run_folder import InParts, Stage
+from numprune_export.core.run_folder import InParts, Stage, Together
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import RoundInput
@@ -50,9 +50,12 @@ class RoundContext:
                 make(folder)
 
         inputs = [*inputs, precision, *dense.computed_on]
-        precise = make_with_precision
-        if isinstance(make, InParts):
-            precise = InParts(make_with_precision)
+        precise: Callable[[Path], None] = make_with_precision
+        for kind in (InParts, Together):  # as `make` was marked, from the inside out
+            if isinstance(make, kind) or (
+                isinstance(make, Together) and isinstance(make.make, kind)
+            ):
+                precise = kind(precise)
         return self.context.stage(name, place, inputs, precise, shared=shared, editable=editable)
 
     def require_space(self, size_bytes: int) -> None:

@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from numprune_export.calibration.statistics import Statistics
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.run_folder import Stage, Together
 from numprune_export.models.residency import weight_of
 from numprune_export.models.site import Site
+from numprune_export.numerics.ranks import dealt, gathered
 from numprune_export.numerics.removal_order import RemovalOrder
 from numprune_export.pipeline.stages.calibrate import Calibrated
 from numprune_export.pipeline.stages.round_context import RoundContext
@@ -36,15 +37,17 @@ def score(here: RoundContext, calibrated: Calibrated) -> Stage:
     def write(folder: Path) -> None:
         _write(here, calibrated, folder)
 
-    return here.learned("score", "scores", inputs, write)
+    return here.learned("score", "scores", inputs, Together(write))
 
 
 def _write(here: RoundContext, calibrated: Calibrated, folder: Path) -> None:
     recipe, start, observer = here.context.recipe, here.start, here.context.observer
     observer.expect(sum(map(_work, start.sites)))
 
+    own = [start.sites[index] for index in dealt([_work(site) for site in start.sites])]
+
     def with_weights() -> Iterator[tuple[Site, Tensor, Statistics]]:
-        for site, statistics in calibrated.in_turn(start.sites):
+        for site, statistics in calibrated.in_turn(own):
             weight = weight_of(start.model, start.family, site.block, site.consumer)
             yield site, weight, statistics.to(weight.device)
 
@@ -56,8 +59,11 @@ def _write(here: RoundContext, calibrated: Calibrated, folder: Path) -> None:
         removals[f"{name}.order"] = scored.removal.order.cpu()
         removals[f"{name}.error"] = scored.removal.error.cpu()
         observer.advance(_work(scored.site))
-    save_file(scores, folder / SCORES)
-    save_file(removals, folder / REMOVALS)
+    for others, their_removals in gathered((scores, removals)):
+        scores |= others
+        removals |= their_removals
+    save_file({name: scores[name] for name in sorted(scores)}, folder / SCORES)
+    save_file({name: removals[name] for name in sorted(removals)}, folder / REMOVALS)
 
 
 def _work(site: Site) -> int:
