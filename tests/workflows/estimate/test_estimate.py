@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import torch
 from small import small_recipe
 
 from numprune_export import recipe
@@ -95,3 +96,10 @@ def test_a_missing_configuration_is_named(tmp_path):
     named = recipe.named(str(small_recipe(tmp_path, model="empty")))
     with pytest.raises(InputError, match=r"config\.json"):
         job_of(named.recipe, (tmp_path,))
+
+
+def test_what_the_estimate_leaves_out_of_devices_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    said = " ".join(of(small_recipe(tmp_path, stream_weights=True)).assumptions)
+    assert "the speed of a GPU is not measured" in said
+    assert "streaming is not included" in said
