@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 
 from numprune_export.core.errors import DeviceError
 from numprune_export.core.foreign import first_line
+from numprune_export.core.host_memory import available_bytes
 from numprune_export.numerics.ranks import local_rank, started
 
 FILLED = 0.85
@@ -36,6 +36,8 @@ class Placement:
 class Wanted:
     """Memory that pruning takes, in bytes."""
 
+    dense: int
+    """The dense model's weights."""
     whole: int
     """With the dense and the pruned model in memory."""
     streamed: int | None
@@ -51,13 +53,21 @@ def place(name: str, wanted: Wanted, *, streamed: bool | None = None) -> Placeme
         streamed: Whether the model is streamed; None: if it does not fit otherwise, and can be.
 
     Raises:
-        DeviceError: PyTorch has no such CUDA device.
+        DeviceError: PyTorch has no such CUDA device, or it has less memory than pruning takes.
     """
     least = wanted.whole if wanted.streamed is None or streamed is False else wanted.streamed
     chosen = choose(name, least)
+    free = _free_bytes(chosen.device)
     if streamed is None:
-        room = FILLED * _free_bytes(chosen.device)
-        streamed = wanted.streamed is not None and wanted.whole > room
+        streamed = wanted.streamed is not None and wanted.whole > FILLED * free
+    taken = wanted.streamed if streamed and wanted.streamed is not None else wanted.dense
+    if taken > free:
+        raise DeviceError(
+            f"pruning takes at least {taken / 1e9:.1f} GB, but `{chosen.device}` has"
+            f" {free / 1e9:.1f} GB free",
+            hint="give the model in safetensors and `stream_weights: auto`, set `model.dtype: auto`,"
+            " or use a machine with more memory",
+        )
     reason = (
         f"{chosen.reason}; blocks are read while they are in use" if streamed else chosen.reason
     )
@@ -67,7 +77,7 @@ def place(name: str, wanted: Wanted, *, streamed: bool | None = None) -> Placeme
 def _free_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    return float(psutil.virtual_memory().available) if device.type == "cpu" else float("inf")
+    return float(available_bytes()) if device.type == "cpu" else float("inf")
 
 
 def choose(name: str, wanted_bytes: int) -> Placement:

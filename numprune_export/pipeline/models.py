@@ -117,7 +117,7 @@ class Dense:
         """The device on which the model is pruned and judged.
 
         Raises:
-            DeviceError: PyTorch has no such device.
+            DeviceError: PyTorch has no such device, or it has too little memory.
             RecipeError: the checkpoint cannot be streamed as the recipe says.
         """
         can_stream = self._stream is not False and streamable(self.source)
@@ -130,15 +130,16 @@ class Dense:
 
     def _wanted(self, can_stream: bool) -> Wanted:
         sizes = [weight.numel() for weight in self.skeleton.parameters()]
-        whole = self.dtype.itemsize * (2 * sum(sizes) + max(sizes))
+        dense = self.dtype.itemsize * sum(sizes)
+        whole = 2 * dense + self.dtype.itemsize * max(sizes)
         if not can_stream:
-            return Wanted(whole, None)
+            return Wanted(dense, whole, None)
         blocks = self.family.block_list(self.skeleton)
         each = [sum(weight.numel() for weight in block.parameters()) for block in blocks]
         widest = max((site.inputs for site in self.family.sites(self.skeleton)), default=1)
         # Two blocks, what is not in blocks, and fp64 squares of the widest Gram matrix.
         part = self.dtype.itemsize * (sum(sizes) - sum(each) + 2 * max(each)) + 4 * 8 * widest**2
-        return Wanted(whole, part)
+        return Wanted(dense, whole, part)
 
     @property
     def device(self) -> torch.device:

@@ -78,3 +78,33 @@ def test_a_tied_head_stays_tied_there():
     with pretended():
         there = device.on(model, DEVICE)
         assert there.lm_head.weight is there.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize(
+    ("free", "asked", "streamed"),
+    [(1000, None, False), (100, None, True), (1000, True, True), (100, False, False)],
+)
+def test_a_model_is_streamed_where_two_copies_do_not_fit(monkeypatch, free, asked, streamed):
+    monkeypatch.setattr(device, "available_bytes", lambda: free)
+    placement = device.place("cpu", device.Wanted(80, 170, 30), streamed=asked)
+    assert placement.streamed is streamed
+    assert ("blocks are read while they are in use" in placement.reason) is streamed
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [(device.Wanted(80, 170, None), None), (device.Wanted(80, 170, 60), None),
+     (device.Wanted(80, 170, 30), False)],
+)  # fmt: skip
+def test_a_model_that_cannot_fit_is_refused_before_it_is_read(monkeypatch, wanted, asked):
+    monkeypatch.setattr(device, "available_bytes", lambda: 50)
+    with pytest.raises(DeviceError, match="GB free") as refused:
+        device.place("cpu", wanted, streamed=asked)
+    assert "stream_weights" in refused.value.hint
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_gpu_with_room_for_some_blocks_is_taken_and_the_model_streamed():
+    placement = device.place("auto", device.Wanted(8_000, 17_000, 3_000))
+    assert str(placement.device) == "cuda:1"
+    assert placement.streamed

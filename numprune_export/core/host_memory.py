@@ -1,0 +1,42 @@
+"""Memory of this machine that a process may still take, within the limits of its container."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux shows the limits of the present container: cgroup version 2, or 1 in `memory`."""
+_V2 = ("memory.max", "memory.current", "memory.stat")
+_V1 = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat")
+
+
+def available_bytes() -> int:
+    """The less of what the machine has free and what the container may still take.
+
+    Pages of files that the system can drop count as free.
+    """
+    free = int(psutil.virtual_memory().available)
+    within = [left for left in (_left(_V2), _left(_V1)) if left is not None]
+    return min([free, *within])
+
+
+def _left(names: tuple[str, str, str]) -> int | None:
+    """Bytes up to the container's limit; None: there is no limit."""
+    limit, used, stat = (_read(CGROUP / name) for name in names)
+    if limit is None or used is None or not limit.strip().isdigit():
+        return None
+    droppable = 0
+    for line in (stat or "").splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "active_file"):
+            droppable += int(value)
+    return max(0, int(limit) - int(used) + droppable)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return None
