@@ -41,8 +41,8 @@ types: $(VENV)/installed
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
-# Four for two cores: some tests wait for servers. A file's tests share what is built for them.
-PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+# Three for two cores: some tests wait for servers. A file's tests share what is built for them.
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/installed $(TRITON_VENV)/installed
 	$(MAKE) format-check
 	$(MAKE) --jobs 3 types docs suite

@@ -75,18 +75,18 @@ class Statistics:
 
     @property
     def gram(self) -> Float[Tensor, "n n"]:
-        """Σ x xᵀ, the paper's XᵀX: fp64, computed at each call."""
+        """Σ x xᵀ, the paper's XᵀX: fp64, computed at each call, in memory of its own."""
         if self.shift is None or not self.tokens:
-            return self.shifted_gram.double()
+            return self.shifted_gram.to(torch.float64, copy=True)
         mean = self.mean
         centred = scatter(self.shifted_gram, self.shifted_total, self.tokens)
         return centred.addr_(mean, mean, alpha=self.tokens)
 
     @property
     def covariance(self) -> Float[Tensor, "n n"]:
-        """Covariance per token, fp64, computed at each call; 0 in rows and columns of inputs that
-        do not `vary`."""
-        covariance = scatter(self.shifted_gram, self.shifted_total, self.tokens) / self.tokens
+        """Covariance per token, fp64, computed at each call, in memory of its own; 0 in rows and
+        columns of inputs that do not `vary`."""
+        covariance = scatter(self.shifted_gram, self.shifted_total, self.tokens).div_(self.tokens)
         constant = ~self.vary
         covariance[constant] = 0
         covariance[:, constant] = 0

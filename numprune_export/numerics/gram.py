@@ -53,8 +53,16 @@ def add_upper_gram(gram: Float[Tensor, "n n"], rows: Float[Tensor, "tokens n"]) 
 
 
 def mirrored(upper: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """The symmetric matrix with this upper triangle; entries below the diagonal are not read."""
-    return upper.triu() + upper.triu(1).T
+    """The symmetric matrix with this upper triangle, in place; entries below the diagonal are not
+    read."""
+    size = len(upper)
+    step = -(-size // (4 * STRIPES)) or 1
+    for start in range(0, size, step):
+        stop = min(start + step, size)
+        block = upper[start:stop, start:stop]
+        block.copy_(block.triu() + block.triu(1).T)
+        upper[stop:, start:stop] = upper[start:stop, stop:].T
+    return upper
 
 
 def scatter(

@@ -41,7 +41,7 @@ def ridge(
     """
     wide, gram = prior.double(), gram.double()
     right = (cross.double() - wide @ gram).T
-    return wide + ridge_solve(gram, right, damping, rounding=rounding).T
+    return wide + ridge_solve(gram.clone(), right, damping, rounding=rounding).T
 
 
 def ridge_solve(
@@ -51,8 +51,8 @@ def ridge_solve(
     *,
     rounding: float = 0.0,
 ) -> Float[Tensor, "n k"]:
-    """Solve (G + diag r)·X = B for X; arguments as in `ridge`."""
-    solution: Tensor = torch.cholesky_solve(right, cholesky(damped(gram, damping, rounding)))
+    """Solve (G + diag r)·X = B for X; arguments as in `ridge`, but r is added to `gram` itself."""
+    solution: Tensor = torch.cholesky_solve(right, cholesky(damp(gram, damping, rounding)))
     return solution
 
 
@@ -62,14 +62,12 @@ def mean_ridge(gram: Float[Tensor, "n n"], damping: float) -> float:
     return damping * (float(gram.diagonal().double().mean()) or 1.0)
 
 
-def damped(
-    gram: Float[Tensor, "n n"], damping: float, rounding: float = 0.0
-) -> Float[Tensor, "n n"]:
-    """G + diag r with rᵢ the larger of `damping` and `rounding`·gᵢᵢ, in new memory."""
-    system = gram.clone()
-    diagonal = system.diagonal()
+def damp(gram: Float[Tensor, "n n"], damping: float, rounding: float = 0.0) -> Float[Tensor, "n n"]:
+    """G + diag r with rᵢ the larger of `damping` and `rounding`·gᵢᵢ, in place: a square of a wide
+    layer is a large part of a device's memory."""
+    diagonal = gram.diagonal()
     diagonal.add_((rounding * diagonal).clamp_min(damping))
-    return system
+    return gram
 
 
 def inverse(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:

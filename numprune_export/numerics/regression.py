@@ -114,7 +114,7 @@ class MomentSums:
             )
         h, b = (shift.double() for shift in self._shifts)
         inputs, targets = self._inputs + self._tokens * h, self._targets + self._tokens * b
-        gram = mirrored(self._gram).addr_(self._inputs, h).addr_(h, inputs)
+        gram = mirrored(self._gram.clone()).addr_(self._inputs, h).addr_(h, inputs)
         cross = self._cross.addr(self._targets, h).addr_(b, inputs)
         energy = self._energy + float(b @ (self._targets + targets))
         return Moments(gram, cross, inputs, targets, energy, self._tokens)

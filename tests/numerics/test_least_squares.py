@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import numprune_export
 from numprune_export.core.errors import NumericalError
 from numprune_export.numerics import least_squares
-from numprune_export.numerics.least_squares import cholesky, damped, mean_ridge, ridge, ridge_solve
+from numprune_export.numerics.least_squares import cholesky, damp, mean_ridge, ridge, ridge_solve
 
 
 def normal(seed, *shape):
@@ -88,7 +88,7 @@ def test_a_positive_definite_matrix_is_not_changed():
     assert torch.equal(cholesky(gram), torch.linalg.cholesky(gram))
     right = normal(1, 24, 3)
     torch.testing.assert_close(
-        ridge_solve(gram, right, 0.5), torch.linalg.solve(gram + 0.5 * torch.eye(24), right)
+        ridge_solve(gram.clone(), right, 0.5), torch.linalg.solve(gram + 0.5 * torch.eye(24), right)
     )
     torch.testing.assert_close(least_squares.inverse(gram), torch.linalg.inv(gram))
 
@@ -113,7 +113,7 @@ def test_every_finite_symmetric_matrix_has_a_factor(size, seed, scale, batch):
 
 def test_the_ridge_of_an_input_is_at_least_the_rounding_of_its_own_square():
     gram = torch.diag(torch.tensor([1.0, 1e6])).double()
-    solution = ridge_solve(gram, torch.ones(2, 1).double(), 0.1, rounding=1e-3)
+    solution = ridge_solve(gram.clone(), torch.ones(2, 1).double(), 0.1, rounding=1e-3)
     expected = torch.tensor([[1 / 1.1], [1 / (1e6 + 1e3)]]).double()
     torch.testing.assert_close(solution, expected)
 
@@ -169,6 +169,6 @@ def test_no_other_module_factors_a_matrix():
 
 def test_the_ridge_is_the_damping_alone_unless_a_rounding_is_given():
     gram = torch.tensor([[4.0, 1.0], [1.0, 100.0]])
-    assert torch.equal(damped(gram, 0.5), gram + 0.5 * torch.eye(2))
-    raised = damped(gram, 0.5, rounding=0.01)
+    assert torch.equal(damp(gram.clone(), 0.5), gram + 0.5 * torch.eye(2))
+    raised = damp(gram.clone(), 0.5, rounding=0.01)
     assert torch.equal(raised, gram + torch.diag(torch.tensor([0.5, 1.0])))

@@ -147,8 +147,16 @@ ENCODER = {
 DECODER = {
     "calibration": {"texts": ["small.txt"], "sequences": 8, "tokens_per_sequence": 32},
     "evaluation": {"texts": ["small.txt"], "sequences": 2, "tokens_per_sequence": 24, "seed": 1},
-    "parity": {"steps": 2},
-    "benchmark": {"decode_steps": 2, "samples": 5, "sessions": 1, "reference": False},
+    "targets": {},
+    "benchmark": {
+        "prefill": 8,
+        "past": 8,
+        "decode_steps": 2,
+        "samples": 5,
+        "sessions": 1,
+        "warmup": 0,
+        "reference": False,
+    },
 }
 
 

@@ -21,7 +21,15 @@ BEST = {
     "targets": {},
     "calibration": {"texts": ["small.txt"], "sequences": 12, "tokens_per_sequence": 64},
     "evaluation": {"texts": ["small.txt"], "sequences": 2, "tokens_per_sequence": 40, "seed": 1},
-    "benchmark": {"decode_steps": 2, "samples": 5, "sessions": 1, "reference": False},
+    "benchmark": {
+        "prefill": 8,
+        "past": 8,
+        "decode_steps": 2,
+        "samples": 5,
+        "sessions": 1,
+        "warmup": 0,
+        "reference": False,
+    },
 }
 FILES = ("model/model.safetensors", "scores/scores.safetensors")
 MOMENTS = tuple(f"statistics/block_{index:03d}.safetensors" for index in range(4))

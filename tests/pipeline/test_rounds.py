@@ -13,6 +13,7 @@ from numprune_export.recipe import load
 
 CURVES = {
     "keep": 0.5,
+    "targets": {},
     "query_heads": "single",
     "score": {"method": "fisher_obs", "sequences": 8},
     "allocate": {"method": "curves", "attention": [1, 2], "align_to": 4},

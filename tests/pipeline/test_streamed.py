@@ -24,7 +24,15 @@ SHORT = {
     "calibration": {"texts": ["small.txt"], "sequences": 8, "tokens_per_sequence": 40},
     "evaluation": {"texts": ["small.txt"], "sequences": 3, "tokens_per_sequence": 40, "seed": 1},
     "parity": {"steps": 2},
-    "benchmark": {"decode_steps": 2, "samples": 5, "sessions": 1, "reference": False},
+    "benchmark": {
+        "prefill": 8,
+        "past": 8,
+        "decode_steps": 2,
+        "samples": 5,
+        "sessions": 1,
+        "warmup": 0,
+        "reference": False,
+    },
 }
 METHODS = {
     "paper-numerical": {"method": "paper-numerical", "targets": {}},

@@ -121,12 +121,10 @@ class ClosedForm(Strict):
         wide = weight.double()
         gram = statistics.covariance if self.affine else statistics.gram
         removed = complement(weight.shape[1], kept)
-        transfer = ridge_solve(
-            gram[kept][:, kept],
-            gram[kept][:, removed],
-            mean_ridge(gram, self.damping),
-            rounding=statistics.rounding,
-        )  # (k, p)
+        damping = mean_ridge(gram, self.damping)
+        system, right = gram[kept[:, None], kept], gram[kept[:, None], removed]
+        del gram
+        transfer = ridge_solve(system, right, damping, rounding=statistics.rounding)  # (k, p)
         refitted = wide[:, kept] + wide[:, removed] @ transfer.T
         if self.affine:
             shift = wide @ statistics.mean - refitted @ statistics.mean[kept]

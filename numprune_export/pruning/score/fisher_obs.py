@@ -77,18 +77,18 @@ class FisherObs(Strict):
             NumericalError: the moments or F are not finite.
         """
         from numprune_export.numerics import obs
-        from numprune_export.numerics.least_squares import damped
+        from numprune_export.numerics.least_squares import damp
         from numprune_export.numerics.removal_order import RemovalOrder
 
-        moments = statistics.covariance if self.centred else statistics.gram / statistics.tokens
+        moments = statistics.covariance if self.centred else statistics.gram.div_(statistics.tokens)
         diagonal = moments.diagonal()
         # Constant inputs cost nothing; without this, the damping would count their weight.
         weight = weight.double() * (diagonal > 0)
-        inputs = damped(moments, self.damping * _typical(diagonal), statistics.rounding)
+        damp(moments, self.damping * _typical(diagonal), statistics.rounding)
         try:
             removal = obs.prune_order(
                 weight,
-                inputs,
+                moments,
                 self._metric(statistics, weight),
                 width=site.consumer_width,
                 step=self.step if site.kind == "mlp" else 1,

@@ -66,20 +66,21 @@ class Numerical(Strict):
         Returns:
             The minimum, fp64; some values lie outside [0, 1] unless `clip`.
         """
-        curvature = self._curvature(weight.double(), statistics.gram)
+        curvature = self._curvature(weight.double(), statistics)
         score = self._newton(curvature, keep) if self.iterations else self._closed(curvature, keep)
         return score.clamp(0, 1) if self.clip else score
 
     def _curvature(
-        self, weight: Float[Tensor, "out n"], gram: Float[Tensor, "n n"]
+        self, weight: Float[Tensor, "out n"], statistics: Statistics
     ) -> Float[Tensor, "n n"]:
         """A of Eq. 7, damped; with a `penalty`, X is scaled to spectral norm 1."""
-        from numprune_export.numerics.least_squares import damped, mean_ridge, spectral_norm
+        from numprune_export.numerics.least_squares import damp, mean_ridge, spectral_norm
 
+        gram = statistics.gram
         if self.penalty is not None:
-            gram = gram / max(spectral_norm(gram), 1e-300)
-        curvature = (weight.T @ weight) * gram
-        return damped(curvature, mean_ridge(curvature, self.damping))
+            gram /= max(spectral_norm(gram), 1e-300)
+        curvature = gram.mul_(weight.T @ weight)
+        return damp(curvature, mean_ridge(curvature, self.damping))
 
     def _closed(self, curvature: Float[Tensor, "n n"], keep: float) -> Float[Tensor, " n"]:
         from numprune_export.numerics.least_squares import cholesky

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pretended import DEVICE, pretended
 from tiny import tiny
 
 from numprune_export.measure.reference.decoder import TorchRunner
@@ -67,3 +68,15 @@ def test_an_error_inside_undoes_it_as_well():
     with pytest.raises(RuntimeError, match="stop"), computing_in(model, torch.float64):
         raise RuntimeError("stop")
     assert model.dtype is torch.float32
+
+
+def test_float64_on_another_device_is_computed_there_and_the_model_stays_as_it_was():
+    model, tokens = tiny("llama"), np.random.default_rng(0).integers(3, 97, (2, 9))
+    with computing_in(model, torch.float64) as double, TorchRunner(double, threads=None) as runner:
+        expected = runner.prefill(tokens, all_positions=True)
+    with pretended(), computing_in(model, torch.float64, DEVICE) as there:
+        assert (there.dtype, there.device) == (torch.float64, DEVICE)
+        with TorchRunner(there, threads=None) as runner:
+            got = runner.prefill(tokens, all_positions=True)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    assert (model.dtype, model.device.type) == (torch.float32, "cpu")
