@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from numprune_export.core.errors import DeviceError
 from numprune_export.core.foreign import first_line
 from numprune_export.core.host_memory import available_bytes
-from numprune_export.numerics.ranks import local_rank, started
+from numprune_export.core.processes import started
 
 FILLED = 0.85
 """Fraction of a device's free memory that `auto` fills at most."""
@@ -93,7 +93,7 @@ def choose(name: str, wanted_bytes: int) -> Placement:
     if name == "cpu":
         return Placement(CPU, "as the recipe says")
     if started().world > 1 and torch.cuda.is_available():
-        torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+        torch.cuda.set_device(started().local % torch.cuda.device_count())
     if name == "auto":
         return _automatic(wanted_bytes)
     device, devices = torch.device(name), torch.cuda.device_count()

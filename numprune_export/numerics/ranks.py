@@ -7,11 +7,9 @@ run of one process, nothing is exchanged.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -20,24 +18,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from numprune_export.core.errors import DeviceError
+from numprune_export.core.processes import Ranks, started
 
 PATIENCE = timedelta(hours=12)
 """A process waits as long for the others: one of them may be exporting a large model."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """The number of this process, and of all processes of the run."""
-
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def first(self) -> bool:
-        """Whether this process owns the run folder."""
-        return self.rank == 0
 
 
 _ALONE = Ranks()
@@ -50,17 +36,6 @@ def here() -> Ranks:
     return _here.get()
 
 
-def started() -> Ranks:
-    """As `torchrun` has started this process: by its environment variables."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    return Ranks(int(os.environ.get("RANK", "0")), world) if world > 1 else _ALONE
-
-
-def local_rank() -> int:
-    """The number of this process on its machine, which is that of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """Join the other processes of the run within a `with` statement: NCCL on GPUs, gloo on CPUs.
@@ -69,7 +44,7 @@ def joined() -> Iterator[Ranks]:
         DeviceError: another process has ended.
     """
     ranks = started()
-    if ranks is _ALONE:
+    if ranks.world == 1:
         yield ranks
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

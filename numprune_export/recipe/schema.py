@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -46,6 +48,15 @@ DEFAULT_TARGETS: dict[str, dict[str, Any]] = {"onnx": {}}
 def _named(key: str) -> BeforeValidator:
     """Accept a string as shorthand for a section with one key: `score: wanda`."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+
+
+def _known_device(name: str) -> str:
+    if re.fullmatch(_DEVICE, name) is None:
+        raise ValueError("must be `auto`, `cpu`, `cuda` or `cuda:N`")
+    return name
 
 
 def _counted(key: str) -> BeforeValidator:
@@ -204,7 +215,9 @@ class Recipe(Strict):
     """Seed of the `random` score; text windows have separate seeds."""
     threads: PositiveInt | None = None
     """CPU threads of all stages except the benchmark; null: all cores."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[
+        str, AfterValidator(_known_device), Field(json_schema_extra={"pattern": _DEVICE})
+    ] = "auto"
     """Device of calibration, pruning and evaluation: `cpu`, `cuda` or `cuda:N`. `auto`: the GPU, if
     PyTorch has one with room for the dense and the pruned model, else the CPU. Artifacts are
     measured on the device of their target."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from numprune_export.cli.progress.failures import failure_events
 from numprune_export.cli.progress.heartbeat import heartbeat
 from numprune_export.cli.progress.interrupts import held_back
 from numprune_export.core.errors import Mistakes
+from numprune_export.core.processes import started
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import REPORT, require_own
 from numprune_export.core.version import __version__
@@ -57,7 +57,7 @@ class Given:
 def with_console(given: Given, *, quiet: bool) -> None:
     """Run with progress on stderr and the summary on stdout."""
     named, folder = given.checked()
-    if _follows():
+    if not started().first:
         _follow(named, folder)
         return
     for notice in named.notices:
@@ -80,7 +80,7 @@ def with_events(given: Given, *, quiet: bool) -> None:
 
 def _stream_run(given: Given, events: Events) -> None:
     named, folder = given.checked()
-    if _follows():
+    if not started().first:
         _follow(named, folder)
         return
     events.write(Start(version=__version__, recipe=named.name, folder=str(folder)))
@@ -99,11 +99,6 @@ def _stream_run(given: Given, events: Events) -> None:
             summary=report.summary,
         )
     )
-
-
-def _follows() -> bool:
-    """Whether `torchrun` has started this process as another than the first."""
-    return int(os.environ.get("RANK", "0")) > 0 and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _follow(named: Named, folder: Path) -> None:
