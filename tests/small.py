@@ -9,6 +9,16 @@ from numprune_export.core.progress import Observer, Silent
 from numprune_export.recipe import builtin_dir
 from numprune_export.report.schema import Report
 
+BRIEF = {
+    "evaluation": {"texts": ["small.txt"], "sequences": 2, "tokens_per_sequence": 40, "seed": 1},
+    "parity": {"steps": 2},
+    "benchmark": {
+        "prefill": 8, "past": 8, "decode_steps": 2, "samples": 5, "sessions": 1, "warmup": 0,
+        "reference": False,
+    },
+}  # fmt: skip
+"""Sections of a small recipe whose measurements are not looked at closely."""
+
 
 def small_recipe(folder: Path, **changes) -> Path:
     """Write it as `folder/small.yaml`; top-level keys in `changes` replace those of the recipe."""

@@ -84,8 +84,7 @@ def _continued(
     generator: torch.Generator,
     tick: Progress,
 ) -> Tensor:
-    device = device_of(model)
-    rows = rows.to(device)
+    rows = rows.to(device_of(model))
     layers = [PreallocatedLayer(tokens) for _ in range(model.config.num_hidden_layers)]
     past = {cache_argument(model): Cache(layers=layers)}
     written = [rows[:, :prefix]]

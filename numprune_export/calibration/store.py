@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from numprune_export.calibration.statistics import Statistics
+from numprune_export.core.stage_record import put_whole
 from numprune_export.data.corpus import Windows
 from numprune_export.models.site import Site
 
@@ -31,7 +32,7 @@ def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) 
     place = _file(folder, block)
     partial = place.with_name(f".{place.name}.partial")
     save_file(tensors, partial)
-    partial.replace(place)
+    put_whole(partial, place)
 
 
 def has_block(folder: Path, block: int) -> bool:

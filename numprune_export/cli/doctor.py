@@ -116,7 +116,9 @@ def _machine() -> Iterator[str]:
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA in this build"
     yield f"torch {torch.__version__}, {cuda}"
     yield f"transformers {installed_version('transformers')}"
-    device = "cuda, if the model fits" if torch.cuda.is_available() else "cpu"
+    device = (
+        "cuda, if the model or one block at a time fits" if torch.cuda.is_available() else "cpu"
+    )
     yield f"recipes with `device: auto` prune on: {device}"
 
 

@@ -130,11 +130,13 @@ class RunFolder:
             editable: Files that the user may edit; an edited file does not invalidate the stage.
         """
         place = self.path / where
-        if (existing := self.find(name, where, key, editable=editable)) is not None:
-            return existing
         in_parts = isinstance(make, InParts)
         partial = place.with_name(f".{place.name}{PARTS if in_parts else PARTIAL}")
         attempt = partial.with_name(f"{partial.name}{KEY}")
+        if (existing := self.find(name, where, key, editable=editable)) is not None:
+            shutil.rmtree(partial, ignore_errors=True)  # of an attempt with another key
+            attempt.unlink(missing_ok=True)
+            return existing
         if in_parts and attempt.is_file() and attempt.read_text(encoding="utf-8") == key:
             _remove_partial(partial)
         else:

@@ -128,6 +128,13 @@ def entries(folder: Path) -> Iterator[str]:
             yield entry.name
 
 
+def put_whole(partial: Path, place: Path) -> None:
+    """Flush a file to disk, then rename it: after a loss of power it is whole or absent."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(place)
+
+
 def write_whole(place: Path, text: str) -> None:
     """Write a text file atomically: write and flush a partial file, then rename it."""
     partial = place.with_name(f".{place.name}.partial")

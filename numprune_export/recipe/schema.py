@@ -219,7 +219,7 @@ class Recipe(Strict):
         str, AfterValidator(_known_device), Field(json_schema_extra={"pattern": _DEVICE})
     ] = "auto"
     """Device of calibration, pruning and evaluation: `cpu`, `cuda` or `cuda:N`. `auto`: the GPU, if
-    PyTorch has one with room for the dense and the pruned model, else the CPU. Artifacts are
+    PyTorch has one with room for pruning (block by block, if the model can be streamed), else the CPU. Artifacts are
     measured on the device of their target."""
     stream_weights: bool | Literal["auto"] = "auto"
     """Decoders in safetensors: read each block while it is in use, instead of the whole model.

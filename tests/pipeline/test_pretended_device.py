@@ -9,7 +9,7 @@ import torch
 from live import TEXTS, tiny_llama
 from pretended import DEVICE, pretended
 from pydantic import TypeAdapter
-from small import small_run
+from small import BRIEF, small_run
 from tiny import tiny
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -145,18 +145,9 @@ ENCODER = {
     "benchmark": {"batches": [1], "lengths": [16], "samples": 5, "sessions": 1, "reference": False},
 }
 DECODER = {
+    **BRIEF,
     "calibration": {"texts": ["small.txt"], "sequences": 8, "tokens_per_sequence": 32},
-    "evaluation": {"texts": ["small.txt"], "sequences": 2, "tokens_per_sequence": 24, "seed": 1},
     "targets": {},
-    "benchmark": {
-        "prefill": 8,
-        "past": 8,
-        "decode_steps": 2,
-        "samples": 5,
-        "sessions": 1,
-        "warmup": 0,
-        "reference": False,
-    },
 }
 
 

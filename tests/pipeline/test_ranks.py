@@ -9,27 +9,18 @@ import pytest
 import torch
 from command import command, started
 from safetensors.torch import load_file
-from small import small_recipe
+from small import BRIEF, small_recipe
 
 from numprune_export.numerics import ranks
 
 BEST = {
+    **BRIEF,
     "method": "best",
     "generated_text": 4,
     "query_heads": "single",
     "matmul_precision": "highest",
     "targets": {},
     "calibration": {"texts": ["small.txt"], "sequences": 12, "tokens_per_sequence": 64},
-    "evaluation": {"texts": ["small.txt"], "sequences": 2, "tokens_per_sequence": 40, "seed": 1},
-    "benchmark": {
-        "prefill": 8,
-        "past": 8,
-        "decode_steps": 2,
-        "samples": 5,
-        "sessions": 1,
-        "warmup": 0,
-        "reference": False,
-    },
 }
 FILES = ("model/model.safetensors", "scores/scores.safetensors")
 MOMENTS = tuple(f"statistics/block_{index:03d}.safetensors" for index in range(4))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small import small_recipe, small_run
+from small import BRIEF, small_recipe, small_run
 
 from numprune_export import recipe as recipes
 from numprune_export.calibration import statistics, store
@@ -21,18 +21,8 @@ from numprune_export.recipe import builtin_dir
 
 TINY = builtin_dir() / "tiny-llama"
 SHORT = {
+    **BRIEF,
     "calibration": {"texts": ["small.txt"], "sequences": 8, "tokens_per_sequence": 40},
-    "evaluation": {"texts": ["small.txt"], "sequences": 3, "tokens_per_sequence": 40, "seed": 1},
-    "parity": {"steps": 2},
-    "benchmark": {
-        "prefill": 8,
-        "past": 8,
-        "decode_steps": 2,
-        "samples": 5,
-        "sessions": 1,
-        "warmup": 0,
-        "reference": False,
-    },
 }
 METHODS = {
     "paper-numerical": {"method": "paper-numerical", "targets": {}},
@@ -238,6 +228,11 @@ def test_parts_of_another_recipe_are_not_taken(tmp_path):
         calls = counting(patch, statistics, "_gather")
         small_run(tmp_path, **other, **sections)
     assert len(calls) == 4
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupting(patch, store, "write_block", 2)
+        small_run(tmp_path, **SHORT, **sections)
+    small_run(tmp_path, **other, **sections)
+    assert not list((tmp_path / "out").glob(".*.parts*"))
 
 
 def test_the_dtype_of_the_checkpoint_is_that_of_most_weights(sharded, tmp_path):

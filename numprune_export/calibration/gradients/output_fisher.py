@@ -29,7 +29,7 @@ from numprune_export.models.block_runner import Progress
 from numprune_export.models.family import Family, part
 from numprune_export.models.residency import resident, source_of
 from numprune_export.models.site import Site
-from numprune_export.numerics.gram import STRIPES
+from numprune_export.numerics.gram import STRIPES, mirrored
 from numprune_export.numerics.ranks import sharing, summed, summed_number
 
 
@@ -59,8 +59,8 @@ def output_fisher(
             total is 2 · blocks · texts.
 
     Yields:
-        F by site name, (out, out), fp64 on the model's device, for each block from the last to the first;
-        empty for a block that has lost all its units.
+        F by site name, (out, out), fp64 on the model's device, for each block from the last to the
+        first; empty for a block that has lost all its units.
 
     Raises:
         InputError: the numbers of labels and windows differ.
@@ -116,8 +116,7 @@ class _Sum:
         Raises:
             NumericalError: a gradient was NaN or infinite.
         """
-        outer, tokens = summed(self._outer), summed_number(self._tokens)
-        whole = outer.triu() + outer.triu(1).T
+        whole, tokens = mirrored(summed(self._outer)), summed_number(self._tokens)
         require_finite(whole, f"gradients at the output of `{site.name}` are")
         return whole / tokens
 

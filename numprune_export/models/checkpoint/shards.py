@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from numprune_export.core.errors import OutputError
+from numprune_export.core.stage_record import put_whole
 
 INDEX = "model.safetensors.index.json"
 
@@ -71,7 +72,7 @@ class BlockShards:
         with writing(self._folder):
             partial = self._folder / f".{name}.partial"
             save_file(own, partial, metadata={"format": "pt"})
-            partial.replace(self._folder / name)
+            put_whole(partial, self._folder / name)
         self._places |= dict.fromkeys(own, name)
         self._bytes += sum(value.nbytes for value in own.values())
 
