@@ -50,6 +50,7 @@ test: $(VENV)/installed $(TRITON_VENV)/installed
 # Beside each other: the suite waits for servers and processes at times.
 .PHONY: suite types format-check
 suite:
+	$(BIN)/python -m compileall -q numprune_export exporters  # once for all processes of the tests
 	$(PYTEST)
 
 # The inner loop: the core, without whole runs, exports, servers and processes.

@@ -31,7 +31,7 @@ def small_recipe(folder: Path, **changes) -> Path:
         "keep": 0.7,
         "calibration": {
             "texts": [str(text)],
-            "sequences": 48,
+            "sequences": 16,
             "tokens_per_sequence": 64,
         },
         "evaluation": {
@@ -45,9 +45,9 @@ def small_recipe(folder: Path, **changes) -> Path:
             "prefill": 16,
             "past": 16,
             "decode_steps": 4,
-            "samples": 8,
-            "sessions": 2,
-            "warmup": 1,
+            "samples": 5,
+            "sessions": 1,
+            "warmup": 0,
         },
         "threads": 1,
     }

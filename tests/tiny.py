@@ -72,11 +72,13 @@ def _keep_rows(linear: torch.nn.Linear, keep: list[int]) -> None:
 
 
 def uneven(model_type: str = "llama", seed: int = 0, **overrides) -> PreTrainedModel:
-    """A tiny model whose layers all have different widths."""
+    """A tiny model of at most three layers, all of different widths."""
+    model = tiny(model_type, seed, **overrides)
+    layers = model.config.num_hidden_layers
     return shrink_by_hand(
-        tiny(model_type, seed, **overrides),
-        groups=[[0, 2, 3], [1], [0, 3]],
-        channels=[list(range(0, 96, 2)), list(range(17)), [0, 5, *range(40, 90)]],
+        model,
+        groups=[[0, 2, 3], [1], [0, 3]][:layers],
+        channels=[list(range(0, 96, 2)), list(range(17)), [0, 5, *range(40, 90)]][:layers],
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -40,6 +39,8 @@ def rendered(uri: str, text: str) -> dict[str, str | bytes]:
         nbformat.ValidationError: the text is not a notebook of format 4.
         ValueError: a cell has an output that cannot be shown.
     """
+    import nbformat  # seconds: only builds of the site wait for it
+
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
     path = PurePosixPath(uri)

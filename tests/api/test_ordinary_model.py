@@ -10,7 +10,6 @@ from transformers import (
     AutoModelForCausalLM,
     DynamicCache,
     StaticCache,
-    Trainer,
     TrainingArguments,
     pipeline,
 )
@@ -86,6 +85,10 @@ def test_the_layout_that_push_to_hub_uploads(model, tmp_path):
 
 
 def test_the_trainer_trains_it(pruned, tmp_path):
+    from transformers import (
+        Trainer,
+    )  # imported here: it takes seconds, in every worker of the suite
+
     model = pruned.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tokens = pruned.tokenizer(TEXTS.read_text()[:2000], return_tensors="pt")["input_ids"][0, :64]

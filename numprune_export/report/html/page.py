@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timezone
+from functools import cache
 from importlib import resources
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from numprune_export.report.html.cards import cards
@@ -65,14 +66,7 @@ def render(report: Report, *, seal: Seal = "whole") -> str:
         report: The report.
         seal: State of the seal of the file it was read from.
     """
-    templates = Environment(
-        loader=PackageLoader("numprune_export.report.html", TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = templates.get_template("page.html.j2").render(
+    page = _template().render(
         report=report,
         created=f"{report.created.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC",
         style=Markup(_style()),
@@ -84,6 +78,18 @@ def render(report: Report, *, seal: Seal = "whole") -> str:
         size=size,
     )
     return page.rstrip() + "\n"
+
+
+@cache
+def _template() -> Template:
+    templates = Environment(
+        loader=PackageLoader("numprune_export.report.html", TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template("page.html.j2")
 
 
 def _style() -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from command import command
 from safetensors.torch import load_file
-from small import small_recipe
+from small import BRIEF, small_recipe
 from transformers import AutoTokenizer
 
 from numprune_export.calibration import store as statistics_store
@@ -31,7 +31,7 @@ def pruned(tmp_path_factory):
     @cache
     def made(settings):
         place = tmp_path_factory.mktemp("pruned")
-        recipe = small_recipe(place, keep=0.7, targets={}, **json.loads(settings))
+        recipe = small_recipe(place, targets={}, **BRIEF, **json.loads(settings))
         done = command("run", recipe, "--out", place / "run")
         assert done.code == 0, done.err
         return place / "run"
@@ -125,7 +125,7 @@ def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
     )
     tokenizer.save_pretrained(chatty)
     own = {"sequences": 6, "requests": ["Peace?"], "asked": 0.5}
-    recipe = small_recipe(tmp_path, model=str(chatty), generated_text=own, targets={})
+    recipe = small_recipe(tmp_path, model=str(chatty), generated_text=own, targets={}, **BRIEF)
     run = tmp_path / "run"
     done = command("run", recipe, "--out", run)
     assert done.code == 0, done.err
