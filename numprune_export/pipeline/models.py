@@ -22,7 +22,7 @@ from numprune_export.models.checkpoint.load import (
     skeleton,
 )
 from numprune_export.models.checkpoint.source import Source
-from numprune_export.models.checkpoint.streamed import read_streamed, streamable
+from numprune_export.models.checkpoint.streamed import read_blocks, read_streamed, streamable
 from numprune_export.models.checkpoint.weight_files import stored_dtype
 from numprune_export.models.device import Placement, Wanted, on, place
 from numprune_export.models.family import Family
@@ -128,9 +128,15 @@ class Dense:
             )
         return place(self._device, self._wanted(can_stream), streamed=self._stream)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Of all weights."""
+        weights = sum(int(weight.numel()) for weight in self.skeleton.parameters())
+        return self.dtype.itemsize * weights
+
     def _wanted(self, can_stream: bool) -> Wanted:
         sizes = [weight.numel() for weight in self.skeleton.parameters()]
-        dense = self.dtype.itemsize * sum(sizes)
+        dense = self.weight_bytes
         whole = 2 * dense + self.dtype.itemsize * max(sizes)
         if not can_stream:
             return Wanted(dense, whole, None)
@@ -158,11 +164,17 @@ class Dense:
     @contextmanager
     def whole(self) -> Iterator[PreTrainedModel]:
         """The model on `device` with all of its blocks, within a `with` statement: text is
-        generated token by token, and each token reads all weights."""
+        generated token by token, and each token reads all weights.
+
+        A device is filled block by block; on the CPU, weights stay in the mapped file.
+        """
         if not self.placement.streamed:
             yield self.placed
             return
-        yield on(self.model, self.device)
+        if self.device.type != "cpu":
+            yield read_blocks(self.source.path, self.dtype, self.device)
+            return
+        yield self.model
         vars(self).pop("loaded", None)
 
     @property

@@ -14,6 +14,7 @@ from numprune_export.core.shared_folder import SharedFolder
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.pipeline.additional_text import require_room_for_text
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import chosen_targets
 from numprune_export.pipeline.kinds.causal_lm import CausalLm
@@ -66,6 +67,7 @@ def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, ModelKin
             hint="omit `tasks`, or set `stream_weights: false`",
         )
     require_possible(recipe, dense.family, dense.skeleton)
+    require_room_for_text(recipe, dense)
     kind = kind_of(recipe, dense, search)
     require_budget(recipe, dense.family, dense.skeleton, kind.mean_length)
     return dense, kind

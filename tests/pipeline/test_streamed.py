@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from pretended import DEVICE, pretended
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small import BRIEF, small_recipe, small_run
@@ -15,6 +16,8 @@ from numprune_export.calibration import statistics, store
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.models import residency
 from numprune_export.models.checkpoint import shards, streamed
+from numprune_export.models.checkpoint.load import skeleton
+from numprune_export.models.checkpoint.source import resolve
 from numprune_export.pipeline import opening
 from numprune_export.pruning import apply
 from numprune_export.recipe import builtin_dir
@@ -158,6 +161,19 @@ def test_a_block_changed_as_it_is_read_leaves_the_source_as_it_was():
         stored = file.get_tensor("model.layers.1.mlp.down_proj.weight")
     assert torch.equal(source.block(1).mlp.down_proj.weight, stored)
     assert {parameter.device.type for parameter in model.model.layers.parameters()} == {"meta"}
+
+
+def test_all_blocks_are_read_for_generated_text_on_a_device():
+    with pretended():
+        model = streamed.read_blocks(TINY, torch.float32, DEVICE)
+        assert residency.source_of(model) is None
+        state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    empty = skeleton(resolve(str(TINY), revision=None, search=()))
+    assert {name: tensor.shape for name, tensor in state.items()} == {
+        name: tensor.shape for name, tensor in empty.state_dict().items()
+    }
+    for name, tensor in load_file(TINY / "model.safetensors").items():
+        assert torch.equal(state[name], tensor), name
 
 
 def interrupting(patch, owner, name, last):

@@ -22,6 +22,7 @@ from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
 from numprune_export.data import corpus
 from numprune_export.data.corpus import Corpus
+from numprune_export.data.written_text import written_windows
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter, GraphBacked
 from numprune_export.export.runner import Tokens
@@ -85,7 +86,13 @@ class CausalLm:
         assert isinstance(evaluation, Corpus)
         tokenizer = dense.require_tokenizer()
         windows = corpus.draw(calibration, tokenizer, search, embeddings=dense.embeddings)
-        self.texts = CalibrationTexts.of(windows, calibration.batch)
+        written, own = None, recipe.generated_text
+        if own.texts is not None:
+            written = written_windows(
+                own.texts, search, tokenizer,
+                shape=(own.sequences, windows.tokens.shape[1]), embeddings=dense.embeddings,
+            )  # fmt: skip
+        self.texts = CalibrationTexts.of(windows, calibration.batch, written)
         self.gradients = CausalLmGradients(recipe.score, family)
         self._evaluation = corpus.draw(evaluation, tokenizer, search, embeddings=dense.embeddings)
         self._batch = evaluation.batch
