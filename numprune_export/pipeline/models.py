@@ -27,6 +27,7 @@ from numprune_export.models.checkpoint.weight_files import stored_dtype
 from numprune_export.models.device import Placement, Wanted, on, place
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
+from numprune_export.numerics.arithmetic import solves_on
 from numprune_export.numerics.ranks import here
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.plan import Plan
@@ -179,11 +180,16 @@ class Dense:
 
     @property
     def computed_on(self) -> list[str]:
-        """The kind of device and the number of processes, on which the last bits depend, for keys
-        of stages; nothing for one process on the CPU, as earlier versions."""
-        world = here().world
-        processes = [] if world == 1 else [f"{world} processes"]
-        return ([] if self.device.type == "cpu" else [self.device.type]) + processes
+        """The kind of device, its arithmetic and the number of processes, on which digits depend,
+        for keys of stages; nothing for one process and fp32 on the CPU, as earlier versions."""
+        world, solves = here().world, solves_on(self.device)
+        parts = {
+            self.device.type: self.device.type != "cpu",
+            "fp32 residual": self.dtype == torch.bfloat16,
+            f"solves in {solves}": solves != "float64",
+            f"{world} processes": world > 1,
+        }
+        return [part for part, holds in parts.items() if holds]
 
 
 class Models:

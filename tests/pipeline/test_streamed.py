@@ -121,6 +121,14 @@ def test_small_shards_in_another_dtype_are_read(sharded, tmp_path):
     for key, tensor in weights(folders[0]).items():
         assert torch.equal(weights(folders[1])[key], tensor)
         assert tensor.dtype is torch.bfloat16
+    stated = {
+        "weights": "bfloat16",
+        "products": "bfloat16",
+        "residual": "float32",
+        "solves": "float64",
+    }
+    assert stream.precision.items() >= stated.items()
+    assert "- residual: float32" in (folders[1] / "out" / "report.md").read_text()
 
 
 def test_a_weight_that_is_not_finite_is_named_when_its_block_is_read(sharded, tmp_path):
