@@ -89,7 +89,7 @@ def at_once(settings: GeneratedText, free: float | None, bytes_per_text: int) ->
     texts = settings.sequences * settings.per_window
     if free is None:
         return WINDOWS * settings.per_window
-    groups = -(-texts // max(1, min(texts, int(free // bytes_per_text))))
+    groups = -(-texts // max(1, int(min(texts, free / bytes_per_text))))
     return -(-texts // groups)
 
 

@@ -58,7 +58,8 @@ def test_the_number_of_texts_at_once_does_not_change_them():
 
 
 @pytest.mark.parametrize(
-    ("free", "rows"), [(None, 64), (1e9, 40), (25, 20), (15, 14), (10, 10), (9.9, 8), (0.1, 1)]
+    ("free", "rows"),
+    [(None, 64), (float("inf"), 40), (25, 20), (15, 14), (10, 10), (9.9, 8), (0.1, 1)],
 )
 def test_as_many_texts_are_generated_at_once_as_have_room(free, rows):
     """In batches of equal size: 40 texts of 1 byte each."""
