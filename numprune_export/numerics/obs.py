@@ -50,8 +50,10 @@ def prune_order(
         NumericalError: the curvature or the metric is not finite.
     """
     home, inverse = curvature.device, least_squares.inverse_as_computed(curvature)
-    weight, metric = weight.to(inverse), None if metric is None else metric.to(inverse)
-    order, costs = _order(weight, inverse, metric, width, step)
+    if inverse.device != home:  # fp64 is slow there
+        weight, metric = weight.cpu(), None if metric is None else metric.cpu()
+    metric = None if metric is None else metric.to(inverse.dtype)
+    order, costs = _order(weight.to(inverse.dtype), inverse, metric, width, step)
     return RemovalOrder(order.to(home), costs.to(home))
 
 

@@ -228,6 +228,11 @@ class Models:
             return read_streamed(self._checkpoint, None, self.device)
         return on(self.pruned, self.device)
 
+    def reference(self, variant: Variant) -> Any:
+        """The model that artifacts are compared with: on the CPU, or streamed."""
+        streamed = self._dense.placement.streamed
+        return self.on_device(variant) if streamed else self.get(variant)
+
     def masked(self) -> Any:
         """The dense model with the removed units' columns zeroed: pruned, not compensated; on
         `device`."""

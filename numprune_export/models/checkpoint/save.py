@@ -66,7 +66,7 @@ def save(
             shutil.copymode(folder / "config.json", shard)  # safetensors writes for the owner only
         if tokenizer is not None:
             _write_tokenizer(tokenizer, folder)
-        manifest.write(folder)
+        manifest.write(folder, None if shards is None else shards.hashes)
 
 
 def require_empty(folder: Path) -> None:

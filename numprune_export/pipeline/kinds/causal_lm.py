@@ -30,6 +30,7 @@ from numprune_export.measure.latency.decoder import DecoderWorkload
 from numprune_export.measure.latency.pairs import Latencies
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.measure.parity import decoder as decoder_parity
+from numprune_export.measure.parity.streamed import compare_streamed
 from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.measure.quality.lm_eval.suite import TaskSuite
 from numprune_export.measure.quality.paired_change import Scores
@@ -204,6 +205,12 @@ class CausalLm:
         longest = max(
             rows.shape[1], *(shape.length + decoder_parity.SHAPE_STEPS for shape in shapes), 0
         )
+        if source_of(exact) is not None:
+            with opener(artifact, capacity=longest) as candidate:
+                return compare_streamed(
+                    (exact, self._family), candidate, rows,
+                    steps=self._steps(variant), shapes=shapes,
+                )  # fmt: skip
         with (
             TorchRunner(exact, threads=None) as reference,
             opener(artifact, capacity=longest) as candidate,
