@@ -65,7 +65,7 @@ def place(name: str, wanted: Wanted, *, streamed: bool | None = None) -> Placeme
         raise DeviceError(
             f"pruning takes at least {taken / 1e9:.1f} GB, but `{chosen.device}` has"
             f" {free / 1e9:.1f} GB free",
-            hint="give the model in safetensors and `stream_weights: auto`, set `model.dtype: auto`,"
+            hint="give the model in safetensors or GGUF and `stream_weights: auto`, set `model.dtype: auto`,"
             " or use a machine with more memory",
         )
     reason = (

@@ -55,6 +55,7 @@ class Dense:
         if single_query_heads:
             self.family = self.family.with_single_query_heads()
         self._dtype_name = dtype
+        self._blocks = source.path if source.kind == "folder" else None
         self.warnings: list[str] = []
         """What the reader of a report should know of how this model was read."""
 
@@ -125,7 +126,7 @@ class Dense:
         if self._stream and not can_stream:
             raise RecipeError(
                 f"`stream_weights: true`, but `{self.source.reference}` cannot be read block by block",
-                hint="give a decoder in safetensors, or set `stream_weights: false`",
+                hint="give a decoder in safetensors or GGUF, or set `stream_weights: false`",
             )
         return place(self._device, self._wanted(can_stream), streamed=self._stream)
 
@@ -156,11 +157,15 @@ class Dense:
     def placed(self) -> PreTrainedModel:
         """The model on `device`: that of calibration, pruning and evaluation."""
         placed: PreTrainedModel = (
-            read_streamed(self.source.path, self.dtype, self.device)
-            if self.placement.streamed
+            read_streamed(self._blocks, self.dtype, self.device)
+            if self.placement.streamed and self._blocks is not None
             else on(self.model, self.device)
         )
         return placed
+
+    def read_blocks_from(self, folder: Path) -> None:
+        """Stream the model from this folder, which holds the same weights as the source."""
+        self._blocks = folder
 
     @contextmanager
     def whole(self) -> Iterator[PreTrainedModel]:
@@ -172,10 +177,10 @@ class Dense:
         if not self.placement.streamed:
             yield self.placed
             return
-        if self.device.type != "cpu":
-            yield read_blocks(self.source.path, self.dtype, self.device)
+        if self.device.type != "cpu" and self._blocks is not None:
+            yield read_blocks(self._blocks, self.dtype, self.device)
             return
-        yield self.model
+        yield on(self.model, self.device)
         vars(self).pop("loaded", None)
 
     @property

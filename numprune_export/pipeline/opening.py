@@ -23,6 +23,7 @@ from numprune_export.pipeline.kinds.task_encoder import TaskEncoder
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.requirements import require_budget, require_possible
 from numprune_export.pipeline.rounds import rounds_of
+from numprune_export.pipeline.stages.dequantise import dequantised
 from numprune_export.pipeline.stages.generate_text import calibration_texts
 from numprune_export.recipe import Recipe
 
@@ -103,5 +104,6 @@ def learn(
     dense, kind = open_inputs(recipe, search)
     with open_folder(folder) as run_folder:
         context = Context(recipe, run_folder, observer, SharedFolder(shared))
+        dequantised(context, dense)
         texts, _ = calibration_texts(context, kind.texts, dense)
         _ = next(rounds_of(context, kind, texts, dense)).scored

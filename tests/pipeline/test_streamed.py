@@ -6,10 +6,12 @@ import weakref
 
 import pytest
 import torch
+from gguf_files import write as write_gguf
 from pretended import DEVICE, pretended
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small import BRIEF, small_recipe, small_run
+from tiny import tiny
 
 from numprune_export import recipe as recipes
 from numprune_export.calibration import statistics, store
@@ -19,6 +21,7 @@ from numprune_export.models.checkpoint import shards, streamed
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.pipeline import opening
+from numprune_export.pipeline.stages import dequantise
 from numprune_export.pruning import apply
 from numprune_export.recipe import builtin_dir
 
@@ -131,6 +134,23 @@ def test_small_shards_in_another_dtype_are_read(sharded, tmp_path):
     }
     assert stream.precision.items() >= stated.items()
     assert "- residual: float32" in (folders[1] / "out" / "report.md").read_text()
+
+
+def test_a_gguf_file_is_dequantised_once_and_streamed(tmp_path, monkeypatch):
+    model = tiny(num_hidden_layers=2, rms_norm_eps=1e-5)
+    path = write_gguf(tmp_path / "tiny.gguf", model, extra=[("general.name", "tiny")])
+    (whole, stream), folders = both(tmp_path, model=str(path), method="paper-numerical", targets={})
+    assert stream.plan == whole.plan
+    expected, got = (weights(folder) for folder in folders)
+    assert got.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert torch.equal(got[key], tensor), key
+    log = (folders[1] / "out" / "log").read_text()
+    assert log.index("dequantise: made") < log.index("calibrate: made")
+    monkeypatch.setattr(dequantise, "load_source", None)  # a second run does not read the file
+    again = {"stream_weights": True, "model": str(path), "method": "paper-numerical", "targets": {}}
+    small_run(folders[1], keep=0.6, **SHORT, **again)
+    assert "dequantise: found" in (folders[1] / "out" / "log").read_text()[len(log) :]
 
 
 def test_a_weight_that_is_not_finite_is_named_when_its_block_is_read(sharded, tmp_path):

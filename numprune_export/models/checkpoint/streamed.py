@@ -25,9 +25,11 @@ from numprune_export.models.residency import copy_of_block, source_of, stream
 
 def streamable(source: Source) -> bool:
     """Whether a checkpoint can be read block by block: a decoder in safetensors whose tensors have
-    the names of the model's."""
+    the names of the model's, or in GGUF, which is de-quantised to safetensors once."""
+    if source.kind == "gguf":
+        return isinstance(source.family, RotaryDecoder)
     formats = {path.suffix for path in source.weights}
-    if source.kind != "folder" or formats != {".safetensors"}:
+    if formats != {".safetensors"}:
         return False
     if not isinstance(source.family, RotaryDecoder):
         return False
