@@ -7,7 +7,6 @@ Williams et al. 2024, arXiv:2410.17170, for calibration of quantisation and prun
 
 from __future__ import annotations
 
-from math import log
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from transformers import Cache
 
 from numprune_export.calibration.generated_text_settings import GeneratedText
 from numprune_export.calibration.prompts import OPEN
+from numprune_export.calibration.sampling import sampled
 from numprune_export.core import allocator
 from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
@@ -26,12 +26,15 @@ from numprune_export.models.block_runner import Progress, device_of
 from numprune_export.models.kv_cache import PreallocatedLayer, cache_argument
 
 WINDOWS = 32
-"""Windows whose texts are generated at once: more take more memory and save little time."""
-ROUNDING = 4 * torch.finfo(torch.float32).eps
-"""Relative tolerance of a logit: a token exactly at the `min_p` threshold is kept."""
-RELEASED = 32
-"""Tokens between releases of freed memory: tensors that grow with every token do not fit into the
-blocks that smaller ones left (4 GiB were left once, for a model of 135 M parameters)."""
+"""Windows whose texts are generated at once on the CPU: more take more memory and save little time.
+The random numbers of so many windows are drawn together, so that they do not depend on the number
+of texts generated at once."""
+CHECKED = 32
+"""Tokens between checks that logits are finite, each of which waits for the device; also between
+releases of freed memory: tensors that grow with every token do not fit into the blocks that smaller
+ones left (4 GiB were left once, for a model of 135 M parameters)."""
+SAMPLING = 48
+"""Bytes per token of the vocabulary while a row is sampled: logits, and their fp64 distribution."""
 
 
 def write(
@@ -41,6 +44,7 @@ def write(
     *,
     tokens: int,
     seed: int,
+    rows: int,
     tick: Progress,
 ) -> Windows:
     """Generate full windows of sampled text; the same for equal seeds on one machine.
@@ -51,22 +55,63 @@ def write(
         settings: Number of texts, and sampling.
         tokens: Tokens per window. An end-of-text token is kept; a new text follows it.
         seed: Seed of the samples.
-        tick: Called with 1 for every token position of a group of texts (`WINDOWS` windows or the
-            rest), without the first positions, which every prompt fills.
+        rows: Texts generated at once.
+        tick: Called with 1 for every token position of a group of texts (`rows` texts or the rest),
+            without the first positions, which every prompt fills.
 
     Raises:
         NumericalError: logits are not finite.
     """
     generator, sequences = torch.Generator().manual_seed(seed), settings.sequences
-    texts, at_once = sequences * settings.per_window, WINDOWS * settings.per_window
+    texts = sequences * settings.per_window
     drawn = torch.from_numpy(starts)[torch.randint(len(starts), (texts,), generator=generator)]
     length, prefix = settings.length(tokens), shared(starts)
+    shares = _shares(settings, length - prefix, generator)
     parts = [
-        _continued(model, drawn[first : first + at_once], prefix, length, settings, generator, tick)
-        for first in range(0, texts, at_once)
-    ]
-    windows = torch.cat(parts).reshape(sequences, -1)[:, :tokens].cpu().numpy()
+        _continued(
+            model, drawn[first : first + rows], shares[:, first : first + rows],
+            prefix=prefix, settings=settings, tick=tick,
+        )
+        for first in range(0, texts, rows)
+    ]  # fmt: skip
+    windows = torch.cat(parts).reshape(sequences, -1)[:, :tokens].numpy()
     return Windows(windows, np.full(sequences, tokens, dtype=np.int64))
+
+
+def at_once(settings: GeneratedText, free: float | None, bytes_per_text: int) -> int:
+    """Number of texts to generate at once.
+
+    Args:
+        settings: Number of texts.
+        free: Bytes that they may fill; None: on the CPU, the texts of `WINDOWS` windows.
+        bytes_per_text: KV cache, and sampling.
+    """
+    texts = settings.sequences * settings.per_window
+    if free is None:
+        return WINDOWS * settings.per_window
+    groups = -(-texts // max(1, int(min(texts, free / bytes_per_text))))
+    return -(-texts // groups)
+
+
+def bytes_per_text(cached: int, words: int, tokens: int) -> int:
+    """Memory that generating a text takes beside the weights.
+
+    Args:
+        cached: Numbers in the KV cache per token, over all layers: fp32, as rotated keys are.
+        words: Size of the vocabulary.
+        tokens: Tokens per text.
+    """
+    return 4 * cached * tokens + SAMPLING * words
+
+
+def _shares(
+    settings: GeneratedText, steps: int, generator: torch.Generator
+) -> Float[Tensor, "steps texts"]:
+    """A random fp64 number for every token."""
+    texts, group = settings.sequences * settings.per_window, WINDOWS * settings.per_window
+    sizes = [min(group, texts - first) for first in range(0, texts, group)]
+    drawn = [torch.rand(steps, n, generator=generator, dtype=torch.float64) for n in sizes]
+    return torch.cat(drawn, dim=1)
 
 
 def shared(starts: Int64[np.ndarray, "starts tokens"]) -> int:
@@ -77,59 +122,46 @@ def shared(starts: Int64[np.ndarray, "starts tokens"]) -> int:
 @torch.inference_mode()
 def _continued(
     model: Any,
-    rows: Tensor,
+    starts: Int64[Tensor, "rows start"],
+    shares: Float[Tensor, "steps rows"],
+    *,
     prefix: int,
-    tokens: int,
     settings: GeneratedText,
-    generator: torch.Generator,
     tick: Progress,
-) -> Tensor:
-    rows = rows.to(device_of(model))
+) -> Int64[Tensor, "rows tokens"]:
+    """The texts, on the CPU: each prompt, continued by one token for each row of `shares`."""
+    device, tokens = device_of(model), prefix + len(shares)
+    texts = torch.full((len(starts), tokens), OPEN)
+    texts[:, : starts.shape[1]] = starts
+    texts, shares = texts.to(device), shares.to(device)
     layers = [PreallocatedLayer(tokens) for _ in range(model.config.num_hidden_layers)]
     past = {cache_argument(model): Cache(layers=layers)}
-    written = [rows[:, :prefix]]
-    for position in range(prefix, tokens):
-        if position % RELEASED == 0:
+    finite, read = torch.ones((), dtype=torch.bool, device=device), 0
+    for step, position in enumerate(range(prefix, tokens)):
+        if position % CHECKED == 0:
             allocator.release()
-        output = model(input_ids=written[-1], **past, use_cache=True, logits_to_keep=1)
-        following = _drawn(output.logits[:, -1], settings, generator)
-        if position < rows.shape[1]:
-            prompted = rows[:, position : position + 1]
-            following = torch.where(prompted == OPEN, following, prompted)
-        written.append(following)
+            _require_finite(finite)
+        ids, read = texts[:, read:position], position
+        output = model(input_ids=ids, **past, use_cache=True, logits_to_keep=1)
+        logits = output.logits[:, -1].float()
+        largest = logits.amax(-1, keepdim=True)
+        finite = finite & torch.isfinite(largest).all()
+        if device.type == "cpu":  # where nothing is waited for
+            _require_finite(finite)
+        following = sampled(logits, largest, shares[step], settings)
+        prompted = texts[:, position : position + 1]
+        prompted.copy_(torch.where(prompted == OPEN, following, prompted))
         tick(1)
-    return torch.cat(written, dim=1)
+    _require_finite(finite)
+    return texts.cpu()
 
 
-def _drawn(
-    logits: Float[Tensor, "rows words"], settings: GeneratedText, generator: torch.Generator
-) -> Int64[Tensor, "rows 1"]:
-    """Sample one token per row, by inverting the distribution over tokens above the `min_p`
-    threshold.
-
-    The number of passes over the vocabulary is kept small, because they take much of a step's time.
-
-    Raises:
-        NumericalError: logits are not finite.
-    """
-    logits = logits.float()
-    largest = logits.amax(-1, keepdim=True)
-    if not bool(torch.isfinite(largest).all()):
+def _require_finite(finite: Tensor) -> None:
+    if not bool(finite):
         raise NumericalError(
             "the model's logits are not finite while it generates calibration text",
             hint="check the checkpoint, or set `generated_text: 0`",
         )
-    least = largest + (log(settings.min_p) if settings.min_p else -torch.inf)
-    rows, words = torch.where(logits >= least - ROUNDING * least.abs())
-    chances = (logits[rows, words] - largest[rows, 0]).double().div(settings.temperature).exp()
-    # The kept tokens of all rows lie in one vector; each row samples from its own range of it.
-    below, ends = chances.cumsum(0), rows.bincount().cumsum(0)
-    stop = below[ends - 1]
-    start = stop.roll(1).index_fill(0, ends.new_zeros(1), 0)
-    share = torch.rand(len(logits), generator=generator, dtype=torch.float64).to(below)
-    # Stay below the end of the range despite rounding: the next row starts there.
-    sought = (start + share * (stop - start)).minimum(stop.nextafter(start))
-    return words[torch.searchsorted(below, sought, right=True)][:, None]
 
 
 def among(own: Windows, others: Windows) -> Windows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from numprune_export.calibration.prompts import REQUESTS, Kind
 from numprune_export.core.settings import Strict
@@ -15,6 +15,11 @@ class GeneratedText(Strict):
 
     sequences: NonNegativeInt = 0
     """Windows that the dense model generates, as long as the windows of the calibration text."""
+    texts: str | None = None
+    """File of texts that were generated elsewhere, for example by a server of the same model: one text
+    per line, or rows with a field `text` (`.jsonl`, `.json`, `.csv`, `.tsv`). They fill the windows
+    one after the other, each followed by the end-of-text token. No model is run, and the keys from
+    `per_window` to `min_p` are not used."""
     per_window: PositiveInt = 1
     """Texts per window, one after the other. The texts of a group of windows are generated in one
     batch: shorter texts take fewer steps in a larger batch."""
@@ -40,6 +45,12 @@ class GeneratedText(Strict):
     for_trials: bool = True
     """Compare candidate plans on the first generated windows, which trial compensation does not
     read, instead of on calibration windows."""
+
+    @model_validator(mode="after")
+    def _some_windows(self) -> GeneratedText:
+        if self.texts is not None and not self.sequences:
+            raise ValueError("`texts` needs `sequences`, the number of windows to fill with them")
+        return self
 
     @property
     def learning(self) -> int:

@@ -135,7 +135,7 @@ class StatisticsAccumulator:
             self._shift = of_first(shift_of(rows))
         rows = shifted(rows, self._shift)
         add_upper_gram(self._gram, rows)
-        self._total += rows.sum(0)
+        self._total += rows.sum(0, dtype=torch.float32)
         self._tokens += rows.shape[0]
 
     def result(self, site: Site) -> Statistics:

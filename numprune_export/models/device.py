@@ -57,7 +57,7 @@ def place(name: str, wanted: Wanted, *, streamed: bool | None = None) -> Placeme
     """
     least = wanted.whole if wanted.streamed is None or streamed is False else wanted.streamed
     chosen = choose(name, least)
-    free = _free_bytes(chosen.device)
+    free = free_bytes(chosen.device)
     if streamed is None:
         streamed = wanted.streamed is not None and wanted.whole > FILLED * free
     taken = wanted.streamed if streamed and wanted.streamed is not None else wanted.dense
@@ -65,7 +65,7 @@ def place(name: str, wanted: Wanted, *, streamed: bool | None = None) -> Placeme
         raise DeviceError(
             f"pruning takes at least {taken / 1e9:.1f} GB, but `{chosen.device}` has"
             f" {free / 1e9:.1f} GB free",
-            hint="give the model in safetensors and `stream_weights: auto`, set `model.dtype: auto`,"
+            hint="give the model in safetensors or GGUF and `stream_weights: auto`, set `model.dtype: auto`,"
             " or use a machine with more memory",
         )
     reason = (
@@ -74,7 +74,8 @@ def place(name: str, wanted: Wanted, *, streamed: bool | None = None) -> Placeme
     return replace(chosen, reason=reason, streamed=streamed)
 
 
-def _free_bytes(device: torch.device) -> float:
+def free_bytes(device: torch.device) -> float:
+    """Memory of a device that is not taken; infinite if unknown."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     return float(available_bytes()) if device.type == "cpu" else float("inf")

@@ -53,8 +53,8 @@ class Changed:
         return weight_in(self.block(index), path)
 
 
-def stream(model: Any, source: BlockSource) -> None:
-    """Make a model whose blocks are on `meta` a streamed one."""
+def stream(model: Any, source: BlockSource | None) -> None:
+    """Make a model whose blocks are on `meta` a streamed one; None: it has them in memory."""
     setattr(model, _SOURCE, source)
 
 

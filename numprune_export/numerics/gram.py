@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from numprune_export.numerics.arithmetic import multiplied_as_they_are, product_sum
 from numprune_export.numerics.matmul_precision import shortened
 
 STRIPES = 4
@@ -31,7 +32,8 @@ def shift_of(rows: Float[Tensor, "tokens n"]) -> Float[Tensor, " n"]:
 def shifted(
     rows: Float[Tensor, "tokens n"], shift: Float[Tensor, " n"]
 ) -> Float[Tensor, "tokens n"]:
-    """x − s in fp32, rounded once to the precision of a matmul's operands.
+    """x − s in fp32, rounded once to the precision of a matmul's operands; in bfloat16 where such
+    rows are multiplied as they are.
 
     So matmuls and plain sums of the result use the same numbers at every matmul precision.
 
@@ -39,6 +41,8 @@ def shifted(
         rows: x.
         shift: s, from `shift_of` on rows of the same dtype.
     """
+    if multiplied_as_they_are(rows):
+        return rows - shift.to(rows.dtype)
     if shortened(rows.device):
         return (rows - shift.to(rows.dtype)).bfloat16().float()
     return rows.float() - shift
@@ -49,7 +53,11 @@ def add_upper_gram(gram: Float[Tensor, "n n"], rows: Float[Tensor, "tokens n"]) 
     step = -(-rows.shape[1] // STRIPES) or 1
     for start in range(0, rows.shape[1], step):
         stripe = rows[:, start : start + step]
-        gram[start : start + step, start:].addmm_(stripe.T, rows[:, start:])
+        into = gram[start : start + step, start:]
+        if multiplied_as_they_are(rows):
+            into.add_(product_sum(stripe, rows[:, start:]))
+        else:
+            into.addmm_(stripe.T, rows[:, start:])
 
 
 def mirrored(upper: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:

@@ -3,10 +3,12 @@
 All solvers need a Cholesky factor of A + R with a Gram matrix A. Rounding errors of A's entries are
 relative to √(aᵢᵢaⱼⱼ), so a ridge relative to each aᵢᵢ compensates for them (Higham 2002, "Accuracy
 and Stability of Numerical Algorithms", Thm 10.7, on the matrix scaled to a unit diagonal). Every
-finite input has a solution.
+finite input has a solution. Where fp64 is slow, `arithmetic` says what is computed in fp32.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from numprune_export.core.errors import NumericalError
+from numprune_export.numerics.arithmetic import solves_on
 
 RISE = 10.0
 """Factor between the ridges of successive attempts."""
@@ -52,8 +55,51 @@ def ridge_solve(
     rounding: float = 0.0,
 ) -> Float[Tensor, "n k"]:
     """Solve (G + diag r)·X = B for X; arguments as in `ridge`, but r is added to `gram` itself."""
-    solution: Tensor = torch.cholesky_solve(right, cholesky(damp(gram, damping, rounding)))
-    return solution
+    return solver(damp(gram, damping, rounding))(right)
+
+
+def solver(matrix: Float[Tensor, "n n"]) -> Callable[[Float[Tensor, "n k"]], Float[Tensor, "n k"]]:
+    """A function that solves A·X = B for a symmetric positive definite A, fp64.
+
+    In fp32, X is refined once, with an fp64 residual; if A has no factor in fp32, it is solved in
+    fp64 on the CPU.
+
+    Raises:
+        NumericalError: an entry is not finite.
+    """
+    solves, factor = solves_on(matrix.device), _short_factor(matrix)
+    if factor is not None:
+        return lambda right: _refined(matrix, factor, right)
+    if solves == "float64":
+        whole = cholesky(matrix)
+        return lambda right: torch.cholesky_solve(right, whole)
+    whole = cholesky(matrix.cpu())
+    return lambda right: torch.cholesky_solve(right.cpu(), whole).to(right.device)
+
+
+def _short_factor(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"] | None:
+    """The Cholesky factor in fp32; None if there is none, or if it is not to be used."""
+    if solves_on(matrix.device) != "float32, refined":
+        return None
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(matrix.float())
+    return factor if _usable(factor, failed) else None
+
+
+def _refined(
+    matrix: Float[Tensor, "n n"], factor: Float[Tensor, "n n"], right: Float[Tensor, "n k"]
+) -> Float[Tensor, "n k"]:
+    first = torch.cholesky_solve(right.float(), factor).double()
+    residual = right - matrix @ first
+    return first + torch.cholesky_solve(residual.float(), factor)
+
+
+def product(left: Float[Tensor, "m n"], right: Float[Tensor, "n k"]) -> Float[Tensor, "m k"]:
+    """A product of fp64 matrices that hold numbers of less precision; in fp32 where fp64 is
+    slow."""
+    if solves_on(left.device) == "float64":
+        return left @ right
+    return (left.float() @ right.float()).double()
 
 
 def mean_ridge(gram: Float[Tensor, "n n"], damping: float) -> float:
@@ -71,12 +117,26 @@ def damp(gram: Float[Tensor, "n n"], damping: float, rounding: float = 0.0) -> F
 
 
 def inverse(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """The inverse of a symmetric positive definite matrix.
+    """The inverse of a symmetric positive definite matrix, fp64.
 
     Raises:
         NumericalError: an entry is not finite.
     """
-    return torch.cholesky_inverse(cholesky(matrix))
+    return inverse_as_computed(matrix).to(matrix)
+
+
+def inverse_as_computed(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """As `inverse`, in the dtype and on the device that it is computed in: in fp32 where fp64 is
+    slow, or on the CPU.
+
+    Raises:
+        NumericalError: an entry is not finite.
+    """
+    factor = _short_factor(matrix)
+    if factor is None:
+        home = matrix.device if solves_on(matrix.device) == "float64" else "cpu"
+        factor = cholesky(matrix.to(home))
+    return torch.cholesky_inverse(factor)
 
 
 def cholesky(matrix: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:

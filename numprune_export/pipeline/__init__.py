@@ -19,6 +19,7 @@ from numprune_export.core.shared_folder import SharedFolder
 from numprune_export.measure.environment import describe
 from numprune_export.numerics import ranks
 from numprune_export.pipeline import notices
+from numprune_export.pipeline.additional_text import text_source
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import Exported, Target, chosen_targets
 from numprune_export.pipeline.kinds.kind import ModelKind
@@ -69,6 +70,9 @@ def run(
         context = Context(recipe, run_folder, observer, shared_folder)
         dense, kind = open_inputs(recipe, search)
         run_folder.log(f"device: {dense.device}, {dense.placement.reason}")
+        source = text_source(recipe)
+        if source is not None:
+            run_folder.log(f"generated text: {source}")
         for notice in notices.expected(recipe, dense.family, dense.skeleton):
             run_folder.log(notice)
             observer.warn(notice)

@@ -22,11 +22,12 @@ from numprune_export.models.checkpoint.load import (
     skeleton,
 )
 from numprune_export.models.checkpoint.source import Source
-from numprune_export.models.checkpoint.streamed import read_streamed, streamable
+from numprune_export.models.checkpoint.streamed import read_blocks, read_streamed, streamable
 from numprune_export.models.checkpoint.weight_files import stored_dtype
 from numprune_export.models.device import Placement, Wanted, on, place
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
+from numprune_export.numerics.arithmetic import solves_on
 from numprune_export.numerics.ranks import here
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.plan import Plan
@@ -54,6 +55,7 @@ class Dense:
         if single_query_heads:
             self.family = self.family.with_single_query_heads()
         self._dtype_name = dtype
+        self._blocks = source.path if source.kind == "folder" else None
         self.warnings: list[str] = []
         """What the reader of a report should know of how this model was read."""
 
@@ -124,13 +126,19 @@ class Dense:
         if self._stream and not can_stream:
             raise RecipeError(
                 f"`stream_weights: true`, but `{self.source.reference}` cannot be read block by block",
-                hint="give a decoder in safetensors, or set `stream_weights: false`",
+                hint="give a decoder in safetensors or GGUF, or set `stream_weights: false`",
             )
         return place(self._device, self._wanted(can_stream), streamed=self._stream)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Of all weights."""
+        weights = sum(int(weight.numel()) for weight in self.skeleton.parameters())
+        return self.dtype.itemsize * weights
+
     def _wanted(self, can_stream: bool) -> Wanted:
         sizes = [weight.numel() for weight in self.skeleton.parameters()]
-        dense = self.dtype.itemsize * sum(sizes)
+        dense = self.weight_bytes
         whole = 2 * dense + self.dtype.itemsize * max(sizes)
         if not can_stream:
             return Wanted(dense, whole, None)
@@ -149,29 +157,44 @@ class Dense:
     def placed(self) -> PreTrainedModel:
         """The model on `device`: that of calibration, pruning and evaluation."""
         placed: PreTrainedModel = (
-            read_streamed(self.source.path, self.dtype, self.device)
-            if self.placement.streamed
+            read_streamed(self._blocks, self.dtype, self.device)
+            if self.placement.streamed and self._blocks is not None
             else on(self.model, self.device)
         )
         return placed
 
+    def read_blocks_from(self, folder: Path) -> None:
+        """Stream the model from this folder, which holds the same weights as the source."""
+        self._blocks = folder
+
     @contextmanager
     def whole(self) -> Iterator[PreTrainedModel]:
         """The model on `device` with all of its blocks, within a `with` statement: text is
-        generated token by token, and each token reads all weights."""
+        generated token by token, and each token reads all weights.
+
+        A device is filled block by block; on the CPU, weights stay in the mapped file.
+        """
         if not self.placement.streamed:
             yield self.placed
+            return
+        if self.device.type != "cpu" and self._blocks is not None:
+            yield read_blocks(self._blocks, self.dtype, self.device)
             return
         yield on(self.model, self.device)
         vars(self).pop("loaded", None)
 
     @property
     def computed_on(self) -> list[str]:
-        """The kind of device and the number of processes, on which the last bits depend, for keys
-        of stages; nothing for one process on the CPU, as earlier versions."""
-        world = here().world
-        processes = [] if world == 1 else [f"{world} processes"]
-        return ([] if self.device.type == "cpu" else [self.device.type]) + processes
+        """The kind of device, its arithmetic and the number of processes, on which digits depend,
+        for keys of stages; nothing for one process and fp32 on the CPU, as earlier versions."""
+        world, solves = here().world, solves_on(self.device)
+        parts = {
+            self.device.type: self.device.type != "cpu",
+            "fp32 residual": self.dtype == torch.bfloat16,
+            f"solves in {solves}": solves != "float64",
+            f"{world} processes": world > 1,
+        }
+        return [part for part, holds in parts.items() if holds]
 
 
 class Models:
@@ -209,6 +232,11 @@ class Models:
         if self._dense.placement.streamed:
             return read_streamed(self._checkpoint, None, self.device)
         return on(self.pruned, self.device)
+
+    def reference(self, variant: Variant) -> Any:
+        """The model that artifacts are compared with: on the CPU, or streamed."""
+        streamed = self._dense.placement.streamed
+        return self.on_device(variant) if streamed else self.get(variant)
 
     def masked(self) -> Any:
         """The dense model with the removed units' columns zeroed: pruned, not compensated; on

@@ -14,6 +14,7 @@ from numprune_export.core.shared_folder import SharedFolder
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.encoder import BidirectionalEncoder
+from numprune_export.pipeline.additional_text import require_room_for_text
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import chosen_targets
 from numprune_export.pipeline.kinds.causal_lm import CausalLm
@@ -22,6 +23,7 @@ from numprune_export.pipeline.kinds.task_encoder import TaskEncoder
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.requirements import require_budget, require_possible
 from numprune_export.pipeline.rounds import rounds_of
+from numprune_export.pipeline.stages.dequantise import dequantised
 from numprune_export.pipeline.stages.generate_text import calibration_texts
 from numprune_export.recipe import Recipe
 
@@ -66,6 +68,7 @@ def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, ModelKin
             hint="omit `tasks`, or set `stream_weights: false`",
         )
     require_possible(recipe, dense.family, dense.skeleton)
+    require_room_for_text(recipe, dense)
     kind = kind_of(recipe, dense, search)
     require_budget(recipe, dense.family, dense.skeleton, kind.mean_length)
     return dense, kind
@@ -101,5 +104,6 @@ def learn(
     dense, kind = open_inputs(recipe, search)
     with open_folder(folder) as run_folder:
         context = Context(recipe, run_folder, observer, SharedFolder(shared))
+        dequantised(context, dense)
         texts, _ = calibration_texts(context, kind.texts, dense)
         _ = next(rounds_of(context, kind, texts, dense)).scored

@@ -27,6 +27,7 @@ from numprune_export.pipeline.stages.calibrate import (
     repairs_at_once,
 )
 from numprune_export.pipeline.stages.compensate import CompensationInput, Pruned, prune
+from numprune_export.pipeline.stages.dequantise import dequantised
 from numprune_export.pipeline.stages.generate_text import calibration_texts
 from numprune_export.pipeline.stages.plan_warnings import plan_warnings
 from numprune_export.pipeline.stages.round_context import RoundContext
@@ -140,10 +141,11 @@ def pruned_checkpoint(context: Context, kind: ModelKind, dense: Dense) -> Pruned
 
 def planned(context: Context, kind: ModelKind, dense: Dense) -> Planned:
     """Run all stages before the compensation."""
+    unpacked = dequantised(context, dense)
     texts, text_stages = calibration_texts(context, kind.texts, dense)
     rounds = tuple(rounds_of(context, kind, texts, dense))
     first, last = rounds[0], rounds[-1]
-    stages = (*text_stages, *(stage for current in rounds for stage in current.stages))
+    stages = (*unpacked, *text_stages, *(stage for current in rounds for stage in current.stages))
     calibrated = first.calibrated
     if texts.compensation is not texts.moments and repairs_at_once(context.recipe):
         calibrated = calibrate_compensation(first.here, texts)

@@ -58,6 +58,8 @@ def _data(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for name in _names(_section(content, section).get(key))
     )
     yield from named
+    for name in _names([_section(content, "generated_text").get("texts")]):
+        yield "file of generated texts", name
     for name in _names([_section(content, "tasks").get("include")]):
         yield "folder of tasks", name
 

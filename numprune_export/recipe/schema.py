@@ -222,7 +222,7 @@ class Recipe(Strict):
     PyTorch has one with room for pruning (block by block, if the model can be streamed), else the CPU. Artifacts are
     measured on the device of their target."""
     stream_weights: bool | Literal["auto"] = "auto"
-    """Decoders in safetensors: read each block while it is in use, instead of the whole model.
+    """Decoders in safetensors or GGUF: read each block while it is in use, instead of the whole model.
     `auto`: if two copies of the model do not fit into the memory of `device`. The results are the
     same."""
     matmul_precision: Precision = "auto"

@@ -32,6 +32,9 @@ def render(report: Report) -> str:
         "Kept units": _plan(report.plan),
         "Time per stage": sections.times(metrics),
         "Artifacts": _artifacts(report),
+        "Precision": "\n".join(
+            f"- {step}: {numbers}" for step, numbers in report.precision.items()
+        ),
         "Environment": _environment(report.environment),
         "Recipe": _recipe(report),
     }

@@ -124,6 +124,9 @@ class Report(Strict):
     """Over the dense model's configuration, weights and tokenizer; None in older reports."""
     evaluation_sha256: str | None = None
     """Over the tokens and labels used for quality; None in older reports."""
+    precision: dict[str, str] = Field(default_factory=dict)
+    """The numbers in which the model was pruned, by step: device, weights, products, residual,
+    sums, solves. Empty in older reports."""
     environment: Environment
     artifacts: dict[str, ArtifactSummary]
     """By `<target>.<variant>`."""

@@ -3,20 +3,26 @@
 import numpy as np
 import pytest
 import torch
+from pretended import DEVICE, pretended
 from tiny import MODEL_TYPES, tiny
 
 from numprune_export.calibration import generated_text
 from numprune_export.calibration.generated_text_settings import GeneratedText
 from numprune_export.calibration.prompts import OPEN
+from numprune_export.calibration.sampling import sampled
 from numprune_export.core.errors import NumericalError
 from numprune_export.data.corpus import Windows
+from numprune_export.models.device import placed
 
 STARTS = np.arange(3, 20, dtype=np.int64)[:, None]
 
 
-def written(model, starts=STARTS, *, tokens=12, seed=3, tick=lambda _: None, **changes):
-    settings = GeneratedText(**{"sequences": 5, "temperature": 1, "min_p": 0} | changes)
-    return generated_text.write(model, starts, settings, tokens=tokens, seed=seed, tick=tick)
+def written(model, starts=STARTS, *, tokens=12, rows=64, tick=lambda _: None, **changes):
+    asked = {"sequences": 5, "temperature": 1, "min_p": 0, "seed": 3} | changes
+    seed = asked.pop("seed")
+    return generated_text.write(
+        model, starts, GeneratedText(**asked), tokens=tokens, seed=seed, rows=rows, tick=tick
+    )
 
 
 def test_windows_are_full_and_the_same_for_equal_seeds():
@@ -44,11 +50,34 @@ def test_a_token_follows_from_what_the_model_sees_before_it(family, settings):
     assert (tokens[:, 1:] == greedy[:, :-1]).float().mean() > 0.95
 
 
-def test_batches_are_ticked_token_by_token(monkeypatch):
-    monkeypatch.setattr(generated_text, "WINDOWS", 2)
-    ticks = []
-    assert len(written(tiny(), tick=ticks.append).tokens) == 5
+def test_the_number_of_texts_at_once_does_not_change_them():
+    model, ticks = tiny(), []
+    few = written(model, rows=2, tick=ticks.append)
     assert sum(ticks) == 3 * 11
+    assert (few.tokens == written(model).tokens).all()
+
+
+@pytest.mark.parametrize(
+    ("free", "rows"),
+    [(None, 64), (float("inf"), 40), (25, 20), (15, 14), (10, 10), (9.9, 8), (0.1, 1)],
+)
+def test_as_many_texts_are_generated_at_once_as_have_room(free, rows):
+    """In batches of equal size: 40 texts of 1 byte each."""
+    assert generated_text.at_once(GeneratedText(sequences=20, per_window=2), free, 1) == rows
+
+
+def test_a_device_is_waited_for_once_in_32_tokens_and_writes_what_the_cpu_writes():
+    model = tiny()
+    expected = written(model, tokens=100, sequences=2, min_p=0.05)
+    with pretended() as ledger:
+        there = placed(model, DEVICE, torch.float32)
+        ledger.restart()
+        got = written(there, tokens=100, sequences=2, min_p=0.05)
+    assert (got.tokens == expected.tokens).mean() > 0.95
+    assert sum(ledger.waits.values()) <= 100 / 32 + 2, ledger.waits
+    assert sum(ledger.to_host.values()) <= got.tokens.nbytes + 8, ledger.to_host
+    assert len(ledger.to_device) == 2, ledger.to_device  # prompts and random numbers
+    assert not ledger.indices
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
@@ -126,6 +155,8 @@ def test_logits_that_are_no_numbers_are_said():
     model.get_output_embeddings().weight.data.fill_(float("nan"))
     with pytest.raises(NumericalError, match="are not finite while it generates"):
         written(model)
+    with pretended(), pytest.raises(NumericalError, match="are not finite while it generates"):
+        written(placed(model, DEVICE, torch.float32))
 
 
 def test_any_first_few_hold_both_kinds_in_their_proportion():
@@ -138,16 +169,21 @@ def test_any_first_few_hold_both_kinds_in_their_proportion():
     assert (mixed.lengths == np.where(kind == 1, 5, 2)).all()
 
 
-def drawn(logits, share, monkeypatch, **changes):
-    """What is drawn from each row with this number between 0 and 1."""
-    shares = torch.full((len(logits),), share, dtype=torch.float64)
-    monkeypatch.setattr(generated_text.torch, "rand", lambda *_, **__: shares)
+def drawn(logits, share, **changes):
+    """What is drawn from each row with this number between 0 and 1, on the CPU as on a device."""
+    rows = torch.tensor(logits)
+    shares = torch.full((len(rows),), share, dtype=torch.float64)
     settings = GeneratedText(**{"temperature": 1, "min_p": 0} | changes)
-    return generated_text._drawn(torch.tensor(logits), settings, torch.Generator())[:, 0].tolist()
+    here = sampled(rows, rows.amax(-1, keepdim=True), shares, settings)
+    with pretended():
+        rows, shares = rows.to(DEVICE), shares.to(DEVICE)
+        there = sampled(rows, rows.amax(-1, keepdim=True), shares, settings)
+    assert torch.equal(here, there.cpu())
+    return here[:, 0].tolist()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1 - 2**-53])
-def test_no_rounding_draws_what_has_no_probability(share, monkeypatch):
+def test_no_rounding_draws_what_has_no_probability(share):
     """Nor a word of the row before or after."""
     never, seldom = -float("inf"), -40.0
     rows = [
@@ -156,11 +192,11 @@ def test_no_rounding_draws_what_has_no_probability(share, monkeypatch):
         [0.0, seldom, never, never],
         [never, never, never, -7.0],
     ]
-    assert drawn(rows, share, monkeypatch) == [1, 2, 0, 3]
+    assert drawn(rows, share) == [1, 2, 0, 3]
 
 
-def test_a_word_exactly_as_likely_as_asked_can_be_drawn(monkeypatch):
+def test_a_word_exactly_as_likely_as_asked_can_be_drawn():
     rows = [[9.0, 9.0 + float(np.log(0.25)), 9.0 + float(np.log(0.24))]]
-    assert drawn(rows, 1 - 2**-53, monkeypatch, min_p=0.25) == [1]
-    assert drawn(rows, 0.81, monkeypatch, min_p=0.25) == [1]  # 1 of the 1.25 that are left
-    assert drawn(rows, 0.79, monkeypatch, min_p=0.25) == [0]
+    assert drawn(rows, 1 - 2**-53, min_p=0.25) == [1]
+    assert drawn(rows, 0.81, min_p=0.25) == [1]  # 1 of the 1.25 that are left
+    assert drawn(rows, 0.79, min_p=0.25) == [0]

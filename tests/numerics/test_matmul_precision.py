@@ -1,7 +1,11 @@
 """How exactly products are computed, and where."""
 
+import copy
+
 import pytest
 import torch
+from tiny import tiny
+from tiny_encoder import tiny_encoder
 from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
@@ -201,6 +205,47 @@ def test_shorter_numbers_are_taken_where_the_processor_has_instructions(
     ((_, precision, dtype),) = watch.seen
     assert precision == "medium"
     assert dtype == (torch.bfloat16 if expected == "bfloat16" else torch.float32)
+
+
+def test_on_a_gpu_only_layers_of_fp32_weights_round_what_they_multiply(given):
+    x, weight, _ = given
+    with Watch() as watch, matmul_precision("high", torch.device("cuda")):
+        assert torch.get_float32_matmul_precision() == "highest"  # Gram matrices, residuals
+        linear(x, weight)
+        with module.plain():
+            linear(x, weight)
+        linear(x.bfloat16(), weight.bfloat16())
+    assert [precision for _, precision, _ in watch.seen] == ["high", "highest", "highest"]
+
+
+@pytest.mark.parametrize("precision", ["highest", "bfloat16"])
+def test_the_residual_stream_of_a_bfloat16_model_is_fp32(precision):
+    model, ids = tiny("llama"), torch.arange(3, 43)[None]
+    short = copy.deepcopy(model).bfloat16()
+    alike = copy.deepcopy(short).float()  # the same weights
+    with torch.no_grad():
+        exact, plain = (each(ids, output_hidden_states=True) for each in (alike, short))
+        with matmul_precision(precision):
+            wide = short(ids, output_hidden_states=True)
+            with module.plain():
+                again = short(ids, output_hidden_states=True)
+    assert {hidden.dtype for hidden in wide.hidden_states} == {torch.float32}
+    assert torch.equal(again.logits, plain.logits)
+
+    def error(output):
+        return (output.hidden_states[-1].double() - exact.hidden_states[-1]).abs().mean()
+
+    assert error(wide) < 0.8 * error(plain)
+
+
+def test_an_encoder_in_bfloat16_computes_with_it():
+    model = tiny_encoder("bert").bfloat16().eval()
+    ids = torch.arange(3, 23)[None]
+    with torch.no_grad():
+        expected = model(ids).logits
+        with matmul_precision("highest"):
+            got = model(ids).logits
+    torch.testing.assert_close(got.float(), expected.float(), rtol=0.1, atol=0.1)
 
 
 def test_a_pytorch_that_cannot_tell_takes_none(monkeypatch):

@@ -167,7 +167,8 @@ TABLE = {
                        "calibration.texts": ["sotu_1980_2010.txt"]}),
         (CALIBRATION | {"write-text"}, {"calibration.seed": 3, "calibration.tokens_per_sequence": 48,
                                         "matmul_precision": "highest"}),
-        (GRADIENTS, {"score.sequences": 3, "generated_text.for_gradients": 0.0}),
+        (GRADIENTS, {"score.sequences": 3, "generated_text.for_gradients": 0.0,
+                     "generated_text.texts": "sotu_1980_2010.txt"}),
         (GRADIENTS | {"write-text"}, {"generated_text.sequences": 6}),
         (
             {"write-text"},  # what follows goes by the text itself, which is replayed here

@@ -6,16 +6,22 @@ import weakref
 
 import pytest
 import torch
+from gguf_files import write as write_gguf
+from pretended import DEVICE, pretended
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small import BRIEF, small_recipe, small_run
+from tiny import tiny
 
 from numprune_export import recipe as recipes
 from numprune_export.calibration import statistics, store
 from numprune_export.core.errors import NumericalError, RecipeError
 from numprune_export.models import residency
 from numprune_export.models.checkpoint import shards, streamed
+from numprune_export.models.checkpoint.load import skeleton
+from numprune_export.models.checkpoint.source import resolve
 from numprune_export.pipeline import opening
+from numprune_export.pipeline.stages import dequantise
 from numprune_export.pruning import apply
 from numprune_export.recipe import builtin_dir
 
@@ -63,6 +69,8 @@ def test_it_gives_the_plan_the_weights_and_the_quality_of_the_whole_model(tmp_pa
     for key, metric in whole.metrics.items():
         if key.startswith("quality."):
             assert stream.metrics[key].value == pytest.approx(metric.value, rel=1e-6), key
+        if key.startswith("parity."):
+            assert stream.metrics[key].value == pytest.approx(metric.value, rel=1e-3, abs=1e-5), key
     assert "blocks are read while they are in use" in (folders[1] / "out" / "log").read_text()
     shards = list((folders[1] / "out" / "model").glob("*.safetensors"))
     assert len(shards) == 5
@@ -118,6 +126,31 @@ def test_small_shards_in_another_dtype_are_read(sharded, tmp_path):
     for key, tensor in weights(folders[0]).items():
         assert torch.equal(weights(folders[1])[key], tensor)
         assert tensor.dtype is torch.bfloat16
+    stated = {
+        "weights": "bfloat16",
+        "products": "bfloat16",
+        "residual": "float32",
+        "solves": "float64",
+    }
+    assert stream.precision.items() >= stated.items()
+    assert "- residual: float32" in (folders[1] / "out" / "report.md").read_text()
+
+
+def test_a_gguf_file_is_dequantised_once_and_streamed(tmp_path, monkeypatch):
+    model = tiny(num_hidden_layers=2, rms_norm_eps=1e-5)
+    path = write_gguf(tmp_path / "tiny.gguf", model, extra=[("general.name", "tiny")])
+    (whole, stream), folders = both(tmp_path, model=str(path), method="paper-numerical", targets={})
+    assert stream.plan == whole.plan
+    expected, got = (weights(folder) for folder in folders)
+    assert got.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert torch.equal(got[key], tensor), key
+    log = (folders[1] / "out" / "log").read_text()
+    assert log.index("dequantise: made") < log.index("calibrate: made")
+    monkeypatch.setattr(dequantise, "load_source", None)  # a second run does not read the file
+    again = {"stream_weights": True, "model": str(path), "method": "paper-numerical", "targets": {}}
+    small_run(folders[1], keep=0.6, **SHORT, **again)
+    assert "dequantise: found" in (folders[1] / "out" / "log").read_text()[len(log) :]
 
 
 def test_a_weight_that_is_not_finite_is_named_when_its_block_is_read(sharded, tmp_path):
@@ -158,6 +191,19 @@ def test_a_block_changed_as_it_is_read_leaves_the_source_as_it_was():
         stored = file.get_tensor("model.layers.1.mlp.down_proj.weight")
     assert torch.equal(source.block(1).mlp.down_proj.weight, stored)
     assert {parameter.device.type for parameter in model.model.layers.parameters()} == {"meta"}
+
+
+def test_all_blocks_are_read_for_generated_text_on_a_device():
+    with pretended():
+        model = streamed.read_blocks(TINY, torch.float32, DEVICE)
+        assert residency.source_of(model) is None
+        state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    empty = skeleton(resolve(str(TINY), revision=None, search=()))
+    assert {name: tensor.shape for name, tensor in state.items()} == {
+        name: tensor.shape for name, tensor in empty.state_dict().items()
+    }
+    for name, tensor in load_file(TINY / "model.safetensors").items():
+        assert torch.equal(state[name], tensor), name
 
 
 def interrupting(patch, owner, name, last):

@@ -29,6 +29,7 @@ from numprune_export.models.block_runner import Progress
 from numprune_export.models.family import Family, part
 from numprune_export.models.residency import resident, source_of
 from numprune_export.models.site import Site
+from numprune_export.numerics.arithmetic import multiplied_as_they_are, product_sum
 from numprune_export.numerics.gram import STRIPES, mirrored
 from numprune_export.numerics.ranks import sharing, summed, summed_number
 
@@ -103,10 +104,10 @@ class _Sum:
         self._tokens = 0
 
     def add(self, rows: Float[Tensor, "tokens out"]) -> None:
-        rows = rows.float()
+        rows = rows if multiplied_as_they_are(rows) else rows.float()
         step = -(-rows.shape[1] // STRIPES)
         for start in range(0, rows.shape[1], step):
-            product = rows[:, start : start + step].T @ rows[:, start:]
+            product = product_sum(rows[:, start : start + step], rows[:, start:])
             self._outer[start : start + step, start:] += product
         self._tokens += len(rows)
 

@@ -1,5 +1,7 @@
 """Parity of two decoder runners: logits, distributions and greedy text."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -67,6 +69,12 @@ class Prompt:
     lengths: Tokens | None
     continuation: Tokens
 
+    @property
+    def ends(self) -> Tokens:
+        """Real tokens of each row."""
+        batch, length = self.tokens.shape
+        return np.full(batch, length) if self.lengths is None else self.lengths
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -102,12 +110,69 @@ def compare(
     Raises:
         InputError: `tokens` does not have three rows, or its prompts are shorter than four tokens.
     """
+    asked = tuple(prompts(tokens, steps))
+    got = {prompt.name: greedy(candidate, prompt.tokens, prompt.lengths, steps) for prompt in asked}
+    compiled = tuple(shaped(shape, tokens) for shape in shapes)
+    return tallied(_Stepwise(reference, steps), candidate, asked, got, compiled)
+
+
+class Expected(Protocol):
+    """What the reference returns for prompts."""
+
+    def forced(self, prompt: Prompt, *, all_positions: bool) -> tuple[Logits, Iterator[Logits]]:
+        """Logits of the prompt, at every position (batch, length, vocabulary) or after it (batch,
+        vocabulary), and those after each token of its continuation."""
+        ...
+
+    def greedy(self, prompt: Prompt) -> tuple[Logits, Tokens]:
+        """As the function `greedy`; tokens of a row count up to the first that differs from the
+        candidate's."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Stepwise:
+    """See Expected: of a runner that decodes token by token."""
+
+    runner: DecoderRunner
+    steps: int
+
+    def forced(self, prompt: Prompt, *, all_positions: bool) -> tuple[Logits, Iterator[Logits]]:
+        first = self.runner.prefill(prompt.tokens, prompt.lengths, all_positions=all_positions)
+        steps = (np.ascontiguousarray(tokens) for tokens in prompt.continuation.T)
+        return first, map(self.runner.decode, steps)
+
+    def greedy(self, prompt: Prompt) -> tuple[Logits, Tokens]:
+        return greedy(self.runner, prompt.tokens, prompt.lengths, self.steps)
+
+
+def tallied(
+    expected: Expected,
+    candidate: DecoderRunner,
+    asked: Sequence[Prompt],
+    got: Mapping[str, tuple[Logits, Tokens]],
+    compiled: Sequence[Prompt],
+) -> Parity:
+    """Parity over all prompts.
+
+    Args:
+        expected: Of the reference.
+        candidate: The runner.
+        asked: Compared at every position, and greedily.
+        got: Greedy results of the candidate by the prompt's name.
+        compiled: Compared at their last position and after it.
+    """
     tally = _Tally()
-    for prompt in prompts(tokens, steps):
-        _compare_forced(tally, reference, candidate, prompt)
-        _compare_greedy(tally, reference, candidate, prompt)
-    for shape in shapes:
-        _compare_shape(tally, reference, candidate, shape, tokens)
+    for prompt in asked:
+        _compare_forced(tally, expected, candidate, prompt)
+        first, chosen = expected.greedy(prompt)
+        where = f"{prompt.name}, prefill of the last position alone"
+        tally.compare(where, first, got[prompt.name][0], "row")
+        tally.add_greedy(chosen, got[prompt.name][1])
+    for prompt in compiled:
+        logits, steps = expected.forced(prompt, all_positions=False)
+        tally.compare(f"{prompt.name}, prefill", logits, candidate.prefill(prompt.tokens), "row")
+        _compare_steps(tally, steps, candidate, prompt)
     return tally.parity()
 
 
@@ -176,46 +241,30 @@ def greedy(
 
 
 def _compare_forced(
-    tally: "_Tally", reference: DecoderRunner, candidate: DecoderRunner, prompt: Prompt
+    tally: _Tally, expected: Expected, candidate: DecoderRunner, prompt: Prompt
 ) -> None:
-    expected = reference.prefill(prompt.tokens, prompt.lengths, all_positions=True)
+    logits, steps = expected.forced(prompt, all_positions=True)
     got = candidate.prefill(prompt.tokens, prompt.lengths, all_positions=True)
-    batch, length = prompt.tokens.shape
-    ends = np.full(batch, length) if prompt.lengths is None else prompt.lengths
-    for row, end in enumerate(ends):
+    for row, end in enumerate(prompt.ends):
         where = f"{prompt.name}, prefill, row {row}"
-        tally.compare(where, expected[row, :end], got[row, :end], "position")
-    for step, tokens in enumerate(prompt.continuation.T):
-        after = np.ascontiguousarray(tokens)
-        where = f"{prompt.name}, decode step {step + 1}"
-        tally.compare(where, reference.decode(after), candidate.decode(after), "row")
+        tally.compare(where, logits[row, :end], got[row, :end], "position")
+    _compare_steps(tally, steps, candidate, prompt)
 
 
-def _compare_greedy(
-    tally: "_Tally", reference: DecoderRunner, candidate: DecoderRunner, prompt: Prompt
+def _compare_steps(
+    tally: _Tally, expected: Iterator[Logits], candidate: DecoderRunner, prompt: Prompt
 ) -> None:
-    steps = prompt.continuation.shape[1]
-    expected, wanted = greedy(reference, prompt.tokens, prompt.lengths, steps)
-    got, chosen = greedy(candidate, prompt.tokens, prompt.lengths, steps)
-    tally.compare(f"{prompt.name}, prefill of the last position alone", expected, got, "row")
-    tally.add_greedy(wanted, chosen)
+    for step, (logits, tokens) in enumerate(zip(expected, prompt.continuation.T, strict=True)):
+        got = candidate.decode(np.ascontiguousarray(tokens))
+        tally.compare(f"{prompt.name}, decode step {step + 1}", logits, got, "row")
 
 
-def _compare_shape(
-    tally: "_Tally",
-    reference: DecoderRunner,
-    candidate: DecoderRunner,
-    shape: Shape,
-    tokens: Tokens,
-) -> None:
-    where = f"{shape.name}, {shape.batch} x {shape.length}"
+def shaped(shape: Shape, tokens: Tokens) -> Prompt:
+    """A prompt of a compiled shape; the text is repeated if it is shorter."""
     rows = np.resize(tokens, (shape.batch, shape.length + SHAPE_STEPS))
     prompt = np.ascontiguousarray(rows[:, : shape.length])
-    tally.compare(f"{where}, prefill", reference.prefill(prompt), candidate.prefill(prompt), "row")
-    for step, following in enumerate(rows[:, shape.length :].T):
-        after = np.ascontiguousarray(following)
-        expected, got = reference.decode(after), candidate.decode(after)
-        tally.compare(f"{where}, decode step {step + 1}", expected, got, "row")
+    name = f"{shape.name}, {shape.batch} x {shape.length}"
+    return Prompt(name, prompt, None, rows[:, shape.length :])
 
 
 class _Tally(Tally):

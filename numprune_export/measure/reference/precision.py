@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from numprune_export.export.runner import Logits, Tokens
 from numprune_export.measure.reference.decoder import TorchRunner
+from numprune_export.measure.reference.streamed import StreamedLm
 from numprune_export.models.device import on
+from numprune_export.models.families import family_of
+from numprune_export.models.residency import Changed, source_of, stream
 
 
 @contextmanager
@@ -22,15 +26,19 @@ def computing_in(
     """The model in another dtype or on another device within a `with` statement.
 
     On the model's own device, the model itself is converted, and exactly restored; on another, a
-    copy.
+    copy. The blocks of a streamed model, which stays on its device, are converted as they are read.
 
     fp64 is the reference of parity: PyTorch's own fp32 error on a real model is as large as the
     parity tolerance.
     """
-    if device is not None:
+    source = source_of(model)
+    if device is not None and source is None:
         model = on(model, device)
     undo: list[Callable[[], None]] = []
     try:
+        if source is not None and dtype is not None:
+            undo.append(partial(stream, model, source))
+            stream(model, Changed(source, lambda block, _: _convert(block, dtype)))
         undo.extend(_change(parameter, dtype) for parameter in model.parameters())
         # As transformers loads a model of a narrower dtype: rotary frequencies stay fp32.
         undo.extend(
@@ -41,6 +49,10 @@ def computing_in(
     finally:
         for restore in undo:
             restore()
+
+
+def _convert(block: nn.Module, dtype: torch.dtype) -> None:
+    block.to(dtype)
 
 
 def _change(tensor: Tensor, dtype: torch.dtype | None) -> Callable[[], None]:
@@ -80,6 +92,9 @@ def decoder_rounding_error(
     """
 
     def logits_of(converted: PreTrainedModel) -> Logits:
+        if source_of(converted) is not None:
+            family = family_of(converted.config.model_type, None)
+            return next(StreamedLm(converted, family).logits_of(tokens, len(tokens)))
         with TorchRunner(converted, threads=None) as runner:
             return runner.prefill(tokens, all_positions=True)
 

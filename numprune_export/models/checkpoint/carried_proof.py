@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
 from numprune_export.models.family import Family
-from numprune_export.numerics.matmul_precision import matmul_precision
+from numprune_export.numerics.matmul_precision import plain
 
 
 class CarriedProof:
@@ -27,21 +27,21 @@ class CarriedProof:
         rows, length = tokens.shape
         self._model, self._family = model, family
         self._windows = Windows(tokens.numpy(), np.full(rows, length))
-        with matmul_precision("highest"):
+        with plain():
             self._batches = block_runner.prepare_batches(model, family, self._windows, rows)
 
     def add(self, block: nn.Module, index: int) -> None:
-        """Run the tokens through a block, in plain fp32, as the fresh process does."""
+        """Run the tokens through a block as the fresh process does."""
 
         def no_tick(_: int) -> None:
             return
 
-        with matmul_precision("highest"):
+        with plain():
             block_runner.advance(block, index, self._batches, no_tick)
 
     def logits(self) -> Tensor:
         """Logits at every position, on the CPU, (batch, length, vocabulary)."""
-        with torch.no_grad(), matmul_precision("highest"):
+        with torch.no_grad(), plain():
             hidden = self._batches[0].hidden
             output: Any = block_runner.after(self._model, self._family, self._windows, hidden)
         logits: Tensor = output.logits.cpu().contiguous()

@@ -83,9 +83,13 @@ def describing(
     return Manifest(provenance=values, files=files).sealed()
 
 
-def write(folder: Path) -> None:
-    """Write the manifest of a folder: the hash of every file except the manifest itself."""
-    (folder / NAME).write_text(describing(folder).text(), encoding="utf-8")
+def write(folder: Path, known: Mapping[str, str] | None = None) -> None:
+    """Write the manifest of a folder: the hash of every file except the manifest itself.
+
+    Args:
+        known: As in `describing`.
+    """
+    (folder / NAME).write_text(describing(folder, known=known).text(), encoding="utf-8")
 
 
 def read(folder: Path) -> Manifest:

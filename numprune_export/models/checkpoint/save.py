@@ -66,7 +66,30 @@ def save(
             shutil.copymode(folder / "config.json", shard)  # safetensors writes for the owner only
         if tokenizer is not None:
             _write_tokenizer(tokenizer, folder)
-        manifest.write(folder)
+        manifest.write(folder, None if shards is None else shards.hashes)
+
+
+def save_in_blocks(model: PreTrainedModel, family: Family, folder: Path) -> None:
+    """Write configuration and weights of a decoder, a file for each block, as it is read block by
+    block.
+
+    Args:
+        model: In memory.
+        family: Its declaration.
+        folder: Existing and empty.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    blocks = family.block_list(model)
+    shards = BlockShards(folder, len(blocks), family.blocks)
+    with writing(folder):
+        _write_json(folder / "config.json", dense_values(model, family))
+        if model.generation_config is not None:
+            model.generation_config.to_json_file(folder / "generation_config.json")
+    for index, block in enumerate(blocks):
+        shards.add(block, index)
+    shards.close(_state(model, family))
 
 
 def require_empty(folder: Path) -> None:

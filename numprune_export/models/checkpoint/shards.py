@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from numprune_export.core.errors import OutputError
 from numprune_export.core.stage_record import put_whole
+from numprune_export.models.checkpoint.safetensors_writer import write_safetensors
 
 INDEX = "model.safetensors.index.json"
 
@@ -30,6 +31,8 @@ class BlockShards:
         self._folder, self._blocks, self._path = folder, blocks, path
         self._places: dict[str, str] = {}
         self._bytes = 0
+        self.hashes: dict[str, str] = {}
+        """sha256 of each file that was written, by name; not of those of an interrupted run."""
 
     def add(self, block: nn.Module, index: int) -> None:
         """Write a block.
@@ -68,13 +71,12 @@ class BlockShards:
 
     def _write(self, tensors: Mapping[str, Tensor], number: int) -> None:
         name = self._name(number)
-        own = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         with writing(self._folder):
             partial = self._folder / f".{name}.partial"
-            save_file(own, partial, metadata={"format": "pt"})
+            self.hashes[name] = write_safetensors(partial, tensors)
             put_whole(partial, self._folder / name)
-        self._places |= dict.fromkeys(own, name)
-        self._bytes += sum(value.nbytes for value in own.values())
+        self._places |= dict.fromkeys(tensors, name)
+        self._bytes += sum(value.nbytes for value in tensors.values())
 
     def _name(self, number: int) -> str:
         return f"model-{number:05d}-of-{self._blocks + 1:05d}.safetensors"

@@ -20,14 +20,16 @@ from numprune_export.models.checkpoint.tensor_check import expect
 from numprune_export.models.checkpoint.weight_files import tensor_places
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.families import family_of
-from numprune_export.models.residency import copy_of_block, stream
+from numprune_export.models.residency import copy_of_block, source_of, stream
 
 
 def streamable(source: Source) -> bool:
     """Whether a checkpoint can be read block by block: a decoder in safetensors whose tensors have
-    the names of the model's."""
+    the names of the model's, or in GGUF, which is de-quantised to safetensors once."""
+    if source.kind == "gguf":
+        return isinstance(source.family, RotaryDecoder)
     formats = {path.suffix for path in source.weights}
-    if source.kind != "folder" or formats != {".safetensors"}:
+    if formats != {".safetensors"}:
         return False
     if not isinstance(source.family, RotaryDecoder):
         return False
@@ -63,6 +65,25 @@ def read_streamed(folder: Path, dtype: torch.dtype | None, device: torch.device)
     model.requires_grad_(False)
     stream(model, _Blocks(reader, family.block_list(model), family.blocks))
     return model.eval()
+
+
+def read_blocks(folder: Path, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
+    """A model in eval mode with all of its blocks, read one after the other to the device.
+
+    Args:
+        folder: As in `read_streamed`, as are the others.
+
+    Raises:
+        InputError: a tensor is missing or of the wrong shape.
+        NumericalError: a weight is NaN or infinite.
+    """
+    model = read_streamed(folder, dtype, device)
+    family, source = family_of(model.config.model_type, None), source_of(model)
+    assert source is not None
+    for index in range(len(family.block_list(model))):
+        model.set_submodule(f"{family.blocks}.{index}", source.block(index))
+    stream(model, None)
+    return model
 
 
 class _Reader:

@@ -23,11 +23,13 @@ class CalibrationTexts:
     """For the compensation of the final plan."""
     batch: int
     """Windows per forward pass."""
+    written: Windows | None = None
+    """Texts of the model that were generated elsewhere."""
 
     @classmethod
-    def of(cls, windows: Windows, batch: int) -> CalibrationTexts:
+    def of(cls, windows: Windows, batch: int, written: Windows | None = None) -> CalibrationTexts:
         """The same windows for every step."""
-        return cls(windows, windows, windows, windows, batch)
+        return cls(windows, windows, windows, windows, batch, written)
 
 
 def windows_key(windows: Windows) -> str:

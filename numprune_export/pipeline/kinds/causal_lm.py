@@ -22,6 +22,7 @@ from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import key_of
 from numprune_export.data import corpus
 from numprune_export.data.corpus import Corpus
+from numprune_export.data.written_text import written_windows
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter, GraphBacked
 from numprune_export.export.runner import Tokens
@@ -29,6 +30,7 @@ from numprune_export.measure.latency.decoder import DecoderWorkload
 from numprune_export.measure.latency.pairs import Latencies
 from numprune_export.measure.memory.peak import measure_memory
 from numprune_export.measure.parity import decoder as decoder_parity
+from numprune_export.measure.parity.streamed import compare_streamed
 from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.measure.quality.lm_eval.suite import TaskSuite
 from numprune_export.measure.quality.paired_change import Scores
@@ -85,7 +87,13 @@ class CausalLm:
         assert isinstance(evaluation, Corpus)
         tokenizer = dense.require_tokenizer()
         windows = corpus.draw(calibration, tokenizer, search, embeddings=dense.embeddings)
-        self.texts = CalibrationTexts.of(windows, calibration.batch)
+        written, own = None, recipe.generated_text
+        if own.texts is not None:
+            written = written_windows(
+                own.texts, search, tokenizer,
+                shape=(own.sequences, windows.tokens.shape[1]), embeddings=dense.embeddings,
+            )  # fmt: skip
+        self.texts = CalibrationTexts.of(windows, calibration.batch, written)
         self.gradients = CausalLmGradients(recipe.score, family)
         self._evaluation = corpus.draw(evaluation, tokenizer, search, embeddings=dense.embeddings)
         self._batch = evaluation.batch
@@ -197,6 +205,12 @@ class CausalLm:
         longest = max(
             rows.shape[1], *(shape.length + decoder_parity.SHAPE_STEPS for shape in shapes), 0
         )
+        if source_of(exact) is not None:
+            with opener(artifact, capacity=longest) as candidate:
+                return compare_streamed(
+                    (exact, self._family), candidate, rows,
+                    steps=self._steps(variant), shapes=shapes,
+                )  # fmt: skip
         with (
             TorchRunner(exact, threads=None) as reference,
             opener(artifact, capacity=longest) as candidate,

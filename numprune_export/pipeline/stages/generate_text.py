@@ -9,9 +9,12 @@ import torch
 
 from numprune_export.calibration import generated_text
 from numprune_export.calibration import store as statistics_store
+from numprune_export.calibration.generated_text_settings import GeneratedText
 from numprune_export.calibration.prompts import prompts
 from numprune_export.core.run_folder import Stage
+from numprune_export.data.corpus import Windows
 from numprune_export.numerics.matmul_precision import matmul_precision
+from numprune_export.pipeline.additional_text import rows_at_once
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.models import Dense
@@ -24,6 +27,8 @@ def calibration_texts(
     recipe, settings = context.recipe, context.recipe.generated_text
     if not settings.sequences:
         return texts, ()
+    if texts.written is not None:
+        return _with(texts, texts.written, settings), ()
     tokenizer = dense.tokenizer
     assert dense.family.causal  # other kinds refuse such a recipe
     assert tokenizer is not None
@@ -45,18 +50,19 @@ def calibration_texts(
     )
 
     def make(folder: Path) -> None:
-        batches = -(-settings.sequences // generated_text.WINDOWS)
-        context.observer.expect(batches * (length - generated_text.shared(prompt_tokens)))
         with matmul_precision(recipe.matmul_precision, dense.device), dense.whole() as model:
+            rows = rows_at_once(recipe, dense, length)
+            batches = -(-settings.sequences * settings.per_window // rows)
+            context.observer.expect(batches * (length - generated_text.shared(prompt_tokens)))
             written = generated_text.write(
                 model, prompt_tokens, settings,
-                tokens=tokens, seed=seed, tick=context.observer.advance,
+                tokens=tokens, seed=seed, rows=rows, tick=context.observer.advance,
             )  # fmt: skip
         statistics_store.write_windows(folder, written)
 
     inputs = [
         dense.key,
-        settings.model_dump(exclude={"for_gradients", "for_trials"}),
+        settings.model_dump(exclude={"texts", "for_gradients", "for_trials"}),
         tokens,
         seed,
         recipe.matmul_precision,
@@ -64,11 +70,15 @@ def calibration_texts(
     inputs += [torch.__version__, prompt_tokens.tolist(), *dense.computed_on]
     stage = context.stage("write-text", "self_text", inputs, make, shared=True)
     written = statistics_store.read_windows(stage.folder)
+    return _with(texts, written, settings), (stage,)
+
+
+def _with(texts: CalibrationTexts, written: Windows, settings: GeneratedText) -> CalibrationTexts:
+    """The recipe's texts combined with windows of the model's."""
     corpus, sequences = texts.moments, settings.learning
-    generated = replace(
+    return replace(
         texts,
         gradients=generated_text.among(corpus, written.first(sequences)) if sequences else corpus,
         trials=written if settings.for_trials else corpus,
         compensation=generated_text.among(corpus, written),
     )
-    return generated, (stage,)

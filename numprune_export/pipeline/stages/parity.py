@@ -76,7 +76,7 @@ class _Check:
 
     def metrics(self) -> Metrics:
         """`parity.<name>[.dense].*`; raises ParityError above the recipe's limits."""
-        model = self.models.get(self.variant)
+        model = self.models.reference(self.variant)
         rounding_error, tolerance = self._tolerance(model)
         comparison = self._compare(model, self.exported.artifacts[self.variant])
         try:
@@ -84,7 +84,8 @@ class _Check:
         except ParityError as error:
             if not self.limits.bisect:
                 raise
-            raise ParityError(f"{error}; {self._first_wrong(model)}", hint=error.hint) from None
+            whole = self.models.get(self.variant)
+            raise ParityError(f"{error}; {self._first_wrong(whole)}", hint=error.hint) from None
         prefix = f"parity.{self.name}" + ("" if self.variant == "pruned" else ".dense")
         under = {**facts_of(self.exported), "reference": "torch float64", "tolerance": tolerance}
         own = Metric(

@@ -15,6 +15,8 @@ from numprune_export.core.metric import Metrics
 from numprune_export.core.run_folder import REPORT, RunFolder, Stage
 from numprune_export.measure.environment import describe
 from numprune_export.models.checkpoint.tensor_check import leftovers
+from numprune_export.numerics.arithmetic import stated
+from numprune_export.numerics.matmul_precision import multiplies
 from numprune_export.pipeline import notices
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.kind import ModelKind
@@ -107,6 +109,9 @@ def report_of(
         recipe=json.loads(recipe.model_dump_json()),
         dense_sha256=dense.fingerprint,
         evaluation_sha256=kind.evaluation_key[0],
+        precision=stated(
+            dense.device, dense.dtype, multiplies(recipe.matmul_precision, dense.device)
+        ),
         environment=describe(),
         artifacts={
             f"{exported.target.name}.{variant}": ArtifactSummary.of(artifact, folder.path)

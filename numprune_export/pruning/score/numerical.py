@@ -74,19 +74,24 @@ class Numerical(Strict):
         self, weight: Float[Tensor, "out n"], statistics: Statistics
     ) -> Float[Tensor, "n n"]:
         """A of Eq. 7, damped; with a `penalty`, X is scaled to spectral norm 1."""
-        from numprune_export.numerics.least_squares import damp, mean_ridge, spectral_norm
+        from numprune_export.numerics.least_squares import (
+            damp,
+            mean_ridge,
+            product,
+            spectral_norm,
+        )
 
         gram = statistics.gram
         if self.penalty is not None:
             gram /= max(spectral_norm(gram), 1e-300)
-        curvature = gram.mul_(weight.T @ weight)
+        curvature = gram.mul_(product(weight.T, weight))
         return damp(curvature, mean_ridge(curvature, self.damping))
 
     def _closed(self, curvature: Float[Tensor, "n n"], keep: float) -> Float[Tensor, " n"]:
-        from numprune_export.numerics.least_squares import cholesky
+        from numprune_export.numerics.least_squares import solver
 
         size = curvature.shape[0]
-        a = _solve(cholesky(curvature), curvature.new_ones(size))
+        a = solver(curvature)(curvature.new_ones(size, 1))[:, 0]
         total = a.sum()
         softness = (
             1.0 if self.penalty is None else self.penalty * total / (1 + self.penalty * total)
@@ -98,19 +103,12 @@ class Numerical(Strict):
         assert self.penalty is not None
         assert self.iterations is not None
 
-        from numprune_export.numerics.least_squares import cholesky
+        from numprune_export.numerics.least_squares import solver
 
         size = curvature.shape[0]
-        factor = cholesky(curvature + self.penalty)
+        solve = solver(curvature + self.penalty)
         z = curvature.new_zeros(size)
         for _ in range(self.iterations):
             gradient = curvature @ (z - 1) + self.penalty * (z.sum() - keep * size)
-            z = z - _solve(factor, gradient)
+            z = z - solve(gradient[:, None])[:, 0]
         return z
-
-
-def _solve(factor: Float[Tensor, "n n"], right: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    import torch
-
-    solution: Tensor = torch.cholesky_solve(right[:, None], factor)[:, 0]
-    return solution

@@ -110,7 +110,7 @@ class Job:
         """Generated text, decoded in batches."""
         settings, shapes = self.recipe.generated_text, self.shapes
         count = settings.sequences
-        if not count or not shapes.causal:
+        if not count or settings.texts is not None or not shapes.causal:
             return
         each, side_by_side = settings.per_window, generated_text.WINDOWS * settings.per_window
         own = Texts(count * each, self.texts.length / each, side_by_side, "")

@@ -1,4 +1,5 @@
-"""Run the points of a sweep on a Ray cluster, one per node so that timings do not interfere.
+"""Run the points of a sweep on a Ray cluster, one per node so that timings do not interfere; those
+that are pruned on CUDA, one per GPU.
 
 The sweep folder is on a disk that all nodes mount at the same path.
 """
@@ -46,7 +47,7 @@ _LEARNT = {
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster; a point uses all of it."""
+    """A machine of the cluster, or its share with one GPU; a point uses all of it."""
 
     id: str
     address: str
@@ -64,7 +65,7 @@ class Cluster:
         Args:
             address: `local`, `auto`, `host:port` or `ray://host:port`.
             watch: Opens the observer of a point on its node.
-            most: Maximum number of concurrent points; None: one per node.
+            most: Maximum number of concurrent points; None: one per node, or per GPU.
             quiet: Hide the output of the nodes.
         """
         self._address, self._watch = address, watch
@@ -91,12 +92,17 @@ class Cluster:
 
         Raises:
             MissingExtraError: Ray is not installed.
-            RecipeError: the cluster cannot be reached.
+            RecipeError: the cluster cannot be reached, has no GPU for points on CUDA, or a recipe
+                names a GPU by its number.
             InputError: a node does not see the sweep folder.
         """
         ray = require("ray", extra="ray")
+        _require_no_number(jobs)
         with connected(ray, self._address, quiet=self._quiet):
-            nodes = nodes_of(ray)[: self._most]
+            nodes = nodes_of(ray)
+            if jobs and all(job.recipe.device == "cuda" for job in jobs):
+                nodes = one_gpu_each(nodes)
+            nodes = nodes[: self._most]
             if jobs:
                 check_folder(ray, nodes, jobs[0].shared)
             failed = _learn(jobs)
@@ -209,6 +215,35 @@ def nodes_of(ray: Any) -> list[Node]:
             hint="start nodes with `ray start --address=…`",
         )
     return nodes
+
+
+def one_gpu_each(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes as shares with one GPU, and an equal part of the CPUs, each. Ray shows a share's
+    process its own GPU alone, as `cuda:0`.
+
+    Raises:
+        RecipeError: no node has a GPU.
+    """
+    shares = [
+        replace(node, gpus=1.0, cpus=max(1.0, float(int(node.cpus / int(node.gpus)))))
+        for node in nodes
+        for _ in range(int(node.gpus))
+    ]
+    if not shares:
+        raise RecipeError(
+            "`device: cuda`, but no node of the Ray cluster offers a GPU",
+            hint="start nodes with `ray start --num-gpus=…`, or set `device: cpu`",
+        )
+    return shares
+
+
+def _require_no_number(jobs: Sequence[Job]) -> None:
+    numbered = next((job.recipe.device for job in jobs if ":" in job.recipe.device), None)
+    if numbered is not None:
+        raise RecipeError(
+            f"`device: {numbered}` names one GPU, but Ray chooses the GPU of a point",
+            hint="set `device: cuda`",
+        )
 
 
 def check_folder(ray: Any, nodes: Sequence[Node], shared: Path) -> None:

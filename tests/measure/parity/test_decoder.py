@@ -9,7 +9,9 @@ from tiny import tiny, uneven
 
 from numprune_export.core.errors import InputError, ParityError
 from numprune_export.measure.parity.decoder import Shape, check, compare, greedy, prompts
+from numprune_export.measure.parity.streamed import compare_streamed
 from numprune_export.measure.reference.decoder import TorchRunner
+from numprune_export.models.families import FAMILIES
 
 STEPS = 8
 TOKENS = np.random.default_rng(2).integers(3, 97, (3, 12 + STEPS))
@@ -239,3 +241,23 @@ def test_compiled_shapes_are_compared_too_beyond_the_length_of_the_text():
     assert shaped.max_abs_error == pytest.approx(1)
     assert shaped.worst == "profile max, 4 x 50, prefill, row 0"
     assert shaped.positions == plain.positions + (1 + 4) * 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, ForgetsRotationOffset, IgnoresLengths, LastPositionOfTheFirstRow]
+)
+def test_a_reference_forced_through_its_blocks_once_sees_what_a_decoding_one_sees(wrong):
+    """Also for a compiled shape, and where greedy texts part."""
+    model, other = tiny(), tiny(seed=1) if wrong is None else tiny()
+    shapes = [Shape("profile", 2, 5)]
+    kind = wrong or (lambda given: TorchRunner(given, threads=1))
+    with TorchRunner(model, threads=1) as reference, kind(other) as candidate:
+        expected = compare(reference, candidate, TOKENS, steps=STEPS, shapes=shapes)
+        got = compare_streamed(
+            (model, FAMILIES["llama"]), candidate, TOKENS, steps=STEPS, shapes=shapes
+        )
+    assert (got.positions, got.greedy_tokens) == (expected.positions, expected.greedy_tokens)
+    assert got.greedy_match == expected.greedy_match
+    assert got.top1_agreement == expected.top1_agreement
+    assert got.max_abs_error == pytest.approx(expected.max_abs_error, rel=1e-4)
+    assert got.kl_mean == pytest.approx(expected.kl_mean, rel=1e-3)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from functools import cache
 
 import pytest
@@ -14,7 +15,9 @@ from transformers import AutoTokenizer
 from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.prompts import REQUESTS
 from numprune_export.calibration.store import read_output_fisher, read_windows
-from numprune_export.core.errors import RecipeError
+from numprune_export.core.errors import DeviceError, InputError, RecipeError
+from numprune_export.data.written_text import written_windows
+from numprune_export.pipeline import additional_text, opening
 from numprune_export.pipeline.kinds.causal_lm import DIVERGENCE_SEQUENCES, DIVERGENCE_STRIDE
 from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import builtin_dir, load
@@ -158,7 +161,7 @@ def test_what_was_chosen_serves_any_amount_of_text(pruned, tmp_path):
     assert method["generated_text"] == {
         "sequences": 3, "per_window": 1, "prompts": "auto", "temperature": 0.8, "min_p": 0.05,
         "for_gradients": 0.0, "for_trials": True, "requests": list(REQUESTS),
-        "asked": 0.0,
+        "asked": 0.0, "texts": None,
     }  # fmt: skip
 
 
@@ -172,8 +175,61 @@ def test_what_was_chosen_serves_any_amount_of_text(pruned, tmp_path):
         {"per_window": 0},
         {"requests": []},
         {"asked": 2},
+        {"texts": "own.txt"},
     ],
 )
 def test_other_amounts_are_refused(own, tmp_path):
     with pytest.raises(RecipeError, match="generated_text"):
         load(small_recipe(tmp_path, generated_text=own))
+
+
+def test_texts_written_elsewhere_are_taken_and_no_model_is_run(tmp_path):
+    lines = [{"text": f"Fellow citizens, this is text number {n}."} for n in range(60)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = {"sequences": 3, "texts": "own.jsonl"}
+    recipe = small_recipe(tmp_path, generated_text=own, compensate=SEQUENTIAL, targets={})
+    done = command("inspect", recipe, "--plan")
+    said = "3 more windows of texts from `own.jsonl`, no model is run for them"
+    assert f"- {said}" in done.out
+    assert "write-text" not in done.out
+    done = command("run", recipe, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    log = (tmp_path / "run" / "log").read_text()
+    assert log.index(f"generated text: {said}") < log.index("calibrate: made")
+    assert "write-text" not in log
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[5:]))
+    assert command("run", recipe, "--out", tmp_path / "run").code == 0
+    again = (tmp_path / "run" / "log").read_text()[len(log) :]
+    assert "calibrate: found" in again
+    assert "prune: made" in again
+
+
+def test_they_follow_one_another_up_to_full_windows():
+    tokenizer = AutoTokenizer.from_pretrained(builtin_dir() / "tiny-llama")
+    data = builtin_dir() / "data"
+
+    def windows(name, *shape):
+        return written_windows(name, (data,), tokenizer, shape=shape, embeddings=10**6)
+
+    lines = (data / "sotu_2011_2021.txt").read_text(encoding="utf-8").split("\n")
+    expected = []
+    for line in filter(str.strip, lines[:200]):
+        expected += tokenizer(line, add_special_tokens=False)["input_ids"]
+        expected.append(tokenizer.eos_token_id)
+    made = windows("sotu_2011_2021.txt", 7, 50)
+    assert made.tokens.reshape(-1).tolist() == expected[:350]
+    assert not made.padded
+    with pytest.raises(InputError, match="too short for 10000 windows of 500") as refused:
+        windows("sotu_2011_2021.txt", 10_000, 500)
+    assert refused.value.hint.startswith("generate more text, or set `generated_text.sequences` to")
+
+
+@pytest.mark.parametrize("texts", [None, "small.txt"])
+def test_a_streamed_model_that_does_not_fit_is_given_texts(tmp_path, monkeypatch, texts):
+    own = {"sequences": 2, "texts": texts}
+    path = small_recipe(tmp_path, generated_text=own, stream_weights=True, targets={})
+    monkeypatch.setattr(additional_text, "free_bytes", lambda device: 1e5)
+    refused = pytest.raises(DeviceError, match="needs all weights in memory")
+    with nullcontext() if texts else refused as error:
+        opening.check(load(path), search=(tmp_path,))
+    assert texts or "texts: FILE" in error.value.hint

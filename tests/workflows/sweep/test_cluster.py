@@ -10,9 +10,13 @@ import pytest
 from command import command
 from small import small_recipe
 
+from numprune_export import recipe as recipes
 from numprune_export.cli.progress.events import ANY
+from numprune_export.core.errors import RecipeError
+from numprune_export.workflows.sweep.cluster import Cluster, Node, _on, one_gpu_each, sees
+from numprune_export.workflows.sweep.work import Job
 
-pytest.importorskip("ray", reason="the extra `ray` is not installed")
+ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 BLIND = """
 import os, sys
@@ -92,3 +96,28 @@ def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path):
     assert done.code == 2, done.err
     assert f"`--ray {address}`: cannot reach a Ray cluster" in done.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_points_on_cuda_take_one_gpu_each():
+    nodes = [
+        Node(56 * "a", "host-a", 16.0, 4.0),
+        Node("b", "host-b", 8.0, 0.0),
+        Node("c", "c", 1.0, 2.0),
+    ]
+    shares = one_gpu_each(nodes)
+    assert [(share.id, share.cpus, share.gpus) for share in shares] == [
+        *[(56 * "a", 4.0, 1.0)] * 4, ("c", 1.0, 1.0), ("c", 1.0, 1.0),
+    ]  # fmt: skip
+    options = _on(ray, shares[0], sees)._default_options
+    assert (options["num_gpus"], options["num_cpus"]) == (1.0, 4.0)
+    assert options["scheduling_strategy"].node_id == 56 * "a"
+    with pytest.raises(RecipeError, match="no node of the Ray cluster offers a GPU"):
+        one_gpu_each(nodes[1:2])
+
+
+def test_a_gpu_named_by_its_number_is_refused_at_once(tmp_path):
+    recipe = recipes.load(small_recipe(tmp_path, device="cuda:1"))
+    job = Job("keep0.8", recipe, "small", tmp_path / "run", tmp_path / "shared", (), None)
+    with pytest.raises(RecipeError, match="`device: cuda:1` names one GPU, but Ray chooses"):
+        next(Cluster("local", None).run([job]))
+    assert not (tmp_path / "shared").exists()
