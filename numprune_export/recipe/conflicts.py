@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from numprune_export.data.corpus import Corpus
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.allocate.latency.settings import LatencyBudget, Timing
@@ -50,11 +50,30 @@ def conflicts(recipe: Recipe) -> Iterator[Conflict]:
     yield from _rounds(recipe)
     yield from _summed_scores(recipe)
     yield from _timed_target(recipe)
+    yield from _mixes(recipe)
     if isinstance(recipe.evaluation, Corpus) and recipe.evaluation.windows != "packed":
         yield Conflict(
             frozenset({"evaluation"}),
             "`evaluation.windows` must be `packed`: perplexity is computed on full windows",
             "omit `evaluation.windows`",
+        )
+
+
+def _mixes(recipe: Recipe) -> Iterator[Conflict]:
+    calibration, evaluation = recipe.calibration, recipe.evaluation
+    if isinstance(calibration, Corpus) and 0 in (counts := calibration.shared()):
+        source = (calibration.mix or ())[counts.index(0)]
+        yield Conflict(
+            frozenset({"calibration"}),
+            f"`calibration.mix`: source `{source.title}` gets none of {calibration.sequences}"
+            " windows",
+            "raise its `share` or `calibration.sequences`, or remove it",
+        )
+    if isinstance(evaluation, Corpus) and any(source.share for source in evaluation.mix or ()):
+        yield Conflict(
+            frozenset({"evaluation"}),
+            "`evaluation.mix` has a `share`, but each source is measured by itself",
+            "omit `share`: each source gets `evaluation.sequences` windows",
         )
 
 

@@ -107,6 +107,7 @@ def report_of(
         recipe=json.loads(recipe.model_dump_json()),
         dense_sha256=dense.fingerprint,
         evaluation_sha256=kind.evaluation_key[0],
+        texts=dict(kind.text_sources),
         environment=describe(),
         artifacts={
             f"{exported.target.name}.{variant}": ArtifactSummary.of(artifact, folder.path)
