@@ -7,7 +7,7 @@ import yaml
 
 from numprune_export import recipe as recipes
 from numprune_export.core.errors import RecipeError
-from numprune_export.data.corpus import Corpus
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.data.tasks import glue
 
 MINIMAL = {
