@@ -156,11 +156,17 @@ def _packed(corpus: Corpus, stream: list[int]) -> Windows:
         raise InputError(
             f"the text holds {len(stream)} tokens, too short for {corpus.sequences} sequences of"
             f" {length} ({corpus.sequences * length} tokens)",
-            hint=f"give more text, or ask for at most {available} sequences",
+            hint=_fewer("text", available),
         )
     order = np.random.default_rng(corpus.seed).permutation(available)[: corpus.sequences]
     tokens = np.asarray(stream[: available * length], dtype=np.int64).reshape(available, length)
     return Windows(tokens[np.sort(order)], np.full(corpus.sequences, length, dtype=np.int64))
+
+
+def _fewer(what: str, available: int) -> str:
+    return f"give more {what}" + (
+        f", or ask for at most {available} sequences" if available else ""
+    )
 
 
 def _per_document(corpus: Corpus, documents: list[list[int]]) -> Windows:
@@ -169,7 +175,7 @@ def _per_document(corpus: Corpus, documents: list[list[int]]) -> Windows:
         raise InputError(
             f"the text holds {len(usable)} documents of 2 or more tokens, too few for"
             f" {corpus.sequences} sequences",
-            hint=f"give more documents, or ask for at most {len(usable)} sequences",
+            hint=_fewer("documents", len(usable)),
         )
     order = np.random.default_rng(corpus.seed).permutation(len(usable))[: corpus.sequences]
     tokens = np.zeros((corpus.sequences, corpus.tokens_per_sequence), dtype=np.int64)

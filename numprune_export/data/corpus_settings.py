@@ -86,7 +86,7 @@ class Corpus(Strict):
     `.json`, `.csv`, `.tsv`."""
     dataset: Dataset | None = None
     """Instead of `texts`."""
-    mix: Annotated[tuple[Source, ...], Field(min_length=1)] | None = None
+    mix: Annotated[tuple[Source, ...], Field(json_schema_extra={"minItems": 1})] | None = None
     """Instead of `texts`: several sources. Calibration: `sequences` windows in total, divided by
     `share`. Evaluation: `sequences` windows of each source, which is measured by itself."""
     field: str = "text"
@@ -104,12 +104,11 @@ class Corpus(Strict):
     @model_validator(mode="after")
     def _one_kind(self) -> Corpus:
         given = [kind for kind in (self.texts, self.dataset, self.mix) if kind is not None]
+        if self.mix == ():
+            raise ValueError("`mix` has no source")
         if len(given) != 1:
             raise ValueError("give either `texts` or `dataset` or `mix`")
         _require_names([source.title for source in self.mix or ()])
-        shares = [source.share is None for source in self.mix or ()]
-        if any(shares) and not all(shares):
-            raise ValueError("give `share` for every source of `mix`, or for none")
         return self
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from numprune_export.data.corpus_settings import Corpus
+from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.allocate.latency.settings import LatencyBudget, Timing
@@ -61,7 +62,14 @@ def conflicts(recipe: Recipe) -> Iterator[Conflict]:
 
 def _mixes(recipe: Recipe) -> Iterator[Conflict]:
     calibration, evaluation = recipe.calibration, recipe.evaluation
-    if isinstance(calibration, Corpus) and 0 in (counts := calibration.shared()):
+    shares = _shares(calibration)
+    if any(shares) and not all(shares):
+        yield Conflict(
+            frozenset({"calibration"}),
+            f"`calibration.mix`: {shares.count(None)} of {len(shares)} sources have no `share`",
+            "give `share` for every source, or for none: equal parts",
+        )
+    elif isinstance(calibration, Corpus) and 0 in (counts := calibration.shared()):
         source = (calibration.mix or ())[counts.index(0)]
         yield Conflict(
             frozenset({"calibration"}),
@@ -69,12 +77,17 @@ def _mixes(recipe: Recipe) -> Iterator[Conflict]:
             " windows",
             "raise its `share` or `calibration.sequences`, or remove it",
         )
-    if isinstance(evaluation, Corpus) and any(source.share for source in evaluation.mix or ()):
+    if any(_shares(evaluation)):
         yield Conflict(
             frozenset({"evaluation"}),
             "`evaluation.mix` has a `share`, but each source is measured by itself",
             "omit `share`: each source gets `evaluation.sequences` windows",
         )
+
+
+def _shares(texts: Corpus | LabelledData) -> list[float | None]:
+    mix = texts.mix if isinstance(texts, Corpus) else None
+    return [source.share for source in mix or ()]
 
 
 def _rounds(recipe: Recipe) -> Iterator[Conflict]:

@@ -9,7 +9,7 @@ from numprune_export.report.schema import Measurement, Report
 from numprune_export.report.tables.format import number
 from numprune_export.report.verdict import HEADLINE, PERPLEXITY, RATIO, WORST, final, scores
 
-MARK = "(as calibrated)"
+MARK = "(in calibration)"
 """Behind the name of a source of which the calibration has text."""
 
 Metrics = Mapping[str, Measurement]
@@ -48,7 +48,7 @@ def rows(metrics: Metrics, known: Set[str] = frozenset()) -> tuple[SourceRow, ..
     if HEADLINE in by_score:
         worst = by_score[WORST]
         sources.append(SourceRow("geometric mean", {}, by_score[HEADLINE]))
-        sources.append(SourceRow(f"worst: {worst_source(worst)}", {}, worst))
+        sources.append(SourceRow(f"worst ({worst_source(worst)})", {}, worst))
     return tuple(sources)
 
 

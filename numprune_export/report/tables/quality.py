@@ -66,7 +66,7 @@ def by_source(
     header = ("perplexity on", *models, *(f"{model} of {reference}" for model in judged))
     note = "In brackets: 95 % interval of the ratio, paired by window."
     if any(row.title.endswith(text_sources.MARK) for row in rows):
-        note += " as calibrated: the calibration has text of the same file or data set."
+        note += " in calibration: the calibration has text of the same file or data set."
     return Tabular(header, tuple(cells), note=note)
 
 

@@ -62,7 +62,7 @@ def reopen(run: FinishedRun, search: Sequence[Path]) -> RunInputs:
     # Nothing is calibrated: evaluation data replaces calibration data, which may be missing.
     texts = run.recipe.evaluation
     if isinstance(texts, Corpus) and texts.mix is not None:
-        texts = texts.alone(texts.mix[0], texts.sequences)
+        texts = texts.model_copy(update={"mix": texts.mix[:1]})
     recipe = run.recipe.model_copy(update={"calibration": texts, "score": Wanda()})
     if dense is None:  # PyTorch's rows need both models
         timed = recipe.benchmark.model_copy(update={"reference": False})
