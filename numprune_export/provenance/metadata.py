@@ -82,14 +82,13 @@ def _results(report: Report, task: str) -> Iterator[EvalResult]:
 
 def _result(measurement: Measurement, task: str, held_out: str, score: str) -> EvalResult:
     metric = metric_of(score)
-    asked = score.removeprefix("lm_eval.").split(".")[:-1]
-    name = f"lm-eval: {asked[0]}" if asked else held_out
-    if is_of_source(score):
-        asked, name = [], score.removeprefix(f"{metric}.")
+    source = score.removeprefix(f"{metric}.") if is_of_source(score) else None
+    asked = [] if source else score.removeprefix("lm_eval.").split(".")[:-1]
     return EvalResult(
         task_type=task,
         dataset_type=asked[0] if asked else "text",
-        dataset_name=name,
+        dataset_name=f"lm-eval: {asked[0]}" if asked else source or held_out,
+        dataset_config=source,  # results of the same type and configuration are merged
         metric_type=metric,
         metric_name=f"{score_name(score)}, {measurement.unit}",
         metric_value=measurement.value,
