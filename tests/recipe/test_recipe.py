@@ -64,6 +64,10 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
     assert recipe.allocate.method == "uniform"
 
 
+def mix(*sources):
+    return {"calibration": {"mix": [*sources]}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message", "hint"),
     [
@@ -102,6 +106,22 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
             "packed",
             "omit `evaluation.windows`",
         ),
+        ({"calibration": {"texts": ["a"], "mix": [{"texts": ["b"]}]}}, "or `mix`", "schema"),
+        ({"calibration": {"mix": []}}, "`mix` has no source", "schema"),
+        ({"calibration": {"mix": [{"name": "a"}]}}, "`calibration.mix.0`: give either", "schema"),
+        (mix({"texts": ["a.txt"]}, {"texts": ["b/a.txt"]}), "are called `a`", "schema"),
+        (mix({"texts": ["a"], "name": "mean"}), "may be called `mean`", "schema"),
+        (
+            mix({"texts": ["a"], "share": 1}, {"texts": ["b"]}),
+            "1 of 2 sources have no",
+            "or for none",
+        ),
+        (
+            mix({"texts": ["a"], "share": 0.001}, {"texts": ["b"], "share": 1}),
+            "`a` gets none of 64",
+            "raise its `share`",
+        ),
+        ({"evaluation": {"mix": [{"texts": ["a"], "share": 1}]}}, "has a `share`", "omit `share`"),
     ],
 )
 def test_mistakes_name_the_key_and_the_value(tmp_path, changes, message, hint):

@@ -117,7 +117,7 @@ class CausalLm:
     def benchmark_key(self) -> Any:
         """See ModelKind.benchmark_key."""
         unused = {"batches", "lengths"}
-        return self.evaluation_key[0], self._recipe.benchmark.model_dump(exclude=unused)
+        return self._evaluation.tokens_key, self._recipe.benchmark.model_dump(exclude=unused)
 
     @property
     def tasks_key(self) -> Any:

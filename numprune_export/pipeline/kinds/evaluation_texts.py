@@ -32,10 +32,15 @@ class EvaluationTexts:
         return interleaved([source.windows for source in self.sources]).tokens
 
     @property
+    def tokens_key(self) -> str:
+        """Hash of the windows."""
+        return key_of(self.tokens.tolist())
+
+    @property
     def key(self) -> str:
         """Hash of the windows, and of the sources' names if these are in metrics."""
         if not self.named:
-            return key_of(self.tokens.tolist())
+            return self.tokens_key
         return key_of([(source.name, source.windows.tokens.tolist()) for source in self.sources])
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
