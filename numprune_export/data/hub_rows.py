@@ -74,7 +74,9 @@ class Stream:
         """
         datasets, dataset = require("datasets", extra="datasets"), self._dataset
         self.rows_read = 0
-        with _loading(dataset):
+        with _loading(dataset) as unreachable:
+            if unreachable is not None:  # a cached copy may have other files, so other windows
+                raise _refusal(dataset, f"the Hub is unreachable, streams need it: {unreachable}")
             rows = datasets.load_dataset(
                 dataset.id,
                 dataset.name,
@@ -101,12 +103,12 @@ class Stream:
 
 
 @contextmanager
-def _loading(dataset: DatasetId) -> Iterator[None]:
-    """Errors of `datasets` as a HubError."""
+def _loading(dataset: DatasetId) -> Iterator[str | None]:
+    """Errors of `datasets` as a HubError; yields the reason why the Hub is unreachable."""
     unreachable = None
     try:
         with reachable_or_offline(dataset.id, dataset.revision) as unreachable:
-            yield
+            yield unreachable
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if unreachable is not None:

@@ -69,6 +69,9 @@ def run(
         context = Context(recipe, run_folder, observer, shared_folder)
         dense, kind = open_inputs(recipe, search)
         run_folder.log(f"device: {dense.device}, {dense.placement.reason}")
+        for section, sources in kind.text_sources.items():
+            drawn = ", ".join(f"{source.name} {source.sequences}" for source in sources)
+            run_folder.log(f"{section}: windows of {drawn}")
         for notice in notices.expected(recipe, dense.family, dense.skeleton):
             run_folder.log(notice)
             observer.warn(notice)

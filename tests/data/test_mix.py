@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from words import WORDS, word_tokenizer
 
-from numprune_export.core.errors import InputError
+from numprune_export.core.errors import HubError, InputError
 from numprune_export.data.corpus import Windows, draw, read
 from numprune_export.data.corpus_settings import Corpus, Dataset
 from numprune_export.data.hub_rows import streams_in_a_mix
@@ -119,6 +119,12 @@ def test_a_stream_that_ends_early_or_lacks_the_field_is_refused(tokenizer, data_
         read(streamed(data_set, sequences=200), tokenizer, [], embeddings=len(WORDS))
     with pytest.raises(InputError, match=r"row 1 in the stream of data set .* has no field `body`"):
         read(streamed(data_set, field="body"), tokenizer, [], embeddings=len(WORDS))
+
+
+def test_a_stream_of_an_unreachable_hub_is_refused_even_if_the_data_set_is_cached(tokenizer):
+    pytest.importorskip("datasets", reason="the [datasets] extra is not installed")
+    with pytest.raises(HubError, match="`no-such-org/set`: the Hub is unreachable, streams need"):
+        read(streamed("no-such-org/set"), tokenizer, [], embeddings=len(WORDS))
 
 
 def test_in_a_mix_only_data_sets_of_the_hub_are_streamed_unasked(tokenizer, data_set):
