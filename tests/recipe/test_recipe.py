@@ -9,6 +9,7 @@ from numprune_export import recipe as recipes
 from numprune_export.core.errors import RecipeError
 from numprune_export.data.corpus_settings import Corpus
 from numprune_export.data.tasks import glue
+from numprune_export.recipe.files import missing_data
 
 MINIMAL = {
     "version": 1,
@@ -131,6 +132,16 @@ def test_mistakes_name_the_key_and_the_value(tmp_path, changes, message, hint):
     assert hint in caught.value.hint
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_files_of_a_mix_are_looked_for_before_the_run(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    content = mix({"texts": ["a.txt"]}, {"texts": ["b.txt", "c.txt"]}, "no source")
+    missing = [str(error) for error in missing_data(content, [tmp_path])]
+    assert [message.partition(" does")[0] for message in missing] == [
+        "text file `b.txt`",
+        "text file `c.txt`",
+    ]
 
 
 def test_all_mistakes_are_said_at_once_each_with_its_fix(tmp_path):

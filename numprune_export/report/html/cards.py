@@ -80,7 +80,9 @@ def _ratios(metrics: Measurements, mean: Measurements) -> Card:
     for score, label in ((HEADLINE, "geometric mean"), (WORST, "worst source")):
         name = f"quality.{score}.{model}"
         value = metrics[name].value
-        figures.append(Figure(f"{value:.3f}x", f"perplexity relative to dense, {label}", name, value))
+        figures.append(
+            Figure(f"{value:.3f}x", f"perplexity relative to dense, {label}", name, value)
+        )
     worst = metrics[f"quality.{WORST}.{model}"].conditions["worst"]
     notes = [f"On {model}, {mean[model].conditions['sources']} text sources; worst: {worst}"]
     if mean[model].low is not None and mean[model].high is not None:
