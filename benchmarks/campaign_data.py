@@ -14,6 +14,7 @@ from campaign_material import Material
 from campaign_mutations import ODD, damaged_text, damaged_tree, json_text
 
 from numprune_export.data import corpus
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.data.labelled.labels import Classes
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.data.tasks.sequence_task import SequenceTask
@@ -96,5 +97,5 @@ def texts(rng: Random, folder: Path, material: Material) -> Job:
     (folder / f"text{suffix}").write_bytes(raw)
     odd = rng.choice([value for value in ODD if isinstance(value, str)])
     names = (f"text{suffix}" if rng.random() < 0.9 else odd,)
-    wanted = corpus.Corpus(texts=names, sequences=1, tokens_per_sequence=16, windows=rng.choice(("packed", "documents")))  # fmt: skip
+    wanted = Corpus(texts=names, sequences=1, tokens_per_sequence=16, windows=rng.choice(("packed", "documents")))  # fmt: skip
     return lambda: corpus.draw(wanted, material.tokenizer, (folder,), embeddings=2048)

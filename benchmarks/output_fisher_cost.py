@@ -27,6 +27,7 @@ from numprune_export import recipe
 from numprune_export.calibration.gradients.output_fisher import next_token_fisher
 from numprune_export.data import corpus
 from numprune_export.data.corpus import Windows
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.measure.memory.resident import current_bytes, peak_bytes
 from numprune_export.models.checkpoint.load import load_source
 from numprune_export.models.checkpoint.source import resolve
@@ -67,7 +68,7 @@ def measure_time(name: str, sequences: int = 16, threads: int = 1, rounds: int =
     source = resolve(chosen.model.source, revision=chosen.model.revision, search=search)
     loaded = load_source(source, getattr(torch, chosen.model.dtype))
     assert loaded.tokenizer is not None
-    assert isinstance(chosen.calibration, corpus.Corpus)
+    assert isinstance(chosen.calibration, Corpus)
     windows = corpus.draw(
         chosen.calibration,
         loaded.tokenizer,

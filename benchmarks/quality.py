@@ -33,7 +33,7 @@ from transformers import PreTrainedModel
 from numprune_export.core.progress import Silent
 from numprune_export.core.run_folder import open_folder
 from numprune_export.data import corpus
-from numprune_export.data.corpus import Corpus
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.models.checkpoint.source import resolve

@@ -29,7 +29,7 @@ def validate(
         report = rerun.validate(finished, search or (), watching)
         place = new_report.place_of(run, out, report)
         new_report.write(place, report)
-    typer.echo(sections.quality(report.metrics))
+    typer.echo(sections.quality(report))
     if table := sections.parity(report.metrics):
         typer.echo(f"\n{table}")
     for name, why in report.not_run.items():

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, model_validator
 
-from numprune_export.core.errors import HubError, InputError
-from numprune_export.core.optional import require
+from numprune_export.core.errors import InputError
 from numprune_export.core.paths import require as require_path
-from numprune_export.core.settings import Strict
 from numprune_export.core.text_file import read_filled
 from numprune_export.data import row_file
-from numprune_export.data.hub_access import reachable_or_offline
+from numprune_export.data.corpus_settings import Corpus
+from numprune_export.data.hub_rows import Stream, texts_of
 from numprune_export.data.row_file import Row
 from numprune_export.data.vocabulary import require_embeddings
 
@@ -25,43 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DOCUMENT_SEPARATOR = "\n\n"
-
-
-class Dataset(Strict):
-    """A data set of the Hugging Face Hub, or a folder that `datasets` can load."""
-
-    id: str
-    name: str | None = None
-    """The configuration of the data set, for example `wikitext-2-raw-v1`."""
-    split: str = "train"
-    revision: str | None = None
-
-
-class Corpus(Strict):
-    """A text source, the amount of text, and how it is split into windows."""
-
-    texts: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Files of plain text (`.txt` or any other suffix), or with one text per row: `.jsonl`,
-    `.json`, `.csv`, `.tsv`."""
-    dataset: Dataset | None = None
-    """Instead of `texts`."""
-    field: str = "text"
-    """The field with the text, in a file of rows or a data set."""
-    windows: Literal["packed", "documents"] = "packed"
-    """`packed`: documents are joined and split into full windows, without padding. `documents`: one
-    window per document, truncated or padded; padding is ignored."""
-    sequences: PositiveInt = 64
-    tokens_per_sequence: Annotated[int, Field(ge=2)] = 512
-    batch: PositiveInt = 4
-    """Sequences per batch."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the draw of windows."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Corpus:
-        if (self.texts is None) == (self.dataset is None):
-            raise ValueError("give either `texts` or `dataset`")
-        return self
 
 
 @dataclass(frozen=True)
@@ -110,10 +71,29 @@ class _Document:
     """Source for messages: a file or a row."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Windows of one source, and how much of it was read."""
+
+    windows: Windows
+    documents: int
+    """Documents that the windows were cut from: files, or rows."""
+    rows_read: int | None = None
+    """Rows that were read of a streamed data set, its buffer included; None: not streamed."""
+
+
 def draw(
     corpus: Corpus, tokenizer: PreTrainedTokenizerBase, search: Sequence[Path], *, embeddings: int
 ) -> Windows:
-    """Tokenise the corpus without special tokens and draw windows; equal for equal seeds.
+    """The windows of `read`."""
+    return read(corpus, tokenizer, search, embeddings=embeddings).windows
+
+
+def read(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, search: Sequence[Path], *, embeddings: int
+) -> Drawn:
+    """Tokenise a corpus of one source without special tokens and draw windows; equal for equal
+    seeds.
 
     Args:
         corpus: The text source.
@@ -126,7 +106,12 @@ def draw(
             embedding for a token.
         HubError: the data set cannot be loaded.
     """
-    documents = list(_documents(corpus, search))
+    stream = None
+    if corpus.dataset is not None and corpus.dataset.stream:
+        stream = Stream(corpus.dataset, corpus.seed)
+        documents = _enough(corpus, tokenizer, stream)
+    else:
+        documents = list(_documents(corpus, search))
     texts = [document.text for document in documents]
     packed = corpus.windows == "packed"
     encoded = _encode(tokenizer, [DOCUMENT_SEPARATOR.join(texts)] if packed else texts)
@@ -134,7 +119,26 @@ def draw(
         checked = _encode(tokenizer, texts) + encoded
         places = [document.place for document in documents] + ["the text"] * len(encoded)
         require_embeddings(zip(places, checked, strict=True), tokenizer, embeddings)
-    return _packed(corpus, encoded[0]) if packed else _per_document(corpus, encoded)
+    windows = _packed(corpus, encoded[0]) if packed else _per_document(corpus, encoded)
+    return Drawn(windows, len(documents), None if stream is None else stream.rows_read)
+
+
+def _enough(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, rows: Iterable[Row]
+) -> list[_Document]:
+    """The first rows that fill the windows; all rows if they are too few."""
+    packed, documents, held = corpus.windows == "packed", list[_Document](), 0
+    wanted = corpus.sequences * (corpus.tokens_per_sequence if packed else 1)
+    for row in rows:
+        documents.append(_of_row(row, corpus.field))
+        (ids,) = _encode(tokenizer, [documents[-1].text])
+        held += len(ids) if packed else len(ids) >= 2
+        if held >= wanted and packed:  # joined texts may have other tokens at their borders
+            joined = DOCUMENT_SEPARATOR.join(document.text for document in documents)
+            held = len(_encode(tokenizer, [joined])[0])
+        if held >= wanted:
+            break
+    return documents
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
@@ -152,11 +156,17 @@ def _packed(corpus: Corpus, stream: list[int]) -> Windows:
         raise InputError(
             f"the text holds {len(stream)} tokens, too short for {corpus.sequences} sequences of"
             f" {length} ({corpus.sequences * length} tokens)",
-            hint=f"give more text, or ask for at most {available} sequences",
+            hint=_fewer("text", available),
         )
     order = np.random.default_rng(corpus.seed).permutation(available)[: corpus.sequences]
     tokens = np.asarray(stream[: available * length], dtype=np.int64).reshape(available, length)
     return Windows(tokens[np.sort(order)], np.full(corpus.sequences, length, dtype=np.int64))
+
+
+def _fewer(what: str, available: int) -> str:
+    return f"give more {what}" + (
+        f", or ask for at most {available} sequences" if available else ""
+    )
 
 
 def _per_document(corpus: Corpus, documents: list[list[int]]) -> Windows:
@@ -165,7 +175,7 @@ def _per_document(corpus: Corpus, documents: list[list[int]]) -> Windows:
         raise InputError(
             f"the text holds {len(usable)} documents of 2 or more tokens, too few for"
             f" {corpus.sequences} sequences",
-            hint=f"give more documents, or ask for at most {len(usable)} sequences",
+            hint=_fewer("documents", len(usable)),
         )
     order = np.random.default_rng(corpus.seed).permutation(len(usable))[: corpus.sequences]
     tokens = np.zeros((corpus.sequences, corpus.tokens_per_sequence), dtype=np.int64)
@@ -179,7 +189,8 @@ def _per_document(corpus: Corpus, documents: list[list[int]]) -> Windows:
 
 def _documents(corpus: Corpus, search: Sequence[Path]) -> Iterator[_Document]:
     if corpus.dataset is not None:
-        yield from _dataset_rows(corpus.dataset, corpus.field)
+        for row in texts_of(corpus.dataset, corpus.field):
+            yield _of_row(row, corpus.field)
         return
     for name in corpus.texts or ():
         path = require_path(name, search, what="text file")
@@ -197,38 +208,3 @@ def _of_row(row: Row, field: str) -> _Document:
             hint="fix the row, or name the right `field` in the recipe",
         )
     return _Document(text, row.place)
-
-
-def fetch(dataset: Dataset) -> Any:
-    """The rows of a data set, as a `datasets.Dataset`.
-
-    Raises:
-        HubError: the data set cannot be loaded.
-        MissingExtraError: `datasets` is not installed.
-    """
-    datasets = require("datasets", extra="datasets")
-    unreachable = None
-    try:
-        with reachable_or_offline(dataset.id, dataset.revision) as unreachable:
-            return datasets.load_dataset(
-                dataset.id, dataset.name, split=dataset.split, revision=dataset.revision
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        if unreachable is not None:
-            reason = f"the Hub is unreachable and the data set is not cached: {unreachable}"
-        raise HubError(
-            f"cannot load data set `{dataset.id}`: {reason}",
-            hint="check its name, its split and the network, or give local files",
-        ) from None
-
-
-def _dataset_rows(dataset: Dataset, field: str) -> Iterator[_Document]:
-    rows = fetch(dataset)
-    if field not in rows.column_names:
-        raise InputError(
-            f"data set `{dataset.id}` has no column `{field}`",
-            hint=f"its columns: {', '.join(rows.column_names)}",
-        )
-    for index, text in enumerate(rows[field]):
-        yield _of_row(Row({field: text}, f"row {index} of data set `{dataset.id}`"), field)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from numprune_export.gate.limits import Gate
 from numprune_export.report.schema import Measurement
+from numprune_export.report.verdict import metric_of
 
 Kind = Literal["ratio", "time", "memory", "size", "quality", "parity", "told"]
 """`told`: checked only for presence, finite values and equal measurement conditions. This applies
@@ -20,7 +21,7 @@ MEASURED_ON_THE_MACHINE: tuple[Kind, ...] = ("ratio", "time", "memory", "told")
 
 _TIMES = ("p50_ms", "cpu_ms", "tokens_per_s")
 _LOWER_SCORES = (
-    "perplexity", "loss", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter"
+    "perplexity", "perplexity_ratio", "loss", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter"
 )  # fmt: skip
 _HIGHER_SCORES = (
     "accuracy", "acc", "acc_norm", "exact_match", "f1", "matthews", "mcc", "pearson", "spearman", "precision",
@@ -90,10 +91,11 @@ def _direction(name: str, gate: Gate) -> Better:
         return "lower"
     if matches(name, gate.higher_is_better):
         return "higher"
-    score = name.rpartition(".")[0].rpartition(".")[2].partition(",")[0]
-    if score in _LOWER_SCORES:
+    score = name.removeprefix("quality.").rpartition(".")[0]
+    metric = metric_of(score).partition(",")[0]
+    if metric in _LOWER_SCORES:
         return "lower"
-    return "higher" if score in _HIGHER_SCORES else "same"
+    return "higher" if metric in _HIGHER_SCORES else "same"
 
 
 def _parity(last: str, metric: Measurement, gate: Gate) -> Rule:

@@ -73,6 +73,9 @@ def run(
         source = text_source(recipe)
         if source is not None:
             run_folder.log(f"generated text: {source}")
+        for section, sources in kind.text_sources.items():
+            drawn = ", ".join(f"{source.name} {source.sequences}" for source in sources)
+            run_folder.log(f"{section}: windows of {drawn}")
         for notice in notices.expected(recipe, dense.family, dense.skeleton):
             run_folder.log(notice)
             observer.warn(notice)

@@ -10,7 +10,8 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from numprune_export.core.errors import InputError
-from numprune_export.data.corpus import Corpus, Windows, draw
+from numprune_export.data.corpus import Windows, draw
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner

@@ -183,7 +183,10 @@ def _content(
     for key, value in settings.items():
         assign(content, key, value)
     evaluation = dict(content["calibration"])
-    if "texts" in evaluation:
+    if "mix" in evaluation:
+        first = {key: value for key, value in evaluation["mix"][0].items() if key != "share"}
+        evaluation["mix"] = [first]
+    if "texts" in evaluation or "mix" in evaluation:
         evaluation |= {"sequences": 1, "windows": "packed"}
     content["evaluation"] = evaluation
     return content

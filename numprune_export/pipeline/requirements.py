@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from transformers import PreTrainedModel
 
 from numprune_export.core.errors import RecipeError
-from numprune_export.data.corpus import Corpus
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.export import targets
 from numprune_export.export.exporter import ChecksNetworks, Exporter, require_network
 from numprune_export.models.family import Family

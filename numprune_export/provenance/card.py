@@ -12,7 +12,8 @@ from numprune_export.report import sections
 from numprune_export.report.schema import Report
 from numprune_export.report.tables.format import percent
 from numprune_export.report.tables.table import table
-from numprune_export.report.verdict import score_name, scores
+from numprune_export.report.text_sources import of_calibration
+from numprune_export.report.verdict import is_of_source, score_name, scores
 
 NAME = "README.md"
 
@@ -105,7 +106,7 @@ def _loading(config: Mapping[str, Any]) -> str:
 def _measured(report: Report) -> str:
     metrics, machine = report.metrics, report.environment
     blocks = [
-        sections.quality(metrics),
+        sections.quality(report),
         sections.sides(metrics, "size"),
         sections.speedup(metrics),
     ]
@@ -169,7 +170,11 @@ def _settings(section: Mapping[str, Any]) -> str:
 
 
 def _limits(report: Report, config: Mapping[str, Any], licence: Mapping[str, str]) -> Iterator[str]:
-    measured = ", ".join(score_name(score) for score in scores(report.metrics))
+    names = (
+        "perplexity" if is_of_source(score) else score_name(score)
+        for score in scores(report.metrics)
+    )
+    measured = ", ".join(dict.fromkeys(names))
     yield (
         f"Quality was measured only as {measured or 'nothing'} on"
         f" {texts(report.recipe, 'evaluation')}: other languages, domains and tasks can lose more."
@@ -177,6 +182,11 @@ def _limits(report: Report, config: Mapping[str, Any], licence: Mapping[str, str
     )
     if texts(report.recipe, "evaluation") == texts(report.recipe, "calibration"):
         yield "Calibration and evaluation use the same text, so the scores are optimistic."
+    elif known := of_calibration(report):
+        yield (
+            f"The calibration has text of the evaluation's {', '.join(sorted(known))}: other text can"
+            " lose more."
+        )
     if "auto_map" in config:
         yield "Servers that assume one width for all layers cannot load this folder."
     for name, why in report.not_run.items():

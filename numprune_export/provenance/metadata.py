@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from numprune_export.report.schema import Measurement, Report
-from numprune_export.report.verdict import score_name, scores
+from numprune_export.report.verdict import RATIO, is_of_source, metric_of, score_name, scores
 
 _PIPELINES = {
     "ForCausalLM": "text-generation",
@@ -58,6 +58,12 @@ def metadata(
 def texts(recipe: Mapping[str, Any], section: str) -> str:
     """Names of the files, or of the dataset, that a recipe section uses."""
     content = recipe[section]
+    if content.get("mix"):
+        return "; ".join(_texts(source) for source in content["mix"])
+    return _texts(content)
+
+
+def _texts(content: Mapping[str, Any]) -> str:
     if content.get("dataset"):
         dataset = content["dataset"]
         return str(dataset if isinstance(dataset, str) else dataset.get("id", dataset))
@@ -69,17 +75,20 @@ def _results(report: Report, task: str) -> Iterator[EvalResult]:
     held_out = texts(report.recipe, "evaluation")
     for score, by in scores(report.metrics).items():
         measurement = by.get(_STAGE)
-        if measurement is None or not math.isfinite(measurement.value):
+        if measurement is None or metric_of(score) == RATIO or not math.isfinite(measurement.value):
             continue
         yield _result(measurement, task, held_out, score)
 
 
 def _result(measurement: Measurement, task: str, held_out: str, score: str) -> EvalResult:
-    *asked, metric = score.removeprefix("lm_eval.").split(".")
+    metric = metric_of(score)
+    source = score.removeprefix(f"{metric}.") if is_of_source(score) else None
+    asked = [] if source else score.removeprefix("lm_eval.").split(".")[:-1]
     return EvalResult(
         task_type=task,
         dataset_type=asked[0] if asked else "text",
-        dataset_name=f"lm-eval: {asked[0]}" if asked else held_out,
+        dataset_name=f"lm-eval: {asked[0]}" if asked else source or held_out,
+        dataset_config=source,  # results of the same type and configuration are merged
         metric_type=metric,
         metric_name=f"{score_name(score)}, {measurement.unit}",
         metric_value=measurement.value,

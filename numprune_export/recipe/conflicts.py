@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from numprune_export.data.corpus import Corpus
+from numprune_export.data.corpus_settings import Corpus
+from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.allocate.latency.settings import LatencyBudget, Timing
@@ -50,12 +51,43 @@ def conflicts(recipe: Recipe) -> Iterator[Conflict]:
     yield from _rounds(recipe)
     yield from _summed_scores(recipe)
     yield from _timed_target(recipe)
+    yield from _mixes(recipe)
     if isinstance(recipe.evaluation, Corpus) and recipe.evaluation.windows != "packed":
         yield Conflict(
             frozenset({"evaluation"}),
             "`evaluation.windows` must be `packed`: perplexity is computed on full windows",
             "omit `evaluation.windows`",
         )
+
+
+def _mixes(recipe: Recipe) -> Iterator[Conflict]:
+    calibration, evaluation = recipe.calibration, recipe.evaluation
+    shares = _shares(calibration)
+    if any(shares) and not all(shares):
+        yield Conflict(
+            frozenset({"calibration"}),
+            f"`calibration.mix`: {shares.count(None)} of {len(shares)} sources have no `share`",
+            "give `share` for every source, or for none: equal parts",
+        )
+    elif isinstance(calibration, Corpus) and 0 in (counts := calibration.shared()):
+        source = (calibration.mix or ())[counts.index(0)]
+        yield Conflict(
+            frozenset({"calibration"}),
+            f"`calibration.mix`: source `{source.title}` gets none of {calibration.sequences}"
+            " windows",
+            "raise its `share` or `calibration.sequences`, or remove it",
+        )
+    if any(_shares(evaluation)):
+        yield Conflict(
+            frozenset({"evaluation"}),
+            "`evaluation.mix` has a `share`, but each source is measured by itself",
+            "omit `share`: each source gets `evaluation.sequences` windows",
+        )
+
+
+def _shares(texts: Corpus | LabelledData) -> list[float | None]:
+    mix = texts.mix if isinstance(texts, Corpus) else None
+    return [source.share for source in mix or ()]
 
 
 def _rounds(recipe: Recipe) -> Iterator[Conflict]:

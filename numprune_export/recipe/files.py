@@ -54,14 +54,24 @@ def _data(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     named = dict.fromkeys(
         (kind, name)
         for section in ("calibration", "evaluation")
+        for source in _sources(_section(content, section))
         for key, kind in (("texts", "text file"), ("files", "data file"))
-        for name in _names(_section(content, section).get(key))
+        for name in _names(source.get(key))
     )
     yield from named
     for name in _names([_section(content, "generated_text").get("texts")]):
         yield "file of generated texts", name
     for name in _names([_section(content, "tasks").get("include")]):
         yield "folder of tasks", name
+
+
+def _sources(section: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The section itself, and the sources of its mix."""
+    yield section
+    mix = section.get("mix")
+    yield from (
+        source for source in (mix if isinstance(mix, list) else ()) if isinstance(source, Mapping)
+    )
 
 
 def _section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:

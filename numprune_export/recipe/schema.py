@@ -22,7 +22,7 @@ from pydantic import (
 
 from numprune_export.calibration.generated_text_settings import GeneratedText
 from numprune_export.core.settings import Strict
-from numprune_export.data.corpus import Corpus
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.gate.limits import Gate
 from numprune_export.measure.quality.lm_eval.settings import Tasks

@@ -19,7 +19,7 @@ def render(report: Report) -> str:
     metrics = report.metrics
     parts = {
         "Warnings": "\n".join(f"- {warning}" for warning in report.all_warnings),
-        "Quality": sections.quality(metrics),
+        "Quality": sections.quality(report),
         "Size": sections.sides(metrics, "size"),
         "Not run here": _not_run(report),
         "Parity with PyTorch": sections.parity(metrics),
@@ -29,6 +29,7 @@ def render(report: Report) -> str:
         "Latency": sections.latency(metrics),
         "Memory": sections.sides(metrics, "memory"),
         "GPU": sections.gpu(metrics),
+        "Text sources": sections.texts(report),
         "Kept units": _plan(report.plan),
         "Time per stage": sections.times(metrics),
         "Artifacts": _artifacts(report),

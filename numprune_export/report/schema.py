@@ -96,6 +96,24 @@ class ArtifactSummary(Strict):
         )
 
 
+class TextSource(Strict):
+    """A text source of a language model's calibration or evaluation."""
+
+    name: str
+    sequences: int
+    """Windows drawn from it."""
+    tokens: int
+    """Tokens in these windows."""
+    share: float | None = None
+    """Calibration: the recipe's `share`; None: equal parts."""
+    documents: int
+    """Files, or rows of a data set or file, that the windows were cut from."""
+    rows_read: int | None = None
+    """Rows read of a streamed data set, its buffer included; None: read whole."""
+    of_calibration: bool = False
+    """Evaluation: the calibration has text of the same file or data set."""
+
+
 class Report(Strict):
     """The report of one run. `metrics` is flat: dotted name to measurement."""
 
@@ -127,6 +145,9 @@ class Report(Strict):
     precision: dict[str, str] = Field(default_factory=dict)
     """The numbers in which the model was pruned, by step: device, weights, products, residual,
     sums, solves. Empty in older reports."""
+    texts: dict[str, tuple[TextSource, ...]] = Field(default_factory=dict)
+    """Text sources of `calibration` and `evaluation`; empty for labelled data and in older
+    reports."""
     environment: Environment
     artifacts: dict[str, ArtifactSummary]
     """By `<target>.<variant>`."""

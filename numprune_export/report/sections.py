@@ -1,15 +1,24 @@
 """Markdown sections of measurements; empty text if nothing was measured."""
 
+from numprune_export.report.schema import Report
 from numprune_export.report.tables import machine as machine_tables
 from numprune_export.report.tables import quality as quality_tables
 from numprune_export.report.tables import speed as speed_tables
+from numprune_export.report.tables import texts as text_tables
 from numprune_export.report.tables.table import Measurements, Tabular, table
+from numprune_export.report.text_sources import of_calibration
 
 
-def quality(metrics: Measurements) -> str:
+def quality(report: Report) -> str:
     """One table per score, the primary score first."""
-    tables = [_markdown(tabular) for tabular in quality_tables.quality(metrics).values()]
+    by_score = quality_tables.quality(report.metrics, of_calibration(report))
+    tables = [_markdown(tabular) for tabular in by_score.values()]
     return "\n\n".join([*tables, quality_tables.NOTE]) if tables else ""
+
+
+def texts(report: Report) -> str:
+    """Text sources, if there are several or streamed ones."""
+    return _markdown(text_tables.texts(report))
 
 
 def sides(metrics: Measurements, kind: str) -> str:

@@ -8,6 +8,13 @@ from numprune_export.report.tables.format import count, number, percent
 STAGES = ("dense", "masked", "pruned")
 """Order of the stages in a score; exported artifacts follow."""
 
+PERPLEXITY = "perplexity"
+RATIO = "perplexity_ratio"
+"""Perplexity relative to the dense model, of each of several text sources."""
+HEADLINE = f"{RATIO}.mean"
+"""Score over several text sources: the geometric mean of their ratios."""
+WORST = f"{RATIO}.worst"
+
 MOST_PHASES = 2
 """More timed shapes than this are summarized as a range."""
 
@@ -43,15 +50,45 @@ def scores(metrics: Mapping[str, Measurement]) -> dict[str, dict[str, Measuremen
         if kind == "quality":
             score, _, stage = rest.rpartition(".")
             by_score.setdefault(score, {})[stage] = metric
-    return {score: dict(sorted(by.items(), key=_stage_order)) for score, by in by_score.items()}
+    ordered = {HEADLINE: by_score[HEADLINE]} if HEADLINE in by_score else {}
+    ordered |= by_score
+    return {score: dict(sorted(by.items(), key=_stage_order)) for score, by in ordered.items()}
+
+
+def metric_of(score: str) -> str:
+    """The metric of a score, without its task or text source.
+
+    >>> metric_of("perplexity_ratio.mean"), metric_of("lm_eval.arc_easy.acc_norm"), metric_of("f1")
+    ('perplexity_ratio', 'acc_norm', 'f1')
+    """
+    parts = score.split(".")
+    return parts[-1] if parts[0] == "lm_eval" else parts[0]
+
+
+def is_of_source(score: str) -> bool:
+    """Whether a score is the perplexity, or its ratio, of one or all of several text sources."""
+    return score.startswith((f"{PERPLEXITY}.", f"{RATIO}."))
+
+
+def final(by: Mapping[str, Measurement]) -> str:
+    """The model to judge by: the first artifact, else the pruned model, else any scored one."""
+    exported = [stage for stage in by if stage not in STAGES]
+    return exported[0] if exported else [stage for stage in STAGES if stage in by][-1]
 
 
 def score_name(score: str) -> str:
-    """The display name of a score; for lm-eval (`lm_eval.<task>.<metric>`) it includes the task.
+    """The display name of a score; for lm-eval (`lm_eval.<task>.<metric>`) it includes the task,
+    for several text sources the source.
 
-    >>> score_name("entity_f1"), score_name("lm_eval.arc_easy.acc_norm")
-    ('entity f1', 'acc norm of arc_easy')
+    >>> score_name("entity_f1"), score_name("lm_eval.arc_easy.acc_norm"), score_name("perplexity.news")
+    ('entity f1', 'acc norm of arc_easy', 'perplexity of news')
+    >>> score_name(HEADLINE)
+    'mean perplexity ratio'
     """
+    if is_of_source(score):
+        metric, _, source = score.partition(".")
+        words = metric.replace("_", " ")
+        return f"{source} {words}" if score in (HEADLINE, WORST) else f"{words} of {source}"
     *task, metric = score.removeprefix("lm_eval.").split(".")
     return " of ".join((metric.replace("_", " "), *task))
 
@@ -132,6 +169,18 @@ def _range(speedups: Sequence[Measurement]) -> str:
 
 def _quality(metrics: Mapping[str, Measurement]) -> str:
     for score, by in scores(metrics).items():
+        if score == HEADLINE:
+            return _ratios(by, metrics)
         steps = (f"{number(metric.value)} {stage}" for stage, metric in by.items())
         return f"{score_name(score)} {' → '.join(steps)}"
     return "quality not measured"
+
+
+def _ratios(mean: Mapping[str, Measurement], metrics: Mapping[str, Measurement]) -> str:
+    model = final(mean)
+    worst = metrics[f"quality.{WORST}.{model}"]
+    return (
+        f"perplexity {mean[model].value:.3f}x of dense on {model}, geometric mean of"
+        f" {mean[model].conditions['sources']} text sources, at worst {worst.value:.3f}x"
+        f" on {worst.conditions['worst']}"
+    )

@@ -82,6 +82,18 @@ def test_texts_may_be_strings_and_windows_follow_their_length(dense):
     assert 1 <= live.recipe.calibration.sequences < 64
 
 
+def test_calibration_may_mix_sources(dense, tmp_path):
+    model, tokenizer = dense
+    text = TEXTS.read_text()
+    for at in range(2):
+        (tmp_path / f"{at}.txt").write_text(text[at * 20_000 :][:20_000])
+    mix = [{"texts": [str(tmp_path / f"{at}.txt")], "share": at + 1} for at in range(2)]
+    calibration = {"mix": mix, "sequences": 9, "tokens_per_sequence": 64}
+    settings = {**FAST, "calibration": calibration}
+    live = ne.prune(model, tokenizer, TEXTS, keep=0.8, method="fast", settings=settings)
+    assert live.recipe.calibration.shared() == (3, 6)
+
+
 def test_progress_is_told_by_stage_and_fraction(dense):
     model, tokenizer = dense
     told = []

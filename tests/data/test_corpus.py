@@ -10,7 +10,9 @@ from words import WORDS, word_tokenizer
 
 from numprune_export.core.errors import HubError, InputError
 from numprune_export.data import corpus as corpora
-from numprune_export.data.corpus import Corpus, Dataset, Windows
+from numprune_export.data import hub_rows
+from numprune_export.data.corpus import Windows
+from numprune_export.data.corpus_settings import Corpus, Dataset
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +274,6 @@ def test_a_data_set_of_an_unreachable_hub_is_looked_for_in_the_cache_alone(monke
     with pytest.raises(
         HubError, match="`no-such-org/no-such-set`: the Hub is unreachable and the data"
     ):
-        corpora.fetch(Dataset(id="no-such-org/no-such-set"))
+        hub_rows.fetch(Dataset(id="no-such-org/no-such-set"))
     assert offline == [True]
     assert datasets.config.HF_HUB_OFFLINE is False

@@ -144,6 +144,10 @@ PARITY = {"parity.tolerance": 1e-3, "parity.rounding": 2, "parity.steps": 4, "pa
 OF_ENCODERS = {"benchmark.batches": [2], "benchmark.lengths": [8]}
 OF_DECODERS = {"benchmark.prefill": 8, "benchmark.past": 8, "benchmark.decode_steps": 2,
                "benchmark.batch": 2}  # fmt: skip
+SPEECHES = {"texts": ["sotu_2011_2021.txt"]}
+NAMED = {"mix": [SPEECHES], "sequences": 4, "tokens_per_sequence": 48, "seed": 1}
+MIXED = {"mix": [SPEECHES, {"texts": ["sotu_1980_2010.txt"]}], "sequences": 48,
+         "tokens_per_sequence": 64}  # fmt: skip
 PROTOCOL = {"benchmark.warmup": 3, "benchmark.samples": 9, "benchmark.sessions": 3,
             "benchmark.threads": 2, "benchmark.reference": False}  # fmt: skip
 
@@ -152,6 +156,7 @@ TABLE = {
         (set(), GATE | OF_ENCODERS | {"seed": 5, "threads": 2, "device": "cpu", "stream_weights": False}),
         (BENCHMARK, PROTOCOL | OF_DECODERS | {"benchmark.seed": 3}),
         (EVALUATION, PARITY | {"evaluation.batch": 2}),
+        (EVALUATION, {"evaluation": NAMED}),  # the same windows, as metrics of a source
         (
             EVALUATION | BENCHMARK,
             {
@@ -163,7 +168,7 @@ TABLE = {
         (SCORE, {"query_heads": "single", "score.metric": "identity", "score.damping": 0.1,
                  "score.centred": False, "score.step": 8,
                  "score.token_stride": 1}),  # of so few tokens every one is read all the same
-        (CALIBRATION, {"calibration.sequences": 47, "calibration.batch": 2,
+        (CALIBRATION, {"calibration": MIXED, "calibration.sequences": 47, "calibration.batch": 2,
                        "calibration.texts": ["sotu_1980_2010.txt"]}),
         (CALIBRATION | {"write-text"}, {"calibration.seed": 3, "calibration.tokens_per_sequence": 48,
                                         "matmul_precision": "highest"}),
@@ -238,7 +243,7 @@ NOTHING = [
 NOT_CHANGED = re.compile(
     r"version|method|rounds|model\.(source|revision)|tasks|targets\.onnx"
     r"|(calibration|evaluation)\.(dataset|field|fields|windows|label|relabel|target_scale|outside"
-    r"|metric|stride)|(score|allocate|compensate)\.method|compensate\.(order|token_stride|producers)"
+    r"|mix|metric|stride)|(score|allocate|compensate)\.method|compensate\.(order|token_stride|producers)"
     r"|allocate\.timing\..*|generated_text\..*|query_heads|matmul_precision|model\.dtype"
 )
 """Of other sections' shapes, or changed for the other kind of model."""

@@ -7,8 +7,9 @@ import yaml
 
 from numprune_export import recipe as recipes
 from numprune_export.core.errors import RecipeError
-from numprune_export.data.corpus import Corpus
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.data.tasks import glue
+from numprune_export.recipe.files import missing_data
 
 MINIMAL = {
     "version": 1,
@@ -64,6 +65,10 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
     assert recipe.allocate.method == "uniform"
 
 
+def mix(*sources):
+    return {"calibration": {"mix": [*sources]}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message", "hint"),
     [
@@ -102,6 +107,22 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
             "packed",
             "omit `evaluation.windows`",
         ),
+        ({"calibration": {"texts": ["a"], "mix": [{"texts": ["b"]}]}}, "or `mix`", "schema"),
+        ({"calibration": {"mix": []}}, "`mix` has no source", "schema"),
+        ({"calibration": {"mix": [{"name": "a"}]}}, "`calibration.mix.0`: give either", "schema"),
+        (mix({"texts": ["a.txt"]}, {"texts": ["b/a.txt"]}), "are called `a`", "schema"),
+        (mix({"texts": ["a"], "name": "mean"}), "may be called `mean`", "schema"),
+        (
+            mix({"texts": ["a"], "share": 1}, {"texts": ["b"]}),
+            "1 of 2 sources have no",
+            "or for none",
+        ),
+        (
+            mix({"texts": ["a"], "share": 0.001}, {"texts": ["b"], "share": 1}),
+            "`a` gets none of 64",
+            "raise its `share`",
+        ),
+        ({"evaluation": {"mix": [{"texts": ["a"], "share": 1}]}}, "has a `share`", "omit `share`"),
     ],
 )
 def test_mistakes_name_the_key_and_the_value(tmp_path, changes, message, hint):
@@ -111,6 +132,16 @@ def test_mistakes_name_the_key_and_the_value(tmp_path, changes, message, hint):
     assert hint in caught.value.hint
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_files_of_a_mix_are_looked_for_before_the_run(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    content = mix({"texts": ["a.txt"]}, {"texts": ["b.txt", "c.txt"]}, "no source")
+    missing = [str(error) for error in missing_data(content, [tmp_path])]
+    assert [message.partition(" does")[0] for message in missing] == [
+        "text file `b.txt`",
+        "text file `c.txt`",
+    ]
 
 
 def test_all_mistakes_are_said_at_once_each_with_its_fix(tmp_path):

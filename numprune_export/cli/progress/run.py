@@ -24,6 +24,7 @@ from numprune_export.core.version import __version__
 from numprune_export.recipe.lookup import Named
 from numprune_export.report.pages import html_of, markdown_of
 from numprune_export.report.schema import Report
+from numprune_export.report.text_sources import lines
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def with_console(given: Given, *, quiet: bool) -> None:
     for warning in report.all_warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(report.summary)
+    for line in lines(report):
+        typer.echo(line)
     echo_report_paths(folder / REPORT)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from numprune_export.core import paths
 from numprune_export.core.errors import InputError
-from numprune_export.data import corpus, row_file
+from numprune_export.data import hub_rows, row_file
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.data.row_file import Row
 
@@ -25,7 +25,7 @@ def read(data: LabelledData, search: Sequence[Path]) -> list[Row]:
         HubError: the data set cannot be loaded.
     """
     if data.dataset is not None:
-        fetched = corpus.fetch(data.dataset)
+        fetched = hub_rows.fetch(data.dataset)
         drawn = _drawn(data, len(fetched), f"data set `{data.dataset.id}` holds")
         return [
             Row(_named_labels(fetched, row), f"row {index} of data set `{data.dataset.id}`")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from numprune_export.core.settings import Strict
-from numprune_export.data.corpus import Dataset
+from numprune_export.data.corpus_settings import DatasetId
 
 MetricName = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "exact_match"]
 
@@ -37,7 +37,7 @@ class LabelledData(Strict):
     files: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """`.jsonl`, `.json`, `.csv` or `.tsv` files with one row per example, or SQuAD `.json` files.
     In `.tsv` quote marks have no meaning."""
-    dataset: Dataset | None = None
+    dataset: DatasetId | None = None
     """Instead of `files`."""
     fields: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] | None = None
     """The fields of a row with its text. Sequence head: one text or a pair; null: `text`. Token

@@ -18,6 +18,7 @@ from numprune_export.core.metric import Metric, Metrics
 from numprune_export.data.tasks.metrics.bootstrap import bounds
 
 FILE = "resamples.safetensors"
+NATS = "nats.safetensors"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Scores:
     resamples: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """By score, its values on resamples of the examples, (resamples,), which are the same for every
     model. Empty if the data is not divided into examples."""
+    nats: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """By text source, mean negative log-likelihood per token of each window, (windows,). Empty if
+    there are not several sources."""
 
 
 def changes(after: Scores, dense: Scores) -> Metrics:
@@ -45,14 +49,23 @@ def _change(after: Metric, dense: Metric, differences: NDArray[np.float64]) -> M
     return Metric(value, after.unit, after.samples, *bounds(differences), after.conditions)
 
 
-def write_resamples(folder: Path, scores: Scores) -> None:
-    """Write the resamples to the folder, if there are any."""
-    if scores.resamples:
-        save_file(dict(scores.resamples), folder / FILE)
+def write_paired(folder: Path, scores: Scores) -> None:
+    """Write what the scores of other models are paired with, if there is any."""
+    for name, values in ((FILE, scores.resamples), (NATS, scores.nats)):
+        if values:
+            save_file(dict(values), folder / name)
 
 
 def read_resamples(folder: Path) -> dict[str, NDArray[np.float64]]:
     """Resamples by score; empty if there are none, or if an older version wrote the folder."""
-    path = folder / FILE
-    resamples: dict[str, NDArray[np.float64]] = load_file(path) if path.is_file() else {}
-    return resamples
+    return _read(folder / FILE)
+
+
+def read_nats(folder: Path) -> dict[str, NDArray[np.float64]]:
+    """Nats by text source; empty if there are not several sources."""
+    return _read(folder / NATS)
+
+
+def _read(path: Path) -> dict[str, NDArray[np.float64]]:
+    values: dict[str, NDArray[np.float64]] = load_file(path) if path.is_file() else {}
+    return values

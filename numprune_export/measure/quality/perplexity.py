@@ -13,7 +13,7 @@ from numprune_export.measure.reference.streamed import StreamedLm
 from numprune_export.numerics.divergence import Float64, log_probabilities
 
 _POSITIONS_AT_ONCE = 64  # fp64 log-probabilities of 25 MB at a vocabulary of 49,152
-_Z95 = 1.959963984540054  # normal quantile of a two-sided 95 % interval
+Z95 = 1.959963984540054  # normal quantile of a two-sided 95 % interval
 
 
 def perplexity(
@@ -44,6 +44,19 @@ def perplexity(
         InputError: there is no window, or windows have fewer than two tokens.
         NumericalError: the model returns NaN or infinite logits.
     """
+    nats = window_nats(runner, windows, batch=batch, progress=progress)
+    under = {"tokens_per_window": windows.shape[1], "batch": batch, **(conditions or {})}
+    return of_windows(nats, windows.shape[1], under)
+
+
+def window_nats(
+    runner: DecoderRunner | StreamedLm,
+    windows: Tokens,
+    *,
+    batch: int,
+    progress: Callable[[int], None] | None = None,
+) -> Float64:
+    """Mean negative log-likelihood per token of each window, (windows,); see `perplexity`."""
     if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
         raise InputError(
             f"token windows of shape `{windows.shape}` hold no token to score",
@@ -56,19 +69,19 @@ def perplexity(
             nats[start + offset] = _mean_nats(logits[offset], row[1:], start + offset)
         if progress is not None:
             progress(len(rows))
-    low, high = _interval(nats)
+    return nats
+
+
+def of_windows(nats: Float64, tokens: int, conditions: Mapping[str, Any]) -> Metric:
+    """Perplexity from the means of `window_nats` over windows of `tokens` tokens."""
+    low, high = interval(nats)
     return Metric(
-        value=_exp(float(nats.mean())),
+        value=exp(float(nats.mean())),
         unit="perplexity per token",
-        samples=windows.shape[0] * (windows.shape[1] - 1),
+        samples=len(nats) * (tokens - 1),
         low=low,
         high=high,
-        conditions={
-            "windows": windows.shape[0],
-            "tokens_per_window": windows.shape[1],
-            "batch": batch,
-            **(conditions or {}),
-        },
+        conditions={"windows": len(nats), **conditions},
     )
 
 
@@ -100,14 +113,21 @@ def _mean_nats(logits: Logits, targets: Tokens, window: int) -> float:
     return total / len(targets)
 
 
-def _interval(nats: Float64) -> tuple[float | None, float | None]:
+def interval(nats: Float64) -> tuple[float | None, float | None]:
+    """95 % normal interval of the mean, mapped through exp; None with a single value."""
     if len(nats) < 2:
         return None, None
-    mean, error = float(nats.mean()), float(nats.std(ddof=1)) / math.sqrt(len(nats))
-    return _exp(mean - _Z95 * error), _exp(mean + _Z95 * error)
+    mean, error = float(nats.mean()), Z95 * standard_error(nats)
+    return exp(mean - error), exp(mean + error)
 
 
-def _exp(nats: float) -> float:
+def standard_error(values: Float64) -> float:
+    """Of the mean of at least two values."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
+def exp(nats: float) -> float:
+    """exp, infinite where it overflows."""
     try:
         return math.exp(nats)
     except OverflowError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ from numprune_export.calibration.gradients.output_fisher import by_site, next_to
 from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import key_of
-from numprune_export.data import corpus
-from numprune_export.data.corpus import Corpus
+from numprune_export.data.corpus_settings import Corpus
+from numprune_export.data.mix import SourceReader, interleaved
 from numprune_export.data.written_text import written_windows
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter, GraphBacked
@@ -34,7 +33,6 @@ from numprune_export.measure.parity.streamed import compare_streamed
 from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.measure.quality.lm_eval.suite import TaskSuite
 from numprune_export.measure.quality.paired_change import Scores
-from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.measure.reference.decoder import TorchRunner
 from numprune_export.measure.reference.precision import decoder_rounding_error
 from numprune_export.measure.reference.streamed import StreamedLm
@@ -43,7 +41,9 @@ from numprune_export.models.residency import source_of
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.kinds.causal_lm_latency import measure_latency
+from numprune_export.pipeline.kinds.evaluation_texts import EvaluationTexts
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
+from numprune_export.pipeline.kinds.text_sources import summaries
 from numprune_export.pipeline.models import Dense, Models, Variant
 from numprune_export.pruning.score import Score
 from numprune_export.pruning.score.fisher_obs import WINDOWS, reads_output_fisher
@@ -86,7 +86,9 @@ class CausalLm:
         assert isinstance(calibration, Corpus)
         assert isinstance(evaluation, Corpus)
         tokenizer = dense.require_tokenizer()
-        windows = corpus.draw(calibration, tokenizer, search, embeddings=dense.embeddings)
+        reader = SourceReader(tokenizer, search, dense.embeddings)
+        sources = reader.shared(calibration)
+        windows = interleaved([source.windows for source in sources])
         written, own = None, recipe.generated_text
         if own.texts is not None:
             written = written_windows(
@@ -95,8 +97,10 @@ class CausalLm:
             )  # fmt: skip
         self.texts = CalibrationTexts.of(windows, calibration.batch, written)
         self.gradients = CausalLmGradients(recipe.score, family)
-        self._evaluation = corpus.draw(evaluation, tokenizer, search, embeddings=dense.embeddings)
-        self._batch = evaluation.batch
+        self._evaluation = EvaluationTexts(
+            reader.each(evaluation), evaluation.mix is not None, evaluation.batch
+        )
+        self.text_sources = summaries(sources, self._evaluation.sources, search)
         self._tasks = None
         if recipe.tasks is not None:
             positions = int(dense.skeleton.config.max_position_embeddings)
@@ -114,13 +118,13 @@ class CausalLm:
     @property
     def evaluation_key(self) -> Any:
         """See ModelKind.evaluation_key."""
-        return key_of(self._evaluation.tokens.tolist()), self._batch
+        return self._evaluation.key, self._evaluation.batch
 
     @property
     def benchmark_key(self) -> Any:
         """See ModelKind.benchmark_key."""
         unused = {"batches", "lengths"}
-        return self.evaluation_key[0], self._recipe.benchmark.model_dump(exclude=unused)
+        return self._evaluation.tokens_key, self._recipe.benchmark.model_dump(exclude=unused)
 
     @property
     def tasks_key(self) -> Any:
@@ -164,11 +168,13 @@ class CausalLm:
         return {}
 
     def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
-        """See ModelKind.scores: `perplexity`, and `lm_eval.*` if the recipe has tasks."""
-        windows, tick = self._evaluation.tokens, observer.advance
-        measured = perplexity(runner, windows, batch=self._batch, conditions=under, progress=tick)
-        tasks = {} if self._tasks is None else self._tasks.scores(runner, under, observer)
-        return Scores({"perplexity": measured} | tasks)
+        """See ModelKind.scores: `perplexity`, or `perplexity.<source>` of several sources; and
+        `lm_eval.*` if the recipe has tasks."""
+        measured = self._evaluation.scores(runner, under, observer)
+        if self._tasks is None:
+            return measured
+        tasks = self._tasks.scores(runner, under, observer)
+        return replace(measured, metrics={**measured.metrics, **tasks})
 
     def reference(
         self, model: PreTrainedModel, threads: int | None = None

@@ -22,6 +22,7 @@ from numprune_export.measure.quality.paired_change import Scores
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.models import Models, Variant
+from numprune_export.report.schema import TextSource
 
 Ideal = Mapping[str, float]
 """Ideal speed-up by timing, such as `decode` or `forward.b8.l64`."""
@@ -80,6 +81,9 @@ class ModelKind(Protocol):
 
     texts: CalibrationTexts
     """Calibration texts of the recipe."""
+
+    text_sources: Mapping[str, tuple[TextSource, ...]]
+    """Sources of the texts by section of the recipe, for the report; empty for labelled data."""
 
     @property
     def gradients(self) -> Gradients: ...

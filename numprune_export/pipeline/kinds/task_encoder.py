@@ -37,6 +37,7 @@ from numprune_export.pipeline.kinds.task_encoder_data import EncoderExamples, En
 from numprune_export.pipeline.kinds.task_encoder_latency import measure_latency
 from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
 from numprune_export.recipe import Recipe
+from numprune_export.report.schema import TextSource
 
 DIVERGENCE_EXAMPLES = 512
 """Calibration examples for comparing plans. A converged model is certain about nearly all examples:
@@ -59,6 +60,7 @@ class TaskEncoder:
         self._examples = examples = EncoderExamples.read(recipe, family, dense, search)
         self._headline = headline(examples.task, examples.evaluation.data)
         calibration = examples.calibration
+        self.text_sources: Mapping[str, tuple[TextSource, ...]] = {}
         self.texts = CalibrationTexts.of(calibration.windows, calibration.data.batch)
         self.gradients = EncoderGradients(recipe, family, examples.task, calibration.labels)
 

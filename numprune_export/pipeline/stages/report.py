@@ -112,6 +112,7 @@ def report_of(
         precision=stated(
             dense.device, dense.dtype, multiplies(recipe.matmul_precision, dense.device)
         ),
+        texts=dict(kind.text_sources),
         environment=describe(),
         artifacts={
             f"{exported.target.name}.{variant}": ArtifactSummary.of(artifact, folder.path)

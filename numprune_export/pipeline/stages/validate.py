@@ -13,9 +13,11 @@ from numprune_export.core.run_folder import Stage
 from numprune_export.measure.quality.paired_change import (
     Scores,
     changes,
+    read_nats,
     read_resamples,
-    write_resamples,
+    write_paired,
 )
+from numprune_export.measure.quality.sources import ratios
 from numprune_export.models.device import on
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import Exported, facts_of, reference_device, runnable
@@ -50,7 +52,7 @@ def validate(
     def make_dense(folder: Path) -> None:
         metrics, scores = of_dense(limits, kind, models, exported, device, observer)
         write_metrics(folder, metrics)
-        write_resamples(folder, scores)
+        write_paired(folder, scores)
 
     inputs = [models.key("dense"), *dense_keys(exported), *settings]
     dense = context.stage("validate.dense", "validate-dense", inputs, make_dense, shared=True)
@@ -75,7 +77,8 @@ def judging_device(models: Models, exported: Sequence[Exported]) -> torch.device
 def _scores(dense: Stage) -> Scores:
     """Scores of the dense model, read from its stage."""
     resamples, metrics = read_resamples(dense.folder), read_metrics(dense)
-    return Scores({score: metrics[f"quality.{score}.dense"] for score in resamples}, resamples)
+    own = {score: metrics[f"quality.{score}.dense"] for score in resamples}
+    return Scores(own, resamples, read_nats(dense.folder))
 
 
 def of_dense(
@@ -111,7 +114,8 @@ def of_pruned(
 ) -> Metrics:
     """`quality.*` of the pruned model and its artifacts, and `parity.*` of the artifacts.
 
-    With `dense` scores also `quality.*` of the masked model, and `change.*`.
+    With `dense` scores also `quality.*` of the masked model, `change.*`, and, for several text
+    sources, `quality.perplexity_ratio.*`.
 
     Raises:
         ParityError: as `validate`.
@@ -119,7 +123,9 @@ def of_pruned(
     observer.expect(len(exported) * kind.compared)
     names = ["pruned"] if dense is None else ["masked", "pruned"]
     scores = quality(kind, models, names, exported, device, observer)
-    metrics = quality_metrics(scores) | ({} if dense is None else change_metrics(scores, dense))
+    metrics = quality_metrics(scores)
+    if dense is not None:
+        metrics |= ratio_metrics(scores, dense) | change_metrics(scores, dense)
     for export in exported:
         metrics |= parity_stage.agree(limits, kind, models, export, "pruned", device)
         observer.advance(kind.compared)
@@ -167,6 +173,12 @@ def quality_metrics(scores: Mapping[str, Scores]) -> Metrics:
         for name, model in scores.items()
         if score in model.metrics
     }
+
+
+def ratio_metrics(scores: Mapping[str, Scores], dense: Scores) -> Metrics:
+    """`quality.perplexity_ratio.<source>.<name>`, of `mean` and of `worst`; see `ratios`."""
+    by_model = {name: Scores(ratios(model, dense)) for name, model in scores.items()}
+    return quality_metrics(by_model)
 
 
 def change_metrics(scores: Mapping[str, Scores], dense: Scores) -> Metrics:

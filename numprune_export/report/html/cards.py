@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from numprune_export.report.schema import Measurement, Report
 from numprune_export.report.tables.format import measured, number, percent
 from numprune_export.report.tables.quality import parity_name
-from numprune_export.report.tables.table import Measurements, ratio
+from numprune_export.report.tables.table import Measurements, interval, ratio
 from numprune_export.report.verdict import (
+    HEADLINE,
     MOST_PHASES,
-    STAGES,
+    WORST,
+    final,
     is_reference,
     score_name,
     scores,
@@ -48,10 +50,12 @@ def cards(report: Report) -> tuple[Card, ...]:
 
 def _quality(metrics: Measurements) -> Card:
     for score, by in scores(metrics).items():
-        stage = _final(by)
-        final, dense, title = by[stage], by.get("dense"), score_name(score)
+        if score == HEADLINE:
+            return _ratios(metrics, by)
+        stage = final(by)
+        shown, dense, title = by[stage], by.get("dense"), score_name(score)
         name = f"quality.{score}.{stage}"
-        figures = [Figure(number(final.value), f"{title}, {stage}", name, final.value)]
+        figures = [Figure(number(shown.value), f"{title}, {stage}", name, shown.value)]
         notes = []
         if dense is not None and stage != "dense":
             figures.append(
@@ -62,17 +66,28 @@ def _quality(metrics: Measurements) -> Card:
                     dense.value,
                 )
             )
-            notes.append(_change(score, final.value, dense.value))
-        if final.low is not None and final.high is not None:
-            notes.append(f"95 % interval {number(final.low)} to {number(final.high)}")
+            notes.append(_change(score, shown.value, dense.value))
+        if shown.low is not None and shown.high is not None:
+            notes.append(f"95 % interval {number(shown.low)} to {number(shown.high)}")
         return Card("Quality", tuple(figures), tuple(notes))
     return Card("Quality", (), ("Not measured.",))
 
 
-def _final(by: Mapping[str, Measurement]) -> str:
-    """The stage to show: the first artifact, else the pruned model, else any scored stage."""
-    exported = [stage for stage in by if stage not in STAGES]
-    return exported[0] if exported else [stage for stage in STAGES if stage in by][-1]
+def _ratios(metrics: Measurements, mean: Measurements) -> Card:
+    """The headline of several text sources, and the worst of them."""
+    model = final(mean)
+    figures = []
+    for score, label in ((HEADLINE, "geometric mean"), (WORST, "worst source")):
+        name = f"quality.{score}.{model}"
+        value = metrics[name].value
+        figures.append(
+            Figure(f"{value:.3f}x", f"perplexity relative to dense, {label}", name, value)
+        )
+    worst = metrics[f"quality.{WORST}.{model}"].conditions["worst"]
+    notes = [f"On {model}, {mean[model].conditions['sources']} text sources; worst: {worst}"]
+    if mean[model].low is not None and mean[model].high is not None:
+        notes.append(f"95 % interval of the mean {interval(mean[model], '{:.3f}'.format)}")
+    return Card("Quality", tuple(figures), tuple(notes))
 
 
 def _change(score: str, value: float, dense: float) -> str:

@@ -25,9 +25,11 @@ from numprune_export.report.seal import Seal
 from numprune_export.report.tables import machine as machine_tables
 from numprune_export.report.tables import quality as quality_tables
 from numprune_export.report.tables import speed as speed_tables
+from numprune_export.report.tables import texts as text_tables
 from numprune_export.report.tables.format import size
-from numprune_export.report.tables.table import Measurements, Tabular
-from numprune_export.report.verdict import score_name, targets
+from numprune_export.report.tables.table import Tabular
+from numprune_export.report.text_sources import of_calibration
+from numprune_export.report.verdict import is_of_source, score_name, targets
 
 TEMPLATES = "templates"
 
@@ -99,7 +101,7 @@ def _style() -> str:
 
 def _sections(report: Report) -> Iterator[Section]:
     metrics = report.metrics
-    yield _quality(metrics)
+    yield _quality(report)
     yield Section(
         "speed",
         "Speed",
@@ -128,19 +130,20 @@ def _sections(report: Report) -> Iterator[Section]:
     parity = {"Exported models": quality_tables.parity(metrics)}
     yield Section("parity", "Parity with PyTorch", _tables(parity))
     making = {
+        "Text sources": text_tables.texts(report),
         "Time per stage": machine_tables.times(metrics),
         "GPU before and after the benchmark": machine_tables.gpu(metrics),
     }
     yield Section("making", "How it was made", _tables(making))
 
 
-def _quality(metrics: Measurements) -> Section:
+def _quality(report: Report) -> Section:
     """For each score, its plot followed by its table."""
-    plots = quality_plots(metrics)
+    plots = quality_plots(report.metrics)
     blocks: list[Plot | Captioned] = []
-    for score, table in quality_tables.quality(metrics).items():
+    for score, table in quality_tables.quality(report.metrics, of_calibration(report)).items():
         blocks += [plot for plot in plots if plot.name == plot_name(score)]
-        name = score_name(score)
+        name = "perplexity by text source" if is_of_source(score) else score_name(score)
         blocks.append(Captioned(f"{name[0].upper()}{name[1:]}, model by model", table))
     return Section("quality", "Quality", tuple(blocks), quality_tables.NOTE)
 

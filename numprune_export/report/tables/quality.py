@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 
+from numprune_export.report import text_sources
 from numprune_export.report.schema import Measurement
 from numprune_export.report.tables.format import number
 from numprune_export.report.tables.table import (
@@ -14,7 +15,7 @@ from numprune_export.report.tables.table import (
     ratio,
     reading,
 )
-from numprune_export.report.verdict import score_name, scores, targets
+from numprune_export.report.verdict import is_of_source, score_name, scores, targets
 
 NOTE = (
     "masked: units removed, without compensation; pruned: with the recipe's compensation, in"
@@ -22,9 +23,58 @@ NOTE = (
 )
 
 
-def quality(metrics: Measurements) -> dict[str, Tabular]:
-    """Tables by score, the primary score first."""
-    return {score: _score(score, by, metrics) for score, by in scores(metrics).items()}
+def quality(metrics: Measurements, known: Set[str] = frozenset()) -> dict[str, Tabular]:
+    """Tables by score, the primary score first; one table for all text sources, by the first of
+    their scores.
+
+    Args:
+        metrics: Of a report.
+        known: Text sources of which the calibration has text.
+    """
+    tables: dict[str, Tabular] = {}
+    by_score = scores(metrics)
+    of_sources = next(filter(is_of_source, by_score), None)
+    for score, by in by_score.items():
+        if score == of_sources:
+            tables[score] = by_source(metrics, known)
+        elif not is_of_source(score):
+            tables[score] = _score(score, by, metrics)
+    return tables
+
+
+def by_source(
+    metrics: Measurements, known: Set[str] = frozenset(), reference: str = "dense"
+) -> Tabular:
+    """One row per text source, their geometric mean, and the worst.
+
+    Args:
+        metrics: Of a report or a comparison.
+        known: Text sources of which the calibration has text.
+        reference: The model that ratios are relative to.
+    """
+    rows = text_sources.rows(metrics, known)
+    models = [*dict.fromkeys(model for row in rows for model in row.perplexities)]
+    judged = [*dict.fromkeys(model for row in rows for model in row.ratios if model != "masked")]
+    cells = [
+        (
+            row.title,
+            *(_cell(row.perplexities.get(model)) for model in models),
+            *(_cell(row.ratios.get(model), text_sources.interval_of) for model in judged),
+        )
+        for row in rows
+    ]
+    header = ("perplexity on", *models, *(f"{model} of {reference}" for model in judged))
+    note = "In brackets: 95 % interval of the ratio, paired by window."
+    if any(row.title.endswith(text_sources.MARK) for row in rows):
+        note += " in calibration: the calibration has text of the same file or data set."
+    return Tabular(header, tuple(cells), note=note)
+
+
+def _cell(
+    metric: Measurement | None,
+    form: Callable[[Measurement], str] = lambda metric: number(metric.value),
+) -> str:
+    return ABSENT if metric is None else form(metric)
 
 
 def _score(score: str, by: Mapping[str, Measurement], metrics: Measurements) -> Tabular:

@@ -9,7 +9,7 @@ from typing import Any
 
 from numprune_export.core.errors import RecipeError
 from numprune_export.core.paths import find
-from numprune_export.data.corpus import Corpus
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.data.labelled import rows
 from numprune_export.data.labelled.settings import LabelledData
 
@@ -79,7 +79,7 @@ def texts_of(calibration: Corpus | LabelledData, search: Sequence[Path]) -> Text
         what = "full windows" if calibration.windows == "packed" else "windows, none shorter"
         length = float(calibration.tokens_per_sequence)
         assumption = f"{what} of {length:.0f} tokens"
-        places = [find(name, search) for name in calibration.texts or ()]
+        places = [find(name, search) for name in calibration.files]
         size = sum(path.stat().st_size for path in places if path is not None)
         return Texts(calibration.sequences, length, calibration.batch, assumption, bytes=size)
     if calibration.dataset is not None:

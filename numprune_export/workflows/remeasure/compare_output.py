@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import AwareDatetime
@@ -11,8 +10,10 @@ from pydantic import AwareDatetime
 from numprune_export.core.settings import Strict
 from numprune_export.measure.environment import Environment
 from numprune_export.report.schema import Measurement
+from numprune_export.report.tables import quality
 from numprune_export.report.tables.format import measured, number, size
 from numprune_export.report.tables.table import table
+from numprune_export.report.verdict import is_of_source, score_name
 
 
 class Side(Strict):
@@ -47,13 +48,21 @@ def to_json(comparison: Compared) -> str:
 def render(comparison: Compared) -> str:
     """Plain-text tables: size and quality, then latency."""
     parts = ["\n".join(f"{side.key}  {side.label}: {side.what}" for side in comparison.sides)]
-    parts += [_models(comparison), _times(comparison)]
+    parts += [_models(comparison), *_sources(comparison), _times(comparison)]
     parts += ["\n".join(f"note: {note}" for note in comparison.notes)] if comparison.notes else []
     return "\n\n".join(parts)
 
 
 def _models(comparison: Compared) -> str:
-    scores = _named(comparison.metrics, "quality", 1)
+    scores = [
+        score
+        for score in dict.fromkeys(
+            name.removeprefix("quality.").rpartition(".")[0]
+            for name in comparison.metrics
+            if name.startswith("quality.")
+        )
+        if not is_of_source(score)
+    ]
     memory = any(name.startswith("memory.") for name in comparison.metrics)
     first = comparison.sides[0]
     rows = []
@@ -65,8 +74,16 @@ def _models(comparison: Compared) -> str:
         ]
         row += [_peak(comparison.metrics.get(f"memory.{side.key}.peak_bytes"))] if memory else []
         rows.append(row)
-    header = ["", "size", f"of {first.key}", *(score.replace("_", " ") for score in scores)]
+    header = ["", "size", f"of {first.key}", *(score_name(score) for score in scores)]
     return table([*header, *(["peak memory"] if memory else [])], rows)
+
+
+def _sources(comparison: Compared) -> list[str]:
+    """Perplexity by text source; nothing for a single text."""
+    by_source = quality.by_source(comparison.metrics, reference=comparison.sides[0].key)
+    return (
+        [f"{table(by_source.header, by_source.rows)}\n\n{by_source.note}"] if by_source.rows else []
+    )
 
 
 def _times(comparison: Compared) -> str:
@@ -95,11 +112,6 @@ _COLUMNS = ("p50_ms", "p90_ms", "p99_ms", "cpu_ms", "tokens_per_s")
 def _under(measurement: Measurement, stem: str) -> str:
     conditions = ", ".join(f"{key} {value}" for key, value in measurement.conditions.items())
     return f"- {stem.replace('.', ' ')}: {measurement.samples} interleaved samples, {conditions}"
-
-
-def _named(metrics: Mapping[str, Measurement], kind: str, part: int) -> list[str]:
-    split = (name.split(".") for name in metrics if name.startswith(f"{kind}."))
-    return list(dict.fromkeys(words[part] for words in split))
 
 
 def _with_interval(measurement: Measurement | None) -> str:

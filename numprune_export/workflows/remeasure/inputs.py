@@ -15,6 +15,7 @@ from numprune_export.core.errors import (
     MissingExtraError,
     NumpruneError,
 )
+from numprune_export.data.corpus_settings import Corpus
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.pipeline.models import Dense, Models
@@ -59,7 +60,10 @@ def reopen(run: FinishedRun, search: Sequence[Path]) -> RunInputs:
     dense, missing = _dense(run, places)
     known = dense or Dense(resolve(str(run.model.resolve()), revision=None, search=()), _dtype(run))
     # Nothing is calibrated: evaluation data replaces calibration data, which may be missing.
-    recipe = run.recipe.model_copy(update={"calibration": run.recipe.evaluation, "score": Wanda()})
+    texts = run.recipe.evaluation
+    if isinstance(texts, Corpus) and texts.mix is not None:
+        texts = texts.model_copy(update={"mix": texts.mix[:1]})
+    recipe = run.recipe.model_copy(update={"calibration": texts, "score": Wanda()})
     if dense is None:  # PyTorch's rows need both models
         timed = recipe.benchmark.model_copy(update={"reference": False})
         recipe = recipe.model_copy(update={"benchmark": timed})

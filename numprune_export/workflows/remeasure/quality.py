@@ -15,9 +15,11 @@ from numprune_export.core.progress import Observer
 from numprune_export.core.text_file import read_filled
 from numprune_export.data.vocabulary import require_embeddings
 from numprune_export.export.runner import Tokens
+from numprune_export.measure.quality.paired_change import Scores
 from numprune_export.measure.quality.perplexity import perplexity
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.pipeline.kinds.kind import ModelKind
+from numprune_export.pipeline.stages.validate import quality_metrics, ratio_metrics
 from numprune_export.workflows.remeasure.candidate import Candidate, Candidates, tokenizer_of
 from numprune_export.workflows.remeasure.finished_run import opened
 from numprune_export.workflows.remeasure.inputs import reopen
@@ -62,8 +64,8 @@ class _OfRun:
     def steps(self) -> int:
         return self.kind.evaluated
 
-    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
-        return self.kind.scores(runner, under, observer).metrics
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
+        return self.kind.scores(runner, under, observer)
 
 
 def quality_of(
@@ -76,17 +78,16 @@ def quality_of(
         if fits
     }
     observer.expect(len(chosen) * measure.steps)
-    conditions, by_model = candidates.conditions(), dict[str, Metrics]()
+    conditions, by_model = candidates.conditions(), dict[str, Scores]()
     for key, model in chosen.items():
         threads = candidates.settings.threads
         with model.open(candidates.device, threads=threads, capacity=measure.longest) as runner:
             by_model[key] = measure.scores(runner, conditions[key], observer)
-    scores = dict.fromkeys(score for scored in by_model.values() for score in scored)
-    metrics = {
-        f"quality.{score}.{key}": scored[score]
-        for score in scores
-        for key, scored in by_model.items()
-    }
+    metrics = quality_metrics(by_model)
+    first, *others = candidates.models
+    if first in by_model:  # else its tokens are not those of the others
+        rest = {key: by_model[key] for key in others if key in by_model}
+        metrics |= ratio_metrics(rest, by_model[first])
     return metrics, notes
 
 
@@ -121,7 +122,7 @@ class Measure(Protocol):
     @property
     def steps(self) -> int: ...
 
-    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics: ...
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores: ...
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,11 @@ class TextPerplexity:
     def steps(self) -> int:
         return len(self.windows)
 
-    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Metrics:
+    def scores(self, runner: Any, under: Mapping[str, Any], observer: Observer) -> Scores:
         measured = perplexity(
             runner, self.windows, batch=_BATCH, conditions=under, progress=observer.advance
         )
-        return {"perplexity": measured}
+        return Scores({"perplexity": measured})
 
 
 def windows_of(text: str, first: Candidate) -> Tokens:

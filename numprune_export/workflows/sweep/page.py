@@ -8,6 +8,7 @@ from datetime import timezone
 from numprune_export.report.schema import Measurement
 from numprune_export.report.tables.format import count, number
 from numprune_export.report.tables.table import table
+from numprune_export.report.verdict import WORST, score_name
 from numprune_export.workflows.sweep.record import Cost, Sweep, SweptPoint
 from numprune_export.workflows.sweep.trade_off import Quality, cost_of
 
@@ -39,7 +40,9 @@ def table_of(sweep: Sweep) -> str:
     """One row per point, the dense model first."""
     quality = quality_in(sweep)
     header = ["point", "keep", "parameters"]
-    header += [] if quality is None else [f"{_words(quality.score)} ({quality.of})", "of dense"]
+    if quality is not None:
+        beside = "worst source" if quality.relative else "of dense"
+        header += [f"{score_name(quality.score)} ({quality.of})", beside]
     header += [cost.label for cost in sweep.costs]
     rows = [_dense_row(sweep, quality)] if sweep.costs else []
     rows += [_row(sweep, quality, point) for point in sweep.points]
@@ -57,8 +60,7 @@ def _dense_row(sweep: Sweep, quality: Quality | None) -> list[str]:
     done = next(point for point in sweep.points if point.status == "done")
     row = ["dense", "1", _count(done.metrics.get("size.parameters.dense"))]
     if quality is not None:
-        dense = done.metrics.get(quality.dense_metric)
-        row += [_ABSENT if dense is None else _interval(dense), _ABSENT]
+        row += [_dense_quality(quality, done), _ABSENT]
     return [*row, *("1.00x" for _ in sweep.costs), _optimal(sweep, sweep.dense_optimal)]
 
 
@@ -71,15 +73,29 @@ def _row(sweep: Sweep, quality: Quality | None, point: SweptPoint) -> list[str]:
     return [*row, _optimal(sweep, point.optimal) if point.status == "done" else point.status]
 
 
+def _dense_quality(quality: Quality, done: SweptPoint) -> str:
+    if quality.relative:
+        return number(1.0)
+    dense = done.metrics.get(quality.dense_metric)
+    return _ABSENT if dense is None else _interval(dense)
+
+
 def _quality(quality: Quality, point: SweptPoint) -> list[str]:
     own, dense = (point.metrics.get(name) for name in (quality.metric, quality.dense_metric))
     if own is None:
         return [_ABSENT, _ABSENT]
+    if quality.relative:
+        return [_interval(own), _worst(quality, point)]
     if dense is None:
         return [_interval(own), _ABSENT]
     if quality.lower_is_better:
         return [_interval(own), f"{own.value / dense.value:.3f}x"]
     return [_interval(own), f"{own.value - dense.value:+.4f}"]
+
+
+def _worst(quality: Quality, point: SweptPoint) -> str:
+    worst = point.metrics.get(f"quality.{WORST}.{quality.of}")
+    return _ABSENT if worst is None else f"{_interval(worst)} on {worst.conditions['worst']}"
 
 
 def _cost(cost: Cost, point: SweptPoint) -> str:
@@ -142,7 +158,3 @@ def _note_lines(sweep: Sweep) -> Iterator[str]:
 def _failure(point: SweptPoint) -> str:
     assert point.error is not None
     return f"- `{point.name}`: {point.error.message} (exit {point.error.exit_code}); {point.error.hint}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

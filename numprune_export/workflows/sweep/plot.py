@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from io import StringIO
 from typing import Any
 
+from numprune_export.report.verdict import score_name
 from numprune_export.workflows.sweep.page import quality_in
 from numprune_export.workflows.sweep.record import Cost, Sweep, SweptPoint
 from numprune_export.workflows.sweep.trade_off import Quality, cost_of
@@ -36,14 +37,14 @@ def draw(sweep: Sweep) -> str | None:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
         text = StringIO()
-        title = f"Sweep of {sweep.recipe_name}: {quality.score} against speed and size"
+        title = f"Sweep of {sweep.recipe_name}: {score_name(quality.score)} against speed and size"
         figure.savefig(text, format="svg", metadata={"Date": None, "Title": title})
     return text.getvalue()
 
 
 def _quality_label(quality: Quality) -> str:
     better = "lower is better" if quality.lower_is_better else "higher is better"
-    return f"{quality.score.replace('_', ' ')} of {quality.of} ({better}, up is better)"
+    return f"{score_name(quality.score)} of {quality.of} ({better}, up is better)"
 
 
 def _panel(
@@ -55,15 +56,13 @@ def _panel(
     for index, (name, points) in enumerate(series.items()):
         look = {"color": _COLOURS[index % 6], "marker": _MARKERS[index % 6], "label": name}
         _dots(axis, cost, quality, points, look)
-    dense = done[0].metrics.get(quality.dense_metric)
+    dense = quality.of_dense(done[0].metrics)
     front = [
         at for point in done if cost.key in point.optimal and (at := _at(cost, quality, point))
     ]
     if dense is not None:
-        axis.plot(
-            [1], [dense.value], marker="*", markersize=13, color="black", ls="", label="dense"
-        )
-        front += [(1.0, dense.value)] if cost.key in sweep.dense_optimal else []
+        axis.plot([1], [dense], marker="*", markersize=13, color="black", ls="", label="dense")
+        front += [(1.0, dense)] if cost.key in sweep.dense_optimal else []
     front.sort()
     axis.plot(*zip(*front, strict=True), color="0.6", lw=1, zorder=0) if front else None
     axis.set_xlabel(cost.label)

@@ -118,8 +118,8 @@ def _dense_trade(
 ) -> tuple[float, float] | None:
     """Costs are relative to the dense model, so its saving is 1."""
     for measured in metrics.values():
-        if quality.dense_metric in measured:
-            return quality.worth(measured[quality.dense_metric].value), 1.0
+        if (dense := quality.of_dense(measured)) is not None:
+            return quality.worth(dense), 1.0
     return None
 
 

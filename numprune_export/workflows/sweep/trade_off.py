@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from numprune_export.report.schema import Measurement
-from numprune_export.report.verdict import is_reference, scores, targets, timed
+from numprune_export.report.verdict import RATIO, is_reference, metric_of, scores, targets, timed
 from numprune_export.workflows.sweep.record import Cost
 
-LOWER_IS_BETTER = ("perplexity", "loss")
+LOWER_IS_BETTER = ("perplexity", RATIO, "loss")
 DENSE = "dense"
 
 Measurements = Mapping[str, Measurement]
@@ -26,7 +26,7 @@ class Quality:
 
     @property
     def lower_is_better(self) -> bool:
-        return self.score in LOWER_IS_BETTER
+        return metric_of(self.score) in LOWER_IS_BETTER
 
     @property
     def metric(self) -> str:
@@ -35,6 +35,18 @@ class Quality:
     @property
     def dense_metric(self) -> str:
         return f"quality.{self.score}.{DENSE}"
+
+    @property
+    def relative(self) -> bool:
+        """Whether the score is relative to the dense model already."""
+        return metric_of(self.score) == RATIO
+
+    def of_dense(self, metrics: Measurements) -> float | None:
+        """The dense model's score in the metrics of a point; None: not measured."""
+        if self.relative:
+            return 1.0
+        dense = metrics.get(self.dense_metric)
+        return None if dense is None else dense.value
 
     def worth(self, value: float) -> float:
         """Value with its sign set so that higher is better."""

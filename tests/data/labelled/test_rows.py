@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from numprune_export.core.errors import HubError, InputError
-from numprune_export.data.corpus import Dataset
+from numprune_export.data.corpus_settings import Dataset
 from numprune_export.data.labelled import rows
 from numprune_export.data.labelled.settings import LabelledData
 

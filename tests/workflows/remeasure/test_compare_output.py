@@ -54,6 +54,29 @@ def cells(text):
     return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
 
 
+def test_text_sources_have_rows_of_their_own(comparison):
+    ratio = {"A": 1.0, "B": 1.25}
+    named = {
+        f"quality.perplexity.{source}.{side}": Metric(8 * ratio[side], "perplexity", 64)
+        for source in ("news", "code")
+        for side in ratio
+    }
+    named |= {
+        f"quality.perplexity_ratio.{name}.B": Metric(
+            1.25, "ratio", 64, 1.2, 1.3, {"worst": "code", "sources": 2}
+        )
+        for name in ("news", "code", "mean", "worst")
+    }
+    sides = comparison.sides[:2]
+    table = cells(
+        render(comparison.model_copy(update={"metrics": measurements(named), "sides": sides}))
+    )
+    assert table["A"] == ["2.0 KiB", "1.00x"]
+    assert table["perplexity on"] == ["A", "B", "B of A"]
+    assert table["news"] == table["code"] == ["8", "10", "1.250x (1.200 to 1.300)"]
+    assert table["geometric mean"] == table["worst (code)"] == ["-", "-", "1.250x (1.200 to 1.300)"]
+
+
 def test_sizes_and_scores_stand_beside_the_first(comparison):
     table = cells(render(comparison))
     assert table["A"] == ["2.0 KiB", "1.00x", "20 (18 to 22)", "3.0 MiB"]

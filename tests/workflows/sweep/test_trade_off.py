@@ -109,6 +109,31 @@ def test_a_faster_better_point_beats_the_dense_model(sweep_of):
     assert sweep.dense_optimal == ()
 
 
+def test_text_sources_are_compared_by_their_mean_with_the_worst_beside_it(sweep_of):
+    named = {}
+    for name, ratio, size in (("good", 1.1, 0.8), ("small", 1.5, 0.5), ("useless", 1.6, 0.9)):
+        rest = {key: value for key, value in decoder(9, 1, 1, size).items() if "quality" not in key}
+        worst = metric(2 * ratio).model_copy(update={"conditions": {"worst": "code"}})
+        named[name] = rest | {
+            "quality.perplexity.code.dense": metric(10),
+            "quality.perplexity.code.onnx": metric(20 * ratio),
+            "quality.perplexity_ratio.mean.onnx": metric(ratio),
+            "quality.perplexity_ratio.worst.onnx": worst,
+        }
+    sweep = sweep_of(named)
+    assert (sweep.quality, sweep.lower_is_better) == ("perplexity_ratio.mean", True)
+    optimal = {point.name: "size" in point.optimal for point in sweep.points}
+    assert optimal == {"good": True, "small": True, "useless": False}
+    assert "size" in sweep.dense_optimal
+    header, _, dense, good, *_ = page.table_of(sweep).splitlines()
+    assert [cell.strip() for cell in header.split("|")[4:6]] == [
+        "mean perplexity ratio (onnx)",
+        "worst source",
+    ]
+    assert [cell.strip() for cell in dense.split("|")[4:6]] == ["1", "-"]
+    assert [cell.strip() for cell in good.split("|")[4:6]] == ["1.1", "2.2 on code"]
+
+
 def test_higher_is_better_for_a_task_and_shapes_are_one_cost(sweep_of):
     named = {
         "sure": encoder(0.89, [(1, 1.0), (8, 4.0)]),
