@@ -110,12 +110,6 @@ class RotaryDecoder:
     def block_list(self, model: nn.Module) -> list[nn.Module]:
         return list(model.get_submodule(self.blocks).children())
 
-    def cached(self, model: nn.Module) -> int:
-        """Numbers in the KV cache per token, over all layers."""
-        ends = (".k_proj", ".v_proj")
-        layers: list[Any] = [layer for name, layer in model.named_modules() if name.endswith(ends)]
-        return sum(int(layer.out_features) for layer in layers)
-
     def ties_head(self, model: nn.Module) -> bool:
         """Whether output matrix and embedding share memory; False on the `meta` device."""
         head, embedding = part(model, self.head).weight, part(model, self.embedding).weight

@@ -27,6 +27,13 @@ def cache_argument(model: PreTrainedModel) -> str:
     raise ValueError(f"`{type(model).__name__}.forward` takes no KV cache")
 
 
+def cached_per_token(model: PreTrainedModel) -> int:
+    """Numbers in the KV cache per token, over all layers of a decoder."""
+    ends = (".k_proj", ".v_proj")
+    layers: list[Any] = [layer for name, layer in model.named_modules() if name.endswith(ends)]
+    return sum(int(layer.out_features) for layer in layers)
+
+
 class PreallocatedLayer(DynamicLayer):  # type: ignore[misc] # transformers has no types here
     """KV-cache layer with preallocated storage.
 

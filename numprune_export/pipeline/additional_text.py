@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numprune_export.calibration import generated_text
 from numprune_export.core.errors import DeviceError
-from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.device import FILLED, free_bytes
+from numprune_export.models.kv_cache import cached_per_token
 from numprune_export.pipeline.models import Dense
 from numprune_export.recipe import Recipe
 
@@ -51,6 +51,5 @@ def rows_at_once(recipe: Recipe, dense: Dense, tokens: int) -> int:
 
 def bytes_per_text(dense: Dense, tokens: int) -> int:
     """See `generated_text.bytes_per_text`."""
-    assert isinstance(dense.family, RotaryDecoder)
-    cached = dense.family.cached(dense.skeleton)
+    cached = cached_per_token(dense.skeleton)
     return generated_text.bytes_per_text(cached, dense.embeddings, tokens)
