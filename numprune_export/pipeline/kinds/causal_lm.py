@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from numprune_export.calibration.gradients.output_fisher import by_site, next_token_fisher
 from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
@@ -40,13 +38,12 @@ from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.residency import source_of
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
+from numprune_export.pipeline.kinds.causal_lm_gradients import CausalLmGradients
 from numprune_export.pipeline.kinds.causal_lm_latency import measure_latency
 from numprune_export.pipeline.kinds.evaluation_texts import EvaluationTexts
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
 from numprune_export.pipeline.kinds.text_sources import summaries
 from numprune_export.pipeline.models import Dense, Models, Variant
-from numprune_export.pruning.score import Score
-from numprune_export.pruning.score.fisher_obs import WINDOWS, reads_output_fisher
 from numprune_export.recipe import Recipe
 from numprune_export.recipe.model_fit import require_fit
 
@@ -256,41 +253,6 @@ class CausalLm:
     def _rows_of(self, variant: Variant) -> Tokens:
         skipped = self._recipe.parity.steps - self._steps(variant)
         return self._rows[:, : self._rows.shape[1] - skipped]
-
-
-@dataclass(frozen=True)
-class CausalLmGradients:
-    """See Gradients: of the next-token cross-entropy."""
-
-    score: Score
-    family: RotaryDecoder
-
-    @property
-    def key(self) -> Any:
-        """See Gradients.key."""
-        if not reads_output_fisher(self.score):
-            return None
-        return "output fisher", self.score.sequences or WINDOWS
-
-    def of_units(
-        self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
-    ) -> Mapping[str, Tensor]:
-        """See Gradients.of_units: not used by scores of language models."""
-        return {}
-
-    def of_outputs(
-        self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
-    ) -> Mapping[str, Tensor]:
-        """See Gradients.of_outputs.
-
-        Raises:
-            NumericalError: a loss or a gradient is not finite.
-        """
-        if not reads_output_fisher(self.score):
-            return {}
-        windows = texts.gradients.first(self.score.sequences or WINDOWS)
-        fisher = partial(next_token_fisher, batch=texts.batch)
-        return by_site(fisher, model, self.family, windows, observer)
 
 
 def parity_rows(tokens: Tokens, steps: int) -> Tokens:
