@@ -3,7 +3,7 @@
 Every operator runs on the CPU, so that a stage on the device gives real results, control flow included.
 What a real device forbids or makes slow is seen: an operator whose tensors lie on two devices raises, and
 moves between the devices, waits for a result, and live bytes are counted, each with the line of the
-package that asked for it. Differences to CUDA: SDPA takes PyTorch's composite path, so results agree with
+package that asked for it. With a `capacity`, what does not fit raises. Differences to CUDA: SDPA takes PyTorch's composite path, so results agree with
 the CPU's up to rounding; and time means nothing here.
 """
 
@@ -65,6 +65,10 @@ class Ledger:
     live: int = 0
     """Bytes of the device's tensors now."""
     peak: int = 0
+    capacity: int | None = None
+    """Bytes of the device; an operator whose result does not fit raises as on CUDA. None: no limit."""
+    overflow: torch.OutOfMemoryError | None = None
+    """Of a backward pass, which raises it at its end: PyTorch's threads lose Python's exceptions."""
     _holders: Counter[int] = field(default_factory=Counter)
     _bytes: dict[int, int] = field(default_factory=dict)
 
@@ -73,11 +77,25 @@ class Ledger:
         storage = tensor.untyped_storage()
         address = storage._cdata
         if not self._holders[address]:
+            self._require_room(storage.nbytes())
             self._bytes[address] = storage.nbytes()
             self.live += storage.nbytes()
             self.peak = max(self.peak, self.live)
         self._holders[address] += 1
         weakref.finalize(holder, self._free, address)
+
+    def _require_room(self, size: int) -> None:
+        if self.capacity is None or self.live + size <= self.capacity:
+            return
+        left = self.capacity - self.live
+        error = torch.OutOfMemoryError(
+            f"CUDA out of memory. Tried to allocate {size / 2**20:.2f} MiB. GPU 0 has a total capacity"
+            f" of {self.capacity / 2**20:.2f} MiB of which {left / 2**20:.2f} MiB is free. Including"
+            " non-PyTorch memory, this process has it all in use."
+        )
+        if torch._C._current_graph_task_id() < 0:
+            raise error
+        self.overflow = error
 
     def _free(self, address: int) -> None:
         self._holders[address] -= 1
@@ -89,7 +107,7 @@ class Ledger:
         """Forget what was counted; what is alive stays so."""
         for counts in (self.to_device, self.to_host, self.waits, self.indices):
             counts.clear()
-        self.operators, self.peak = 0, self.live
+        self.operators, self.peak, self.capacity = 0, self.live, None
 
 
 _ledger = Ledger()
@@ -259,6 +277,22 @@ DEVICE = _register()
 
 
 @contextmanager
+def _full_passes() -> Iterator[None]:
+    """Backward passes raise if the device was full in them."""
+    original = torch.autograd._engine_run_backward
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        _ledger.overflow = None
+        result = original(*args, **kwargs)
+        if _ledger.overflow is not None:
+            raise _ledger.overflow
+        return result
+
+    with mock.patch.object(torch.autograd, "_engine_run_backward", run):
+        yield
+
+
+@contextmanager
 def pretended() -> Iterator[Ledger]:
     """The device is there within a `with` statement; what was asked of it so far.
 
@@ -274,5 +308,8 @@ def pretended() -> Iterator[Ledger]:
 
     _ledger.restart()
     patched = mock.patch.multiple(torch.inference_mode, __enter__=enter, __exit__=leave)
-    with patched, _Device():
-        yield _ledger
+    with patched, _full_passes(), _Device():
+        try:
+            yield _ledger
+        finally:
+            _ledger.capacity = None

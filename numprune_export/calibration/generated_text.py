@@ -7,6 +7,8 @@ Williams et al. 2024, arXiv:2410.17170, for calibration of quantisation and prun
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from numprune_export.calibration.prompts import OPEN
 from numprune_export.calibration.sampling import sampled
 from numprune_export.core import allocator
 from numprune_export.core.errors import NumericalError
+from numprune_export.core.halving import in_parts
 from numprune_export.data.corpus import Windows
 from numprune_export.models.block_runner import Progress, device_of
 from numprune_export.models.kv_cache import PreallocatedLayer, cache_argument
@@ -29,6 +32,9 @@ WINDOWS = 32
 """Windows whose texts are generated at once on the CPU: more take more memory and save little time.
 The random numbers of so many windows are drawn together, so that they do not depend on the number
 of texts generated at once."""
+READING = 10
+"""Texts whose products take as long as reading the weights once, which a position takes for any number
+of texts."""
 CHECKED = 32
 """Tokens between checks that logits are finite, each of which waits for the device; also between
 releases of freed memory: tensors that grow with every token do not fit into the blocks that smaller
@@ -56,8 +62,7 @@ def write(
         tokens: Tokens per window. An end-of-text token is kept; a new text follows it.
         seed: Seed of the samples.
         rows: Texts generated at once.
-        tick: Called with 1 for every token position of a group of texts (`rows` texts or the rest),
-            without the first positions, which every prompt fills.
+        tick: Called as texts get longer; `steps_of` is the total.
 
     Raises:
         NumericalError: logits are not finite.
@@ -67,15 +72,63 @@ def write(
     drawn = torch.from_numpy(starts)[torch.randint(len(starts), (texts,), generator=generator)]
     length, prefix = settings.length(tokens), shared(starts)
     shares = _shares(settings, length - prefix, generator)
-    parts = [
-        _continued(
-            model, drawn[first : first + rows], shares[:, first : first + rows],
-            prefix=prefix, settings=settings, tick=tick,
-        )
-        for first in range(0, texts, rows)
-    ]  # fmt: skip
+    parts: list[Tensor] = []
+    for first in range(0, texts, rows):
+        begun, random = drawn[first : first + rows], shares[:, first : first + rows]
+        steps = _Steps(length - prefix, len(begun), tick)
+
+        def run(
+            part: slice, begun: Tensor = begun, random: Tensor = random, steps: _Steps = steps
+        ) -> Tensor:
+            steps.restart(part)
+            return _continued(
+                model, begun[part], random[:, part],
+                prefix=prefix, settings=settings, tick=steps.one,
+            )  # fmt: skip
+
+        parts += in_parts(len(begun), run)
     windows = torch.cat(parts).reshape(sequences, -1)[:, :tokens].numpy()
     return Windows(windows, np.full(sequences, tokens, dtype=np.int64))
+
+
+def steps_of(settings: GeneratedText, positions: int, rows: int) -> int:
+    """Steps that `write` reports in total.
+
+    Args:
+        settings: Number of texts.
+        positions: Positions of a text without the first ones, which every prompt fills.
+        rows: Texts generated at once.
+    """
+    texts = settings.sequences * settings.per_window
+    return positions * sum(READING + min(rows, texts - first) for first in range(0, texts, rows))
+
+
+@dataclass
+class _Steps:
+    """Reports the positions of texts that are generated together: one takes the time of `READING`
+    texts, and that of its own. A part that is repeated reports nothing until it is further than before.
+    """
+
+    positions: int
+    texts: int
+    report: Progress
+    reported: int = 0
+    start: int = 0
+    rows: int = 0
+    done: int = 0
+
+    def restart(self, part: slice) -> None:
+        """Begin these texts; all before them are finished."""
+        self.start, self.rows, self.done = part.start, part.stop - part.start, 0
+
+    def one(self) -> None:
+        """One more position of these texts."""
+        self.done += 1
+        cells = self.start * self.positions + self.rows * self.done
+        now = (READING + self.texts) * cells // self.texts
+        if now > self.reported:
+            self.report(now - self.reported)
+            self.reported = now
 
 
 def at_once(settings: GeneratedText, free: float | None, bytes_per_text: int) -> int:
@@ -127,7 +180,7 @@ def _continued(
     *,
     prefix: int,
     settings: GeneratedText,
-    tick: Progress,
+    tick: Callable[[], None],
 ) -> Int64[Tensor, "rows tokens"]:
     """The texts, on the CPU: each prompt, continued by one token for each row of `shares`."""
     device, tokens = device_of(model), prefix + len(shares)
@@ -151,7 +204,7 @@ def _continued(
         following = sampled(logits, largest, shares[step], settings)
         prompted = texts[:, position : position + 1]
         prompted.copy_(torch.where(prompted == OPEN, following, prompted))
-        tick(1)
+        tick()
     _require_finite(finite)
     return texts.cpu()
 

@@ -11,9 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from numprune_export.core.errors import NumericalError
+from numprune_export.core.halving import in_parts, irreversible
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
-from numprune_export.models.block_runner import Batch, Progress, shared
+from numprune_export.models.batch import Batch
+from numprune_export.models.block_runner import Look, Progress, shared
 from numprune_export.models.family import Family
 from numprune_export.models.residency import resident
 from numprune_export.models.site import Site
@@ -131,12 +133,18 @@ class StatisticsAccumulator:
     def add(self, rows: Float[Tensor, "tokens n"]) -> None:
         if not len(rows):
             return
+        for _ in in_parts(len(rows), lambda part: self._add(rows[part]), "tokens"):
+            pass
+
+    def _add(self, rows: Float[Tensor, "tokens n"]) -> None:
         if self._shift is None:
             self._shift = of_first(shift_of(rows))
         rows = shifted(rows, self._shift)
-        add_upper_gram(self._gram, rows)
-        self._total += rows.sum(0, dtype=torch.float32)
-        self._tokens += rows.shape[0]
+        total = rows.sum(0, dtype=torch.float32)
+        with irreversible():
+            add_upper_gram(self._gram, rows)
+            self._total += total
+            self._tokens += rows.shape[0]
 
     def result(self, site: Site) -> Statistics:
         """The statistics of all tokens so far, of all processes that share the texts.
@@ -204,8 +212,8 @@ def _gather(
         site.name: StatisticsAccumulator(site.inputs, batches[0].hidden.device) for site in sites
     }
 
-    def add(site: Site) -> Callable[[Tensor], None]:
-        return lambda rows: accumulators[site.name].add(rows[::token_stride])
+    def add(site: Site) -> Look:
+        return lambda rows: accumulators[site.name].add(rows.every(token_stride))
 
     layers = {site.consumer: add(site) for site in sites}
     block_runner.capture_inputs(block, sites[0].block, batches, layers, tick, run_on=True)

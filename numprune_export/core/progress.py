@@ -74,9 +74,11 @@ class Tally:
     """Total steps; 0: unknown."""
     done: int = 0
     _first: tuple[float, int] | None = None
+    _last: float | None = None
 
     def advance(self, steps: int, now: float) -> None:
         self.done += steps
+        self._last = now
         if self._first is None:
             self._first = now, self.done
 
@@ -102,11 +104,21 @@ class Tally:
         return self.done / (now - self.began) if now > self.began else None
 
     def remaining(self, now: float) -> float | None:
-        """Remaining seconds at the current rate; None if unknown."""
-        rate = self.rate(now)
-        if rate is None or not self.expected or rate == 0:
+        """Remaining seconds at the rate up to the last step, less those since then; None if unknown,
+        also when a step takes longer than all that is left should.
+
+        >>> tally = Tally("score", began=0.0, expected=100)
+        >>> tally.advance(40, now=40.0); tally.advance(40, now=80.0)
+        >>> tally.remaining(now=95.0), tally.remaining(now=101.0)
+        (5.0, None)
+        """
+        rate = None if self._last is None else self.rate(self._last)
+        if self._last is None or rate is None or not self.expected or rate == 0:
             return None
-        return max(self.expected - self.done, 0) / rate
+        if (left := self.expected - self.done) <= 0:
+            return 0.0
+        seconds = left / rate - (now - self._last)
+        return seconds if seconds >= 0 else None
 
 
 class Tallies:

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,10 +22,12 @@ from typing import Any
 
 from numprune_export.core.disk_space import full_disk_named
 from numprune_export.core.errors import InputError, OutputError
+from numprune_export.core.stage_cost import StageCost, metered
 from numprune_export.core.stage_record import (
     STAGE,
     Content,
     Record,
+    StageRecord,
     differences,
     read_record,
     record_of,
@@ -61,6 +62,13 @@ class Stage:
     """True if it was reused and not computed."""
     files: Record = field(default_factory=dict)
     """Its files, without those written into the folder later."""
+    cost: StageCost | None = None
+    """Of computing it, in this run or an earlier one; None: an earlier version computed it."""
+
+    @property
+    def record(self) -> StageRecord:
+        """The content of its stage.json."""
+        return StageRecord(self.key, self.seconds, self.files, self.cost)
 
 
 def key_of(*parts: Any) -> str:
@@ -113,8 +121,7 @@ class RunFolder:
         key: str,
         make: Callable[[Path], None],
         *,
-        seconds: float | None = None,
-        files: Record | None = None,
+        earlier: Stage | None = None,
         editable: Collection[str] = (),
     ) -> Stage:
         """Return a finished stage: reuse the stage on disk if key and files match, else compute it.
@@ -125,8 +132,8 @@ class RunFolder:
             key: From `key_of`, over all inputs, including the keys of earlier stages.
             make: Fills an empty folder. If it raises, the partial stage is removed; of `InParts` only
                 if it fails, not if it is interrupted.
-            seconds: Wall time to record; None: the time of `make`.
-            files: Record of the files that `make` writes; None: hash them.
+            earlier: The stage that `make` copies, whose cost and files are recorded; None: measure
+                `make` and hash what it writes.
             editable: Files that the user may edit; an edited file does not invalidate the stage.
         """
         place = self.path / where
@@ -141,16 +148,19 @@ class RunFolder:
             _remove_partial(partial)
         else:
             shutil.rmtree(partial, ignore_errors=True)
-        start = time.perf_counter()
         with full_disk_named(self.path):
             try:
                 partial.mkdir(parents=True, exist_ok=in_parts)
                 if in_parts:
                     write_whole(attempt, key)
-                make(partial)
-                seconds = time.perf_counter() - start if seconds is None else seconds
-                files = record_of(partial) if files is None else files
-                write_record(partial, key, seconds, files)
+                with metered() as meter:
+                    make(partial)
+                record = (
+                    StageRecord(key, meter.seconds, record_of(partial), meter.cost)
+                    if earlier is None
+                    else earlier.record
+                )
+                write_record(partial, record)
                 _sync(partial)
             except BaseException as error:
                 if not in_parts or isinstance(error, Exception):
@@ -161,7 +171,7 @@ class RunFolder:
             partial.rename(place)
             attempt.unlink(missing_ok=True)
             _sync_one(place.parent)
-        return self._remember(Stage(name, key, place, seconds, resumed=False, files=files))
+        return self._remember(_stage(name, place, record, resumed=False))
 
     def find(
         self, name: str, where: str, key: str, *, editable: Collection[str] = ()
@@ -176,8 +186,9 @@ class RunFolder:
             self.log(f"{name}: recomputed, `{where}/{changed.name}` {changed.how}")
             return None
         if files != record.files:
-            write_record(place, key, record.seconds, files)
-        return self._remember(Stage(name, key, place, record.seconds, resumed=True, files=files))
+            record = replace(record, files=files)
+            write_record(place, record)
+        return self._remember(_stage(name, place, record, resumed=True))
 
     def _remember(self, stage: Stage) -> Stage:
         self.stages[stage.folder] = stage
@@ -186,16 +197,14 @@ class RunFolder:
     def adopt(self, where: str, other: Stage) -> Stage:
         """Copy a stage of another run folder into this one, with hard links where possible.
 
-        Its recorded wall time is kept.
+        Its recorded cost is kept.
         """
 
         def link(folder: Path) -> None:
             shutil.copytree(other.folder, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
             (folder / STAGE).unlink()  # a hard link: writing to it would change the original
 
-        own = self.stage(
-            other.name, where, other.key, link, seconds=other.seconds, files=other.files
-        )
+        own = self.stage(other.name, where, other.key, link, earlier=other)
         return replace(own, resumed=other.resumed)
 
     def write(self, name: str, text: str) -> Path:
@@ -218,8 +227,8 @@ class RunFolder:
         stage = self.stages.get(place.parent)
         if stage is not None and place.name in stage.files:
             files = {name: content for name, content in stage.files.items() if name != place.name}
-            write_record(stage.folder, stage.key, stage.seconds, files)
-            self._remember(replace(stage, files=files))
+            stage = self._remember(replace(stage, files=files))
+            write_record(stage.folder, stage.record)
 
     def log(self, line: str) -> None:
         """Append one line to the log, with a UTC time stamp."""
@@ -236,6 +245,10 @@ class FollowedFolder(RunFolder):
 
     def log(self, line: str) -> None:
         return
+
+
+def _stage(name: str, place: Path, record: StageRecord, *, resumed: bool) -> Stage:
+    return Stage(name, record.key, place, record.seconds, resumed, record.files, record.cost)
 
 
 def _edited(place: Path, files: Record, editable: Collection[str]) -> Record:

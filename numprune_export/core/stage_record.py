@@ -1,4 +1,4 @@
-"""stage.json: the key of a finished stage, its wall time, and the sizes and hashes of its files."""
+"""stage.json: the key of a finished stage, its cost, and the sizes and hashes of its files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from numprune_export.core.digest import sha256_of
 from numprune_export.core.json_text import loads
+from numprune_export.core.stage_cost import StageCost
 
 STAGE = "stage.json"
 
@@ -38,7 +39,10 @@ class StageRecord:
 
     key: str
     seconds: float
+    """Wall time."""
     files: Record
+    cost: StageCost | None = None
+    """None: an earlier version wrote the file."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,12 @@ def record_of(folder: Path) -> Record:
     return {name: Content.of(folder / name) for name in entries(folder) if name != STAGE}
 
 
-def write_record(folder: Path, key: str, seconds: float, files: Record) -> None:
+def write_record(folder: Path, record: StageRecord) -> None:
     """Write stage.json atomically."""
-    listed = {name: [entry.bytes, entry.sha256] for name, entry in files.items()}
-    content = {"key": key, "seconds": seconds, "files": listed}
+    listed = {name: [entry.bytes, entry.sha256] for name, entry in record.files.items()}
+    content = {"key": record.key, "seconds": record.seconds, "files": listed}
+    if record.cost is not None:
+        content["cost"] = record.cost.to_json()
     write_whole(folder / STAGE, json.dumps(content) + "\n")
 
 
@@ -80,7 +86,8 @@ def _parsed(content: Any) -> StageRecord:
         case {"key": str(key), "seconds": int() | float() as seconds, "files": dict(files)}:
             if 0 <= seconds <= sys.float_info.max and not isinstance(seconds, bool):
                 listed = {name: _content(entry) for name, entry in files.items()}
-                return StageRecord(key, float(seconds), listed)
+                cost = StageCost.from_json(content.get("cost"))
+                return StageRecord(key, float(seconds), listed, cost)
     raise ValueError
 
 

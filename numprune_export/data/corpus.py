@@ -43,6 +43,11 @@ class Windows:
         types = None if self.types is None else self.types[chosen, :width]
         return Windows(self.tokens[chosen, :width], lengths, types)
 
+    def part(self, rows: slice) -> Windows:
+        """Consecutive windows, as wide as all of them."""
+        types = None if self.types is None else self.types[rows]
+        return Windows(self.tokens[rows], self.lengths[rows], types)
+
     def first(self, count: int | None) -> Windows:
         """The first windows, at most `count`; None: all."""
         total = len(self.tokens)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,57 +16,17 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from numprune_export.core.errors import InputError
+from numprune_export.core.halving import in_parts
 from numprune_export.data.corpus import Windows
+from numprune_export.models.batch import Arguments, Batch, TokenRows, joined
 from numprune_export.models.family import Family
 from numprune_export.models.residency import resident
 from numprune_export.numerics.ranks import sharing
 
 Progress = Callable[[int], None]
 """Called with the number of sequences just done."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Arguments of one call of a block, without the hidden states."""
-
-    positional: tuple[Any, ...]
-    named: Mapping[str, Any]
-
-    def call(self, block: nn.Module, hidden: Tensor) -> Tensor:
-        """Run the block. Returns its hidden states, which some classes return in a tuple."""
-        output = block(hidden, *self.positional, **self.named)
-        result: Tensor = output[0] if isinstance(output, tuple) else output
-        return result
-
-
-@dataclass
-class Batch:
-    """Hidden states of a batch of sequences between two blocks."""
-
-    hidden: Tensor
-    """Input of the next block, (batch, length, hidden)."""
-    arguments: list[Arguments]
-    """Arguments of every block, apart from the hidden states."""
-    real: Int64[Tensor, " tokens"] | None
-    """Places of the non-padding tokens among batch · length; None: there is no padding."""
-
-    @property
-    def tokens(self) -> int:
-        """Number of non-padding tokens."""
-        rows, length = self.hidden.shape[:2]
-        return rows * length if self.real is None else len(self.real)
-
-    def rows(self, activations: Tensor) -> Tensor:
-        """The non-padding tokens of (batch, length, n) activations, as (tokens, n)."""
-        flat = activations.reshape(-1, activations.shape[-1])
-        return flat if self.real is None else flat.index_select(0, self.real)
-
-    def scatter_tokens(self, rows: Tensor) -> Tensor:
-        """The inverse of `rows`: (batch, length, n), zero at padding."""
-        batch, length = self.hidden.shape[:2]
-        if self.real is not None:
-            rows = rows.new_zeros(batch * length, rows.shape[-1]).index_copy_(0, self.real, rows)
-        return rows.reshape(batch, length, rows.shape[-1])
+Look = Callable[[TokenRows], None]
+"""Called with the input of a layer, without padding."""
 
 
 class _Recorder(nn.Module):
@@ -103,14 +62,15 @@ def prepare_batches(model: nn.Module, family: Family, windows: Windows, batch: i
     Batches are those of `Windows.by_length`, each padded to its longest window.
     """
     recorders = [_Recorder() for _ in family.block_list(model)]
-    trunk, batches = model.get_submodule(family.trunk), []
+    trunk, batches = model.get_submodule(family.trunk), list[Batch]()
     with torch.no_grad(), _blocks_replaced(model, family, recorders):
         for rows in windows.by_length(batch):
             inputs, real = model_inputs(model, family, windows.rows(rows))
             with _input_of(recorders[0]) as captured:
                 trunk(**inputs)
             arguments = [recorder.arguments for recorder in recorders]
-            batches.append(Batch(captured[0], arguments, _places(real, captured[0].device)))
+            places = _places(real, captured[0].device)
+            batches.append(Batch(captured[0], arguments, places, len(batches)))
     return batches
 
 
@@ -168,20 +128,28 @@ def advance(block: nn.Module, index: int, batches: list[Batch], tick: Progress) 
     """Replace the hidden states of every batch by the output of the block."""
     with torch.no_grad():
         for batch in batches:
-            batch.hidden = batch.arguments[index].call(block, batch.hidden)
+            batch.hidden = joined(list(_outputs(block, index, batch)))
             tick(batch.hidden.shape[0])
+
+
+def _outputs(block: nn.Module, index: int, batch: Batch) -> Iterator[Tensor]:
+    def run(rows: slice) -> Tensor:
+        return batch.part(rows).call(block, index)
+
+    return in_parts(len(batch.hidden), run)
 
 
 def capture_inputs(
     block: nn.Module,
     index: int,
     batches: list[Batch],
-    layers: Mapping[str, Callable[[Tensor], None]],
+    layers: Mapping[str, Look],
     tick: Progress,
     *,
     run_on: bool,
 ) -> None:
-    """Pass the input of each linear layer, (tokens, n) without padding, to its callback.
+    """Pass the input of each linear layer to its callback, once the block has returned: a batch for
+    which the device is full is run again in parts.
 
     Args:
         block: Block number `index` of the model.
@@ -190,35 +158,57 @@ def capture_inputs(
         run_on: True: the batches advance to the block's output in the same pass. False: the block
             is left at the input of the last of the layers, and the batches do not change.
     """
-    reached: list[str] = []
-    current: list[Batch] = []
+    captured: list[tuple[Look, Tensor]] = []
 
-    def hook(path: str, callback: Callable[[Tensor], None]) -> Callable[..., None]:
+    def hook(look: Look) -> Callable[..., None]:
         def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            callback(current[-1].rows(inputs[0]))
-            reached.append(path)
-            if not run_on and len(reached) == len(layers):
+            captured.append((look, inputs[0]))
+            if not run_on and len(captured) == len(layers):
                 raise _Reached
 
         return before
 
     handles = [
-        block.get_submodule(path).register_forward_pre_hook(hook(path, callback))
-        for path, callback in layers.items()
+        block.get_submodule(path).register_forward_pre_hook(hook(look))
+        for path, look in layers.items()
     ]
     try:
         with torch.no_grad():
             for batch in batches:
-                reached.clear()
-                current.append(batch)
-                with suppress(_Reached):
-                    output = batch.arguments[index].call(block, batch.hidden)
+                outputs = list(_captured_parts(block, index, batch, captured))
                 if run_on:
-                    batch.hidden = output
+                    batch.hidden = joined(outputs)
                 tick(batch.hidden.shape[0])
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _captured_parts(
+    block: nn.Module, index: int, batch: Batch, captured: list[tuple[Look, Tensor]]
+) -> Iterator[Tensor]:
+    """The block's output for each part of a batch, after the callbacks have seen what the hooks
+    captured of it; the part's input if the block was left early."""
+
+    def run(rows: slice) -> tuple[Batch, Tensor]:
+        captured.clear()
+        part = batch.part(rows)
+        output = part.hidden
+        with suppress(_Reached):
+            output = part.call(block, index)
+        return part, output
+
+    for part, output in in_parts(len(batch.hidden), run):
+        _show(captured, part)
+        yield output
+
+
+def _show(captured: list[tuple[Look, Tensor]], part: Batch) -> None:
+    """Empties the list."""
+    captured.reverse()
+    while captured:
+        look, activations = captured.pop()
+        look(TokenRows(part.rows(activations), part.first))
 
 
 def model_inputs(

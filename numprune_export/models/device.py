@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from numprune_export.core.errors import DeviceError
-from numprune_export.core.foreign import first_line
 from numprune_export.core.host_memory import available_bytes
 from numprune_export.core.processes import started
 
@@ -30,6 +27,8 @@ class Placement:
     """For the log."""
     streamed: bool = False
     """Whether blocks are read from the checkpoint while they are in use."""
+    taken: int = 0
+    """Memory of the weights there, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def place(name: str, wanted: Wanted, *, streamed: bool | None = None) -> Placeme
     reason = (
         f"{chosen.reason}; blocks are read while they are in use" if streamed else chosen.reason
     )
-    return replace(chosen, reason=reason, streamed=streamed)
+    return replace(chosen, reason=reason, streamed=streamed, taken=taken)
 
 
 def free_bytes(device: torch.device) -> float:
@@ -121,25 +120,6 @@ def _automatic(wanted_bytes: int) -> Placement:
     if wanted_bytes > FILLED * free:
         return Placement(CPU, f"pruning takes {sizes}")
     return Placement(device, f"pruning takes {sizes}")
-
-
-@contextmanager
-def full_device_named(stage: str) -> Iterator[None]:
-    """Report a stage for which a device has too little memory.
-
-    Raises:
-        DeviceError: PyTorch could not allocate memory inside the `with`.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        said = first_line(error).removeprefix("CUDA out of memory. ")
-        raise DeviceError(
-            f"the device's memory is too small for stage `{stage}`: {said}",
-            hint="lower `calibration.batch` and `evaluation.batch`, set `stream_weights: true`, or"
-            " set `device: cpu`",
-        ) from None
 
 
 def placed(model: Any, device: torch.device | str, dtype: torch.dtype) -> Any:

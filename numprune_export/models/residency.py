@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from numprune_export.models.family import Family
+from numprune_export.models.full_device import in_block
 
 _SOURCE = "numprune_blocks"
 """Attribute of a streamed model: where its blocks come from."""
@@ -71,7 +72,8 @@ def resident(model: nn.Module, family: Family, index: int) -> Iterator[nn.Module
     kept, or put into the model by `replace_skeleton`.
     """
     source = source_of(model)
-    yield family.block_list(model)[index] if source is None else source.block(index)
+    with in_block(index):
+        yield family.block_list(model)[index] if source is None else source.block(index)
 
 
 def replace_skeleton(model: nn.Module, family: Family, index: int, block: nn.Module) -> None:

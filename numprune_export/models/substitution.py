@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Any
 
 from torch import Tensor, nn
 
+from numprune_export.models.batch import running
 from numprune_export.models.site import Site
 from numprune_export.numerics.gauss_newton import Activation
 
@@ -20,26 +20,29 @@ class SublayerOutput:
 
     site: Site
     outputs: Sequence[Tensor]
-    """(batch, length, hidden) each, in batch order; zero at padding."""
+    """(batch, length, hidden) each, by the batch's number; zero at padding."""
 
 
 class _Replay(nn.Module):
-    """Replaces the module of a sublayer: returns the stored output of the next batch."""
+    """Replaces the module of a sublayer: returns the stored output of the running batch."""
 
     def __init__(self, known: SublayerOutput) -> None:
         super().__init__()
         self.kind = known.site.kind
-        self.outputs = cycle(known.outputs)
+        self.outputs = known.outputs
 
     def forward(self, *_: Any, **__: Any) -> Any:
-        output = next(self.outputs)
+        batch = running()
+        output = self.outputs[batch.number]
+        if batch.chosen is not None:
+            output = output[batch.chosen]
         # Attention modules of transformers also return their weights.
         return (output, None) if self.kind == "attention" else output
 
 
 @contextmanager
 def replayed_outputs(block: nn.Module, answers: Sequence[SublayerOutput]) -> Iterator[None]:
-    """Replay stored sublayer outputs within a `with` statement; batches must run in order."""
+    """Replay stored sublayer outputs within a `with` statement."""
     originals: dict[str, nn.Module] = {}
 
     def put(path: str, module: nn.Module) -> None:

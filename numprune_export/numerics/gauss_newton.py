@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from numprune_export.core.halving import in_parts
 from numprune_export.numerics.gram import add_upper_gram, mirrored, rounding
 from numprune_export.numerics.least_squares import inverse, mean_ridge, ridge
 from numprune_export.numerics.matmul_precision import multiplied
@@ -251,6 +252,16 @@ def _step(
     return change, before
 
 
+def _values(activation: Activation, parts: Tensor, x: Tensor) -> Float[Tensor, "tokens k"]:
+    """The activation at these weights, in parts if the device is full."""
+
+    def run(rows: slice) -> Tensor:
+        return activation([linear(x[rows], part) for part in parts])
+
+    pieces = list(in_parts(len(x), run, "tokens"))
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
 def _slopes(
     activation: Activation, outputs: list[Tensor]
 ) -> tuple[Tensor, tuple[Float[Tensor, "tokens k"], ...]]:
@@ -300,7 +311,7 @@ def _consumer(
     gram, cross = dense.new_zeros(width, width), dense.new_zeros(width, len(dense))
     parts, values = weights.to(inputs[0].dtype), []
     for x, target in zip(inputs, targets, strict=True):
-        value = activation([linear(x, part) for part in parts])
+        value = _values(activation, parts, x)
         fitted = value[::stride].float()
         add_upper_gram(gram, fitted)
         cross.addmm_(fitted.T, target)

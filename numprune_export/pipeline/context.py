@@ -13,7 +13,7 @@ from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import InParts, RunFolder, Stage, Together, key_of
 from numprune_export.core.shared_folder import SharedFolder
 from numprune_export.core.version import STAGES_VERSION
-from numprune_export.models.device import full_device_named
+from numprune_export.models.full_device import full_device_named
 from numprune_export.numerics import ranks
 from numprune_export.recipe import Recipe
 
@@ -66,6 +66,8 @@ class Context:
         self.folder.log(f"{name}: {outcome}, key {stage.key[:12]}")
         if not stage.resumed:
             allocator.release()
+            for notice in [] if stage.cost is None else stage.cost.notices(name):
+                self.folder.log(notice)
         self.observer.end(name, stage.seconds, resumed=stage.resumed)
         return stage
 

@@ -19,6 +19,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.core.halving import watched
 from numprune_export.core.progress import Observer
 from numprune_export.core.run_folder import open_folder
 from numprune_export.data.corpus import DOCUMENT_SEPARATOR
@@ -28,6 +29,7 @@ from numprune_export.models.checkpoint.load import Loaded
 from numprune_export.models.checkpoint.source import Source
 from numprune_export.models.device import Placement
 from numprune_export.models.families import family_of
+from numprune_export.models.full_device import full_device_named
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
@@ -139,7 +141,11 @@ def prune_live(
         with open_folder(scratch / "run") as folder:
             context = Context(recipe, folder, observer)
             plans = planned(context, kind, dense)
-            with matmul_precision(recipe.matmul_precision, dense.device):
+            with (
+                matmul_precision(recipe.matmul_precision, dense.device),
+                watched(),
+                full_device_named("prune"),
+            ):
                 compressed = compensated(context, dense, plans.compensation)
     pruned = become_reloadable(compressed, dense.family)
     take_ownership(pruned, model)

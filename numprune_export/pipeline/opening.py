@@ -21,7 +21,7 @@ from numprune_export.pipeline.kinds.causal_lm import CausalLm
 from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.pipeline.kinds.task_encoder import TaskEncoder
 from numprune_export.pipeline.models import Dense
-from numprune_export.pipeline.requirements import require_budget, require_possible
+from numprune_export.pipeline.requirements import require_budget, require_memory, require_possible
 from numprune_export.pipeline.rounds import rounds_of
 from numprune_export.pipeline.stages.dequantise import dequantised
 from numprune_export.pipeline.stages.generate_text import calibration_texts
@@ -71,6 +71,7 @@ def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, ModelKin
     require_room_for_text(recipe, dense)
     kind = kind_of(recipe, dense, search)
     require_budget(recipe, dense.family, dense.skeleton, kind.mean_length)
+    require_memory(recipe, dense, kind.texts)
     return dense, kind
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pydantic import BaseModel
 from transformers import PreTrainedModel
 
-from numprune_export.core.errors import RecipeError
+from numprune_export.core.errors import DeviceError, RecipeError
+from numprune_export.core.host_memory import available_bytes
 from numprune_export.data.corpus_settings import Corpus
 from numprune_export.export import targets
 from numprune_export.export.exporter import ChecksNetworks, Exporter, require_network
 from numprune_export.models.family import Family
 from numprune_export.models.site import Site
+from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
+from numprune_export.pipeline.models import Dense
+from numprune_export.pipeline.stages.calibrate import reads_moments
 from numprune_export.pruning.allocate import budget_search
 from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.cost import ForwardPass, price_of
@@ -18,6 +22,7 @@ from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.allocate.floors import require_reachable
 from numprune_export.pruning.allocate.latency.settings import LatencyBudget
 from numprune_export.pruning.allocate.threshold import Allocation
+from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.recipe import Recipe
 from numprune_export.recipe.conflicts import timing_of
 
@@ -81,6 +86,54 @@ def require_budget(
             require_reachable(
                 sites, settings, keeps, lambda site, kept: len(kept) * costs[site.name]
             )
+
+
+def require_memory(recipe: Recipe, dense: Dense, texts: CalibrationTexts) -> None:
+    """Reject a run on the CPU that takes more memory than the machine, or its container, has left.
+
+    A lower bound: weights, hidden states of all texts between two blocks, one batch at the widest
+    consumer with its copy for sums, sums of one block, and one linear system. Full memory would end
+    the process without a word.
+
+    Raises:
+        DeviceError: there is less memory.
+    """
+    if dense.device.type != "cpu" or not _holds_texts(recipe):
+        return
+    moments, model, sites = texts.moments, dense.skeleton, dense.family.sites(dense.skeleton)
+    size, longest = dense.dtype.itemsize, int(moments.lengths.max())
+    widest = max((site.inputs for site in sites), default=1)
+    written = recipe.generated_text.sequences * moments.tokens.shape[1]
+    blocks = {site.block for site in sites}
+    sums = max(
+        (sum(4 * site.inputs**2 for site in sites if site.block == block) for block in blocks),
+        default=0,
+    )
+    system = 0 if dense.placement.streamed else 2 * 8 * widest**2  # `taken` has it
+    work = {
+        "texts": size * (int(moments.lengths.sum()) + written) * int(model.config.hidden_size),
+        "a batch": (size + 4) * min(texts.batch, len(moments.tokens)) * longest * widest,
+        "sums": sums + system,
+    }
+    need, left = dense.placement.taken + sum(work.values()), available_bytes()
+    if need <= left:
+        return
+    parts = ", ".join(f"{_size(part)} for {name}" for name, part in work.items())
+    raise DeviceError(
+        f"pruning on the CPU takes at least {_size(need)} ({_size(dense.placement.taken)} for weights,"
+        f" {parts}), but {_size(left)} of memory are left",
+        hint="lower `calibration.sequences`, `calibration.tokens_per_sequence` (`max_length` of"
+        " examples) or `calibration.batch`, set `stream_weights: true`, or raise the container's limit",
+    )
+
+
+def _holds_texts(recipe: Recipe) -> bool:
+    """Whether a stage runs all texts block by block."""
+    return reads_moments(recipe) or not isinstance(recipe.compensate, Nothing)
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
 
 
 def _require_target(

@@ -14,8 +14,10 @@ from numprune_export.calibration.statistics import Statistics, StatisticsAccumul
 from numprune_export.core.errors import InputError
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
-from numprune_export.models.block_runner import Batch, Progress
+from numprune_export.models.batch import Batch, TokenRows, by_batch
+from numprune_export.models.block_runner import Look, Progress
 from numprune_export.models.family import Family
+from numprune_export.models.full_device import in_block
 from numprune_export.models.residency import (
     Changed,
     replace_skeleton,
@@ -38,7 +40,12 @@ Lookup = Callable[[Site], Statistics]
 
 
 def one_shot(
-    model: nn.Module, family: Family, plan: Plan, repair: Compensation, dense: Lookup
+    model: nn.Module,
+    family: Family,
+    plan: Plan,
+    repair: Compensation,
+    dense: Lookup,
+    done: Callable[[Site], None] = lambda site: None,
 ) -> Any:
     """Prune every site, compensated with statistics of the dense model.
 
@@ -48,6 +55,7 @@ def one_shot(
         plan: The units to keep.
         repair: The compensation method.
         dense: Returns the dense statistics of a site; called only for sites that lose units.
+        done: Called with each compensated site; of a streamed model whenever its block is read.
 
     Returns:
         A smaller model that shares untouched tensors with `model`. Of a streamed model, a streamed
@@ -61,10 +69,10 @@ def one_shot(
     change = _Change(family, plan, repair)
     if source is not None:
         # The blocks are pruned as they are read; the skeleton needs no more than their shapes.
-        stream(small, Changed(source, partial(change.cut_block, dense=dense)))
+        stream(small, Changed(source, partial(change.cut_block, dense=dense, done=done)))
         change, dense = _Change(family, plan, Nothing()), Statistics.of_nothing
     for index, block in enumerate(family.block_list(small)):
-        change.cut_block(block, index, dense)
+        change.cut_block(block, index, dense, done if source is None else lambda site: None)
     return small
 
 
@@ -121,7 +129,7 @@ class FrontToBack:
 
         Args:
             model: The dense model; not changed.
-            tick: Called with the number of sequences that passed a block.
+            tick: Called with the steps just done; `steps` is the total.
             journal: Receives the pruned blocks; None: nothing does.
 
         Returns:
@@ -146,10 +154,19 @@ class FrontToBack:
                 else:
                     change.restore(block, index, tensors)
                     block_runner.advance(block, index, batches, tick)
+                    here = [site for site in self.plan.sites if site.block == index]
+                    tick(len(own.tokens) * sum(map(change.passes, here)))
                 journal.finished(block, index)
                 if source_of(small) is not None:
                     replace_skeleton(small, family, index, block)
         return small
+
+    def steps(self, model: nn.Module) -> int:
+        """Steps of `prune` in this process: one is a text's pass through a block, or work as long."""
+        texts = len(block_runner.shared(self.windows, self.batch).tokens)
+        change = _Change(self.family, self.plan, self.repair)
+        passes = len(self.family.block_list(model)) + sum(map(change.passes, self.plan.sites))
+        return texts * passes
 
 
 def _prune_block(
@@ -165,6 +182,7 @@ def _prune_block(
             rows = _intact(layers, batches, done)
         else:
             break
+        tick(change.passes(layers.site) * sum(len(batch.hidden) for batch in batches))
         pairs = zip(batches, rows, strict=True)
         outputs = [state.scatter_tokens(output) for state, output in pairs]
         done.append(SublayerOutput(layers.site, outputs))
@@ -183,6 +201,18 @@ class _Change:
     def reaches(self, layers: SiteLayers) -> bool:
         """Whether the plan removes units of this site."""
         return bool(self.plan.removed(layers.site))
+
+    def passes(self, site: Site) -> int:
+        """The work of compensating a site, in passes of the texts through a block: a pass and a Gram
+        matrix; for producers also targets, the consumer's fit, and three passes an iteration."""
+        if not self.plan.removed(site):
+            return 0
+        repair = self.repair
+        if isinstance(repair, ClosedForm) and self._refits_producers(repair, site):
+            assert repair.producers is not None
+            iterations = 3 * (repair.producers.iterations + 2)
+            return 4 + -(-iterations // repair.producers.token_stride)
+        return 2
 
     def compensated(
         self, layers: SiteLayers, batches: list[Batch], done: Sequence[SublayerOutput]
@@ -207,12 +237,20 @@ class _Change:
         _share_weights(layers)
         return _outputs(layers, inputs)
 
-    def cut_block(self, block: nn.Module, index: int, dense: Lookup) -> None:
+    def cut_block(
+        self,
+        block: nn.Module,
+        index: int,
+        dense: Lookup,
+        done: Callable[[Site], None] = lambda site: None,
+    ) -> None:
         """`cut` every site of a block that loses units, with statistics of the dense model."""
         for site in self.plan.sites:
             if site.block == index and self.plan.removed(site):
                 layers = SiteLayers(block, site)
-                self.cut(layers, dense(site).to(layers.consumer.weight.device))
+                with in_block(index):
+                    self.cut(layers, dense(site).to(layers.consumer.weight.device))
+                done(site)
 
     def restore(self, block: nn.Module, index: int, tensors: Mapping[str, Tensor]) -> None:
         """Make a dense block the pruned one with these tensors."""
@@ -273,8 +311,8 @@ def _intact(
     """The output of a sublayer that loses no units, for each batch, (real tokens, out)."""
     inputs: list[Tensor] = []
     with replayed_outputs(layers.block, done):
-        _watch(layers, batches, inputs.append)
-    return _outputs(layers, inputs)
+        _watch(layers, batches, lambda rows: inputs.append(rows.values))
+    return _outputs(layers, by_batch(inputs, batches))
 
 
 def _seen(
@@ -286,15 +324,15 @@ def _seen(
     accumulator = StatisticsAccumulator(layers.site.inputs, batches[0].hidden.device)
     inputs: list[Tensor] = []
 
-    def look(rows: Tensor) -> None:
-        accumulator.add(rows[::stride])
-        inputs.append(rows[:, columns])
+    def look(rows: TokenRows) -> None:
+        accumulator.add(rows.every(stride))
+        inputs.append(rows.values[:, columns])
 
     _watch(layers, batches, look)
-    return accumulator.result(layers.site), inputs
+    return accumulator.result(layers.site), by_batch(inputs, batches)
 
 
-def _watch(layers: SiteLayers, batches: list[Batch], look: Callable[[Tensor], None]) -> None:
+def _watch(layers: SiteLayers, batches: list[Batch], look: Look) -> None:
     """Call `look` with the input of a site's consumer, batch by batch."""
 
     def no_tick(_: int) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from numprune_export.calibration.statistics import Statistics
+from numprune_export.models.full_device import in_block
 from numprune_export.models.site import Site
 from numprune_export.numerics.removal_order import RemovalOrder, additive
 from numprune_export.pruning.score import Score
@@ -44,11 +45,12 @@ def score_sites(
         seed: Seed of `random`.
     """
     for index, (site, weight, statistics) in enumerate(calibrated):
-        if isinstance(method, FisherObs):
-            removal = method.removal(weight, statistics, site)
-            columns = removal.scores().repeat_interleave(site.consumer_width)
-        else:
-            generator = torch.Generator().manual_seed(1_000_003 * seed + index)
-            columns = method(weight, statistics, keep=keep, generator=generator)
-            removal = additive(columns.double().reshape(site.units, -1).mean(1))
+        generator = torch.Generator().manual_seed(1_000_003 * seed + index)
+        with in_block(site.block):
+            if isinstance(method, FisherObs):
+                removal = method.removal(weight, statistics, site)
+                columns = removal.scores().repeat_interleave(site.consumer_width)
+            else:
+                columns = method(weight, statistics, keep=keep, generator=generator)
+                removal = additive(columns.double().reshape(site.units, -1).mean(1))
         yield SiteScore(site, columns, removal)

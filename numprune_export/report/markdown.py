@@ -31,7 +31,7 @@ def render(report: Report) -> str:
         "GPU": sections.gpu(metrics),
         "Text sources": sections.texts(report),
         "Kept units": _plan(report.plan),
-        "Time per stage": sections.times(metrics),
+        "Time and memory per stage": sections.stages(report),
         "Artifacts": _artifacts(report),
         "Precision": "\n".join(
             f"- {step}: {numbers}" for step, numbers in report.precision.items()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # reading a report must not import numpy or torch
     from pathlib import Path
 
     from numprune_export.core.metric import Metric
+    from numprune_export.core.run_folder import Stage
     from numprune_export.export.artifact import Artifact
     from numprune_export.models.site import Site
     from numprune_export.pruning.plan import Plan
@@ -70,6 +71,34 @@ class SiteScores(Strict):
     """At `QUANTILES`; empty if no unit is kept."""
     removed: tuple[Number, ...]
     """At `QUANTILES`; empty if no unit is removed."""
+
+
+class StageFigures(Strict):
+    """What a stage took when it was computed, in this run or an earlier one."""
+
+    seconds: float
+    """Wall time."""
+    processor_seconds: float | None = None
+    """Of all threads and ended child processes; None: an earlier version computed the stage."""
+    host_peak_bytes: int | None = None
+    """Peak memory of this process alone where the system tells, else resident memory."""
+    device_peak_bytes: int | None = None
+    """Peak of PyTorch's tensors on a GPU; None: it used none."""
+    batch: int | None = None
+    """Texts per batch, where the device had no memory for the recipe's; None: it had."""
+
+    @classmethod
+    def of(cls, stage: Stage) -> StageFigures:
+        cost = stage.cost
+        if cost is None:
+            return cls(seconds=stage.seconds)
+        return cls(
+            seconds=stage.seconds,
+            processor_seconds=cost.processor_seconds,
+            host_peak_bytes=cost.host_peak_bytes,
+            device_peak_bytes=cost.device_peak_bytes,
+            batch=cost.halved.get("batch"),
+        )
 
 
 class ArtifactSummary(Strict):
@@ -137,6 +166,8 @@ class Report(Strict):
     """Wall times in ms by metric prefix, for example `latency.onnx.decode.pruned`, in round order:
     equal indices of the dense and pruned entries of a phase are the same round. Empty in older
     reports."""
+    stages: dict[str, StageFigures] = Field(default_factory=dict)
+    """By stage, in the order of the run; empty in older reports."""
     recipe: dict[str, JsonValue]
     dense_sha256: str | None = None
     """Over the dense model's configuration, weights and tokenizer; None in older reports."""

@@ -54,8 +54,10 @@ def gpu(metrics: Measurements) -> str:
     return _markdown(machine_tables.gpu(metrics))
 
 
-def times(metrics: Measurements) -> str:
-    return _markdown(machine_tables.times(metrics))
+def stages(report: Report) -> str:
+    """What each stage took, collapsed."""
+    text = _markdown(machine_tables.stages(report))
+    return f"<details><summary>per stage</summary>\n\n{text}\n\n</details>" if text else ""
 
 
 def _markdown(tabular: Tabular | None) -> str:

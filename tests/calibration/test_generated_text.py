@@ -7,6 +7,7 @@ from pretended import DEVICE, pretended
 from tiny import MODEL_TYPES, tiny
 
 from numprune_export.calibration import generated_text
+from numprune_export.calibration.generated_text import READING
 from numprune_export.calibration.generated_text_settings import GeneratedText
 from numprune_export.calibration.prompts import OPEN
 from numprune_export.calibration.sampling import sampled
@@ -53,7 +54,7 @@ def test_a_token_follows_from_what_the_model_sees_before_it(family, settings):
 def test_the_number_of_texts_at_once_does_not_change_them():
     model, ticks = tiny(), []
     few = written(model, rows=2, tick=ticks.append)
-    assert sum(ticks) == 3 * 11
+    assert sum(ticks) == 11 * (3 * READING + 5)
     assert (few.tokens == written(model).tokens).all()
 
 
@@ -111,7 +112,7 @@ def test_a_text_goes_on_from_a_start_of_several_tokens():
     ticks = []
     windows = written(model, start, tick=ticks.append, temperature=1e-4)
     assert (windows.tokens[:, :4] == start).all()
-    assert sum(ticks) == 8
+    assert sum(ticks) == 8 * (READING + 5)
     with torch.inference_mode():
         greedy = model(input_ids=torch.from_numpy(windows.tokens)).logits.argmax(-1)
     assert (windows.tokens[:, 4:] == greedy[:, 3:-1].numpy()).mean() > 0.95
@@ -122,7 +123,7 @@ def test_starts_of_different_lengths_are_written_side_by_side():
     model, ticks = tiny(), []
     starts = np.array([[5, 6, 7, 8], [9, 10, OPEN, OPEN]], dtype=np.int64)
     tokens = written(model, starts, sequences=6, tick=ticks.append, temperature=1e-4).tokens
-    assert sum(ticks) == 12 - 2
+    assert sum(ticks) == (12 - 2) * (READING + 6)
     with torch.inference_mode():
         greedy = model(input_ids=torch.from_numpy(tokens)).logits.argmax(-1).numpy()
     long, short = tokens[tokens[:, 0] == 5], tokens[tokens[:, 0] == 9]
@@ -141,7 +142,7 @@ def test_several_texts_fill_a_window_each_from_a_start_of_its_own():
     windows = written(model, start, per_window=3, tokens=16, tick=ticks.append, temperature=1e-4)
     assert windows.tokens.shape == (5, 16)
     assert not windows.padded
-    assert sum(ticks) == 6 - 2  # texts of 6 tokens, the last of a window cut
+    assert sum(ticks) == (6 - 2) * (READING + 15)  # texts of 6 tokens, the last of a window cut
     for begin in (0, 6, 12):
         text = windows.tokens[:, begin : begin + 6]
         assert (text[:, :2] == start).all()

@@ -292,7 +292,7 @@ def test_it_is_fitted_to_what_the_dense_sublayer_makes():
     block = family.block_list(model)[0]
     batches = block_runner.prepare_batches(model, family, windows, 4)
     reached = []
-    layer = {"mlp.gate_proj": reached.append}
+    layer = {"mlp.gate_proj": lambda rows: reached.append(rows.values)}
     block_runner.capture_inputs(block, 0, batches, layer, lambda _: None, run_on=False)
     torch.testing.assert_close(inputs, reached)
     torch.testing.assert_close(targets, [block.mlp(hidden)[::2].detach() for hidden in reached])

@@ -1,16 +1,21 @@
 """What cannot work is said from recipe, configuration and shapes: no weights are there at all."""
 
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
+from small import small_recipe
 from tiny import tiny_config
 from tiny_encoder import tiny_encoder
 from transformers import AutoModelForCausalLM
 
-from numprune_export.core.errors import RecipeError, UnsupportedModelError
+from numprune_export import recipe as recipes
+from numprune_export.core import host_memory
+from numprune_export.core.errors import DeviceError, RecipeError, UnsupportedModelError
 from numprune_export.models.families import FAMILIES
 from numprune_export.pipeline import notices
+from numprune_export.pipeline.opening import check
 from numprune_export.pipeline.requirements import require_possible
 from numprune_export.recipe import Recipe
 
@@ -185,3 +190,18 @@ def test_a_uniform_plan_that_will_be_no_stock_checkpoint_is_told_before(changes,
         assert re.search(what, *told)
     other = recipe(**changes, allocate={"method": "global"})
     assert notices.expected(other, FAMILIES["llama"], skeleton(**model)) == ()
+
+
+@pytest.mark.parametrize("left", [3_500_000, 10_000_000])
+def test_texts_that_the_container_has_no_memory_for_are_refused(tmp_path, monkeypatch, left):
+    """Although it has for the weights; before any are read."""
+    monkeypatch.setattr(host_memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text(f"{9 * left}")
+    (tmp_path / "memory.current").write_text(f"{8 * left}")
+    given = recipes.load(small_recipe(tmp_path, device="cpu", stream_weights=False, targets={}))
+    said = r"at least \d+\.\d MB \(3\.\d MB for weights, .* for texts, .*\), but 3\.5 MB of memory"
+    refused = pytest.raises(DeviceError, match=said) if left < 9_000_000 else nullcontext()
+    with refused as ended:
+        check(given, search=(tmp_path,))
+    if ended is not None:
+        assert "`calibration.sequences`" in ended.value.hint

@@ -9,6 +9,7 @@ from numprune_export.report.schema import (
     Report,
     SiteScores,
     SiteWidth,
+    StageFigures,
     measurements,
 )
 from numprune_export.report.verdict import summarize
@@ -113,6 +114,16 @@ def report() -> Report:
             for name, metric in stored.items()
             if name.endswith(".p50_ms")
         },
+        stages={
+            "calibrate": StageFigures(
+                seconds=41.23,
+                processor_seconds=80.5,
+                host_peak_bytes=3 << 30,
+                device_peak_bytes=5 << 30,
+                batch=4,
+            ),
+            "export": StageFigures(seconds=5.0),
+        },
         recipe={"version": 1, "keep": 0.8, "targets": {"onnx": {"graph": "gqa"}}},
         environment=ENVIRONMENT,
         artifacts={
@@ -173,6 +184,6 @@ def encoder() -> Report:
         ),
         SiteWidth(site="layers.1.mlp", kept=48, units=64),
     )
-    changes = {"metrics": stored, "plan": plan, "scores": {}, "latency_samples": {}}
+    changes = {"metrics": stored, "plan": plan, "scores": {}, "stages": {}, "latency_samples": {}}
     told = {"recipe_name": "minilm-macs50", "summary": summarize(stored, {})}
     return report().model_copy(update={**changes, **told})

@@ -38,12 +38,21 @@ def reports():
         site.model_copy(update={"heads_per_unit": None, "kept_units": None})
         for site in decoder.plan
     ]
-    nothing = {"metrics": {}, "plan": (), "scores": {}, "artifacts": {}, "latency_samples": {}}
+    nothing = {
+        "metrics": {},
+        "plan": (),
+        "scores": {},
+        "artifacts": {},
+        "stages": {},
+        "latency_samples": {},
+    }
     return {
         "decoder": decoder,
         "warned": decoder.model_copy(update=WARNED),
         "encoder": sample.encoder(),
-        "old": decoder.model_copy(update={"plan": tuple(old), "scores": {}, "latency_samples": {}}),
+        "old": decoder.model_copy(
+            update={"plan": tuple(old), "scores": {}, "stages": {}, "latency_samples": {}}
+        ),
         "lost": decoder.model_copy(update={"metrics": lost}),
         "half": decoder.model_copy(update={"metrics": half}),
         "empty": decoder.model_copy(update=nothing),

@@ -56,7 +56,9 @@ def test_the_spread_of_builds_is_told_beside_the_latencies():
 
 
 def test_a_run_that_measured_nothing_still_has_a_page():
-    empty = sample.report().model_copy(update={"metrics": {}, "plan": (), "artifacts": {}})
+    empty = sample.report().model_copy(
+        update={"metrics": {}, "plan": (), "artifacts": {}, "stages": {}}
+    )
     page = render(empty)
     assert [line for line in page.splitlines() if line.startswith("## ")] == [
         "## Environment",

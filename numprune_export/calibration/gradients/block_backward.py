@@ -21,11 +21,16 @@ from torch import Tensor, nn
 
 from numprune_export.calibration.gradients.backward import frozen, require_finite
 from numprune_export.calibration.gradients.mask_gradients import LabelledLoss
+from numprune_export.core.halving import in_parts
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
-from numprune_export.models.block_runner import Batch, Progress
+from numprune_export.models.batch import Batch, joined
+from numprune_export.models.block_runner import Progress
 from numprune_export.models.family import Family
 from numprune_export.models.residency import resident
+
+BACKWARD = 3
+"""Forward passes that take as long as a recomputed block and its backward pass."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,25 @@ class Objective(LabelledLoss):
         gradient, step = torch.empty_like(hidden), self.positions or length
         for start in range(0, length, step):
             stop = min(start + step, length)
-            here = hidden[:, start:stop].detach().requires_grad_()
             part = labels if self.positions is None else labels[:, start:stop]
-            with torch.enable_grad(), frozen(model):
-                outputs = block_runner.after(model, family, windows.positions(start, stop), here)
-                losses = self.loss(outputs, part)
-                require_finite(losses, "the loss of a calibration example is")
-                (gradient[:, start:stop],) = torch.autograd.grad(losses.sum(), here)
+            texts, states = windows.positions(start, stop), hidden[:, start:stop]
+
+            def run(
+                rows: slice, texts: Windows = texts, states: Tensor = states, part: Tensor = part
+            ) -> Tensor:
+                return self._gradient(model, family, texts.part(rows), part[rows], states[rows])
+
+            gradient[:, start:stop] = joined(list(in_parts(len(hidden), run)))
+        return gradient
+
+    def _gradient(
+        self, model: nn.Module, family: Family, windows: Windows, labels: Tensor, hidden: Tensor
+    ) -> Tensor:
+        here = hidden.detach().requires_grad_()
+        with torch.enable_grad(), frozen(model):
+            losses = self.loss(block_runner.after(model, family, windows, here), labels)
+            require_finite(losses, "the loss of a calibration example is")
+            (gradient,) = torch.autograd.grad(losses.sum(), here)
         return gradient
 
 
@@ -79,7 +96,7 @@ def forward(
     tick: Progress,
 ) -> list[BatchState]:
     """Run batches, given by their rows, to the last block's output, and compute the gradient
-    there."""
+    there. `tick` is called with a part of `steps_of`."""
     states = [
         BatchState(
             block_runner.prepare_batches(model, family, windows.rows(rows), len(rows))[0], rows
@@ -95,31 +112,64 @@ def forward(
         state.gradient = objective.gradient(
             model, family, windows.rows(state.rows), state.rows, state.batch.hidden
         )
+        tick(_head_steps(model, family) * len(state.rows))
     return states
+
+
+def steps_of(model: nn.Module, family: Family, texts: int) -> int:
+    """Steps of both passes: one is a text's forward pass through a block; a backward pass, which
+    recomputes the block, is `BACKWARD`."""
+    blocks = len(family.block_list(model))
+    return texts * (blocks * (1 + BACKWARD) + _head_steps(model, family))
+
+
+def _head_steps(model: Any, family: Family) -> int:
+    """Of the head and its gradient for a text: as many as blocks of its weight would have."""
+    head = model.get_output_embeddings()
+    if head is None:
+        return 0
+    blocks = family.block_list(model)
+    weights = sum(weight.numel() for block in blocks for weight in block.parameters())
+    return int(BACKWARD * head.weight.numel() * len(blocks) // max(weights, 1))
 
 
 def backward(
     block: nn.Module, index: int, consumers: Mapping[str, str], state: BatchState
-) -> dict[str, Float[Tensor, "tokens out"]]:
+) -> Iterator[dict[str, Float[Tensor, "tokens out"]]]:
     """Run the backward pass of a batch through one block.
 
     Args:
         block: The block.
         index: Its number.
         consumers: Paths of layers in the block, by site name.
-        state: The batch, whose gradient is at the block's output; it is moved to the block's input.
+        state: The batch, whose gradient is at the block's output; it is moved to the block's input
+            after the last part.
 
-    Returns:
-        By site name, the gradient at the layer's output, a row per real token.
+    Yields:
+        By site name, the gradient at the layer's output, a row per real token; in parts if the
+        device is full.
     """
-    batch = state.batch
-    hidden = state.inputs.pop().to(batch.hidden.device).detach().requires_grad_()
-    with torch.enable_grad(), frozen(block), _outputs(block, consumers) as outputs:
-        after = batch.arguments[index].call(block, hidden)
-        state.gradient, *gradients = torch.autograd.grad(
-            after, [hidden, *outputs.values()], state.gradient
-        )
-    return {name: batch.rows(rows) for name, rows in zip(outputs, gradients, strict=True)}
+    device, inputs, after = state.batch.hidden.device, state.inputs[-1], state.gradient
+    assert after is not None
+    before: list[Tensor] = []
+
+    def run(rows: slice) -> tuple[Tensor, dict[str, Tensor]]:
+        part = state.batch.part(rows)
+        hidden = inputs[rows].to(device).detach().requires_grad_()
+        with torch.enable_grad(), frozen(block), _outputs(block, consumers) as outputs:
+            output = part.call(block, index, hidden)
+            gradient, *gradients = torch.autograd.grad(
+                output, [hidden, *outputs.values()], after[rows]
+            )
+        return gradient, {
+            name: part.rows(rows) for name, rows in zip(outputs, gradients, strict=True)
+        }
+
+    for gradient, by_site in in_parts(len(inputs), run):
+        before.append(gradient)
+        yield by_site
+    state.inputs.pop()
+    state.gradient = joined(before)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from numprune_export.calibration.gradients.backward import frozen, require_finite
 from numprune_export.core.errors import InputError
+from numprune_export.core.halving import in_parts
 from numprune_export.data.corpus import Windows
 from numprune_export.models.block_runner import Progress, device_of, model_inputs
 from numprune_export.models.family import Family
@@ -102,12 +103,17 @@ def unit_gradients(
     }
     with frozen(model):
         for rows in windows.by_length(batch):
-            here = torch.from_numpy(rows).to(device)
-            batch_gradients = _of_batch(
-                model, family, windows.rows(rows), labels[here], objective.loss
-            )
-            for name, site_gradients in gradients.items():
-                site_gradients[here] = batch_gradients[name]
+            here, texts = torch.from_numpy(rows).to(device), windows.rows(rows)
+
+            def run(
+                part: slice, here: Tensor = here, texts: Windows = texts
+            ) -> tuple[Tensor, dict[str, Tensor]]:
+                own = here[part]
+                return own, _of_batch(model, family, texts.part(part), labels[own], objective.loss)
+
+            for own, part_gradients in in_parts(len(rows), run):
+                for name, site_gradients in gradients.items():
+                    site_gradients[own] = part_gradients[name]
             tick(len(rows))
     for name, site_gradients in gradients.items():
         require_finite(site_gradients, f"mask gradients at `{name}` are")

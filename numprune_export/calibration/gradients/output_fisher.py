@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from numprune_export.calibration.gradients.backward import require_finite
-from numprune_export.calibration.gradients.block_backward import Objective, backward, forward
+from numprune_export.calibration.gradients.block_backward import (
+    BACKWARD,
+    Objective,
+    backward,
+    forward,
+    steps_of,
+)
 from numprune_export.calibration.gradients.losses import (
     next_token_loss,
     next_tokens,
@@ -56,8 +62,7 @@ def output_fisher(
         objective: The loss, one value per text, and its labels; the sum over texts is
             differentiated.
         batch: Texts per batch; the result does not depend on it.
-        tick: Called with the number of texts taken through one block, forward or backward; the
-            total is 2 · blocks · texts.
+        tick: Called with the steps just done; `block_backward.steps_of` is the total.
 
     Yields:
         F by site name, (out, out), fp64 on the model's device, for each block from the last to the
@@ -79,9 +84,10 @@ def output_fisher(
             consumers = {site.name: site.consumer for site in here}
             with resident(model, family, index) as block:
                 for state in states:
-                    for name, rows in backward(block, index, consumers, state).items():
-                        sums.setdefault(name, _Sum(rows.shape[1], rows.device)).add(rows)
-                    tick(len(state.rows))
+                    for gradients in backward(block, index, consumers, state):
+                        for name, rows in gradients.items():
+                            sums.setdefault(name, _Sum(rows.shape[1], rows.device)).add(rows)
+                    tick(BACKWARD * len(state.rows))
             if number == len(rounds):
                 yield {site.name: sums.pop(site.name).mean(site) for site in here}
 
@@ -150,12 +156,11 @@ class Learn(Protocol):
 def by_site(
     learn: Learn, model: nn.Module, family: Family, windows: Windows, observer: Observer
 ) -> Mapping[str, Tensor]:
-    """F of all sites by name; the observer counts texts taken through a block, forward and
-    backward.
+    """F of all sites by name; the observer counts steps of the forward and backward pass.
 
     Raises:
         NumericalError: a loss or a gradient is not finite.
     """
-    observer.expect(2 * len(family.block_list(model)) * len(windows.tokens))
+    observer.expect(steps_of(model, family, len(windows.tokens) // sharing().world))
     blocks = learn(model, family, windows, tick=observer.advance)
     return {name: matrix for block in blocks for name, matrix in block.items()}

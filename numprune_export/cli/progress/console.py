@@ -136,9 +136,11 @@ def state(tally: Tally, now: float) -> str:
     '25 % (50 of 200), 2/s, 1 min 15 s left'
     """
     fraction, rate, left = tally.fraction, tally.rate(now), tally.remaining(now)
-    if fraction is None or rate is None or left is None:
+    if fraction is None or rate is None:
         return f"at work for {duration(now - tally.began)}"
     done = f"{100 * fraction:.0f} % ({tally.done:,} of {tally.expected:,})"
+    if left is None:
+        return f"{done}, at work for {duration(now - tally.began)}"
     return f"{done}, {rate:.3g}/s, {duration(left)} left"
 
 

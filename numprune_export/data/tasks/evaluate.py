@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from numprune_export.core.errors import NumericalError
+from numprune_export.core.halving import in_parts
+from numprune_export.data.corpus import Windows
 from numprune_export.data.labelled.encoded import Batch, Encoded
 from numprune_export.export.runner import EncoderRunner, Logits
 
@@ -36,8 +38,13 @@ def answered(runner: EncoderRunner, encoded: Encoded, run: Run) -> Iterator[tupl
     """
     for batch in encoded.batches(run.batch, by_length=True):
         windows = batch.windows
-        logits = runner.forward(windows.tokens, windows.lengths, windows.types)
-        real = logits
+
+        def run_rows(rows: slice, windows: Windows = windows) -> Logits:
+            part = windows.part(rows)
+            return runner.forward(part.tokens, part.lengths, part.types)
+
+        parts = list(in_parts(len(batch.rows), run_rows))
+        real = logits = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if logits.ndim == 3:
             real = logits[np.arange(logits.shape[1]) < windows.lengths[:, None]]
         if not np.isfinite(real).all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from numprune_export.core.errors import NumericalError
+from numprune_export.core.halving import in_parts
 from numprune_export.core.metric import Metric
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
+from numprune_export.models.batch import joined
 from numprune_export.models.block_runner import device_of, model_inputs
 from numprune_export.models.family import Family
 from numprune_export.models.residency import source_of
@@ -81,11 +83,16 @@ def logits_of(
         yield from _logits_of_streamed(model, family, windows, batch, stride)
         return
     for rows in windows.by_length(batch):
-        inputs, real = model_inputs(model, family, windows.rows(rows))
-        if stride > 1:  # skipped tokens do not reach the head
-            kept = torch.arange(0, real.shape[1], stride)
-            inputs["logits_to_keep"], real = kept.to(device_of(model)), real[:, kept]
-        yield from _rows_of(model(**inputs), real.to(device_of(model)))
+        texts = windows.rows(rows)
+
+        def run(rows: slice, texts: Windows = texts) -> list[Tensor]:
+            inputs, real = model_inputs(model, family, texts.part(rows))
+            if stride > 1:  # skipped tokens do not reach the head
+                kept = torch.arange(0, real.shape[1], stride)
+                inputs["logits_to_keep"], real = kept.to(device_of(model)), real[:, kept]
+            return _rows_of(model(**inputs), real.to(device_of(model)))
+
+        yield from _whole(in_parts(len(rows), run))
 
 
 def _logits_of_streamed(
@@ -97,9 +104,19 @@ def _logits_of_streamed(
         part = windows.rows(rows)
         hidden, lengths = state.hidden[:, ::stride], -(-part.lengths // stride)
         kept = Windows(part.tokens[:, ::stride], lengths)
-        _, real = model_inputs(model, family, kept)
-        output = block_runner.after(model, family, kept, hidden)
-        yield from _rows_of(output, real.to(hidden.device))
+
+        def run(rows: slice, kept: Windows = kept, hidden: Tensor = hidden) -> list[Tensor]:
+            texts, states = kept.part(rows), hidden[rows]
+            _, real = model_inputs(model, family, texts)
+            output = block_runner.after(model, family, texts, states)
+            return _rows_of(output, real.to(states.device))
+
+        yield from _whole(in_parts(len(rows), run))
+
+
+def _whole(parts: Iterable[list[Tensor]]) -> Iterator[Tensor]:
+    """The tensors of a batch from those of its parts."""
+    return (joined(list(pieces)) for pieces in zip(*parts, strict=True))
 
 
 def _rows_of(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from numprune_export.core.errors import InputError, NumericalError
+from numprune_export.core.halving import in_parts
 from numprune_export.core.metric import Metric
 from numprune_export.export.runner import DecoderRunner, Logits, Tokens
 from numprune_export.measure.reference.streamed import StreamedLm
@@ -63,11 +64,11 @@ def window_nats(
             hint="give more text, or shorter windows",
         )
     nats = np.empty(len(windows))
-    for start, logits in _logits_of(runner, windows, batch):
-        rows = windows[start : start + batch]
+    for start, logits in _logits_of(runner, windows, batch, progress or _silent):
+        rows = windows[start : start + len(logits)]
         for offset, row in enumerate(rows):
             nats[start + offset] = _mean_nats(logits[offset], row[1:], start + offset)
-        if progress is not None:
+        if progress is not None and not isinstance(runner, StreamedLm):
             progress(len(rows))
     return nats
 
@@ -85,17 +86,35 @@ def of_windows(nats: Float64, tokens: int, conditions: Mapping[str, Any]) -> Met
     )
 
 
+def _silent(_windows: int) -> None:
+    """Ignore progress."""
+
+
 def _logits_of(
-    runner: DecoderRunner | StreamedLm, windows: Tokens, batch: int
+    runner: DecoderRunner | StreamedLm, windows: Tokens, batch: int, tick: Callable[[int], None]
 ) -> Iterator[tuple[int, Logits]]:
     """The number of the first window of each batch, and the batch's logits at every position but
-    the last."""
-    starts = range(0, len(windows), batch)
+    the last; a batch in parts if the device is full."""
+    start = 0
+    for logits in _parts(runner, windows[:, :-1], batch, tick):
+        yield start, logits
+        start += len(logits)
+
+
+def _parts(
+    runner: DecoderRunner | StreamedLm, windows: Tokens, batch: int, tick: Callable[[int], None]
+) -> Iterator[Logits]:
+    """A streamed model ticks by itself: blocks take its time."""
     if isinstance(runner, StreamedLm):
-        yield from zip(starts, runner.logits_of(windows[:, :-1], batch), strict=True)
+        yield from runner.logits_of(windows, batch, tick)
         return
-    for start in starts:
-        yield start, runner.prefill(windows[start : start + batch, :-1], all_positions=True)
+    for start in range(0, len(windows), batch):
+        rows = windows[start : start + batch]
+
+        def run(part: slice, rows: Tokens = rows) -> Logits:
+            return runner.prefill(rows[part], all_positions=True)
+
+        yield from in_parts(len(rows), run)
 
 
 def _mean_nats(logits: Logits, targets: Tokens, window: int) -> float:

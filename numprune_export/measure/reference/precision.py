@@ -94,7 +94,9 @@ def decoder_rounding_error(
     def logits_of(converted: PreTrainedModel) -> Logits:
         if source_of(converted) is not None:
             family = family_of(converted.config.model_type, None)
-            return next(StreamedLm(converted, family).logits_of(tokens, len(tokens)))
+            return np.concatenate(
+                list(StreamedLm(converted, family).logits_of(tokens, len(tokens)))
+            )
         with TorchRunner(converted, threads=None) as runner:
             return runner.prefill(tokens, all_positions=True)
 

@@ -135,12 +135,16 @@ class Planning:
         pruned = apply.one_shot(
             self.start.model, self.start.family, plan, compensation, self.calibrated.read
         )
+        divergence = self._dense_logits.divergence(pruned)
         self.context.observer.advance(1)
-        return self._dense_logits.divergence(pruned)
+        return divergence
 
     @cached_property
     def _dense_logits(self) -> DenseLogits:
-        return self.kind.dense_logits(self.start.dense.placed, self.texts)
+        self.context.observer.expect(1)
+        logits = self.kind.dense_logits(self.start.dense.placed, self.texts)
+        self.context.observer.advance(1)
+        return logits
 
     def _gradients(self, sites: tuple[Site, ...]) -> dict[str, Float[Tensor, "rows units"]]:
         gradients = {site.name: self.calibrated.unit_gradients(site) for site in sites}

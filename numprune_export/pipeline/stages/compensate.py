@@ -32,6 +32,7 @@ from numprune_export.pruning.compensate.distill_layers import tune
 from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
 from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.pruning.compensate.teacher_refit import Refit
+from numprune_export.pruning.linear_work import work_of
 from numprune_export.pruning.plan import Plan
 
 
@@ -151,12 +152,15 @@ def compensated(
             context, texts, _without_compensation(dense, plan, calibrated), teacher, family
         )
     if method.order == "sequential":
-        windows, batch, tick = texts.compensation, texts.batch, context.observer.advance
-        context.observer.expect(len(family.block_list(model)) * len(windows.tokens))
-        order = apply.FrontToBack(family, plan, method, windows, batch)
-        return order.prune(model, tick, journal)
+        order = apply.FrontToBack(family, plan, method, texts.compensation, texts.batch)
+        context.observer.expect(order.steps(model))
+        return order.prune(model, context.observer.advance, journal)
 
-    return apply.one_shot(model, family, plan, method, calibrated.read)
+    context.observer.expect(sum(work_of(site) for site in plan.sites if plan.removed(site)))
+    return apply.one_shot(
+        model, family, plan, method, calibrated.read,
+        lambda site: context.observer.advance(work_of(site)),
+    )  # fmt: skip
 
 
 def _without_compensation(dense: Dense, plan: Plan, calibrated: Calibrated) -> Any:

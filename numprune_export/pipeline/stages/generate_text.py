@@ -52,8 +52,8 @@ def calibration_texts(
     def make(folder: Path) -> None:
         with matmul_precision(recipe.matmul_precision, dense.device), dense.whole() as model:
             rows = rows_at_once(recipe, dense, length)
-            batches = -(-settings.sequences * settings.per_window // rows)
-            context.observer.expect(batches * (length - generated_text.shared(prompt_tokens)))
+            positions = length - generated_text.shared(prompt_tokens)
+            context.observer.expect(generated_text.steps_of(settings, positions, rows))
             written = generated_text.write(
                 model, prompt_tokens, settings,
                 tokens=tokens, seed=seed, rows=rows, tick=context.observer.advance,

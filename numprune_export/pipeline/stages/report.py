@@ -43,6 +43,7 @@ from numprune_export.report.schema import (
     ArtifactSummary,
     Report,
     SiteScores,
+    StageFigures,
     measurements,
     widths,
 )
@@ -100,12 +101,18 @@ def report_of(
             *result_notices,
             *dense.warnings,
             *_unused_tensors(dense),
+            *(
+                notice
+                for stage in finished.stages
+                for notice in ([] if stage.cost is None else stage.cost.notices(stage.name))
+            ),
             *read_warnings(finished.measured),
         ),
         not_run=missing,
         plan=widths(plan),
         scores=score_spread(finished.pruned.scored, plan),
         latency_samples=read_samples(finished.measured),
+        stages={stage.name: StageFigures.of(stage) for stage in finished.stages},
         recipe=json.loads(recipe.model_dump_json()),
         dense_sha256=dense.fingerprint,
         evaluation_sha256=kind.evaluation_key[0],

@@ -17,6 +17,7 @@ from numprune_export.numerics.ranks import dealt, gathered
 from numprune_export.numerics.removal_order import RemovalOrder
 from numprune_export.pipeline.stages.calibrate import Calibrated
 from numprune_export.pipeline.stages.round_context import RoundContext
+from numprune_export.pruning.linear_work import work_of
 from numprune_export.pruning.score.numerical import Numerical
 from numprune_export.pruning.score.random import Random
 from numprune_export.pruning.score_sites import SiteScore, score_sites
@@ -42,9 +43,8 @@ def score(here: RoundContext, calibrated: Calibrated) -> Stage:
 
 def _write(here: RoundContext, calibrated: Calibrated, folder: Path) -> None:
     recipe, start, observer = here.context.recipe, here.start, here.context.observer
-    observer.expect(sum(map(_work, start.sites)))
-
-    own = [start.sites[index] for index in dealt([_work(site) for site in start.sites])]
+    own = [start.sites[index] for index in dealt([work_of(site) for site in start.sites])]
+    observer.expect(sum(map(work_of, own)))
 
     def with_weights() -> Iterator[tuple[Site, Tensor, Statistics]]:
         for site, statistics in calibrated.in_turn(own):
@@ -58,17 +58,12 @@ def _write(here: RoundContext, calibrated: Calibrated, folder: Path) -> None:
         scores[name] = scored.columns.cpu()
         removals[f"{name}.order"] = scored.removal.order.cpu()
         removals[f"{name}.error"] = scored.removal.error.cpu()
-        observer.advance(_work(scored.site))
+        observer.advance(work_of(scored.site))
     for others, their_removals in gathered((scores, removals)):
         scores |= others
         removals |= their_removals
     save_file({name: scores[name] for name in sorted(scores)}, folder / SCORES)
     save_file({name: removals[name] for name in sorted(removals)}, folder / REMOVALS)
-
-
-def _work(site: Site) -> int:
-    """Progress steps: operations of eliminating the consumer's inputs, in units of 2²⁰."""
-    return max(1, site.inputs**3 >> 20)
 
 
 def read_scores(stage: Stage) -> dict[str, Tensor]:

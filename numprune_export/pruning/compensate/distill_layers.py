@@ -20,10 +20,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from numprune_export.core.halving import in_parts
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
-from numprune_export.models.block_runner import Batch, Progress
+from numprune_export.models.batch import Batch, joined
+from numprune_export.models.block_runner import Progress
 from numprune_export.models.family import Family
+from numprune_export.models.residency import resident
 from numprune_export.models.site import Site
 from numprune_export.numerics.regression import Moments, MomentSums
 from numprune_export.pruning import rewrite
@@ -87,19 +90,20 @@ def tune(
     batches = block_runner.prepare_batches(small, family, windows, batch)
     targets = [replace(state) for state in batches]  # embeddings are not pruned
     stopped = False
-    for index, block in enumerate(family.block_list(small)):
+    for index in range(len(teacher_blocks)):
         here = [site for site in sites if site.block == index]
-        wanted = _wanted(family, teacher_blocks[index], index, here, targets)
-        for site in here:
-            last_mlp = index == len(teacher_blocks) - 1 and site.kind == "mlp"
-            first = last_mlp and family.reads_first_token_only(small)
-            outlet = family.sublayer_output(site.kind)
-            moments = _moments(block, site, outlet, batches, wanted.pop(site.name), first)
-            done = _fit(block, site, moments, method, leave=stopped or _skipped(site, method))
-            record.append(done)
-            stops = isinstance(method, ScalarTuning) and method.stop_at_rejection
-            stopped = stopped or (stops and done.outcome == "rejected")
-        block_runner.advance(block, index, batches, tick)
+        with resident(small, family, index) as block:
+            wanted = _wanted(family, teacher_blocks[index], index, here, targets)
+            for site in here:
+                last_mlp = index == len(teacher_blocks) - 1 and site.kind == "mlp"
+                first = last_mlp and family.reads_first_token_only(small)
+                outlet = family.sublayer_output(site.kind)
+                moments = _moments(block, site, outlet, batches, wanted.pop(site.name), first)
+                done = _fit(block, site, moments, method, leave=stopped or _skipped(site, method))
+                record.append(done)
+                stops = isinstance(method, ScalarTuning) and method.stop_at_rejection
+                stopped = stopped or (stops and done.outcome == "rejected")
+            block_runner.advance(block, index, batches, tick)
     return small, tuple(record)
 
 
@@ -139,16 +143,23 @@ def _wanted(
     """
     wanted: dict[str, list[Tensor]] = {site.name: [] for site in sites}
     for target in targets:
-        with ExitStack() as stack:
-            seen = {
-                site.name: stack.enter_context(
-                    _input_of(teacher, family.sublayer_output(site.kind), stop=False)
-                )
-                for site in sites
-            }
-            target.hidden = target.arguments[index].call(teacher, target.hidden)
-        for name, inputs in seen.items():
-            wanted[name].append(inputs[0] if inputs else target.hidden)
+
+        def run(rows: slice, target: Batch = target) -> tuple[Tensor, dict[str, Tensor]]:
+            with ExitStack() as stack:
+                seen = {
+                    site.name: stack.enter_context(
+                        _input_of(teacher, family.sublayer_output(site.kind), stop=False)
+                    )
+                    for site in sites
+                }
+                output = target.part(rows).call(teacher, index)
+            sums = {name: inputs[0] if inputs else output for name, inputs in seen.items()}
+            return output, sums
+
+        parts = list(in_parts(len(target.hidden), run))
+        target.hidden = joined([output for output, _ in parts])
+        for name, sums in wanted.items():
+            sums.append(joined([part_sums[name] for _, part_sums in parts]))
     return wanted
 
 
@@ -166,17 +177,24 @@ def _moments(
     weight = consumer.weight.detach()
     sums = MomentSums(weight.shape[0], weight.shape[1], weight.device)
     for batch, target in zip(batches, wanted, strict=True):
-        output, inputs = _run(block, site.block, batch, outlet, site.consumer)
-        difference = target - output
-        if first:
-            sums.add(inputs[:, 0], difference[:, 0])
-        else:
-            sums.add(batch.rows(inputs), batch.rows(difference))
+
+        def run(
+            rows: slice, batch: Batch = batch, target: Tensor = target
+        ) -> tuple[Tensor, Tensor]:
+            part = batch.part(rows)
+            output, inputs = _run(block, part, site.block, outlet, site.consumer)
+            difference = target[rows] - output
+            if first:
+                return inputs[:, 0], difference[:, 0]
+            return part.rows(inputs), part.rows(difference)
+
+        for inputs, difference in in_parts(len(batch.hidden), run):
+            sums.add(inputs, difference)
     return sums.result(site.name).beside(weight)
 
 
 def _run(
-    block: nn.Module, index: int, batch: Batch, outlet: str | None, consumer: str
+    block: nn.Module, batch: Batch, index: int, outlet: str | None, consumer: str
 ) -> tuple[Tensor, Tensor]:
     """Sublayer plus residual, and the consumer's input; the block is left once both are known."""
     with (
@@ -184,7 +202,7 @@ def _run(
         _input_of(block, outlet, stop=True) as sums,
         suppress(_Reached),
     ):
-        sums.append(batch.arguments[index].call(block, batch.hidden))
+        sums.append(batch.call(block, index))
     return sums[0], inputs[0]
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from numprune_export.calibration.statistics import Statistics, StatisticsAccumulator
+from numprune_export.core.halving import in_parts
 from numprune_export.models import block_runner
-from numprune_export.models.block_runner import Batch
+from numprune_export.models.batch import Batch, TokenRows, by_batch, joined
 from numprune_export.models.site import Site
 from numprune_export.models.substitution import mlp_activation
 from numprune_export.numerics.gauss_newton import Sublayer, refit
@@ -46,10 +47,10 @@ def collect_mlp_inputs(
     Raises:
         NumericalError: an activation was NaN or infinite.
     """
-    settings, inputs = _settings(repair), list[Tensor]()
+    settings, seen = _settings(repair), list[Tensor]()
 
-    def look(rows: Tensor) -> None:
-        inputs.append(rows.to(multiplied()))
+    def look(rows: TokenRows) -> None:
+        seen.append(rows.values.to(multiplied()))
 
     def no_tick(_: int) -> None:
         return
@@ -58,16 +59,23 @@ def collect_mlp_inputs(
         block, site.block, batches, {site.producers[0].path: look}, no_tick, run_on=False
     )
 
+    inputs = by_batch(seen, batches)
     accumulator = StatisticsAccumulator(site.inputs, inputs[0].device)
     producers = [_product(_linear(block, producer.path)) for producer in site.producers]
     last = _linear(block, site.consumer)
     consumer, targets = _product(last), []
     with torch.no_grad(), mlp_activation(block, site) as activation:
         for x in inputs:
-            fitted = x[:: repair.token_stride]
-            value = activation([producer(fitted) for producer in producers])
-            accumulator.add(value[:: settings.token_stride // repair.token_stride])
-            targets.append(consumer(value))
+            fitted, outputs = x[:: repair.token_stride], list[Tensor]()
+
+            def run(rows: slice, fitted: Tensor = fitted) -> tuple[TokenRows, Tensor]:
+                value = activation([producer(fitted[rows]) for producer in producers])
+                return TokenRows(value, rows.start), consumer(value)
+
+            for value, output in in_parts(len(fitted), run, "tokens"):
+                accumulator.add(value.every(settings.token_stride // repair.token_stride))
+                outputs.append(output)
+            targets.append(joined(outputs))
     return MlpInputs(last.weight, accumulator.result(site), inputs, targets)
 
 

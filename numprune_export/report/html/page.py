@@ -45,9 +45,12 @@ class Captioned:
     caption: str
     table: Tabular
 
+    collapsed: bool = False
+    """Folded however short it is."""
+
     @property
     def folded(self) -> bool:
-        return len(self.table.rows) > LONG
+        return self.collapsed or len(self.table.rows) > LONG
 
 
 @dataclass(frozen=True)
@@ -129,12 +132,11 @@ def _sections(report: Report) -> Iterator[Section]:
     yield Section("plan", "Kept units", (*pictures, *_tables(plan)))
     parity = {"Exported models": quality_tables.parity(metrics)}
     yield Section("parity", "Parity with PyTorch", _tables(parity))
-    making = {
-        "Text sources": text_tables.texts(report),
-        "Time per stage": machine_tables.times(metrics),
-        "GPU before and after the benchmark": machine_tables.gpu(metrics),
-    }
-    yield Section("making", "How it was made", _tables(making))
+    stages = machine_tables.stages(report)
+    per_stage = [] if stages is None else [Captioned("Time and memory per stage", stages, True)]
+    sources = {"Text sources": text_tables.texts(report)}
+    gpu = {"GPU before and after the benchmark": machine_tables.gpu(metrics)}
+    yield Section("making", "How it was made", (*_tables(sources), *per_stage, *_tables(gpu)))
 
 
 def _quality(report: Report) -> Section:

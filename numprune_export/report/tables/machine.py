@@ -1,9 +1,10 @@
-"""Tables of sizes, memory, GPU state and wall time per stage."""
+"""Tables of sizes, memory, GPU state and cost per stage."""
 
 from __future__ import annotations
 
-from numprune_export.report.tables.format import measured, percent
-from numprune_export.report.tables.table import Measurements, Tabular, ratio, reading
+from numprune_export.report.schema import Report
+from numprune_export.report.tables.format import measured, percent, size
+from numprune_export.report.tables.table import ABSENT, Measurements, Tabular, ratio, reading
 
 
 def sides(metrics: Measurements, kind: str) -> Tabular | None:
@@ -39,8 +40,33 @@ def gpu(metrics: Measurements) -> Tabular | None:
     return Tabular(("", "before", "after"), tuple(rows), note=conditions)
 
 
-def times(metrics: Measurements) -> Tabular | None:
-    """Wall time of each stage when it was computed."""
+def stages(report: Report) -> Tabular | None:
+    """What each stage took when it was computed; of older reports its wall time."""
+    figures = report.stages
+    if not figures:
+        return _times(report.metrics)
+    on_device = any(stage.device_peak_bytes is not None for stage in figures.values())
+    header = ("stage", "seconds", "processor seconds", "host peak")
+    rows = [
+        (
+            name,
+            f"{stage.seconds:.1f}",
+            ABSENT if stage.processor_seconds is None else f"{stage.processor_seconds:.1f}",
+            _size(stage.host_peak_bytes),
+            *([_size(stage.device_peak_bytes)] if on_device else []),
+        )
+        for name, stage in figures.items()
+    ]
+    total = sum(stage.seconds for stage in figures.values())
+    rows.append(("total", f"{total:.1f}", *[ABSENT] * (len(header) - 2 + on_device)))
+    return Tabular((*header, *(["device peak"] if on_device else [])), tuple(rows))
+
+
+def _size(size_bytes: int | None) -> str:
+    return ABSENT if size_bytes is None else size(size_bytes)
+
+
+def _times(metrics: Measurements) -> Tabular | None:
     rows = [
         (name.removeprefix("time.").removesuffix("_s"), f"{metric.value:.1f}")
         for name, metric in metrics.items()

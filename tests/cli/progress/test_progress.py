@@ -18,6 +18,7 @@ from numprune_export.cli.progress.console import (
     RateColumn,
     duration,
     observer,
+    state,
 )
 from numprune_export.cli.progress.events import ANY, Events
 from numprune_export.cli.progress.heartbeat import heartbeat
@@ -53,6 +54,14 @@ def test_the_rate_does_not_count_what_came_before_the_first_step():
     assert tally.remaining(120.0) == 25.0
     tally.advance(60, 130.0)  # more than was expected
     assert (tally.fraction, tally.remaining(130.0)) == (1.0, 0.0)
+
+
+def test_time_since_the_last_step_counts_as_work():
+    tally = Tally("score", began=0.0, expected=100)
+    tally.advance(40, 40.0)
+    tally.advance(40, 80.0)
+    assert [tally.remaining(now) for now in (80.0, 90.0, 100.0, 101.0)] == [20.0, 10.0, 0.0, None]
+    assert state(tally, 101.0) == "80 % (80 of 100), at work for 1 min 41 s"
 
 
 def test_nothing_is_known_of_a_stage_that_says_nothing():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 
 from numprune_export.core.errors import RecipeError
+from numprune_export.core.halving import in_parts
 from numprune_export.export.runner import DecoderRunner, Tokens
 
 DEFAULT_TOKENS = 256
@@ -80,7 +82,12 @@ def generate(
     order = sorted(range(len(requests)), key=lambda number: -len(requests[number].tokens))
     for start in range(0, len(order), batch):
         numbers = order[start : start + batch]
-        batch_texts = _generate_batch(runner, tokenizer, [requests[number] for number in numbers])
+        group = [requests[number] for number in numbers]
+
+        def run(part: slice, group: Sequence[Request] = group) -> list[str]:
+            return _generate_batch(runner, tokenizer, group[part])
+
+        batch_texts = chain.from_iterable(in_parts(len(group), run))
         for number, text in zip(numbers, batch_texts, strict=True):
             texts[number] = text
         advance(len(numbers))

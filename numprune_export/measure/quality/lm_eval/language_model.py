@@ -15,6 +15,7 @@ from lm_eval.models.utils import has_bos_prefix
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from numprune_export.core.errors import NumericalError
+from numprune_export.core.halving import in_parts
 from numprune_export.export.runner import DecoderRunner
 from numprune_export.measure.quality.lm_eval.generation import Request, generate, padded
 from numprune_export.numerics.divergence import log_probabilities
@@ -143,13 +144,21 @@ class RunnerLM(TemplateLM):  # type: ignore[misc] # lm-eval has no types
         order = sorted(rows, key=len, reverse=True)
         for start in range(0, len(order), self._batch):
             group = order[start : start + self._batch]
-            tokens, lengths = padded(group)
-            logits = self._runner.prefill(tokens, lengths, all_positions=True)
-            for row, inputs_of_row, length in zip(logits, group, lengths, strict=True):
+            for row, inputs_of_row in zip(self._logits(group), group, strict=True):
                 for number in rows[inputs_of_row]:
-                    scores[number] = _score(row[:length], requests[number][2])
+                    scores[number] = _score(row[: len(inputs_of_row)], requests[number][2])
                 self._advance(len(rows[inputs_of_row]))
         return scores
+
+    def _logits(self, group: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+        """Logits of each row, (longest, vocabulary)."""
+        tokens, lengths = padded(group)
+
+        def run(part: slice) -> np.ndarray:
+            return self._runner.prefill(tokens[part], lengths[part], all_positions=True)
+
+        for logits in in_parts(len(group), run):
+            yield from logits
 
 
 def _score(logits: np.ndarray, continuation: Sequence[int]) -> tuple[float, bool]:
