@@ -8,21 +8,27 @@ key recomputes it. One process owns a run folder at a time.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from numprune_export.core.disk_space import full_disk_named
 from numprune_export.core.errors import InputError, OutputError
-from numprune_export.core.stage_cost import StageCost, metered
+from numprune_export.core.partial_files import (
+    KEY,
+    PARTIAL,
+    PARTS,
+    link_or_copy,
+    remove_partial,
+    sync,
+    sync_entry,
+)
+from numprune_export.core.stage import InParts, Stage
+from numprune_export.core.stage_cost import metered
 from numprune_export.core.stage_record import (
     STAGE,
     Content,
@@ -41,69 +47,6 @@ LOG = "log"
 REPORT = "report.json"
 MODEL = "model"
 ARTIFACTS = "artifacts"
-PARTIAL = ".partial"
-"""Suffix of incomplete files and folders; their names start with a dot."""
-PARTS = ".parts"
-"""Suffix of stages made in parts; they stay when a run is interrupted."""
-KEY = "-key"
-"""Suffix of the file beside such a folder that holds the stage's key."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A finished stage."""
-
-    name: str
-    key: str
-    folder: Path
-    seconds: float
-    """Wall time of computing it, in this run or an earlier one."""
-    resumed: bool
-    """True if it was reused and not computed."""
-    files: Record = field(default_factory=dict)
-    """Its files, without those written into the folder later."""
-    cost: StageCost | None = None
-    """Of computing it, in this run or an earlier one; None: an earlier version computed it."""
-
-    @property
-    def record(self) -> StageRecord:
-        """The content of its stage.json."""
-        return StageRecord(self.key, self.seconds, self.files, self.cost)
-
-
-def key_of(*parts: Any) -> str:
-    """Hex SHA-256 of everything a stage depends on.
-
-    Args:
-        parts: JSON-serializable; other objects enter by `str`.
-    """
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class InParts:
-    """Makes a stage part by part: an interrupted stage goes on after its finished parts.
-
-    Every file in the folder is whole: a part is written under another name and then renamed.
-    """
-
-    make: Callable[[Path], None]
-    """Fills a folder that may have parts of an earlier attempt with the same key."""
-
-    def __call__(self, folder: Path) -> None:
-        self.make(folder)
-
-
-@dataclass(frozen=True)
-class Together:
-    """Makes a stage with all processes of the run; the first one writes it."""
-
-    make: Callable[[Path], None]
-    """Called by every process; the folder of all but the first is thrown away."""
-
-    def __call__(self, folder: Path) -> None:
-        self.make(folder)
 
 
 class RunFolder:
@@ -145,7 +88,7 @@ class RunFolder:
             attempt.unlink(missing_ok=True)
             return existing
         if in_parts and attempt.is_file() and attempt.read_text(encoding="utf-8") == key:
-            _remove_partial(partial)
+            remove_partial(partial)
         else:
             shutil.rmtree(partial, ignore_errors=True)
         with full_disk_named(self.path):
@@ -161,7 +104,7 @@ class RunFolder:
                     else earlier.record
                 )
                 write_record(partial, record)
-                _sync(partial)
+                sync(partial)
             except BaseException as error:
                 if not in_parts or isinstance(error, Exception):
                     shutil.rmtree(partial, ignore_errors=True)
@@ -170,7 +113,7 @@ class RunFolder:
             shutil.rmtree(place, ignore_errors=True)
             partial.rename(place)
             attempt.unlink(missing_ok=True)
-            _sync_one(place.parent)
+            sync_entry(place.parent)
         return self._remember(_stage(name, place, record, resumed=False))
 
     def find(
@@ -201,7 +144,7 @@ class RunFolder:
         """
 
         def link(folder: Path) -> None:
-            shutil.copytree(other.folder, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
+            shutil.copytree(other.folder, folder, copy_function=link_or_copy, dirs_exist_ok=True)
             (folder / STAGE).unlink()  # a hard link: writing to it would change the original
 
         own = self.stage(other.name, where, other.key, link, earlier=other)
@@ -255,29 +198,6 @@ def _edited(place: Path, files: Record, editable: Collection[str]) -> Record:
     """The current content of those editable files that exist."""
     now = [name for name in editable if name in files and (place / name).is_file()]
     return {name: Content.of(place / name) for name in now}
-
-
-def _sync(folder: Path) -> None:
-    """Flush a folder and its files to disk, so that the rename cannot precede the data."""
-    for path in (*folder.rglob("*"), folder):
-        _sync_one(path)
-
-
-def _sync_one(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _link_or_copy(source: str, destination: str) -> None:
-    try:
-        os.link(source, destination)
-    except OSError:  # a different disk, or a file system without hard links
-        shutil.copy2(source, destination)
 
 
 @contextmanager
@@ -353,16 +273,7 @@ def finished(path: Path) -> Iterator[None]:
 def _clear(path: Path) -> None:
     """Remove the partial files of a killed run."""
     for place in (path, *path.glob(f"{ARTIFACTS}/*")):
-        _remove_partial(place)
-
-
-def _remove_partial(place: Path) -> None:
-    """Remove the partial files and folders directly in a folder."""
-    for left in place.glob(f".*{PARTIAL}"):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+        remove_partial(place)
 
 
 def _remove(path: Path, created: Sequence[Path], marker: str) -> None:
@@ -372,19 +283,6 @@ def _remove(path: Path, created: Sequence[Path], marker: str) -> None:
     with contextlib.suppress(OSError):
         for folder in created:
             folder.rmdir()
-
-
-@contextmanager
-def scratch_folder(beside: Path, purpose: str) -> Iterator[Path]:
-    """Context manager: a hidden folder next to `beside`, removed on exit or by the next run.
-
-    Args:
-        beside: A folder directly in the run folder.
-        purpose: One word, part of the folder's name.
-    """
-    parent = beside.absolute().parent
-    with tempfile.TemporaryDirectory(prefix=f".{purpose}-", suffix=PARTIAL, dir=parent) as name:
-        yield Path(name)
 
 
 def _lock(descriptor: int, path: Path) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from numprune_export.core.run_folder import RunFolder, Stage, key_of
+from numprune_export.core.run_folder import RunFolder
+from numprune_export.core.stage import Stage, key_of
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 from numprune_export.core import allocator
 from numprune_export.core.disk_space import temporary_folder
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import InParts, RunFolder, Stage, Together, key_of
+from numprune_export.core.run_folder import RunFolder
 from numprune_export.core.shared_folder import SharedFolder
+from numprune_export.core.stage import InParts, Stage, Together, key_of
 from numprune_export.core.version import STAGES_VERSION
 from numprune_export.models.full_device import full_device_named
 from numprune_export.numerics import ranks

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.stage import Stage
 from numprune_export.export import targets
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter

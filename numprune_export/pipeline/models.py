@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from numprune_export.core.errors import InputError, RecipeError
-from numprune_export.core.run_folder import key_of
+from numprune_export.core.stage import key_of
 from numprune_export.models.checkpoint.load import (
     Loaded,
     load,

@@ -9,8 +9,9 @@ from typing import Literal
 from pydantic import JsonValue, ValidationError
 
 from numprune_export.core.errors import InputError
-from numprune_export.core.run_folder import MODEL, RunFolder, Stage
+from numprune_export.core.run_folder import MODEL, RunFolder
 from numprune_export.core.settings import Strict
+from numprune_export.core.stage import Stage
 from numprune_export.export.artifact import Artifact
 from numprune_export.measure.environment import Environment
 from numprune_export.models.checkpoint import manifest

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # reading a report must not import numpy or torch
     from pathlib import Path
 
     from numprune_export.core.metric import Metric
-    from numprune_export.core.run_folder import Stage
+    from numprune_export.core.stage import Stage
     from numprune_export.export.artifact import Artifact
     from numprune_export.models.site import Site
     from numprune_export.pruning.plan import Plan

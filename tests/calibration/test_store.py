@@ -9,7 +9,7 @@ import torch
 
 from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.statistics import Statistics
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.stage import Stage
 from numprune_export.models.site import Producer, Site
 from numprune_export.pipeline.stages.calibrate import Calibrated
 

@@ -11,13 +11,9 @@ from pathlib import Path
 import pytest
 
 from numprune_export.core.errors import InputError, OutputError
-from numprune_export.core.run_folder import (
-    LOG,
-    RECIPE,
-    key_of,
-    open_folder,
-    scratch_folder,
-)
+from numprune_export.core.partial_files import scratch_folder
+from numprune_export.core.run_folder import LOG, RECIPE, open_folder
+from numprune_export.core.stage import key_of
 from numprune_export.core.stage_record import STAGE
 
 

@@ -4,8 +4,9 @@ import multiprocessing
 import time
 from pathlib import Path
 
-from numprune_export.core.run_folder import RunFolder, key_of
+from numprune_export.core.run_folder import RunFolder
 from numprune_export.core.shared_folder import SharedFolder
+from numprune_export.core.stage import key_of
 
 
 def make(folder):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.stage import Stage
 from numprune_export.measure.latency.interleave import Samples
 from numprune_export.models.site import Producer, Site
 from numprune_export.pipeline.stages.measurements import read_samples, write_samples

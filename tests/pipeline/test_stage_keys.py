@@ -15,7 +15,8 @@ from small import small_recipe
 from numprune_export import pipeline
 from numprune_export import recipe as recipes
 from numprune_export.core.progress import Silent
-from numprune_export.core.run_folder import RunFolder, Stage
+from numprune_export.core.run_folder import RunFolder
+from numprune_export.core.stage import Stage
 from numprune_export.models.device import Placement
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.exported import chosen_targets

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from numprune_export.core.errors import ParityError
 from numprune_export.core.fresh_process import run_module
-from numprune_export.core.run_folder import scratch_folder
+from numprune_export.core.partial_files import scratch_folder
 from numprune_export.models.checkpoint.reload_probe import STEP, loaders, logits_of
 from numprune_export.models.residency import source_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from numprune_export.core.run_folder import key_of
+from numprune_export.core.stage import key_of
 from numprune_export.data.corpus import Windows
 
 

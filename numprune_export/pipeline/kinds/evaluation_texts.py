@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import key_of
+from numprune_export.core.stage import key_of
 from numprune_export.data.mix import DrawnSource, interleaved
 from numprune_export.export.runner import Tokens
 from numprune_export.measure.quality.paired_change import Scores

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from numprune_export.core.metric import Metrics, dense_and_pruned
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import key_of
+from numprune_export.core.stage import key_of
 from numprune_export.data.tasks.evaluate import Run
 from numprune_export.data.tasks.task import headline
 from numprune_export.export.artifact import Artifact

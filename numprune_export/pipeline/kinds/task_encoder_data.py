@@ -18,7 +18,7 @@ from numprune_export.calibration.gradients.losses import OwnPredictions
 from numprune_export.calibration.gradients.mask_gradients import LabelledLoss, unit_gradients
 from numprune_export.calibration.gradients.output_fisher import by_site, output_fisher
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import key_of
+from numprune_export.core.stage import key_of
 from numprune_export.data.corpus import Windows
 from numprune_export.data.labelled.encoded import Encoded, Labels
 from numprune_export.data.labelled.settings import LabelledData

@@ -14,7 +14,7 @@ from torch import Tensor
 from numprune_export.core.errors import InputError
 from numprune_export.core.json_text import loads
 from numprune_export.core.metric import Metric, Metrics, metrics_from_json, metrics_to_json
-from numprune_export.core.run_folder import Stage, key_of
+from numprune_export.core.stage import Stage, key_of
 from numprune_export.export.encoder import Encoder
 from numprune_export.measure.quality.divergence import DenseLogits
 from numprune_export.models.device import CPU, on

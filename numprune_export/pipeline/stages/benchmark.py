@@ -8,7 +8,7 @@ from pathlib import Path
 
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.stage import Stage
 from numprune_export.measure.gpu import read as gpu
 from numprune_export.measure.gpu import state as gpu_state
 from numprune_export.measure.gpu.state import GpuState

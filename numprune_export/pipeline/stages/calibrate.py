@@ -13,7 +13,7 @@ from torch import Tensor
 from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.statistics import Statistics, collect
 from numprune_export.calibration.token_stride import bounded_stride
-from numprune_export.core.run_folder import InParts, Stage, Together, key_of
+from numprune_export.core.stage import InParts, Stage, Together, key_of
 from numprune_export.data.corpus import Windows
 from numprune_export.models.site import Site
 from numprune_export.numerics.ranks import sharing, told

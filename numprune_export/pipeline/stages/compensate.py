@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from numprune_export.core.metric import Metrics
 from numprune_export.core.plugins import installed_version
 from numprune_export.core.progress import shown
-from numprune_export.core.run_folder import InParts, Stage, Together
+from numprune_export.core.stage import InParts, Stage, Together
 from numprune_export.models.checkpoint.carried_proof import CarriedProof
 from numprune_export.models.checkpoint.reload_proof import proof_steps, prove_reload
 from numprune_export.models.checkpoint.save import save

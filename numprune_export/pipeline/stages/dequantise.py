@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from numprune_export.core.disk_space import require_space
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.stage import Stage
 from numprune_export.models.checkpoint.load import load_source
 from numprune_export.models.checkpoint.save import save_in_blocks
 from numprune_export.pipeline.context import Context

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from transformers import PreTrainedModel
 
 from numprune_export.core.progress import growing
-from numprune_export.core.run_folder import Stage, key_of
+from numprune_export.core.stage import Stage, key_of
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter
 from numprune_export.measure.environment import describe

@@ -11,7 +11,7 @@ from numprune_export.calibration import generated_text
 from numprune_export.calibration import store as statistics_store
 from numprune_export.calibration.generated_text_settings import GeneratedText
 from numprune_export.calibration.prompts import prompts
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.stage import Stage
 from numprune_export.data.corpus import Windows
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.additional_text import rows_at_once

@@ -16,7 +16,7 @@ from numprune_export.core.metric import (
     metrics_from_json,
     metrics_to_json,
 )
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.stage import Stage
 from numprune_export.measure.latency.interleave import Samples
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.models import VARIANTS, Models

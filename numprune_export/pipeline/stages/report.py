@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from numprune_export.core.metric import Metrics
-from numprune_export.core.run_folder import REPORT, RunFolder, Stage
+from numprune_export.core.run_folder import REPORT, RunFolder
+from numprune_export.core.stage import Stage
 from numprune_export.measure.environment import describe
 from numprune_export.models.checkpoint.tensor_check import leftovers
 from numprune_export.numerics.arithmetic import stated

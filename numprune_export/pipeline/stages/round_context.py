@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.disk_space import require_space
-from numprune_export.core.run_folder import InParts, Stage, Together
+from numprune_export.core.stage import InParts, Stage, Together
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import RoundInput

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from numprune_export.calibration.statistics import Statistics
-from numprune_export.core.run_folder import Stage, Together
+from numprune_export.core.stage import Stage, Together
 from numprune_export.models.residency import weight_of
 from numprune_export.models.site import Site
 from numprune_export.numerics.ranks import dealt, gathered

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from numprune_export.core.run_folder import Stage, scratch_folder
+from numprune_export.core.partial_files import scratch_folder
+from numprune_export.core.stage import Stage
 from numprune_export.core.version import STAGES_VERSION
 from numprune_export.export import targets
 from numprune_export.export.decoder import Projection

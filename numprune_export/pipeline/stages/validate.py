@@ -9,7 +9,7 @@ import torch
 
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import Stage
+from numprune_export.core.stage import Stage
 from numprune_export.measure.quality.paired_change import (
     Scores,
     changes,

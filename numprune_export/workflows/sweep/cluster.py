@@ -18,7 +18,7 @@ from typing import Any
 from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.core.fresh_process import empty_working_folder
 from numprune_export.core.optional import require
-from numprune_export.core.run_folder import key_of
+from numprune_export.core.stage import key_of
 from numprune_export.pipeline.stages.calibrate import reads_moments
 from numprune_export.workflows.sweep.local import Local
 from numprune_export.workflows.sweep.work import Failure, Job, Watch, learn, work

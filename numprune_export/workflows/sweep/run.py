@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from numprune_export.core.run_folder import RunFolder, key_of, open_folder
+from numprune_export.core.run_folder import RunFolder, open_folder
+from numprune_export.core.stage import key_of
 from numprune_export.pipeline.opening import check
 from numprune_export.report.schema import Report
 from numprune_export.workflows.sweep import page, plot, record

@@ -8,7 +8,7 @@ from typing import Any
 
 from numprune_export.core.metric import Metric, Metrics
 from numprune_export.core.progress import Observer
-from numprune_export.core.run_folder import key_of
+from numprune_export.core.stage import key_of
 from numprune_export.export.runner import DecoderRunner
 from numprune_export.measure.quality.lm_eval.loading import LoadedTasks
 from numprune_export.measure.quality.lm_eval.settings import Tasks

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from numprune_export.core.errors import NumericalError
-from numprune_export.core.run_folder import key_of
+from numprune_export.core.stage import key_of
 from numprune_export.pruning.allocate.latency.table import LatencyTable
 
 VARIABLE = "NUMPRUNE_EXPORT_CACHE"
