@@ -119,7 +119,7 @@ ENCODERS = (masks, tuned)
     ("work", "room"),
     [
         (moments, 0.7), (fisher, 0.7), (masks, 0.7), (written, 0.7), (divergence, 0.7),
-        (sequential, 0.8), (tuned, 0.7),
+        (sequential, 0.8), (tuned, 0.8),
     ],
 )  # fmt: skip
 def test_work_in_halves_gives_what_it_gives_at_once(device, work, room):
