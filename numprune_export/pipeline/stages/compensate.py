@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from numprune_export.core.metric import Metrics
 from numprune_export.core.plugins import installed_version
-from numprune_export.core.progress import shown
+from numprune_export.core.progress import growing, shown
 from numprune_export.core.stage import InParts, Stage, Together
 from numprune_export.models.checkpoint.carried_proof import CarriedProof
 from numprune_export.models.checkpoint.reload_proof import proof_steps, prove_reload
@@ -71,7 +71,8 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
                 expected = carried.logits()
         if not sharing().first:
             return
-        save(pruned, dense.tokenizer, family, folder, record, shards=shards)
+        with shown(observer, "prune.save"), growing(folder, _resident_bytes(pruned), observer):
+            save(pruned, dense.tokenizer, family, folder, record, shards=shards)
         with shown(observer, "prune.reload"):
             observer.expect(proof_steps(pruned))
             prove_reload(
@@ -93,6 +94,12 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
     in_parts = dense.placement.streamed and here().world == 1
     work = InParts(make) if in_parts else make
     return context.stage("prune", "model", inputs, Together(work))
+
+
+def _resident_bytes(model: nn.Module) -> int:
+    """Of the weights that are in memory: blocks of a streamed model are not."""
+    weights = (weight for weight in model.parameters() if not weight.is_meta)
+    return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
 @dataclass(frozen=True)

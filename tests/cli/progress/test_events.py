@@ -39,10 +39,12 @@ def test_stdout_is_events_alone_from_start_to_report(tmp_path):
     assert (tmp_path / last.html).read_text().startswith("<!doctype html>")
     begun = [event.stage for event in emitted if event.event == "begin"]
     ended = [event.stage for event in emitted if event.event == "end"]
-    inner = ended.index("prune.reload")
-    assert begun[begun.index("prune") + 1] == "prune.reload"
-    assert ended[inner + 1] == "prune"
-    assert [name for name in begun if name != "prune.reload"] == ended[:inner] + ended[inner + 1 :]
+    inner, outer = ["prune.save", "prune.reload"], begun.index("prune")
+    assert begun[outer : outer + 3] == ["prune", *inner]
+    assert ended[outer : outer + 3] == [*inner, "prune"]
+    assert [name for name in begun if name not in inner] == [
+        name for name in ended if name not in inner
+    ]
     assert begun[0] == "calibrate"
     assert begun[-1] == "benchmark"
 
