@@ -167,6 +167,12 @@ class Dense:
         """Stream the model from this folder, which holds the same weights as the source."""
         self._blocks = folder
 
+    def streamed_on(self, device: torch.device) -> PreTrainedModel:
+        """The streamed model on another device; its own is `placed`."""
+        if device == self.device:
+            return self.placed
+        return read_streamed(self._blocks or self.source.path, self.dtype, device)
+
     @contextmanager
     def whole(self) -> Iterator[PreTrainedModel]:
         """The model on `device` with all of its blocks, within a `with` statement: text is
