@@ -1,4 +1,4 @@
-"""Speed of this machine at each kind of work, sampled with the model's shapes.
+"""Speed of this machine's CPU at each kind of work, sampled with the model's shapes.
 
 Samples are capped: no side above `SIDE`, no matrix product above `OPERATIONS`. They run with the
 recipe's matmul precision and PyTorch's threads.
@@ -20,8 +20,6 @@ from numprune_export.calibration.statistics import StatisticsAccumulator
 from numprune_export.core import allocator
 from numprune_export.core.disk_space import temporary_folder
 from numprune_export.core.optional import require
-from numprune_export.numerics import obs
-from numprune_export.pruning.score.fisher_obs import FisherObs
 from numprune_export.workflows.estimate import linear_algebra
 from numprune_export.workflows.estimate.clock import Clock
 from numprune_export.workflows.estimate.forward_passes import SUMMED
@@ -30,8 +28,10 @@ from numprune_export.workflows.estimate.texts import Texts
 from numprune_export.workflows.estimate.work import Kind
 
 SIDE = 2048
-SIDE64 = 768
+SIDE64 = 1536
 EIGEN_SIDE = 320
+COPIED_SIDE = 2304
+"""A matrix above 32 MiB, which the allocator maps anew for every copy: pages cost most of its time."""
 OPERATIONS = 8e9
 BYTES = 1 << 24
 CALLS = 500
@@ -50,7 +50,7 @@ def measure(shapes: Shapes, texts: Texts, clock: Clock, *, gguf: bool) -> dict[K
         gguf: Whether the model is a GGUF file, whose weights are de-quantised.
     """
     return {
-        "stages": _per_unit(clock, allocator.release, 1.0, 1),
+        "stages": _per_unit(clock, allocator.release, 1.0),
         **_dense(shapes, texts, clock),
         **_attention(shapes, texts, clock),
         **_elementwise(shapes, texts, clock),
@@ -61,13 +61,15 @@ def measure(shapes: Shapes, texts: Texts, clock: Clock, *, gguf: bool) -> dict[K
 
 
 def _per_unit(clock: Clock, work: Callable[[], object], units: float, repeats: int = 3) -> float:
-    """Median of `repeats` calls; a first call, which allocates and compiles, is not counted."""
+    """The fastest of `repeats` calls, the one least disturbed by other load: threads that wait for
+    each other take a short sample many times as long, but not a long stage. A first call, which
+    allocates and compiles, is not counted."""
     taken = []
     for _ in range(repeats + 1):
         start = clock.now()
         work()
         taken.append(clock.now() - start)
-    return sorted(taken[1:])[repeats // 2] / units
+    return min(taken[1:]) / units
 
 
 def _rows(shapes: Shapes, texts: Texts) -> int:
@@ -162,8 +164,9 @@ def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
     widest = max(shapes.sites, key=lambda site: site.width)
     n, out = min(SIDE64, widest.width), min(EIGEN_SIDE, widest.inputs)
     rows = torch.randn(n, n, dtype=torch.float64)
-    matrix, weight = rows @ rows.T + n * torch.eye(n).double(), rows[: widest.inputs]
-    kept, right = torch.arange(n), rows[:, : n // 4]
+    matrix = rows @ rows.T + n * torch.eye(n).double()
+    wide = torch.randn(side := min(COPIED_SIDE, widest.width), side, dtype=torch.float64)
+    kept, right = torch.arange(side), rows[:, : n // 4]
     metric = matrix[:out, :out].clone()
     return {
         "products64": _per_unit(clock, lambda: rows @ rows[:, :out], 2.0 * n * n * out),
@@ -172,14 +175,8 @@ def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
             lambda: torch.cholesky_solve(right, torch.linalg.cholesky(matrix)),
             linear_algebra.cholesky_operations(n, n // 4),
         ),
-        "eigen": _per_unit(clock, lambda: torch.linalg.eigh(metric), float(out) ** 3, 1),
-        "elimination": _per_unit(
-            clock,
-            lambda: obs.prune_order(weight, matrix, None, step=FisherObs().step),
-            linear_algebra.elimination_operations(n, len(weight)),
-            1,
-        ),
-        "memory64": _per_unit(clock, lambda: rows[kept][:, kept], 4 * 8.0 * n * n),
+        "eigen": _per_unit(clock, lambda: torch.linalg.eigh(metric), float(out) ** 3),
+        "memory64": _per_unit(clock, lambda: wide[kept][:, kept], 4 * 8.0 * side**2),
     }
 
 
@@ -194,10 +191,11 @@ def _bytes(clock: Clock) -> dict[Kind, float]:
             save_file(content, path)
             float(load_file(path)["gram"].sum())
 
-        files = _per_unit(clock, both, 2.0 * BYTES, 1)
+        files = _per_unit(clock, both, 2.0 * BYTES)
     return {
         "files": files,
-        "hashes": _per_unit(clock, lambda: hashlib.sha256(digest).digest(), len(digest), 1),
+        "transfers": files / 2,
+        "hashes": _per_unit(clock, lambda: hashlib.sha256(digest).digest(), len(digest)),
     }
 
 
@@ -210,4 +208,4 @@ def _dequantised(clock: Clock) -> dict[Kind, float]:
     def dequantise() -> None:
         gguf.dequantize(blocks, gguf.GGMLQuantizationType.Q4_1)
 
-    return {"dequantise": _per_unit(clock, dequantise, blocks.shape[0] * size, 1)}
+    return {"dequantise": _per_unit(clock, dequantise, blocks.shape[0] * size)}

@@ -57,6 +57,11 @@ class Step:
     kernels: int = 0
     """Shapes of matrix products that are new in this stage."""
 
+    @property
+    def holds_pruned(self) -> bool:
+        """Whether the memory holds the pruned layers of the whole model."""
+        return self.name == "prune" or (self.name == "allocate" and self.kernels > 0)
+
 
 @dataclass(frozen=True)
 class Job:

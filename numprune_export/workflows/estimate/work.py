@@ -18,10 +18,10 @@ Kind = Literal[
     "products64",
     "cholesky",
     "eigen",
-    "elimination",
     "memory64",
     "files",
     "hashes",
+    "transfers",
     "dequantise",
     "processes",
     "headers",
@@ -31,9 +31,10 @@ Kind = Literal[
 
 - floating-point operations: `products` (fp32), `grams` (sums of x·xᵀ), `attention`,
   `attention_back` (counted as forward operations), `products64`, `cholesky` (with its solves),
-  `eigen` (n³ each), `elimination` (of inputs)
+  `eigen` (n³ each)
 - elements: `weights` (read by products of few rows), `activation`, `dequantise`
-- bytes: `elementwise` (fp32), `memory64` (fp64), `files`, `hashes`
+- bytes: `elementwise` (fp32), `memory64` (fp64), `files`, `hashes`, `transfers` (of weights to the
+  device; on the CPU, of a block from disk)
 - events: `calls` (operators), `processes` (started), `headers` (models built from a config or a
   file header), `stages` (ended)"""
 

@@ -10,7 +10,8 @@ from numprune_export import recipe
 from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.recipe import builtin_dir
-from numprune_export.workflows.estimate import estimate, forecast, job_of
+from numprune_export.workflows.estimate import estimate, forecast
+from numprune_export.workflows.estimate.prospect import prospect_of
 from numprune_export.workflows.estimate.texts import texts_of
 
 TINY = builtin_dir() / "tiny-llama"
@@ -95,7 +96,7 @@ def test_a_missing_configuration_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     named = recipe.named(str(small_recipe(tmp_path, model="empty")))
     with pytest.raises(InputError, match=r"config\.json"):
-        job_of(named.recipe, (tmp_path,))
+        prospect_of(named.recipe, (tmp_path,))
 
 
 def test_what_the_estimate_leaves_out_of_devices_is_said(tmp_path, monkeypatch):
