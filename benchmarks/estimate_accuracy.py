@@ -171,7 +171,7 @@ def main(
         changes = list(change or ())
         if random is not None:
             save_random(SHAPES[random], Path(folder), dtype=torch.bfloat16)
-            changes += [f"model.source={folder}", "model.dtype=auto"]
+            changes = [f"model.source={folder}", "model.dtype=auto", *changes]
         making = {"wall": time.time() - start, "processor": time.process_time() - spent}
         named = recipe.named(name, changes)
         label = " ".join([name, random or "", *(f"--set {setting}" for setting in change or ())])

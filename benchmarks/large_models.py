@@ -56,20 +56,25 @@ def page() -> str:
         "`whole`, `blocks`: whether the whole model is in the memory of the device, or one block at a time.",
     ]
     for name in MODELS:
-        rows = [
-            row(method, of(name, machine, changes))
-            for method, changes in METHODS.items()
-            for machine in MACHINES
-        ]
-        lines += [
-            "",
-            f"## {name}",
-            "",
-            "| recipe | machine | model | pruning | longest stage | device memory | host memory | too large |",
-            "|---|---|---|---:|---|---:|---:|---|",
-            *rows,
-        ]
+        lines += section(name)
     return "\n".join(lines) + "\n"
+
+
+def section(name: str) -> list[str]:
+    """Lines of one model."""
+    rows = [
+        row(method, of(name, machine, changes))
+        for method, changes in METHODS.items()
+        for machine in MACHINES
+    ]
+    return [
+        "",
+        f"## {name}",
+        "",
+        "| recipe | machine | model | pruning | longest stage | device memory | host memory | too large |",
+        "|---|---|---|---:|---|---:|---:|---|",
+        *rows,
+    ]
 
 
 def main(out: Annotated[Path, typer.Option(help="The page.")] = OUT) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from numprune_export.core import allocator
 from numprune_export.models.device import Wanted
-from numprune_export.numerics.matmul_precision import matmul_precision
+from numprune_export.numerics.matmul_precision import matmul_precision, native
 from numprune_export.pipeline.additional_text import text_source
 from numprune_export.pipeline.stages.calibrate import (
     reads_moments,
@@ -153,11 +153,11 @@ def _disk(job: Job) -> dict[str, float]:
 
 
 def _assumptions(job: Job, where: Machine) -> tuple[str, ...]:
-    texts, recipe = job.texts, job.recipe
+    texts, recipe, shapes = job.texts, job.recipe, job.shapes
     assumptions = [
         f"{texts.sequences} calibration sequences, {texts.assumption}",
         "every site keeps the same fraction of its units",
-        *_assumed_of(where, recipe),
+        *_assumed_of(where, recipe, shapes.itemsize),
         "reading the text and the stages after pruning are not included",
     ]
     source = text_source(recipe)
@@ -168,7 +168,7 @@ def _assumptions(job: Job, where: Machine) -> tuple[str, ...]:
     return tuple(assumptions)
 
 
-def _assumed_of(where: Machine, recipe: Recipe) -> Iterator[str]:
+def _assumed_of(where: Machine, recipe: Recipe, itemsize: int) -> Iterator[str]:
     if not where.measured:
         yield (
             "sustained rates are fractions of published peaks:"
@@ -177,5 +177,11 @@ def _assumed_of(where: Machine, recipe: Recipe) -> Iterator[str]:
         )
         return
     threads, precision = torch.get_num_threads(), recipe.matmul_precision
-    yield f"{threads} threads, `matmul_precision: {precision}`, and a machine without other load"
+    yield f"{threads} threads, `matmul_precision: {precision}`, and the present load of the"
+        " machine"
+    if where.device_bytes is None and itemsize == 2 and native() != "bfloat16":
+        yield (
+            "bfloat16 weights: this processor multiplies them many times slower than fp32, which"
+            " `model.dtype: float32` would use for twice the memory"
+        )
     yield "the run folder is on a disk as fast as the folder for temporary files"

@@ -55,6 +55,8 @@ class CardSpeed:
         products = self.bfloat16 if short else grams
         attention = 1 / (ATTENTION * products)
         own: dict[Kind, float] = {
+            "layers": 1 / products,
+            "layers_back": 1 / products,
             "products": 1 / products,
             "grams": 1 / grams,
             "attention": attention,

@@ -61,19 +61,22 @@ def measure(shapes: Shapes, texts: Texts, clock: Clock, *, gguf: bool) -> dict[K
 
 
 def _per_unit(clock: Clock, work: Callable[[], object], units: float, repeats: int = 3) -> float:
-    """The fastest of `repeats` calls, the one least disturbed by other load: threads that wait for
-    each other take a short sample many times as long, but not a long stage. A first call, which
-    allocates and compiles, is not counted."""
+    """Median of `repeats` calls; a first call, which allocates and compiles, is not counted."""
     taken = []
     for _ in range(repeats + 1):
         start = clock.now()
         work()
         taken.append(clock.now() - start)
-    return min(taken[1:]) / units
+    return sorted(taken[1:])[repeats // 2] / units
 
 
 def _rows(shapes: Shapes, texts: Texts) -> int:
     return max(1, min(SIDE, round(texts.batch_tokens)))
+
+
+def _dtype(shapes: Shapes) -> torch.dtype:
+    """Of weights and activations; 2 bytes are taken for bfloat16."""
+    return torch.bfloat16 if shapes.itemsize == 2 else torch.float32
 
 
 def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
@@ -86,13 +89,24 @@ def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
     weights = sum(inputs * outputs for inputs, outputs in pairs)
     rows = max(1, min(_rows(shapes, texts), round(OPERATIONS / (2 * weights))))
     layers = [(torch.randn(rows, i), torch.randn(o, i)) for i, o in pairs]
+    own = [(given.to(_dtype(shapes)), weight.to(_dtype(shapes))) for given, weight in layers]
 
     def products() -> None:
         for given, weight in layers:
             functional.linear(given, weight)
 
-    few = [(torch.randn(FEW, weight.shape[1]), weight) for _, weight in layers]
-    copies = -(-COLD // (4 * weights))
+    def forward() -> None:
+        for given, weight in own:
+            functional.linear(given, weight)
+
+    def both() -> None:
+        for given, weight in own:
+            leaf = given.requires_grad_()
+            output = functional.linear(leaf, weight)
+            torch.autograd.grad(output, leaf, output)
+
+    few = [(torch.randn(FEW, weight.shape[1]).to(weight.dtype), weight) for _, weight in own]
+    copies = -(-COLD // (weights * shapes.itemsize))
     cold = [(given, weight.clone()) for _ in range(copies) for given, weight in few]
 
     def steps() -> None:
@@ -102,13 +116,17 @@ def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
     width = min(SIDE, max(site.width for site in shapes.sites))
     rows_of_gram = max(1, min(_rows(shapes, texts), round(OPERATIONS / (2 * width**2))))
     accumulator = StatisticsAccumulator(width, torch.device("cpu"))
-    given = torch.randn(rows_of_gram, width)
-    operations = 2 * SUMMED * rows_of_gram * width**2
-    many = _per_unit(clock, products, 2.0 * rows * weights)
+    given = torch.randn(rows_of_gram, width).to(_dtype(shapes))
+    operations, many = 2.0 * rows * weights, 2 * SUMMED * rows_of_gram * width**2
+    with torch.no_grad():
+        few_rows = _per_unit(clock, steps, copies * weights)
+        once = _per_unit(clock, forward, operations)
     return {
-        "products": many,
-        "weights": max(0.0, _per_unit(clock, steps, copies * weights) - 2.0 * FEW * many),
-        "grams": _per_unit(clock, lambda: accumulator.add(given), operations),
+        "layers": once,
+        "layers_back": max(once, _per_unit(clock, both, operations) - once),
+        "products": _per_unit(clock, products, operations),
+        "weights": max(0.0, few_rows - 2.0 * FEW * once),
+        "grams": _per_unit(clock, lambda: accumulator.add(given), many),
     }
 
 
@@ -121,7 +139,8 @@ def _attention(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
     count = max(1, min(texts.batch, round(OPERATIONS / 8 / (each * heads))))
     heads = max(1, min(heads, round(OPERATIONS / 8 / each)))
     query, key, value = (
-        torch.randn(count, heads, length, shapes.head_dim, requires_grad=True) for _ in range(3)
+        torch.randn(count, heads, length, shapes.head_dim).to(_dtype(shapes)).requires_grad_()
+        for _ in range(3)
     )
     mask = None if shapes.causal else torch.ones(count, 1, length, length, dtype=torch.bool)
 
@@ -139,9 +158,10 @@ def _attention(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
 
 def _elementwise(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
     rows = _rows(shapes, texts)
-    hidden, small = torch.randn(rows, min(SIDE, shapes.hidden)), torch.randn(1, 8)
+    dtype, small = _dtype(shapes), torch.randn(1, 8)
+    hidden = torch.randn(rows, min(SIDE, shapes.hidden)).to(dtype)
     width = max([site.width for site in shapes.sites if site.kind == "mlp"], default=shapes.hidden)
-    wide, activation = torch.randn(rows, min(SIDE, width)), ACT2FN[shapes.activation]
+    wide, activation = torch.randn(rows, min(SIDE, width)).to(dtype), ACT2FN[shapes.activation]
 
     def calls() -> None:
         for _ in range(CALLS):
@@ -150,7 +170,7 @@ def _elementwise(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float
     with torch.no_grad():
         return {
             "activation": _per_unit(clock, lambda: activation(wide), wide.numel()),
-            "elementwise": _per_unit(clock, lambda: hidden * hidden, 3 * 4.0 * hidden.numel()),
+            "elementwise": _per_unit(clock, lambda: hidden * hidden, 3.0 * hidden.nbytes),
             "calls": CALL_FACTOR * _per_unit(clock, calls, CALLS),
         }
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
+    "layers",
+    "layers_back",
     "products",
     "weights",
     "grams",
@@ -29,7 +31,8 @@ Kind = Literal[
 ]
 """Units:
 
-- floating-point operations: `products` (fp32), `grams` (sums of x·xᵀ), `attention`,
+- floating-point operations: `layers` (the model's own, in its dtype), `layers_back` (gradients of
+  their inputs), `products` (fp32, rounded as the precision says), `grams` (sums of x·xᵀ), `attention`,
   `attention_back` (counted as forward operations), `products64`, `cholesky` (with its solves),
   `eigen` (n³ each)
 - elements: `weights` (read by products of few rows), `activation`, `dequantise`

@@ -1,6 +1,8 @@
 """An estimate from a recipe: what it reads and what it says."""
 
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +12,13 @@ from numprune_export import recipe
 from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.data.labelled.settings import LabelledData
 from numprune_export.recipe import builtin_dir
-from numprune_export.workflows.estimate import estimate, forecast
+from numprune_export.workflows.estimate import Question, card_speed, estimate, forecast
 from numprune_export.workflows.estimate.prospect import prospect_of
 from numprune_export.workflows.estimate.texts import texts_of
 
 TINY = builtin_dir() / "tiny-llama"
+ROOT = Path(__file__).parents[3]
+SHAPES = ROOT / "benchmarks" / "shapes"
 
 
 def of(path, *changes):
@@ -58,8 +62,9 @@ def test_disk_is_statistics_models_and_artifacts(tmp_path, bare):
 def test_a_table_has_every_stage_and_the_totals(tmp_path, bare):
     prediction = of(small_recipe(tmp_path, model=str(bare)))
     lines = forecast.render(prediction).splitlines()
-    names = [line.split()[0] for line in lines if line.endswith((" MB", " GB"))]
+    names = [line.split()[0] for line in lines if line.endswith(" -")]
     assert names == [*(stage.name for stage in prediction.stages), "total"]
+    assert lines[-1].startswith("fits: ")
     assert any("16 calibration sequences, full windows of 64 tokens" in line for line in lines)
 
 
@@ -99,8 +104,50 @@ def test_a_missing_configuration_is_named(tmp_path):
         prospect_of(named.recipe, (tmp_path,))
 
 
-def test_what_the_estimate_leaves_out_of_devices_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    said = " ".join(of(small_recipe(tmp_path, stream_weights=True)).assumptions)
-    assert "the speed of a GPU is not measured" in said
-    assert "streaming is not included" in said
+def shaped(name, **question):
+    """The estimate of a shipped recipe from its committed shape alone."""
+    named = recipe.named(name, ())
+    asked = Question(config=SHAPES / f"{name}.json", **question)
+    return estimate(named.recipe, search=(), question=asked)
+
+
+def test_a_model_without_weights_is_estimated_on_a_machine_that_is_not_here():
+    small, large = (shaped("llama-2-7b", on=name) for name in ("rtx4090-24gb", "h100-80gb"))
+    assert (small.streamed, large.streamed) == (True, False)
+    weights = 2 * 32 * 3 * 4096 * 11008  # of the MLPs alone
+    assert large.device_bytes > weights > small.device_bytes
+    assert large.seconds < small.seconds
+    assert forecast.render(small).splitlines()[-1].startswith("fits: ")
+    said = forecast.render(large)
+    assert "from a table of published figures, not measured" in said
+
+
+def test_what_does_not_fit_is_said_with_what_helps():
+    prospect = shaped("llama-3-70b", on="rtx4090-24gb")
+    last = forecast.render(prospect).splitlines()[-1]
+    assert last.startswith("does not fit in `prune`: ")
+    assert "calibration.sequences" in last
+    assert prospect.to_json()["fits"] is False
+
+
+def test_a_machine_that_is_not_known_is_answered_with_those_that_are():
+    with pytest.raises(InputError, match="hal9000") as caught:
+        shaped("llama-2-7b", on="hal9000")
+    assert "rtx4090-24gb" in caught.value.hint
+
+
+def test_the_page_of_large_models_is_what_the_command_writes(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import large_models
+
+    section = "\n".join(large_models.section("qwen2.5-0.5b"))
+    assert section in large_models.OUT.read_text(encoding="utf-8")
+
+
+def test_a_devices_rates_are_sampled():
+    rates = card_speed.probe(torch.device("cpu"), side=64, side64=32)
+    assert all(value > 0 for value in vars(rates).values())
+    faster = replace(rates, bfloat16=2 * rates.bfloat16)
+    host = dict.fromkeys(("files", "stages"), 1.0)
+    one, two = (speed.rates(host, "auto", 4)["layers"] for speed in (rates, faster))
+    assert two == pytest.approx(one / 2)
