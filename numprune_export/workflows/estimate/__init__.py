@@ -177,8 +177,7 @@ def _assumed_of(where: Machine, recipe: Recipe, itemsize: int) -> Iterator[str]:
         )
         return
     threads, precision = torch.get_num_threads(), recipe.matmul_precision
-    yield f"{threads} threads, `matmul_precision: {precision}`, and the present load of the"
-        " machine"
+    yield f"{threads} threads, `matmul_precision: {precision}`, the machine as busy as now"
     if where.device_bytes is None and itemsize == 2 and native() != "bfloat16":
         yield (
             "bfloat16 weights: this processor multiplies them many times slower than fp32, which"

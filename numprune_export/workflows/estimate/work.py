@@ -39,7 +39,7 @@ Kind = Literal[
 - bytes: `elementwise` (fp32), `memory64` (fp64), `files`, `hashes`, `transfers` (of weights to the
   device; on the CPU, of a block from disk)
 - events: `calls` (operators), `processes` (started), `headers` (models built from a config or a
-  file header), `stages` (ended)"""
+  file header), `stages` (ended: freed memory is returned)"""
 
 Rates = Mapping[Kind, float]
 """Seconds per unit of each kind."""
