@@ -33,8 +33,9 @@ QUICK = ("calibration.sequences=16", "evaluation.sequences=4", "benchmark.sample
 SMALL = ("--tokens", "16", "--batch", "1", "--keep", "0.5", "--samples", "5", "--dtype", "float32")
 """Of the rehearsal's speed."""
 BRIEF = (
-    "calibration.sequences=4", "evaluation.sequences=2", "benchmark.samples=5",
-    "benchmark.sessions=1", "benchmark.reference=false", "parity.steps=2",
+    "calibration.sequences=4", "calibration.tokens_per_sequence=32", "evaluation.sequences=2",
+    "evaluation.tokens_per_sequence=32", "parity.steps=2", "threads=1",
+    "benchmark={prefill: 8, past: 8, decode_steps: 2, samples: 5, sessions: 1, warmup: 0, reference: false}",
 )  # fmt: skip
 """The rehearsal's smoke recipe."""
 FEW_TOKENS = ("--shape", "tiny", "--sequences", "2", "--length", "16", "--batch", "1")

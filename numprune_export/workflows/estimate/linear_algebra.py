@@ -12,7 +12,7 @@ from numprune_export.pruning.score.numerical import Numerical
 from numprune_export.workflows.estimate.shapes import Sublayer
 from numprune_export.workflows.estimate.work import Work
 
-COPIES = 12
+COPIES = 4
 """Writes and reads of fp64 copies of a Gram matrix while a linear system is set up."""
 THIN = 1.5
 """Time of a product of PANEL columns, relative to one of many."""

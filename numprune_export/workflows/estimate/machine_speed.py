@@ -28,7 +28,7 @@ from numprune_export.workflows.estimate.texts import Texts
 from numprune_export.workflows.estimate.work import Kind
 
 SIDE = 2048
-SIDE64 = 1536
+SIDE64 = 2048
 EIGEN_SIDE = 320
 COPIED_SIDE = 2304
 """A matrix above 32 MiB, which the allocator maps anew for every copy: pages cost most of its time."""
@@ -194,6 +194,7 @@ def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
             clock,
             lambda: torch.cholesky_solve(right, torch.linalg.cholesky(matrix)),
             linear_algebra.cholesky_operations(n, n // 4),
+            1,
         ),
         "eigen": _per_unit(clock, lambda: torch.linalg.eigh(metric), float(out) ** 3),
         "memory64": _per_unit(clock, lambda: wide[kept][:, kept], 4 * 8.0 * side**2),
