@@ -119,7 +119,7 @@ def _on(where: Machine, job: Job, wanted: Wanted, recipe: Recipe) -> Estimate:
 def _memory(where: Machine, job: Job, step: Step, *, streamed: bool) -> tuple[float, float | None]:
     """Bytes of host, without the runtime, and of the device, None on a CPU."""
     if where.device_bytes is not None:
-        peaks = DevicePeaks(job, streamed, where.short)
+        peaks = DevicePeaks(job, streamed, where.short, where.device_bytes)
         return host_memory.peak(job, step.name, streamed=streamed), peaks.of(step.name)
     if not streamed or step.name == "write-text":
         return step.memory, None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from numprune_export.numerics.arithmetic import FAST
 from numprune_export.numerics.precision import Precision
 from numprune_export.workflows.estimate.work import Kind, Rates
 
@@ -50,9 +51,13 @@ class CardSpeed:
             itemsize: Bytes per weight of the model.
         """
         short = itemsize == 2 or precision in ("auto", "bfloat16")
-        exact = precision == "highest"
-        grams = self.fp32 if exact else self.tf32
-        products = self.bfloat16 if short else grams
+        grams = self.bfloat16 if itemsize == 2 else self.fp32
+        layers = self.fp32 if precision == "highest" else self.tf32
+        products = self.bfloat16 if short else layers
+        # Where fp64 is slow, systems are solved in fp32, as `numerics.arithmetic` says.
+        slow = self.fp64 < FAST * self.fp32
+        wide = self.fp32 if slow else self.fp64
+        factors = self.factor64 / self.fp64 * wide
         attention = 1 / (ATTENTION * products)
         own: dict[Kind, float] = {
             "layers": 1 / products,
@@ -65,9 +70,9 @@ class CardSpeed:
             "activation": 2 * itemsize / self.memory,
             "elementwise": 1 / self.memory,
             "calls": 1 / self.calls,
-            "products64": 1 / self.fp64,
-            "cholesky": 1 / self.factor64,
-            "eigen": EIGEN / self.factor64,
+            "products64": 1 / wide,
+            "cholesky": 1 / factors,
+            "eigen": EIGEN / factors,
             "memory64": 1 / self.memory,
             "transfers": 1 / self.link,
         }

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from numprune_export.calibration import generated_text
 from numprune_export.calibration.gradients.losses import LOGITS_AT_ONCE
 from numprune_export.measure.quality.divergence import ROWS_AT_ONCE
+from numprune_export.models.device import FILLED
 from numprune_export.pipeline.stages.calibrate import repairs_at_once
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.compensate.closed_form import ClosedForm
@@ -36,6 +38,8 @@ class DevicePeaks:
     """Whether blocks are read while they are in use."""
     short: int
     """Bytes of an operand of a linear layer's matmul on that device."""
+    free: float = float("inf")
+    """Its memory: as many texts are generated at once as fit."""
 
     def of(self, name: str) -> float:
         """Peak bytes of the stage with this name."""
@@ -94,20 +98,20 @@ class DevicePeaks:
     def _forward(self, texts: Texts) -> float:
         """A batch in one block, at the wider of its sublayers."""
         sites = self._shapes.sites
+        stream = self._shapes.hidden * (self._shapes.itemsize + self._shapes.stream_itemsize)
         values = max(
-            2 * site.inputs + 3 * site.width
-            if site.kind == "mlp"
-            else site.inputs + 3 * site.width + site.produced
+            3 * site.width if site.kind == "mlp" else 3 * site.width + site.produced
             for site in sites
         )
-        return texts.batch_tokens * values * self._shapes.itemsize
+        return texts.batch_tokens * (values * self._shapes.itemsize + stream)
 
     def _moments(self, texts: Texts) -> float:
         size = self._shapes.itemsize
         widest = max(site.width for site in self._shapes.sites)
         # Those of the last block are still there while the next are gathered.
         grams = 2 * max(sum(4.0 * s.width**2 for s in block) for block in self._shapes.blocks)
-        summed = texts.batch_tokens * (2 * self._shapes.hidden * size + widest * (2 * size + 4))
+        stream = self._shapes.hidden * (size + self._shapes.stream_itemsize)
+        summed = texts.batch_tokens * (stream + widest * (2 * size + 4))
         checked = 7.0 * widest**2
         batch = max(self._forward(texts), summed, checked)
         return self._in_use + self._hidden(texts) + grams + batch
@@ -196,14 +200,12 @@ class DevicePeaks:
         return states + residual * self.short + targets + statistics + max(values, outputs)
 
     def _writing(self) -> float:
-        """The whole model, the cache of keys and values, and the logits of a step."""
-        shapes, own = self._shapes, self.job.written_on
-        cache = own.batch_tokens * self.job.cached * shapes.itemsize
-        # A layer's keys and values are repeated for its query heads.
-        repeated = own.batch_tokens * shapes.itemsize * 2 * max(
-            site.width for site in shapes.sites if site.kind == "attention"
-        )  # fmt: skip
-        return shapes.bytes + cache + repeated + 2 * 4.0 * own.batch * shapes.head
+        """The whole model, and keys, values and sampling of the texts that are generated at once."""
+        shapes, settings = self._shapes, self.job.recipe.generated_text
+        length = round(self.job.written_on.length)
+        each = generated_text.bytes_per_text(self.job.cached, shapes.head, length)
+        left = max(0.0, FILLED * self.free - shapes.bytes)
+        return shapes.bytes + float(each * generated_text.at_once(settings, left, each))
 
 
 def _largest(shapes: Shapes) -> int:
