@@ -25,6 +25,8 @@ from numprune_export.workflows.estimate.texts import Texts
 
 WIDE, NARROW = 8, 9
 """Values per token of a block's graph: of the MLP's width, and of the residual stream's."""
+SAMPLED = 24
+"""Bytes per logit while a token is drawn; `generated_text` reserves more."""
 DISTRIBUTIONS = 4
 """fp32 copies of the logits of ROWS_AT_ONCE tokens while two distributions are compared."""
 
@@ -205,7 +207,8 @@ class DevicePeaks:
         length = round(self.job.written_on.length)
         each = generated_text.bytes_per_text(self.job.cached, shapes.head, length)
         left = max(0.0, FILLED * self.free - shapes.bytes)
-        return shapes.bytes + float(each * generated_text.at_once(settings, left, each))
+        rows = generated_text.at_once(settings, left, each)
+        return shapes.bytes + float(rows * (4 * self.job.cached * length + SAMPLED * shapes.head))
 
 
 def _largest(shapes: Shapes) -> int:

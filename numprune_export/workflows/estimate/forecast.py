@@ -9,12 +9,15 @@ from typing import Any
 from numprune_export.workflows.estimate.machine import Machine
 
 KEYS = {
-    "write-text": "`generated_text: 0`, or fewer `generated_text.per_window`",
-    "calibrate": "a lower `calibration.batch`, fewer `calibration.sequences`",
-    "gradients": "a lower `calibration.batch`, fewer `score.sequences`",
-    "score": "`method: fast`, whose score solves nothing",
-    "allocate": "one candidate of `allocate.attention`",
-    "prune": "fewer `calibration.sequences`, `compensate: {method: closed_form, order: one_shot}`",
+    "write": ("`generated_text: 0`", "`generated_text.texts`"),
+    "calibrate": ("a lower `calibration.batch`", "fewer `calibration.sequences`"),
+    "gradients": ("a lower `calibration.batch`", "fewer `score.sequences`"),
+    "score": ("`method: fast`, whose score solves nothing",),
+    "allocate": ("one candidate of `allocate.attention`",),
+    "prune": (
+        "fewer `calibration.sequences`",
+        "`compensate: {method: closed_form, order: one_shot}`",
+    ),
 }
 """Keys of a recipe that lower the memory of a stage."""
 
@@ -131,14 +134,9 @@ def verdict(forecast: Estimate) -> str:
     if not stages:
         return f"fits: {where}" if forecast.limited else f"takes {where}"
     help_ = [] if forecast.streamed else ["`stream_weights: true`"]
-    help_ += dict.fromkeys(
-        KEYS[key]
-        for name in stages
-        for key in KEYS
-        if name.partition("-")[0] == key.partition("-")[0]
-    )
+    help_ += [key for name in stages for key in KEYS.get(name.partition("-")[0], ())]
     named = ", ".join(f"`{name}`" for name in stages)
-    return f"does not fit in {named}: {where}; what helps: {', '.join(help_)}"
+    return f"does not fit in {named}: {where}; what helps: {', '.join(dict.fromkeys(help_))}"
 
 
 def _shares(forecast: Estimate) -> Iterator[str]:
