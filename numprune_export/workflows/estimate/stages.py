@@ -138,7 +138,7 @@ class Job:
                 "weights": steps * (shapes.prunable + shapes.head * shapes.hidden),
                 "elementwise": steps * cache / 2,
                 "calls": CALLS * steps * len(shapes.blocks),
-                "stages": steps // generated_text.CHECKED,
+                "stages": steps / generated_text.CHECKED,
             }
         )
         logits = 2 * 4.0 * own.batch * shapes.head
