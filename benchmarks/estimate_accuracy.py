@@ -3,6 +3,9 @@
     python benchmarks/estimate_accuracy.py smoke
     python benchmarks/estimate_accuracy.py smoke-bert
     python benchmarks/estimate_accuracy.py smollm2-keep80 --set method=best --set calibration.sequences=16
+    python benchmarks/estimate_accuracy.py smoke --random 0.5b-4-blocks --set method=best
+
+`--random`: a model with random weights, of a shape in `random_decoder.py`, in the place of the recipe's.
 
 One recipe per call, for both sides begin with a fresh process. Times are those of the processor, all
 threads and the process of the reload proof included, for a machine that does other work has no other
@@ -23,6 +26,7 @@ from typing import Annotated, Any
 import psutil
 import torch
 import typer
+from random_decoder import SHAPES, save_random
 
 from numprune_export import recipe
 from numprune_export.core import allocator
@@ -33,6 +37,7 @@ from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.opening import kind_of
 from numprune_export.pipeline.rounds import pruned_checkpoint
 from numprune_export.recipe import Recipe
+from numprune_export.recipe.lookup import Named
 from numprune_export.workflows.estimate import estimate
 from numprune_export.workflows.estimate.clock import PROCESSOR, WALL
 from numprune_export.workflows.estimate.forecast import Estimate
@@ -157,12 +162,30 @@ def main(
     name: Annotated[str, typer.Argument(help="A recipe.")],
     out: Annotated[Path, typer.Option(help="OUT.md and OUT.json are written.")] = OUT,
     change: Annotated[list[str] | None, typer.Option("--set", help="As for `run`.")] = None,
+    random: Annotated[str | None, typer.Option(help="A shape of random_decoder.py.")] = None,
 ) -> None:
     """Estimate, prune, compare."""
-    named = recipe.named(name, change or ())
+    # Before anything is read: what making the model takes is no part of a run.
+    start, spent = time.time(), time.process_time()
+    with TemporaryDirectory() as folder:
+        changes = list(change or ())
+        if random is not None:
+            save_random(SHAPES[random], Path(folder), dtype=torch.bfloat16)
+            changes = [f"model.source={folder}", "model.dtype=auto", *changes]
+        making = {"wall": time.time() - start, "processor": time.process_time() - spent}
+        named = recipe.named(name, changes)
+        label = " ".join([name, random or "", *(f"--set {setting}" for setting in change or ())])
+        compare(named, label, out, making)
+
+
+def compare(named: Named, label: str, out: Path, making: dict[str, float]) -> None:
+    """Estimate, prune, and write both; `making`: seconds that the model took to make."""
     search = [named.folder, Path.cwd()]
     # Both as of now: the second estimate must not count the first as a part of starting.
-    starts = {"processor": PROCESSOR.started(), "wall": WALL.started()}
+    starts = {
+        "processor": PROCESSOR.started() - making["processor"],
+        "wall": WALL.started() - making["wall"],
+    }
     clocks = {
         "processor": replace(PROCESSOR, started=lambda: starts["processor"]),
         "wall": replace(WALL, started=lambda: starts["wall"]),
@@ -171,7 +194,6 @@ def main(
         key: estimate(named.recipe, search=search, clock=clock) for key, clock in clocks.items()
     }
     allocator.release()
-    label = " ".join([name, *(f"--set {setting}" for setting in change or ())])
     path = out.with_suffix(".json")
     rows = json.loads(path.read_text()) if path.exists() else []
     new = row(label, estimates, prune(named.recipe, search))

@@ -30,8 +30,16 @@ from gpu_parts import NO_DEVICE, Outcome
 
 QUICK = ("calibration.sequences=16", "evaluation.sequences=4", "benchmark.samples=10")
 """The demo recipe in a minute or two: targets are what is checked here, not the quality of pruning."""
-SMALL = ("--tokens", "32", "--batch", "1", "2", "--samples", "5", "--dtype", "float32")
+SMALL = ("--tokens", "16", "--batch", "1", "--keep", "0.5", "--samples", "5", "--dtype", "float32")
 """Of the rehearsal's speed."""
+BRIEF = (
+    "calibration.sequences=4", "calibration.tokens_per_sequence=32", "evaluation.sequences=2",
+    "evaluation.tokens_per_sequence=32", "parity.steps=2", "threads=1",
+    "benchmark={prefill: 8, past: 8, decode_steps: 2, samples: 5, sessions: 1, warmup: 0, reference: false}",
+)  # fmt: skip
+"""The rehearsal's smoke recipe."""
+FEW_TOKENS = ("--shape", "tiny", "--sequences", "2", "--length", "16", "--batch", "1")
+"""Of the rehearsal's pruning."""
 ONE_CASE = ("--batch", "1", "--tokens", "512")
 """Every further shape of 32 layers takes minutes to compile, for two models each."""
 
@@ -103,10 +111,11 @@ def parts(
     options: argparse.Namespace, work: Path, machine: Mapping[str, Any], deadline: float
 ) -> Iterator[Outcome]:
     why_not = refusal(options, machine)
-    names = ["tests", "recipe smoke", "recipe smollm2-keep80", "speed"]
+    names = ["pruning", "tests", "recipe smoke", "recipe smollm2-keep80", "speed"]
     if why_not is not None:
         yield from (Outcome(name, "skipped", why_not) for name in names)
         return
+    yield pruning(options, work, machine, deadline)
     yield tests(options, work, machine, deadline)
     yield from recipes(options, work, machine, deadline)
     yield from speeds(options, work, machine, deadline)
@@ -124,6 +133,19 @@ def refusal(options: argparse.Namespace, machine: Mapping[str, Any]) -> str | No
 
 def not_installed(missing: Sequence[str]) -> str:
     return f"needs packages that are not installed: pip install {' '.join(missing)}"
+
+
+def pruning(
+    options: argparse.Namespace, work: Path, machine: Mapping[str, Any], deadline: float
+) -> Outcome:
+    """First: it says most about the least checked code, and is there if the host goes away."""
+    if machine["missing"]:
+        return Outcome("pruning", "skipped", not_installed(machine["missing"]))
+    if options.device == "cuda" and not machine["torch_cuda"]:
+        return Outcome("pruning", "skipped", "this PyTorch has no CUDA device")
+    chosen = FEW_TOKENS if options.shape == "tiny" else ("--shape", "7b-4-blocks")
+    arguments = (*chosen, "--device", options.device)
+    return gpu_parts.pruning(work, share(deadline, 0.3), options.out, arguments)
 
 
 def tests(
@@ -150,7 +172,12 @@ def recipes(
         yield Outcome("recipe smollm2-keep80", "skipped", said)
         return
     yield gpu_parts.recipe(
-        work, share(deadline, 0.4), options.out, name="smoke", targets=targets, changes=()
+        work,
+        share(deadline, 0.4),
+        options.out,
+        name="smoke",
+        targets=targets,
+        changes=BRIEF if options.shape == "tiny" else (),
     )
     demo = "smollm2-keep80"
     if options.weights:

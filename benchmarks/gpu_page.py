@@ -15,6 +15,7 @@ PAPER_MEMORY = 0.50
 
 def page(verdict: str, machine: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
     parts = ["# GPU check", f"**{verdict}**", _machine(machine), _summary(outcomes)]
+    parts += [section for section in map(_pruning, outcomes) if section]
     parts += [section for section in map(_tests, outcomes) if section]
     rows = [outcome for outcome in outcomes if outcome.details.get("cases")]
     if rows:
@@ -56,6 +57,31 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
         for outcome in outcomes
     ]
     return table(["part", "outcome", "time", "why"], rows)
+
+
+def _pruning(outcome: Outcome) -> str:
+    """Steps over a few streamed blocks."""
+    steps = outcome.details.get("steps")
+    if not steps:
+        return ""
+    header = ["step", "seconds", "of 32 blocks", "to reach", "device memory", "host, anonymous"]
+    rows = [
+        [
+            row["step"],
+            f"{row['seconds']:.1f} s",
+            _or_dash(row["of_model_s"], "s"),
+            _or_dash(row["limit_s"], "s"),
+            _or_dash(row["device_GB"], "GB"),
+            _or_dash(row["host_anonymous_GB"], "GB"),
+        ]
+        for row in steps
+    ]
+    note = "Random weights in bfloat16, blocks read while they are in use. To reach: on an H200."
+    return f"## Pruning, block by block\n\n{table(header, rows)}\n\n{note}"
+
+
+def _or_dash(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.1f} {unit}"
 
 
 def _tests(outcome: Outcome) -> str:

@@ -214,6 +214,21 @@ def recipe(
     return Outcome(f"recipe {name}", "passed", "", done.seconds, details)
 
 
+def pruning(work: Path, limit_s: float, out: Path, options: Sequence[str]) -> Outcome:
+    """Moments, gradients, score and repair of a few streamed blocks (`gpu_pruning.py`), step by step
+    into `out`; what was done before a failure is kept."""
+    result = out / "gpu-pruning.json"
+    result.unlink(missing_ok=True)
+    arguments = ["benchmarks/gpu_pruning.py", str(result), *options]
+    done = python(arguments, limit_s=limit_s, log=work / "pruning.log")
+    details = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
+    if done.code == 0:
+        return Outcome("pruning", "passed", "", done.seconds, details)
+    outcome = failure("pruning", done, limit_s)
+    outcome.details = details
+    return outcome
+
+
 def speed(work: Path, limit_s: float, *, row: str, options: Sequence[str]) -> Outcome:
     """Speed and memory of one row (`gpu_speed.py`); what was measured before a failure is kept."""
     result = work / f"speed-{row}.json"

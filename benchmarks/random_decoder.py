@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
@@ -35,9 +37,13 @@ class Shape:
 
 SHAPES = {
     "7b": Shape(4096, 32, 32, 11008, 32000),
+    "7b-4-blocks": Shape(4096, 4, 32, 11008, 32000),
     "tiny": Shape(256, 2, 8, 704, 512),
+    "15m": Shape(288, 6, 6, 768, 4096),
+    "135m-8-blocks": Shape(576, 8, 9, 1536, 49152),
+    "0.5b-4-blocks": Shape(896, 4, 14, 4864, 16384),
 }
-"""`7b`: LLaMA-7B."""
+"""`7b`: LLaMA-7B; `135m`: SmolLM2; `0.5b`: Qwen2.5. Some with fewer blocks, to be affordable."""
 
 
 def random_decoder(
@@ -70,6 +76,16 @@ def random_decoder(
     if device != "meta":
         _randomise(model, device, dtype)
     return model.eval().requires_grad_(False)
+
+
+def save_random(shape: Shape, folder: Path, *, dtype: torch.dtype, device: str = "cpu") -> None:
+    """A model of this shape as a folder in shards, with the shipped tiny model's tokenizer."""
+    from numprune_export.recipe import builtin_dir
+
+    model = random_decoder(shape, 1.0, dtype=dtype, device=device, positions=2048)
+    model.save_pretrained(folder, max_shard_size="1GB")
+    for path in (builtin_dir() / "tiny-llama").glob("tokenizer*"):
+        shutil.copy(path, folder)
 
 
 def _randomise(model: PreTrainedModel, device: str, dtype: torch.dtype) -> None:

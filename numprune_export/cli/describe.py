@@ -30,16 +30,38 @@ def inspect(
         list[str] | None,
         typer.Option("--set", help="With --plan, override a recipe key: `--set keep=0.7`."),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="MACHINE",
+            help="With --plan, `cpu`, `cuda` or a machine that is not here: `h100-80gb`,"
+            " `rtx4090-24gb`, `cpu-16-cores`, ...; a wrong name lists all.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="PATH",
+            help="With --plan, the model's config.json or its folder: no weights, no network.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List a model's prunable sites with their units and parameters."""
     from numprune_export.workflows.remeasure.known import require_known
 
     if plan:
-        _estimate(model, set_ or (), revision, as_json=as_json)
+        if revision is not None:
+            raise typer.BadParameter(
+                "not with a recipe: give --set model.revision=…", param_hint="--revision"
+            )
+        _estimate(model, set_ or (), on, config, as_json=as_json)
         return
-    if set_:
-        raise typer.BadParameter("requires --plan and a recipe", param_hint="--set")
+    for option, given in (("--set", set_), ("--on", on), ("--config", config)):
+        if given:
+            raise typer.BadParameter("requires --plan and a recipe", param_hint=option)
     climbs = ".." in Path(model).parts and Path(model).exists()
     reference = str(Path(model).resolve()) if climbs else model
     require_known((reference,))
@@ -52,23 +74,27 @@ def inspect(
     )
 
 
-def _estimate(name: str, changes: Sequence[str], revision: str | None, *, as_json: bool) -> None:
+def _estimate(
+    name: str, changes: Sequence[str], on: str | None, config: Path | None, *, as_json: bool
+) -> None:
     from numprune_export import recipe
-    from numprune_export.core.errors import RecipeError
+    from numprune_export.core.errors import InputError, RecipeError
 
-    if revision is not None:
-        raise typer.BadParameter(
-            "not with a recipe: give --set model.revision=…", param_hint="--revision"
-        )
     if Path(name).is_dir() or Path(name).suffix == ".gguf" or name.startswith("package:"):
         raise RecipeError(
             f"`{name}` is a model; an estimate needs a recipe",
             hint="give the name or file of a recipe; `inspect` without `--plan` accepts models",
         )
     named = recipe.named(name, changes)
-    from numprune_export.workflows.estimate import estimate, forecast  # imports PyTorch
+    if config is not None and not config.exists():
+        raise InputError(
+            f"there is no configuration at `{config}`",
+            hint="give a model's config.json, or the folder that holds it",
+        )
+    from numprune_export.workflows.estimate import Question, estimate, forecast  # imports PyTorch
 
-    result = estimate(named.recipe, search=(named.folder, Path.cwd()))
+    question = Question(on, None if config is None else config.resolve())
+    result = estimate(named.recipe, search=(named.folder, Path.cwd()), question=question)
     typer.echo(json.dumps(result.to_json(), indent=2) if as_json else forecast.render(result))
 
 

@@ -12,6 +12,8 @@ import typer
 from numprune_export.cli import describe
 
 if TYPE_CHECKING:
+    import torch
+
     from numprune_export.measure.gpu.state import GpuState
 
 NVIDIA_INDEX = "--extra-index-url https://pypi.nvidia.com"
@@ -105,14 +107,17 @@ def _machine() -> Iterator[str]:
     import psutil
     import torch
 
+    from numprune_export.core.host_memory import available_bytes, limit_bytes
     from numprune_export.core.plugins import installed_version
 
-    memory = psutil.virtual_memory()
+    memory, limit = psutil.virtual_memory(), limit_bytes()
     yield f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield (
         f"{psutil.cpu_count(logical=False)} cores, {memory.total / 2**30:.1f} GiB of memory,"
-        f" {memory.available / 2**30:.1f} free"
+        f" {available_bytes() / 2**30:.1f} available to a run"
     )
+    if limit is not None:
+        yield f"memory limit of this container: {limit / 2**30:.1f} GiB"
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA in this build"
     yield f"torch {torch.__version__}, {cuda}"
     yield f"transformers {installed_version('transformers')}"
@@ -134,8 +139,31 @@ def _gpu(state: GpuState | None) -> Iterator[str]:
         free, total = (size / 2**30 for size in (state.memory_free_bytes, state.memory_total_bytes))
         yield f"{free:.1f} of {total:.1f} GiB of its memory free"
     yield f"PyTorch can use it: {'yes' if torch.cuda.is_available() else 'no'}"
+    if torch.cuda.is_available():
+        yield _speed(torch.device("cuda", torch.cuda.current_device()))
     if state.persistence is False:
         yield "persistence mode is off: the first call after an idle period reloads the driver"
+
+
+def _speed(device: torch.device) -> str:
+    """Rates of a device, sampled in at most two seconds."""
+    from numprune_export.workflows.estimate.card_speed import probe
+
+    speed = probe(device)
+    operations = ", ".join(
+        f"{name} {value / 1e12:.1f}"
+        for name, value in (
+            ("bfloat16", speed.bfloat16),
+            ("TF32", speed.tf32),
+            ("fp32", speed.fp32),
+            ("fp64", speed.fp64),
+            ("fp64 Cholesky", speed.factor64),
+        )
+    )
+    return (
+        f"measured: {operations} TFLOP/s; {speed.memory / 1e9:.0f} GB/s in its memory,"
+        f" {speed.link / 1e9:.0f} GB/s from the host"
+    )
 
 
 def _parts() -> Iterator[str]:

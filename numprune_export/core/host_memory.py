@@ -32,6 +32,15 @@ def own_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def limit_bytes() -> int | None:
+    """The container's limit; None: there is none."""
+    texts = [_read(CGROUP / names[0]) for names in (_V2, _V1)]
+    limits = [int(text) for text in texts if text is not None and text.strip().isdigit()]
+    # Version 1 writes no limit as a number near 2⁶³.
+    within = [limit for limit in limits if limit < psutil.virtual_memory().total]
+    return min(within, default=None)
+
+
 def _left(names: tuple[str, str, str]) -> int | None:
     """Bytes up to the container's limit; None: there is no limit."""
     limit, used, stat = (_read(CGROUP / name) for name in names)

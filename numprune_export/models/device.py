@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from numprune_export.core.errors import DeviceError
 from numprune_export.core.host_memory import available_bytes
 from numprune_export.core.processes import started
+from numprune_export.models.family import Family
 
 FILLED = 0.85
 """Fraction of a device's free memory that `auto` fills at most."""
@@ -42,6 +43,39 @@ class Wanted:
     streamed: int | None
     """With one block at a time; None: the checkpoint cannot be read so."""
 
+    @classmethod
+    def of(cls, model: nn.Module, family: Family, itemsize: int, *, can_stream: bool) -> Wanted:
+        """What a model takes, from its shapes.
+
+        Args:
+            model: The model, which may be on `meta`.
+            family: Its declaration.
+            itemsize: Bytes per weight.
+            can_stream: Whether its checkpoint can be read block by block.
+        """
+        sizes = [weight.numel() for weight in model.parameters()]
+        dense = itemsize * sum(sizes)
+        whole = 2 * dense + itemsize * max(sizes)
+        if not can_stream:
+            return cls(dense, whole, None)
+        blocks = family.block_list(model)
+        each = [sum(weight.numel() for weight in block.parameters()) for block in blocks]
+        widest = max((site.inputs for site in family.sites(model)), default=1)
+        # Two blocks, what is not in blocks, and fp64 squares of the widest Gram matrix.
+        part = itemsize * (sum(sizes) - sum(each) + 2 * max(each)) + 4 * 8 * widest**2
+        return cls(dense, whole, part)
+
+    def streams(self, free: float, asked: bool | None) -> bool:
+        """Whether the model is streamed on a device with this free memory, in bytes.
+
+        Args:
+            free: Free memory of the device.
+            asked: `stream_weights` of the recipe; None: as the memory demands.
+        """
+        if asked is not None:
+            return asked
+        return self.streamed is not None and self.whole > FILLED * free
+
 
 def place(name: str, wanted: Wanted, *, streamed: bool | None = None) -> Placement:
     """The device that a recipe names, and whether the model is streamed there.
@@ -57,8 +91,7 @@ def place(name: str, wanted: Wanted, *, streamed: bool | None = None) -> Placeme
     least = wanted.whole if wanted.streamed is None or streamed is False else wanted.streamed
     chosen = choose(name, least)
     free = free_bytes(chosen.device)
-    if streamed is None:
-        streamed = wanted.streamed is not None and wanted.whole > FILLED * free
+    streamed = wanted.streams(free, streamed)
     taken = wanted.streamed if streamed and wanted.streamed is not None else wanted.dense
     if taken > free:
         raise DeviceError(

@@ -128,26 +128,14 @@ class Dense:
                 f"`stream_weights: true`, but `{self.source.reference}` cannot be read block by block",
                 hint="give a decoder in safetensors or GGUF, or set `stream_weights: false`",
             )
-        return place(self._device, self._wanted(can_stream), streamed=self._stream)
+        wanted = Wanted.of(self.skeleton, self.family, self.dtype.itemsize, can_stream=can_stream)
+        return place(self._device, wanted, streamed=self._stream)
 
     @property
     def weight_bytes(self) -> int:
         """Of all weights."""
         weights = sum(int(weight.numel()) for weight in self.skeleton.parameters())
         return self.dtype.itemsize * weights
-
-    def _wanted(self, can_stream: bool) -> Wanted:
-        sizes = [weight.numel() for weight in self.skeleton.parameters()]
-        dense = self.weight_bytes
-        whole = 2 * dense + self.dtype.itemsize * max(sizes)
-        if not can_stream:
-            return Wanted(dense, whole, None)
-        blocks = self.family.block_list(self.skeleton)
-        each = [sum(weight.numel() for weight in block.parameters()) for block in blocks]
-        widest = max((site.inputs for site in self.family.sites(self.skeleton)), default=1)
-        # Two blocks, what is not in blocks, and fp64 squares of the widest Gram matrix.
-        part = self.dtype.itemsize * (sum(sizes) - sum(each) + 2 * max(each)) + 4 * 8 * widest**2
-        return Wanted(dense, whole, part)
 
     @property
     def device(self) -> torch.device:
@@ -166,6 +154,12 @@ class Dense:
     def read_blocks_from(self, folder: Path) -> None:
         """Stream the model from this folder, which holds the same weights as the source."""
         self._blocks = folder
+
+    def streamed_on(self, device: torch.device) -> PreTrainedModel:
+        """The streamed model on another device; its own is `placed`."""
+        if device == self.device:
+            return self.placed
+        return read_streamed(self._blocks or self.source.path, self.dtype, device)
 
     @contextmanager
     def whole(self) -> Iterator[PreTrainedModel]:

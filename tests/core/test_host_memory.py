@@ -14,6 +14,7 @@ def machine(tmp_path, monkeypatch):
 
     class Memory:
         available = 64 * GIB
+        total = 96 * GIB
 
     monkeypatch.setattr(host_memory.psutil, "virtual_memory", Memory)
 
@@ -43,3 +44,11 @@ def test_a_container_leaves_its_limit_less_what_cannot_be_dropped(machine):
 def test_an_older_container_is_read_too(machine):
     machine(memory__memory_limit_in_bytes=4 * GIB, memory__memory_usage_in_bytes=GIB)
     assert host_memory.available_bytes() == 3 * GIB
+
+
+def test_a_containers_limit_is_known_where_there_is_one(machine):
+    assert host_memory.limit_bytes() is None
+    machine(memory__memory_limit_in_bytes=2**63 - 4096)
+    assert host_memory.limit_bytes() is None
+    machine(memory_max=8 * GIB)
+    assert host_memory.limit_bytes() == 8 * GIB

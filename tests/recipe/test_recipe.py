@@ -41,7 +41,15 @@ def test_every_shipped_recipe_loads_and_says_when_to_use_it(name):
 
 
 def test_the_expected_recipes_are_shipped():
-    expected = {"smoke", "smollm2-keep80", "llama-2-7b", "llama-3-8b", "mistral-7b", "qwen2.5-0.5b"}
+    expected = {
+        "smoke",
+        "smollm2-keep80",
+        "llama-2-7b",
+        "llama-3-8b",
+        "llama-3-70b",
+        "mistral-7b",
+        "qwen2.5-0.5b",
+    }
     assert expected <= set(recipes.builtin_names())
 
 

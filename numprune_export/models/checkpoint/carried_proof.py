@@ -1,4 +1,8 @@
-"""Logits of a streamed model for the proof that its checkpoint reloads, computed on the way."""
+"""Logits of a streamed model for the proof that its checkpoint reloads, computed on the way.
+
+They are computed on the CPU, as in the fresh process: logits of two kinds of devices differ in their
+last bits.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from torch import Tensor, nn
 
 from numprune_export.data.corpus import Windows
 from numprune_export.models import block_runner
+from numprune_export.models.device import CPU, on
 from numprune_export.models.family import Family
 from numprune_export.numerics.matmul_precision import plain
 
@@ -20,7 +25,8 @@ class CarriedProof:
     def __init__(self, model: nn.Module, family: Family, tokens: Tensor) -> None:
         """
         Args:
-            model: The streamed dense model, whose embedding, final norm and head do not change.
+            model: The streamed dense model on the CPU, whose embedding, final norm and head do not
+                change.
             family: Its declaration, of a decoder.
             tokens: (batch, length), int64, without padding.
         """
@@ -31,13 +37,13 @@ class CarriedProof:
             self._batches = block_runner.prepare_batches(model, family, self._windows, rows)
 
     def add(self, block: nn.Module, index: int) -> None:
-        """Run the tokens through a block as the fresh process does."""
+        """Run the tokens through a block on any device, as the fresh process does."""
 
         def no_tick(_: int) -> None:
             return
 
         with plain():
-            block_runner.advance(block, index, self._batches, no_tick)
+            block_runner.advance(on(block, CPU), index, self._batches, no_tick)
 
     def logits(self) -> Tensor:
         """Logits at every position, on the CPU, (batch, length, vocabulary)."""

@@ -65,7 +65,7 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
             if source_of(dense.placed) is None:
                 pruned = on(compensated(context, dense, given), CPU)
             else:
-                carried = CarriedProof(dense.placed, family, proof.tokens)
+                carried = CarriedProof(dense.streamed_on(CPU), family, proof.tokens)
                 shards = BlockShards(folder, len(family.block_list(dense.placed)), family.blocks)
                 pruned = _in_shards(context, dense, given, _Written(shards, carried))
                 expected = carried.logits()

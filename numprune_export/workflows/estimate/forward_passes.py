@@ -24,7 +24,7 @@ LOSS_VALUES = 12.0
 def producing(shapes: Shapes, sublayer: Sublayer, texts: Texts) -> Work:
     """Work of a sublayer up to its consumer's input."""
     tokens, width = texts.tokens, sublayer.width
-    work: dict[str, float] = {"products": 2 * tokens * sublayer.inputs * sublayer.produced}
+    work: dict[str, float] = {"layers": 2 * tokens * sublayer.inputs * sublayer.produced}
     norm = 7 * shapes.hidden if shapes.causal else 0
     if sublayer.kind == "attention":
         work["attention"] = 4 * texts.pairs * width
@@ -42,7 +42,7 @@ def consuming(shapes: Shapes, sublayer: Sublayer, texts: Texts) -> Work:
     values = (3 if shapes.causal else 5) * shapes.hidden
     return Work(
         {
-            "products": 2 * texts.tokens * sublayer.width * sublayer.inputs,
+            "layers": 2 * texts.tokens * sublayer.width * sublayer.inputs,
             "elementwise": texts.tokens * shapes.itemsize * values,
             "calls": 3 * texts.batches,
         }
@@ -59,6 +59,7 @@ def backward(shapes: Shapes, block: Sequence[Sublayer], texts: Texts) -> Work:
     """Backward pass of one block: gradients of activations, not of weights."""
     amounts = dict(forward(shapes, block, texts).amounts)
     amounts["attention_back"] = amounts.pop("attention", 0.0)
+    amounts["layers_back"] = amounts.pop("layers", 0.0)
     for kind in ("activation", "elementwise", "calls"):
         amounts[kind] = BACK * amounts.get(kind, 0.0)
     return Work(amounts)
@@ -67,7 +68,7 @@ def backward(shapes: Shapes, block: Sequence[Sublayer], texts: Texts) -> Work:
 def head(shapes: Shapes, texts: Texts) -> Work:
     """Logits of every token, and their loss or divergence."""
     logits = texts.tokens * shapes.head
-    return Work({"products": 2 * logits * shapes.hidden, "elementwise": LOSS_VALUES * 4 * logits})
+    return Work({"layers": 2 * logits * shapes.hidden, "elementwise": LOSS_VALUES * 4 * logits})
 
 
 def gram(sublayer: Sublayer, texts: Texts) -> Work:

@@ -59,7 +59,7 @@ def refit(
     return (
         forward_passes.gram(whole, read)
         + forward_passes.gram(left, fitted)
-        + forward_passes.consuming(shapes, left, texts)
+        + _outputs(shapes, left, texts)
         + Work(
             {
                 "products": sum(products.values()),
@@ -77,6 +77,13 @@ def refit(
             }
         )
     )
+
+
+def _outputs(shapes: Shapes, left: Sublayer, texts: Texts) -> Work:
+    """Outputs of the consumer, multiplied as the fit is and not in the model's dtype."""
+    amounts = dict(forward_passes.consuming(shapes, left, texts).amounts)
+    amounts["products"] = amounts.pop("layers")
+    return Work(amounts)
 
 
 def _tried(tokens: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numprune_export.numerics.obs import PANEL
 from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
 from numprune_export.pruning.compensate.teacher_refit import Refit
 from numprune_export.pruning.score import Score
@@ -11,8 +12,10 @@ from numprune_export.pruning.score.numerical import Numerical
 from numprune_export.workflows.estimate.shapes import Sublayer
 from numprune_export.workflows.estimate.work import Work
 
-COPIES = 12
+COPIES = 4
 """Writes and reads of fp64 copies of a Gram matrix while a linear system is set up."""
+THIN = 1.5
+"""Time of a product of PANEL columns, relative to one of many."""
 LSMR_PASSES = 60
 """Matrix products until LSMR converges; the published code sets no smaller limit."""
 
@@ -22,9 +25,20 @@ def cholesky_operations(size: int, right: int) -> float:
     return size**3 / 3 + 2.0 * size**2 * right
 
 
-def elimination_operations(inputs: int, outputs: int) -> float:
-    """Inverse, its panel updates, and the row updates; see `numerics.obs`."""
-    return 5 / 3 * inputs**3 + 2.0 * inputs**2 * outputs
+def elimination(inputs: int, outputs: int) -> Work:
+    """Inverse, and removal of all inputs panel by panel; see `numerics.obs`.
+
+    A panel updates the inverse by a product of few columns, and copies what remains of it: summed
+    over the panels, a third of n³ / PANEL entries. Each entry is moved as `memory64` counts it.
+    """
+    cube = float(inputs) ** 3
+    return Work(
+        {
+            "cholesky": cube,
+            "products64": THIN * (2 / 3 * cube + float(inputs) ** 2 * outputs),
+            "memory64": 4 * 8.0 * cube / (3 * PANEL),
+        }
+    )
 
 
 def statistics_bytes(sublayer: Sublayer, *, fisher: bool) -> float:
@@ -49,10 +63,9 @@ def score(sublayer: Sublayer, settings: Score, gradients: float) -> Work:
         work += Work(
             {
                 "memory64": 8.0 * COPIES * n * n,
-                "elimination": elimination_operations(n, out),
                 "calls": 25 * steps,
             }
-        )
+        ) + elimination(n, out)
         if fisher:
             work += Work({"products64": 2.0 * n * out**2})
             # Fewer outer products than rows: the metric is singular and needs eigenvectors.

@@ -1,4 +1,4 @@
-"""Speed of this machine at each kind of work, sampled with the model's shapes.
+"""Speed of this machine's CPU at each kind of work, sampled with the model's shapes.
 
 Samples are capped: no side above `SIDE`, no matrix product above `OPERATIONS`. They run with the
 recipe's matmul precision and PyTorch's threads.
@@ -20,8 +20,6 @@ from numprune_export.calibration.statistics import StatisticsAccumulator
 from numprune_export.core import allocator
 from numprune_export.core.disk_space import temporary_folder
 from numprune_export.core.optional import require
-from numprune_export.numerics import obs
-from numprune_export.pruning.score.fisher_obs import FisherObs
 from numprune_export.workflows.estimate import linear_algebra
 from numprune_export.workflows.estimate.clock import Clock
 from numprune_export.workflows.estimate.forward_passes import SUMMED
@@ -30,8 +28,10 @@ from numprune_export.workflows.estimate.texts import Texts
 from numprune_export.workflows.estimate.work import Kind
 
 SIDE = 2048
-SIDE64 = 768
+SIDE64 = 2048
 EIGEN_SIDE = 320
+COPIED_SIDE = 2304
+"""A matrix above 32 MiB, which the allocator maps anew for every copy: pages cost most of its time."""
 OPERATIONS = 8e9
 BYTES = 1 << 24
 CALLS = 500
@@ -50,7 +50,7 @@ def measure(shapes: Shapes, texts: Texts, clock: Clock, *, gguf: bool) -> dict[K
         gguf: Whether the model is a GGUF file, whose weights are de-quantised.
     """
     return {
-        "stages": _per_unit(clock, allocator.release, 1.0, 1),
+        "stages": _per_unit(clock, allocator.release, 1.0),
         **_dense(shapes, texts, clock),
         **_attention(shapes, texts, clock),
         **_elementwise(shapes, texts, clock),
@@ -74,6 +74,11 @@ def _rows(shapes: Shapes, texts: Texts) -> int:
     return max(1, min(SIDE, round(texts.batch_tokens)))
 
 
+def _dtype(shapes: Shapes) -> torch.dtype:
+    """Of weights and activations; 2 bytes are taken for bfloat16."""
+    return torch.bfloat16 if shapes.itemsize == 2 else torch.float32
+
+
 def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
     """Matrix products of one block, and the widest Gram matrix."""
     block = max(shapes.blocks, key=lambda sites: sum(site.weights for site in sites))
@@ -84,13 +89,24 @@ def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
     weights = sum(inputs * outputs for inputs, outputs in pairs)
     rows = max(1, min(_rows(shapes, texts), round(OPERATIONS / (2 * weights))))
     layers = [(torch.randn(rows, i), torch.randn(o, i)) for i, o in pairs]
+    own = [(given.to(_dtype(shapes)), weight.to(_dtype(shapes))) for given, weight in layers]
 
     def products() -> None:
         for given, weight in layers:
             functional.linear(given, weight)
 
-    few = [(torch.randn(FEW, weight.shape[1]), weight) for _, weight in layers]
-    copies = -(-COLD // (4 * weights))
+    def forward() -> None:
+        for given, weight in own:
+            functional.linear(given, weight)
+
+    def both() -> None:
+        for given, weight in own:
+            leaf = given.requires_grad_()
+            output = functional.linear(leaf, weight)
+            torch.autograd.grad(output, leaf, output)
+
+    few = [(torch.randn(FEW, weight.shape[1]).to(weight.dtype), weight) for _, weight in own]
+    copies = -(-COLD // (weights * shapes.itemsize))
     cold = [(given, weight.clone()) for _ in range(copies) for given, weight in few]
 
     def steps() -> None:
@@ -100,13 +116,17 @@ def _dense(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
     width = min(SIDE, max(site.width for site in shapes.sites))
     rows_of_gram = max(1, min(_rows(shapes, texts), round(OPERATIONS / (2 * width**2))))
     accumulator = StatisticsAccumulator(width, torch.device("cpu"))
-    given = torch.randn(rows_of_gram, width)
-    operations = 2 * SUMMED * rows_of_gram * width**2
-    many = _per_unit(clock, products, 2.0 * rows * weights)
+    given = torch.randn(rows_of_gram, width).to(_dtype(shapes))
+    operations, many = 2.0 * rows * weights, 2 * SUMMED * rows_of_gram * width**2
+    with torch.no_grad():
+        few_rows = _per_unit(clock, steps, copies * weights)
+        once = _per_unit(clock, forward, operations)
     return {
-        "products": many,
-        "weights": max(0.0, _per_unit(clock, steps, copies * weights) - 2.0 * FEW * many),
-        "grams": _per_unit(clock, lambda: accumulator.add(given), operations),
+        "layers": once,
+        "layers_back": max(once, _per_unit(clock, both, operations) - once),
+        "products": _per_unit(clock, products, operations),
+        "weights": max(0.0, few_rows - 2.0 * FEW * once),
+        "grams": _per_unit(clock, lambda: accumulator.add(given), many),
     }
 
 
@@ -119,7 +139,8 @@ def _attention(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
     count = max(1, min(texts.batch, round(OPERATIONS / 8 / (each * heads))))
     heads = max(1, min(heads, round(OPERATIONS / 8 / each)))
     query, key, value = (
-        torch.randn(count, heads, length, shapes.head_dim, requires_grad=True) for _ in range(3)
+        torch.randn(count, heads, length, shapes.head_dim).to(_dtype(shapes)).requires_grad_()
+        for _ in range(3)
     )
     mask = None if shapes.causal else torch.ones(count, 1, length, length, dtype=torch.bool)
 
@@ -137,9 +158,10 @@ def _attention(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
 
 def _elementwise(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float]:
     rows = _rows(shapes, texts)
-    hidden, small = torch.randn(rows, min(SIDE, shapes.hidden)), torch.randn(1, 8)
+    dtype, small = _dtype(shapes), torch.randn(1, 8)
+    hidden = torch.randn(rows, min(SIDE, shapes.hidden)).to(dtype)
     width = max([site.width for site in shapes.sites if site.kind == "mlp"], default=shapes.hidden)
-    wide, activation = torch.randn(rows, min(SIDE, width)), ACT2FN[shapes.activation]
+    wide, activation = torch.randn(rows, min(SIDE, width)).to(dtype), ACT2FN[shapes.activation]
 
     def calls() -> None:
         for _ in range(CALLS):
@@ -148,7 +170,7 @@ def _elementwise(shapes: Shapes, texts: Texts, clock: Clock) -> dict[Kind, float
     with torch.no_grad():
         return {
             "activation": _per_unit(clock, lambda: activation(wide), wide.numel()),
-            "elementwise": _per_unit(clock, lambda: hidden * hidden, 3 * 4.0 * hidden.numel()),
+            "elementwise": _per_unit(clock, lambda: hidden * hidden, 3.0 * hidden.nbytes),
             "calls": CALL_FACTOR * _per_unit(clock, calls, CALLS),
         }
 
@@ -162,8 +184,9 @@ def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
     widest = max(shapes.sites, key=lambda site: site.width)
     n, out = min(SIDE64, widest.width), min(EIGEN_SIDE, widest.inputs)
     rows = torch.randn(n, n, dtype=torch.float64)
-    matrix, weight = rows @ rows.T + n * torch.eye(n).double(), rows[: widest.inputs]
-    kept, right = torch.arange(n), rows[:, : n // 4]
+    matrix = rows @ rows.T + n * torch.eye(n).double()
+    wide = torch.randn(side := min(COPIED_SIDE, widest.width), side, dtype=torch.float64)
+    kept, right = torch.arange(side), rows[:, : n // 4]
     metric = matrix[:out, :out].clone()
     return {
         "products64": _per_unit(clock, lambda: rows @ rows[:, :out], 2.0 * n * n * out),
@@ -171,15 +194,10 @@ def _doubles(shapes: Shapes, clock: Clock) -> dict[Kind, float]:
             clock,
             lambda: torch.cholesky_solve(right, torch.linalg.cholesky(matrix)),
             linear_algebra.cholesky_operations(n, n // 4),
-        ),
-        "eigen": _per_unit(clock, lambda: torch.linalg.eigh(metric), float(out) ** 3, 1),
-        "elimination": _per_unit(
-            clock,
-            lambda: obs.prune_order(weight, matrix, None, step=FisherObs().step),
-            linear_algebra.elimination_operations(n, len(weight)),
             1,
         ),
-        "memory64": _per_unit(clock, lambda: rows[kept][:, kept], 4 * 8.0 * n * n),
+        "eigen": _per_unit(clock, lambda: torch.linalg.eigh(metric), float(out) ** 3),
+        "memory64": _per_unit(clock, lambda: wide[kept][:, kept], 4 * 8.0 * side**2),
     }
 
 
@@ -194,10 +212,11 @@ def _bytes(clock: Clock) -> dict[Kind, float]:
             save_file(content, path)
             float(load_file(path)["gram"].sum())
 
-        files = _per_unit(clock, both, 2.0 * BYTES, 1)
+        files = _per_unit(clock, both, 2.0 * BYTES)
     return {
         "files": files,
-        "hashes": _per_unit(clock, lambda: hashlib.sha256(digest).digest(), len(digest), 1),
+        "transfers": files / 2,
+        "hashes": _per_unit(clock, lambda: hashlib.sha256(digest).digest(), len(digest)),
     }
 
 
@@ -210,4 +229,4 @@ def _dequantised(clock: Clock) -> dict[Kind, float]:
     def dequantise() -> None:
         gguf.dequantize(blocks, gguf.GGMLQuantizationType.Q4_1)
 
-    return {"dequantise": _per_unit(clock, dequantise, blocks.shape[0] * size, 1)}
+    return {"dequantise": _per_unit(clock, dequantise, blocks.shape[0] * size)}

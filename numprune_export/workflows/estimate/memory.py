@@ -30,7 +30,7 @@ LOGIT_COPIES = 4
 
 def hidden_states(shapes: Shapes, texts: Texts) -> float:
     """Hidden states of all calibration texts."""
-    return texts.tokens * shapes.hidden * shapes.itemsize
+    return texts.tokens * shapes.hidden * shapes.stream_itemsize
 
 
 def held(

@@ -52,7 +52,7 @@ class Shapes:
     parameters: int
     """Parameters of the whole model; shared ones count once."""
     itemsize: int
-    """Bytes per weight and per activation."""
+    """Bytes per weight and per activation, the residual stream left out."""
 
     @property
     def causal(self) -> bool:
@@ -65,6 +65,11 @@ class Shapes:
     @property
     def prunable(self) -> int:
         return sum(site.weights for site in self.sites)
+
+    @property
+    def stream_itemsize(self) -> int:
+        """Bytes per number of the residual stream, which is fp32."""
+        return max(4, self.itemsize)
 
     @property
     def bytes(self) -> int:

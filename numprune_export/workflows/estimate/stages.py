@@ -57,6 +57,11 @@ class Step:
     kernels: int = 0
     """Shapes of matrix products that are new in this stage."""
 
+    @property
+    def holds_pruned(self) -> bool:
+        """Whether the memory holds the pruned layers of the whole model."""
+        return self.name == "prune" or (self.name == "allocate" and self.kernels > 0)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -76,6 +81,19 @@ class Job:
     def learned_on(self) -> Texts:
         """Texts of the gradients: the recipe's and generated sequences; only the first are used."""
         return self._with(self.recipe.generated_text.learning)
+
+    @property
+    def written_on(self) -> Texts:
+        """Generated texts; those of a group are decoded together."""
+        settings = self.recipe.generated_text
+        each, group = settings.per_window, generated_text.WINDOWS * settings.per_window
+        return Texts(settings.sequences * each, self.texts.length / each, group, "")
+
+    @property
+    def cached(self) -> int:
+        """Keys and values per token."""
+        attention = (site for site in self.shapes.sites if site.kind == "attention")
+        return sum(site.produced - site.width for site in attention)
 
     def _with(self, written: int) -> Texts:
         return replace(self.texts, sequences=self.texts.sequences + written)
@@ -109,25 +127,21 @@ class Job:
     def _written(self) -> Iterator[Step]:
         """Generated text, decoded in batches."""
         settings, shapes = self.recipe.generated_text, self.shapes
-        count = settings.sequences
-        if not count or settings.texts is not None or not shapes.causal:
+        if not settings.sequences or settings.texts is not None or not shapes.causal:
             return
-        each, side_by_side = settings.per_window, generated_text.WINDOWS * settings.per_window
-        own = Texts(count * each, self.texts.length / each, side_by_side, "")
+        own = self.written_on
         steps = own.length * own.batches
         # Every step reads all weights and the filled KV cache: half of its capacity on average.
-        cached = sum(
-            site.produced - site.width for site in shapes.sites if site.kind == "attention"
-        )
-        cache = own.batch_tokens * cached * shapes.itemsize
+        cache = own.batch_tokens * self.cached * shapes.itemsize
         work = divergence(shapes, own) + Work(
             {
                 "weights": steps * (shapes.prunable + shapes.head * shapes.hidden),
                 "elementwise": steps * cache / 2,
                 "calls": CALLS * steps * len(shapes.blocks),
+                "stages": steps / generated_text.CHECKED,
             }
         )
-        logits = 2 * 4.0 * side_by_side * shapes.head
+        logits = 2 * 4.0 * own.batch * shapes.head
         yield Step("write-text", work, shapes.bytes + cache + logits, SHAPES)
 
     def _round(self, number: int) -> Iterator[Step]:
@@ -166,7 +180,7 @@ class Job:
         """Gradients of a score; None: the score needs none."""
         texts, score = self.learned_on, self.recipe.score
         if reads_output_fisher(score):
-            few = self._differentiated(score)
+            few = self.differentiated(score)
             written = sum(8.0 * site.inputs**2 for site in start.sites)
             work = output_fisher(start, few) + Work({"files": written})
             need = memory.fisher(start, few)
@@ -178,20 +192,20 @@ class Job:
             return None
         return Step("", work, need, SHAPES * texts.widths)
 
-    def _differentiated(self, score: FisherObs) -> Texts:
+    def differentiated(self, score: FisherObs) -> Texts:
         """Texts on which output Fisher is accumulated."""
         texts = self.learned_on
         return texts.first(score.sequences or (WINDOWS if self.shapes.causal else texts.sequences))
 
     def _score(self, start: Shapes) -> Work:
         score = self.recipe.score
-        tokens = self._differentiated(score).tokens if reads_output_fisher(score) else 0.0
+        tokens = self.differentiated(score).tokens if reads_output_fisher(score) else 0.0
         return total(linear_algebra.score(site, score, tokens) for site in start.sites)
 
     def _allocate(self, start: Shapes, keep: float) -> Step:
         settings = self.recipe.allocate
         if isinstance(settings, Curves) and len(settings.candidates) > 1:
-            texts, stride, small = *self._tried(), start.shrunk(keep)
+            texts, stride, small = *self.tried, start.shrunk(keep)
             tried = self._one_shot(start, keep) + divergence(small, texts, stride)
             rest = float(small.prunable * start.itemsize)
             need = memory.solving(start) + memory.divergence(start, texts, stride)
@@ -206,7 +220,8 @@ class Job:
             return Step("", Work({"memory64": swaps, "calls": 6.0 * sum(units)}), 0.0)
         return Step("", Work({"calls": 0.3 * sum(site.width for site in start.sites)}), 0.0)
 
-    def _tried(self) -> tuple[Texts, int]:
+    @property
+    def tried(self) -> tuple[Texts, int]:
         """Texts of the trials, and the token stride of their divergence."""
         if not self.shapes.causal:
             return self.texts.first(DIVERGENCE_EXAMPLES), 1

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
+    "layers",
+    "layers_back",
     "products",
     "weights",
     "grams",
@@ -18,10 +20,10 @@ Kind = Literal[
     "products64",
     "cholesky",
     "eigen",
-    "elimination",
     "memory64",
     "files",
     "hashes",
+    "transfers",
     "dequantise",
     "processes",
     "headers",
@@ -29,13 +31,15 @@ Kind = Literal[
 ]
 """Units:
 
-- floating-point operations: `products` (fp32), `grams` (sums of x·xᵀ), `attention`,
+- floating-point operations: `layers` (the model's own, in its dtype), `layers_back` (gradients of
+  their inputs), `products` (fp32, rounded as the precision says), `grams` (sums of x·xᵀ), `attention`,
   `attention_back` (counted as forward operations), `products64`, `cholesky` (with its solves),
-  `eigen` (n³ each), `elimination` (of inputs)
+  `eigen` (n³ each)
 - elements: `weights` (read by products of few rows), `activation`, `dequantise`
-- bytes: `elementwise` (fp32), `memory64` (fp64), `files`, `hashes`
+- bytes: `elementwise` (fp32), `memory64` (fp64), `files`, `hashes`, `transfers` (of weights to the
+  device; on the CPU, of a block from disk)
 - events: `calls` (operators), `processes` (started), `headers` (models built from a config or a
-  file header), `stages` (ended)"""
+  file header), `stages` (ended: freed memory is returned)"""
 
 Rates = Mapping[Kind, float]
 """Seconds per unit of each kind."""
