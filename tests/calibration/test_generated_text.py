@@ -77,7 +77,8 @@ def test_a_device_is_waited_for_once_in_32_tokens_and_writes_what_the_cpu_writes
     assert (got.tokens == expected.tokens).mean() > 0.95
     assert sum(ledger.waits.values()) <= 100 / 32 + 2, ledger.waits
     assert sum(ledger.to_host.values()) <= got.tokens.nbytes + 8, ledger.to_host
-    assert len(ledger.to_device) == 2, ledger.to_device  # prompts and random numbers
+    # Prompts and random numbers, once.
+    assert sum(ledger.to_device.values()) <= 2 * got.tokens.nbytes, ledger.to_device
     assert not ledger.indices
 
 
