@@ -77,8 +77,8 @@ def test_a_device_is_waited_for_once_in_32_tokens_and_writes_what_the_cpu_writes
     assert (got.tokens == expected.tokens).mean() > 0.95
     assert sum(ledger.waits.values()) <= 100 / 32 + 2, ledger.waits
     assert sum(ledger.to_host.values()) <= got.tokens.nbytes + 8, ledger.to_host
-    moved = got.tokens.nbytes + 8 * 99 * 2  # prompts, and a random number for each token
-    assert list(ledger.to_device.values()) == [moved], ledger.to_device
+    # Prompts and random numbers, once.
+    assert sum(ledger.to_device.values()) <= 2 * got.tokens.nbytes, ledger.to_device
     assert not ledger.indices
 
 
