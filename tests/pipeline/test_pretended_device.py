@@ -284,7 +284,7 @@ def identity_on_the_cpu(patch):
     ("plant", "line"),
     [
         (tokens_on_the_cpu, "models/block_runner.py"),
-        (places_on_the_cpu, "models/block_runner.py"),
+        (places_on_the_cpu, "models/batch.py"),
         (gram_on_the_cpu, "numerics/gram.py"),
         (identity_on_the_cpu, "numerics/obs.py"),
     ],

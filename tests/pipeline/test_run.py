@@ -175,6 +175,8 @@ def test_the_checkpoint_says_where_it_came_from(finished):
 def test_the_log_tells_every_stage_once(finished):
     lines = (finished[0] / "log").read_text().splitlines()
     assert lines.pop(0).endswith(" device: cpu, PyTorch has no CUDA device")
+    assert lines.pop(0).endswith(" calibration: windows of small 16")
+    assert lines.pop(0).endswith(" evaluation: windows of small 4")
     assert [line.split()[1] for line in lines[:9]] == [
         "calibrate:",
         "score:",

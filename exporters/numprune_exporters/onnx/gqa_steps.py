@@ -24,6 +24,7 @@ class GqaSteps:
         self._batch = 0
         self._caches: dict[str, OrtValue] = {}
         self._step: Session = None
+        self._first: OrtValue | None = None
         self.cache_bytes = 0
 
     def prefill(self, tokens: Tokens, lengths: Tokens, positions: Tokens) -> Logits:
@@ -37,9 +38,9 @@ class GqaSteps:
         read_positions = np.minimum(positions, longest - 1)
         logits = np.empty((*positions.shape, self._vocabulary), np.float32)
         self._write_lengths(lengths)
-        self._session.run_with_iobinding(
-            self._binding(self._placed(tokens), self._placed(read_positions), logits)
-        )
+        # On the CPU an OrtValue is a view of numpy's memory, and older bindings hold neither of them.
+        inputs = self._placed(tokens), self._placed(read_positions)
+        self._session.run_with_iobinding(self._binding(*inputs, logits))
         return logits
 
     def decode(self, tokens: Tokens, lengths: Tokens) -> Logits:
@@ -61,8 +62,8 @@ class GqaSteps:
         self._total = np.zeros((), np.int32)
         self._token = self._placed(np.zeros((batch, 1), np.int64))
         self._logits = np.empty((batch, 1, self._vocabulary), np.float32)
-        first = self._placed(np.zeros((batch, 1), np.int64))
-        self._step = self._binding(self._token, first, self._logits)
+        self._first = self._placed(np.zeros((batch, 1), np.int64))
+        self._step = self._binding(self._token, self._first, self._logits)
         self._batch = batch
 
     def _cache(self, shape: tuple[int, ...], kind: str) -> OrtValue:

@@ -13,7 +13,6 @@ import torch
 from numprune_export.core.disk_space import temporary_folder
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.models.checkpoint.source import Source, resolve
-from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.models.device import Wanted
 from numprune_export.models.family import Family
 from numprune_export.pipeline.requirements import require_possible
@@ -62,11 +61,7 @@ def prospect_of(
     itemsize = (declared if wanted.dtype == "auto" else getattr(torch, wanted.dtype)).itemsize
     require_possible(recipe, family, model)
     texts = texts_of(recipe.calibration, search)
-    can_stream = (
-        recipe.stream_weights is not False
-        and source.kind == "folder"
-        and isinstance(source.family, RotaryDecoder)
-    )
+    can_stream = recipe.stream_weights is not False and family.kind == "decoder"
     memory = Wanted.of(model, family, itemsize, can_stream=can_stream)
     job = Job(recipe, shapes_of(model, family, itemsize), texts, source.kind == "gguf")
     return Prospect(job, memory, built)
