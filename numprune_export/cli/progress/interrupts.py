@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,16 @@ from types import FrameType
 
 import typer
 
+from numprune_export.core.progress import Observer
+
 INTERRUPTED = 130
 """Exit code."""
 
 GRACE_S = 10.0
 """Seconds after which a further Ctrl-C counts again: native code may have swallowed the first."""
+
+_unanswered = threading.Event()
+"""Set from Ctrl-C until its exception has left the command."""
 
 _PATIENCE = b"\nstopping: the unfinished stage is being removed\n"
 
@@ -30,6 +36,7 @@ def stopping_once() -> Iterator[None]:
 
     If Ctrl-C is ignored, as in a background job of a shell, it stays ignored.
     """
+    _unanswered.clear()
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:
         yield
@@ -43,6 +50,7 @@ def stopping_once() -> Iterator[None]:
             os.write(2, _PATIENCE)
             return
         stopped = now
+        _unanswered.set()
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)
@@ -56,6 +64,38 @@ def stopping_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         raise
     signal.signal(signal.SIGINT, before)
+
+
+class Stoppable:
+    """An observer that raises KeyboardInterrupt again at the next step if a destructor, a callback or
+    native code has swallowed that of Ctrl-C."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def begin(self, stage: str) -> None:
+        _require_answered()
+        self._observer.begin(stage)
+
+    def expect(self, steps: int) -> None:
+        self._observer.expect(steps)
+
+    def advance(self, steps: int) -> None:
+        _require_answered()
+        self._observer.advance(steps)
+
+    def end(self, stage: str, seconds: float, *, resumed: bool) -> None:
+        _require_answered()
+        self._observer.end(stage, seconds, resumed=resumed)
+
+    def warn(self, message: str) -> None:
+        self._observer.warn(message)
+
+
+def _require_answered() -> None:
+    """Other threads go on: the main thread stops them."""
+    if _unanswered.is_set() and threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt
 
 
 @contextmanager

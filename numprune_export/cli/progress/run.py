@@ -15,7 +15,7 @@ from numprune_export.cli.progress.console import observer
 from numprune_export.cli.progress.events import Events, Reported, Start, Warned, events_only
 from numprune_export.cli.progress.failures import failure_events
 from numprune_export.cli.progress.heartbeat import heartbeat
-from numprune_export.cli.progress.interrupts import held_back
+from numprune_export.cli.progress.interrupts import Stoppable, held_back
 from numprune_export.core.errors import Mistakes
 from numprune_export.core.processes import started
 from numprune_export.core.progress import Observer
@@ -115,4 +115,4 @@ def _run(named: Named, folder: Path, watching: Observer) -> Report:
     with held_back():
         import numprune_export.pipeline  # noqa: F401
     gc.freeze()  # stages collect garbage; what was imported need not be looked through each time
-    return api.run(named, folder, progress=watching)
+    return api.run(named, folder, progress=Stoppable(watching))

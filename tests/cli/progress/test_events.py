@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from small import small_recipe
 
 from numprune_export.cli.progress import interrupts
 from numprune_export.cli.progress.events import ANY
+from numprune_export.core.progress import Silent
 
 
 def events(text):
@@ -205,6 +207,23 @@ def test_within_the_grace_it_is_answered_and_does_nothing(capfd):
     finally:
         signal.signal(signal.SIGINT, before)
     assert "stopping" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("step", [lambda watching: watching.begin("prune"), lambda w: w.advance(1)])
+def test_ctrl_c_that_a_callback_swallowed_counts_at_the_next_step(step):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    watching = interrupts.Stoppable(Silent())
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts.stopping_once():
+            step(watching)
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            step(watching)
+            raise AssertionError("it was lost")
+        with interrupts.stopping_once():
+            step(watching)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_where_ctrl_c_is_ignored_it_stays_ignored():
