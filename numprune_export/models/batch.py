@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from numprune_export.numerics.held import Held
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -125,11 +127,12 @@ def joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def by_batch(parts: list[Tensor], batches: list[Batch]) -> list[Tensor]:
-    """Tokens of all batches in order, of every batch in one or several tensors, as one each."""
+def by_batch(parts: Held, batches: list[Batch]) -> Held:
+    """Tokens of all batches in order, of every batch in one or several tensors, as one each.
+    `parts` is emptied if it is not returned."""
     if len(parts) == len(batches):
         return parts
-    whole, left = [], iter(parts)
+    whole, left = Held(), parts.drained()
     for batch in batches:
         own, tokens = list[Tensor](), batch.tokens
         while sum(map(len, own)) < tokens:

@@ -26,6 +26,7 @@ from torch.nn.functional import linear
 
 from numprune_export.core.halving import in_parts
 from numprune_export.numerics.gram import add_upper_gram, mirrored, rounding
+from numprune_export.numerics.held import Held, Seen
 from numprune_export.numerics.least_squares import inverse, mean_ridge, ridge
 from numprune_export.numerics.matmul_precision import multiplied
 from numprune_export.numerics.ranks import summed, summed_number
@@ -89,8 +90,8 @@ class Refitted:
     producers: tuple[tuple[Float[Tensor, "k in"], Float[Tensor, " k"] | None], ...]
     """Weight and bias of each; None for a producer without a bias."""
     consumer: Float[Tensor, "out k"]
-    outputs: list[Float[Tensor, "tokens out"]]
-    """One per batch."""
+    outputs: Held
+    """(tokens, out), one per batch."""
     error_before: float
     """Σ ‖t − y‖² over the tokens that producers are fitted to."""
     error_after: float
@@ -122,9 +123,9 @@ def refit(
     with torch.no_grad():
         bias, v = consumer.bias, consumer.weight.float()
         start = torch.stack([_whole(producer) for producer in producers])
-        xs = inputs if producers[0].bias is None else [_with_one(x) for x in inputs]
-        xs = [x.to(multiplied()) for x in xs]
-        ts = [(t if bias is None else t - bias).float() for t in targets]
+        biased = producers[0].bias is not None
+        xs = Seen(inputs, lambda x: (_with_one(x) if biased else x).to(multiplied()))
+        ts = Seen(targets, lambda t: (t if bias is None else t - bias).float())
 
         fitted = _chunks(xs, stride), _chunks(ts, stride // token_stride)
         step, errors = _step(activation, start, v, *fitted, settings)
@@ -136,8 +137,7 @@ def refit(
         pairs = zip(_chunks(outputs, stride), fitted[1], strict=True)
         after = sum(_squares(target - output) for output, target in pairs)
     if bias is not None:
-        outputs = [output + bias.float() for output in outputs]
-    biased = producers[0].bias is not None
+        outputs = Held(output + bias.float() for output in outputs.drained())
     # Each in memory of its own: a checkpoint refuses views.
     parts = (
         (weight[:, :-1].clone(), weight[:, -1].clone()) if biased else (weight.clone(), None)
@@ -161,7 +161,8 @@ def _error(
 
 def _chunks(batches: Sequence[Float[Tensor, "tokens n"]], stride: int) -> tuple[Tensor, ...]:
     """Every `stride`-th row of each batch, in chunks of CHUNK rows."""
-    return torch.split(torch.cat([rows[::stride] for rows in batches]), CHUNK)
+    few = [rows if stride == 1 else rows[::stride].clone() for rows in batches]
+    return torch.split(torch.cat(few), CHUNK)
 
 
 def _squares(error: Tensor) -> float:
@@ -304,12 +305,12 @@ def _consumer(
     targets: Sequence[Float[Tensor, "fitted out"]],
     stride: int,
     damping: float,
-) -> tuple[Float[Tensor, "out k"], list[Float[Tensor, "tokens out"]]]:
+) -> tuple[Float[Tensor, "out k"], Held]:
     """argmin over V of ‖t − a Vᵀ‖² plus a relative ridge on V − `dense`, over every `stride`-th
     token; and a Vᵀ for all tokens of each batch."""
     width = dense.shape[1]
     gram, cross = dense.new_zeros(width, width), dense.new_zeros(width, len(dense))
-    parts, values = weights.to(inputs[0].dtype), []
+    parts, values = weights.to(inputs[0].dtype), Held()
     for x, target in zip(inputs, targets, strict=True):
         value = _values(activation, parts, x)
         fitted = value[::stride].float()
@@ -321,6 +322,5 @@ def _consumer(
     consumer = ridge(
         system, summed(cross).T, dense, mean_ridge(system, damping), rounding=rounding(tokens)
     ).float()
-    values.reverse()
     shortened = consumer.to(inputs[0].dtype)
-    return consumer, [linear(values.pop(), shortened).float() for _ in inputs]
+    return consumer, Held(linear(value, shortened).float() for value in values.drained())

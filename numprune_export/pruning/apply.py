@@ -28,6 +28,7 @@ from numprune_export.models.residency import (
 from numprune_export.models.site import Site
 from numprune_export.models.site_layers import SiteLayers
 from numprune_export.models.substitution import SublayerOutput, replayed_outputs
+from numprune_export.numerics.held import Held
 from numprune_export.numerics.ranks import of_first, sharing
 from numprune_export.pruning import rewrite
 from numprune_export.pruning.compensate import Compensation
@@ -309,7 +310,7 @@ def _intact(
     layers: SiteLayers, batches: list[Batch], done: Sequence[SublayerOutput]
 ) -> list[Tensor]:
     """The output of a sublayer that loses no units, for each batch, (real tokens, out)."""
-    inputs: list[Tensor] = []
+    inputs = Held()
     with replayed_outputs(layers.block, done):
         _watch(layers, batches, lambda rows: inputs.append(rows.values))
     return _outputs(layers, by_batch(inputs, batches))
@@ -317,12 +318,12 @@ def _intact(
 
 def _seen(
     layers: SiteLayers, batches: list[Batch], kept: Sequence[int], stride: int
-) -> tuple[Statistics, list[Tensor]]:
+) -> tuple[Statistics, Held]:
     """Statistics of the whole site behind the pruned prefix, over every `stride`-th token, and the
     kept inputs of each batch, (tokens, k)."""
     columns = layers.columns(kept)
     accumulator = StatisticsAccumulator(layers.site.inputs, batches[0].hidden.device)
-    inputs: list[Tensor] = []
+    inputs = Held()
 
     def look(rows: TokenRows) -> None:
         accumulator.add(rows.every(stride))
@@ -343,9 +344,8 @@ def _watch(layers: SiteLayers, batches: list[Batch], look: Look) -> None:
     block_runner.capture_inputs(layers.block, site.block, batches, looks, no_tick, run_on=False)
 
 
-def _outputs(layers: SiteLayers, inputs: list[Tensor]) -> list[Tensor]:
-    """The consumer's output for each batch; the list of inputs is emptied to free memory."""
+def _outputs(layers: SiteLayers, inputs: Held) -> list[Tensor]:
+    """The consumer's output for each batch; the inputs are dropped to free memory."""
     consumer = layers.block.get_submodule(layers.site.consumer)
-    inputs.reverse()
     with torch.no_grad():
-        return [consumer(inputs.pop()) for _ in range(len(inputs))]
+        return [consumer(rows) for rows in inputs.drained()]

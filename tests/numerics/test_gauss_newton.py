@@ -203,7 +203,9 @@ def test_producers_are_fitted_to_some_tokens_and_the_consumer_to_more():
     expected = last.weight.T + torch.linalg.solve(gram + ridge, pulled)
     torch.testing.assert_close(refitted.consumer.double().T, expected, rtol=1e-3, atol=1e-4)
     own = functional.linear(a, refitted.consumer.double(), last.bias)
-    torch.testing.assert_close(torch.cat(refitted.outputs).double(), own, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.cat(list(refitted.outputs)).double(), own, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_ridge_pulls_to_the_dense_consumer():

@@ -20,6 +20,7 @@ from numprune_export.models import block_runner
 from numprune_export.models.batch import TokenRows
 from numprune_export.models.device import Placement, placed
 from numprune_export.models.families import FAMILIES
+from numprune_export.numerics import held
 from numprune_export.pipeline import models
 from numprune_export.pruning import apply
 from numprune_export.pruning.compensate.closed_form import ClosedForm, ProducerRefit
@@ -128,19 +129,42 @@ def test_work_in_halves_gives_what_it_gives_at_once(device, work, room):
     network = tiny_encoder("bert", "sequence") if of_encoder else tiny(num_hidden_layers=1)
     network, family = placed(network, DEVICE, torch.float32), FAMILIES[network.config.model_type]
     device.restart()
-    held = device.live
+    before = device.live
 
     def run():
         got = work(network, family, texts(padded=True))
         return {name: value.detach().cpu().double() for name, value in got.items()}
 
     expected = run()
-    device.capacity = held + int(room * (device.peak - held))
+    device.capacity = before + int(room * (device.peak - before))
     with watched() as halved:
         got = run()
     assert halved
     for name, value in got.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_texts_wait_in_main_memory_where_the_device_has_no_room(device, monkeypatch):
+    """Inputs and targets of all texts are read batch by batch; weights and plan are the same."""
+    network = placed(tiny(num_hidden_layers=1), DEVICE, torch.float32)
+    family, windows = FAMILIES["llama"], texts(padded=True)
+    plan = plan_of(network, family)
+    results, peaks, moved = [], [], []
+    for room in (True, False):
+        monkeypatch.setattr(held, "roomy", lambda _, room=room: room)
+        device.restart()
+        before = device.live
+        repair = ClosedForm(token_stride=2, producers=ProducerRefit(least=0, iterations=2))
+        small = apply.sequential(network, family, plan, repair, windows, 2, quiet)
+        peaks.append(device.peak - before)
+        moved.append(sum(bytes_ for line, bytes_ in device.to_host.items() if "held.py" in line))
+        results.append([weight.detach().cpu() for weight in small.parameters()])
+        del small
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+    assert not moved[0]
+    hidden = windows.lengths.sum() * network.config.hidden_size * 4
+    assert moved[1] >= 2 * hidden  # inputs and outputs of the MLP, among others
+    assert peaks[1] < peaks[0] - hidden
 
 
 def added_in_the_hook(block, index, batches, layers, tick, *, run_on):
@@ -164,11 +188,11 @@ def test_a_token_of_a_repeated_batch_is_counted_once(device, monkeypatch, plante
     if planted:
         monkeypatch.setattr(block_runner, "capture_inputs", added_in_the_hook)
     device.restart()
-    held = device.live
+    before = device.live
     sums = []
     for capacity in (None, 0.85):
         if capacity:
-            device.capacity = held + int(capacity * (device.peak - held))
+            device.capacity = before + int(capacity * (device.peak - before))
         (block,) = statistics.collect(network, FAMILIES["llama"], texts(padded=False), ROWS, quiet)
         sums.append([site.tokens for site in block.values()])
         del block

@@ -17,6 +17,7 @@ from numprune_export.models.batch import Batch, TokenRows, by_batch, joined
 from numprune_export.models.site import Site
 from numprune_export.models.substitution import mlp_activation
 from numprune_export.numerics.gauss_newton import Sublayer, refit
+from numprune_export.numerics.held import Held
 from numprune_export.numerics.indexing import columns_of_units
 from numprune_export.numerics.matmul_precision import multiplied
 from numprune_export.pruning import rewrite
@@ -32,10 +33,10 @@ class MlpInputs:
     """Weight of the dense consumer."""
     statistics: Statistics
     """Statistics of the consumer's input, on the tokens that producers are fitted to."""
-    inputs: list[Float[Tensor, "tokens in"]]
-    """Inputs of the producers, one per batch, in the dtype of layers' matmuls."""
-    targets: list[Float[Tensor, "fitted out"]]
-    """Outputs of the consumer for the tokens that it is fitted to, one per batch."""
+    inputs: Held
+    """Inputs of the producers, one per batch, (tokens, in), in the dtype of layers' matmuls."""
+    targets: Held
+    """(fitted, out): outputs of the consumer for the tokens that it is fitted to, one per batch."""
 
 
 def collect_mlp_inputs(
@@ -47,7 +48,7 @@ def collect_mlp_inputs(
     Raises:
         NumericalError: an activation was NaN or infinite.
     """
-    settings, seen = _settings(repair), list[Tensor]()
+    settings, seen = _settings(repair), Held()
 
     def look(rows: TokenRows) -> None:
         seen.append(rows.values.to(multiplied()))
@@ -63,7 +64,7 @@ def collect_mlp_inputs(
     accumulator = StatisticsAccumulator(site.inputs, inputs[0].device)
     producers = [_product(_linear(block, producer.path)) for producer in site.producers]
     last = _linear(block, site.consumer)
-    consumer, targets = _product(last), []
+    consumer, targets = _product(last), Held()
     with torch.no_grad(), mlp_activation(block, site) as activation:
         for x in inputs:
             fitted, outputs = x[:: repair.token_stride], list[Tensor]()
@@ -123,7 +124,7 @@ def refit_mlp(
         linear = rewrite.linear_of(weight.to(dtype), None if bias is None else bias.to(dtype))
         block.set_submodule(producer.path, linear)
     rewrite.replace_consumer(block, site, refitted.consumer.to(dtype), consumer.bias)
-    return [output.to(dtype) for output in refitted.outputs]
+    return [output.to(dtype) for output in refitted.outputs.drained()]
 
 
 def _linear(block: nn.Module, path: str) -> nn.Linear:
