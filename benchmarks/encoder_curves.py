@@ -114,7 +114,8 @@ class CurvePlans:
     ) -> dict[str, RemovalOrder]:
         settings, examples = SCORES[score]
         kind = self.kind(score, examples)
-        fishers = kind.gradients.of_outputs(model, kind.texts, self.observer)
+        of_blocks = kind.gradients.of_outputs(model, kind.texts, self.observer)
+        fishers = {name: fisher for block in of_blocks for name, fisher in block.items()}
         blocks, removals = self.family.block_list(model), {}
         for site in self.family.sites(model):
             weight: Any = blocks[site.block].get_submodule(site.consumer).weight

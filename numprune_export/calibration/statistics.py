@@ -209,7 +209,7 @@ def _gather(
     block: nn.Module, sites: list[Site], batches: list[Batch], tick: Progress, token_stride: int
 ) -> dict[str, Statistics]:
     accumulators = {
-        site.name: StatisticsAccumulator(site.inputs, batches[0].hidden.device) for site in sites
+        site.name: StatisticsAccumulator(site.inputs, batches[0].device) for site in sites
     }
 
     def add(site: Site) -> Look:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from numprune_export.numerics.held import Held
+from numprune_export.numerics.held import Held, Waiting
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class TokenRows:
 class Batch:
     """Hidden states of a batch of sequences between two blocks."""
 
-    hidden: Tensor
-    """Input of the next block, (batch, length, hidden)."""
+    waiting: Waiting
+    """Input of the next block, (batch, length, hidden), where there was room for it."""
     arguments: list[Arguments]
     """Arguments of every block, apart from the hidden states."""
     real: Int64[Tensor, " tokens"] | None
@@ -67,14 +67,33 @@ class Batch:
     """Number of its first non-padding token in the whole batch."""
 
     @property
+    def hidden(self) -> Tensor:
+        """Input of the next block, (batch, length, hidden), copied to its device if it waits in
+        another place."""
+        return self.waiting.read()
+
+    @hidden.setter
+    def hidden(self, states: Tensor) -> None:
+        self.waiting = Waiting(states)
+
+    @property
+    def texts(self) -> int:
+        return self.waiting.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Of its hidden states when they are read."""
+        return self.waiting.device
+
+    @property
     def tokens(self) -> int:
         """Number of non-padding tokens."""
-        rows, length = self.hidden.shape[:2]
+        rows, length = self.waiting.shape[:2]
         return rows * length if self.real is None else len(self.real)
 
     def part(self, rows: slice) -> Batch:
         """The same batch, restricted to these rows; itself if they are all."""
-        batch, length = self.hidden.shape[:2]
+        batch, length = self.waiting.shape[:2]
         if rows == slice(0, batch):
             return self
         start, stop = rows.start * length, rows.stop * length
@@ -83,7 +102,7 @@ class Batch:
             first = int((real < start).sum())
             real = real[(real >= start) & (real < stop)] - start
         return replace(
-            self, hidden=self.hidden[rows], real=real, chosen=rows, first=first,
+            self, waiting=Waiting(self.hidden[rows], stays=True), real=real, chosen=rows, first=first,
             arguments=[arguments.part(rows, batch) for arguments in self.arguments],
         )  # fmt: skip
 
@@ -108,7 +127,7 @@ class Batch:
 
     def scatter_tokens(self, rows: Tensor) -> Tensor:
         """The inverse of `rows`: (batch, length, n), zero at padding."""
-        batch, length = self.hidden.shape[:2]
+        batch, length = self.waiting.shape[:2]
         if self.real is not None:
             rows = rows.new_zeros(batch * length, rows.shape[-1]).index_copy_(0, self.real, rows)
         return rows.reshape(batch, length, rows.shape[-1])

@@ -21,6 +21,7 @@ from numprune_export.data.corpus import Windows
 from numprune_export.models.batch import Arguments, Batch, TokenRows, joined
 from numprune_export.models.family import Family
 from numprune_export.models.residency import resident
+from numprune_export.numerics.held import Waiting
 from numprune_export.numerics.ranks import sharing
 
 Progress = Callable[[int], None]
@@ -70,7 +71,7 @@ def prepare_batches(model: nn.Module, family: Family, windows: Windows, batch: i
                 trunk(**inputs)
             arguments = [recorder.arguments for recorder in recorders]
             places = _places(real, captured[0].device)
-            batches.append(Batch(captured[0], arguments, places, len(batches)))
+            batches.append(Batch(Waiting(captured[0]), arguments, places, len(batches)))
     return batches
 
 
@@ -129,14 +130,14 @@ def advance(block: nn.Module, index: int, batches: list[Batch], tick: Progress) 
     with torch.no_grad():
         for batch in batches:
             batch.hidden = joined(list(_outputs(block, index, batch)))
-            tick(batch.hidden.shape[0])
+            tick(batch.texts)
 
 
 def _outputs(block: nn.Module, index: int, batch: Batch) -> Iterator[Tensor]:
     def run(rows: slice) -> Tensor:
         return batch.part(rows).call(block, index)
 
-    return in_parts(len(batch.hidden), run)
+    return in_parts(batch.texts, run)
 
 
 def capture_inputs(
@@ -177,8 +178,8 @@ def capture_inputs(
             for batch in batches:
                 outputs = list(_captured_parts(block, index, batch, captured))
                 if run_on:
-                    batch.hidden = joined(outputs)
-                tick(batch.hidden.shape[0])
+                    batch.hidden = joined([output for output in outputs if output is not None])
+                tick(batch.texts)
     finally:
         for handle in handles:
             handle.remove()
@@ -186,19 +187,18 @@ def capture_inputs(
 
 def _captured_parts(
     block: nn.Module, index: int, batch: Batch, captured: list[tuple[Look, Tensor]]
-) -> Iterator[Tensor]:
+) -> Iterator[Tensor | None]:
     """The block's output for each part of a batch, after the callbacks have seen what the hooks
-    captured of it; the part's input if the block was left early."""
+    captured of it; None if the block was left early."""
 
-    def run(rows: slice) -> tuple[Batch, Tensor]:
+    def run(rows: slice) -> tuple[Batch, Tensor | None]:
         captured.clear()
-        part = batch.part(rows)
-        output = part.hidden
+        part, output = batch.part(rows), None
         with suppress(_Reached):
             output = part.call(block, index)
         return part, output
 
-    for part, output in in_parts(len(batch.hidden), run):
+    for part, output in in_parts(batch.texts, run):
         _show(captured, part)
         yield output
 

@@ -16,6 +16,7 @@ from numprune_export.core.stage import InParts, Stage, Together, key_of
 from numprune_export.core.version import STAGES_VERSION
 from numprune_export.models.full_device import full_device_named
 from numprune_export.numerics import ranks
+from numprune_export.numerics.held import waiting_in
 from numprune_export.recipe import Recipe
 
 
@@ -53,7 +54,7 @@ class Context:
         """
         self.observer.begin(name)
         key = key_of(STAGES_VERSION, place, *inputs)
-        with full_device_named(name):
+        with full_device_named(name), waiting_in(self.folder.path):
             if ranks.here().world > 1:
                 stage = self._with_others(name, place, key, make, editable)
             elif shared and self.shared is not None:

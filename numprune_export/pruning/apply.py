@@ -183,9 +183,9 @@ def _prune_block(
             rows = _intact(layers, batches, done)
         else:
             break
-        tick(change.passes(layers.site) * sum(len(batch.hidden) for batch in batches))
-        pairs = zip(batches, rows, strict=True)
-        outputs = [state.scatter_tokens(output) for state, output in pairs]
+        tick(change.passes(layers.site) * sum(batch.texts for batch in batches))
+        pairs = zip(batches, rows.drained(), strict=True)
+        outputs = Held(state.scatter_tokens(output) for state, output in pairs)
         done.append(SublayerOutput(layers.site, outputs))
     with replayed_outputs(block, done):
         block_runner.advance(block, index, batches, tick)
@@ -217,7 +217,7 @@ class _Change:
 
     def compensated(
         self, layers: SiteLayers, batches: list[Batch], done: Sequence[SublayerOutput]
-    ) -> list[Tensor]:
+    ) -> Held:
         """Prune and compensate a site behind the sublayers `done` in its block.
 
         Returns:
@@ -306,9 +306,7 @@ def _require_own_sites(model: nn.Module, family: Family, plan: Plan) -> None:
         )
 
 
-def _intact(
-    layers: SiteLayers, batches: list[Batch], done: Sequence[SublayerOutput]
-) -> list[Tensor]:
+def _intact(layers: SiteLayers, batches: list[Batch], done: Sequence[SublayerOutput]) -> Held:
     """The output of a sublayer that loses no units, for each batch, (real tokens, out)."""
     inputs = Held()
     with replayed_outputs(layers.block, done):
@@ -322,7 +320,7 @@ def _seen(
     """Statistics of the whole site behind the pruned prefix, over every `stride`-th token, and the
     kept inputs of each batch, (tokens, k)."""
     columns = layers.columns(kept)
-    accumulator = StatisticsAccumulator(layers.site.inputs, batches[0].hidden.device)
+    accumulator = StatisticsAccumulator(layers.site.inputs, batches[0].device)
     inputs = Held()
 
     def look(rows: TokenRows) -> None:
@@ -344,8 +342,8 @@ def _watch(layers: SiteLayers, batches: list[Batch], look: Look) -> None:
     block_runner.capture_inputs(layers.block, site.block, batches, looks, no_tick, run_on=False)
 
 
-def _outputs(layers: SiteLayers, inputs: Held) -> list[Tensor]:
+def _outputs(layers: SiteLayers, inputs: Held) -> Held:
     """The consumer's output for each batch; the inputs are dropped to free memory."""
     consumer = layers.block.get_submodule(layers.site.consumer)
     with torch.no_grad():
-        return [consumer(rows) for rows in inputs.drained()]
+        return Held(consumer(rows) for rows in inputs.drained())

@@ -1,5 +1,7 @@
 """A device that is full: batches are halved, nothing is summed twice, and one row without room is said."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from numprune_export.calibration import generated_text, statistics
 from numprune_export.calibration.generated_text_settings import GeneratedText
 from numprune_export.calibration.gradients.mask_gradients import LabelledLoss, unit_gradients
 from numprune_export.calibration.gradients.output_fisher import next_token_fisher
-from numprune_export.core.errors import DeviceError
+from numprune_export.core.errors import DeviceError, OutputError
 from numprune_export.core.halving import watched
 from numprune_export.data.corpus import Windows
 from numprune_export.measure.quality.divergence import DenseLogits
@@ -144,27 +146,56 @@ def test_work_in_halves_gives_what_it_gives_at_once(device, work, room):
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-4)
 
 
-def test_texts_wait_in_main_memory_where_the_device_has_no_room(device, monkeypatch):
-    """Inputs and targets of all texts are read batch by batch; weights and plan are the same."""
-    network = placed(tiny(num_hidden_layers=1), DEVICE, torch.float32)
+def test_activations_wait_where_there_is_room(device, monkeypatch, tmp_path):
+    """Hidden states, inputs and targets of all texts are read batch by batch; the weights are the
+    same. Files have no name, so nothing is left behind."""
+    network = placed(tiny(num_hidden_layers=2), DEVICE, torch.float32)
     family, windows = FAMILIES["llama"], texts(padded=True)
     plan = plan_of(network, family)
     results, peaks, moved = [], [], []
-    for room in (True, False):
-        monkeypatch.setattr(held, "roomy", lambda _, room=room: room)
+    for place in ("device", "main memory", "file"):
+        monkeypatch.setattr(held, "place_on", lambda _, place=place: place)
         device.restart()
         before = device.live
         repair = ClosedForm(token_stride=2, producers=ProducerRefit(least=0, iterations=2))
-        small = apply.sequential(network, family, plan, repair, windows, 2, quiet)
+        with held.waiting_in(tmp_path):
+            small = apply.sequential(network, family, plan, repair, windows, 2, quiet)
         peaks.append(device.peak - before)
         moved.append(sum(bytes_ for line, bytes_ in device.to_host.items() if "held.py" in line))
         results.append([weight.detach().cpu() for weight in small.parameters()])
         del small
-    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
-    assert not moved[0]
+    first, *others = results
+    assert all(torch.equal(*pair) for other in others for pair in zip(first, other, strict=True))
     hidden = windows.lengths.sum() * network.config.hidden_size * 4
-    assert moved[1] >= 2 * hidden  # inputs and outputs of the MLP, among others
-    assert peaks[1] < peaks[0] - hidden
+    assert moved[0] == 0
+    assert moved[1] == moved[2] >= 4 * hidden  # states, and inputs and outputs of the MLP, twice
+    assert max(peaks[1:]) < peaks[0] - 2 * hidden
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("available", "place"), [(0.5, "device"), (0.1, "file")]
+)  # fmt: skip
+def test_a_processor_without_main_memory_uses_files(monkeypatch, tmp_path, available, place):
+    """The file's pages are not anonymous memory: the system can write them out."""
+    monkeypatch.setattr(held.host_memory, "limit_bytes", lambda: 1000)
+    monkeypatch.setattr(held.host_memory, "available_bytes", lambda: int(1000 * available))
+    assert held.place_on(torch.device("cpu")) == place
+    values = torch.arange(24, dtype=torch.bfloat16).reshape(2, 12)[:, ::2]
+    with held.waiting_in(tmp_path):
+        waiting = held.Waiting(values)
+    assert torch.equal(waiting.read(), values)
+    assert (waiting.read().data_ptr() == values.data_ptr()) == (place == "device")
+
+
+def test_a_full_disk_is_said(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(held, "place_on", lambda _: "file")
+    monkeypatch.setattr(held.os, "posix_fallocate", full)
+    with held.waiting_in(tmp_path), pytest.raises(OutputError, match="no space left"):
+        held.Waiting(torch.zeros(3))
 
 
 def added_in_the_hook(block, index, batches, layers, tick, *, run_on):

@@ -28,6 +28,7 @@ from numprune_export.models.batch import Batch, joined
 from numprune_export.models.block_runner import Progress
 from numprune_export.models.family import Family
 from numprune_export.models.residency import resident
+from numprune_export.numerics.held import Waiting
 
 BACKWARD = 3
 """Forward passes that take as long as a recomputed block and its backward pass."""
@@ -81,9 +82,9 @@ class BatchState:
 
     batch: Batch
     rows: NDArray[Any]
-    inputs: list[Tensor] = field(default_factory=list)
-    """Inputs of the blocks that the backward pass has not reached yet, on the CPU."""
-    gradient: Tensor | None = None
+    inputs: list[Waiting] = field(default_factory=list)
+    """Inputs of the blocks that the backward pass has not reached yet, in main memory or a file."""
+    gradient: Waiting | None = None
     """Gradient with respect to the output of the last of these blocks."""
 
 
@@ -106,12 +107,12 @@ def forward(
     for index in range(len(family.block_list(model))):
         with resident(model, family, index) as block:
             for state in states:
-                state.inputs.append(state.batch.hidden.cpu())
+                state.inputs.append(Waiting(state.batch.hidden.cpu()))
                 block_runner.advance(block, index, [state.batch], tick)
     for state in states:
-        state.gradient = objective.gradient(
-            model, family, windows.rows(state.rows), state.rows, state.batch.hidden
-        )
+        texts, hidden = windows.rows(state.rows), state.batch.hidden
+        gradient = objective.gradient(model, family, texts, state.rows, hidden)
+        state.gradient = Waiting(gradient)
         tick(_head_steps(model, family) * len(state.rows))
     return states
 
@@ -149,8 +150,8 @@ def backward(
         By site name, the gradient at the layer's output, a row per real token; in parts if the
         device is full.
     """
-    device, inputs, after = state.batch.hidden.device, state.inputs[-1], state.gradient
-    assert after is not None
+    assert state.gradient is not None
+    device, inputs, after = state.batch.device, state.inputs[-1].read(), state.gradient.read()
     before: list[Tensor] = []
 
     def run(rows: slice) -> tuple[Tensor, dict[str, Tensor]]:
@@ -169,7 +170,7 @@ def backward(
         before.append(gradient)
         yield by_site
     state.inputs.pop()
-    state.gradient = joined(before)
+    state.gradient = Waiting(joined(before))
 
 
 @contextmanager

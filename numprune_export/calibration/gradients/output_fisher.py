@@ -8,7 +8,7 @@ error e of the output at a token raises the loss by ½·eᵀFe nats on average.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -125,7 +125,7 @@ class _Sum:
         """
         whole, tokens = mirrored(summed(self._outer)), summed_number(self._tokens)
         require_finite(whole, f"gradients at the output of `{site.name}` are")
-        return whole / tokens
+        return whole.div_(tokens)
 
 
 def _rounds(
@@ -153,14 +153,13 @@ class Learn(Protocol):
     ) -> Iterator[dict[str, Tensor]]: ...
 
 
-def by_site(
+def counted(
     learn: Learn, model: nn.Module, family: Family, windows: Windows, observer: Observer
-) -> Mapping[str, Tensor]:
-    """F of all sites by name; the observer counts steps of the forward and backward pass.
+) -> Iterator[dict[str, Tensor]]:
+    """F by site name, block by block; the observer counts steps of the forward and backward pass.
 
     Raises:
         NumericalError: a loss or a gradient is not finite.
     """
     observer.expect(steps_of(model, family, len(windows.tokens) // sharing().world))
-    blocks = learn(model, family, windows, tick=observer.advance)
-    return {name: matrix for block in blocks for name, matrix in block.items()}
+    return learn(model, family, windows, tick=observer.advance)

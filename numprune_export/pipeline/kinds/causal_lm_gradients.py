@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from numprune_export.calibration.gradients.output_fisher import by_site, next_token_fisher
+from numprune_export.calibration.gradients.output_fisher import counted, next_token_fisher
 from numprune_export.core.progress import Observer
 from numprune_export.models.decoder import RotaryDecoder
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
@@ -40,14 +40,14 @@ class CausalLmGradients:
 
     def of_outputs(
         self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
-    ) -> Mapping[str, Tensor]:
+    ) -> Iterable[Mapping[str, Tensor]]:
         """See Gradients.of_outputs.
 
         Raises:
             NumericalError: a loss or a gradient is not finite.
         """
         if not reads_output_fisher(self.score):
-            return {}
+            return ()
         windows = texts.gradients.first(self.score.sequences or WINDOWS)
         fisher = partial(next_token_fisher, batch=texts.batch)
-        return by_site(fisher, model, self.family, windows, observer)
+        return counted(fisher, model, self.family, windows, observer)

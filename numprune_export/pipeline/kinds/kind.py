@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +71,9 @@ class Gradients(Protocol):
 
     def of_outputs(
         self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
-    ) -> Mapping[str, Tensor]:
-        """Fisher information of consumers' outputs by site name; empty if the score needs none."""
+    ) -> Iterable[Mapping[str, Tensor]]:
+        """Fisher information of consumers' outputs by site name, block by block; empty if the score
+        needs none."""
         ...
 
 

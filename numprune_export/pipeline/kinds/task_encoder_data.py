@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from numprune_export.calibration.gradients.block_backward import Objective
 from numprune_export.calibration.gradients.losses import OwnPredictions
 from numprune_export.calibration.gradients.mask_gradients import LabelledLoss, unit_gradients
-from numprune_export.calibration.gradients.output_fisher import by_site, output_fisher
+from numprune_export.calibration.gradients.output_fisher import counted, output_fisher
 from numprune_export.core.progress import Observer
 from numprune_export.core.stage import key_of
 from numprune_export.data.corpus import Windows
@@ -146,7 +146,7 @@ class EncoderGradients:
 
     def of_outputs(
         self, model: PreTrainedModel, texts: CalibrationTexts, observer: Observer
-    ) -> Mapping[str, Tensor]:
+    ) -> Iterable[Mapping[str, Tensor]]:
         """See Gradients.of_outputs: of the loss on the gold labels.
 
         Raises:
@@ -154,13 +154,13 @@ class EncoderGradients:
         """
         score, labels = self.recipe.score, self.labels
         if not reads_output_fisher(score):
-            return {}
+            return ()
         assert labels is not None
         windows = texts.gradients.first(score.sequences)
         gold = torch.from_numpy(labels[: len(windows.tokens)])
         objective = Objective(self.task.loss, gold)
         fisher = partial(output_fisher, objective=objective, batch=texts.batch)
-        return by_site(fisher, model, self.family, windows, observer)
+        return counted(fisher, model, self.family, windows, observer)
 
     def _objective(self, score: Fisher, windows: Windows) -> LabelledLoss:
         """The loss on the gold labels, or on labels drawn from the model's own predictions."""

@@ -108,8 +108,8 @@ def _write_gradients(
         hidden = int(model.config.hidden_size)
         here.require_space(8 * hidden**2 * len(here.start.sites))
     statistics_store.write_gradients(folder, gradients.of_units(model, texts, observer))
-    fishers = gradients.of_outputs(model, texts, observer)
-    statistics_store.write_output_fisher(folder, fishers)
+    for fishers in gradients.of_outputs(model, texts, observer):
+        statistics_store.write_output_fisher(folder, fishers)
 
 
 def reads_moments(recipe: Recipe) -> bool:

@@ -156,7 +156,7 @@ def _wanted(
             sums = {name: inputs[0] if inputs else output for name, inputs in seen.items()}
             return output, sums
 
-        parts = list(in_parts(len(target.hidden), run))
+        parts = list(in_parts(target.texts, run))
         target.hidden = joined([output for output, _ in parts])
         for name, sums in wanted.items():
             sums.append(joined([part_sums[name] for _, part_sums in parts]))
@@ -188,7 +188,7 @@ def _moments(
                 return inputs[:, 0], difference[:, 0]
             return part.rows(inputs), part.rows(difference)
 
-        for inputs, difference in in_parts(len(batch.hidden), run):
+        for inputs, difference in in_parts(batch.texts, run):
             sums.add(inputs, difference)
     return sums.result(site.name).beside(weight)
 

@@ -103,11 +103,11 @@ def refit_mlp(
     kept: Sequence[int],
     known: MlpInputs,
     repair: ClosedForm,
-) -> list[Float[Tensor, "tokens out"]]:
+) -> Held:
     """Replace the weights of a cut MLP by refitted ones, in the same dtype.
 
     Returns:
-        The output of the refitted MLP, one per batch.
+        The output of the refitted MLP, (tokens, out), one per batch.
     """
     consumer = _linear(block, site.consumer)
     producers = [_linear(block, producer.path) for producer in site.producers]
@@ -124,7 +124,7 @@ def refit_mlp(
         linear = rewrite.linear_of(weight.to(dtype), None if bias is None else bias.to(dtype))
         block.set_submodule(producer.path, linear)
     rewrite.replace_consumer(block, site, refitted.consumer.to(dtype), consumer.bias)
-    return [output.to(dtype) for output in refitted.outputs.drained()]
+    return Held(output.to(dtype) for output in refitted.outputs.drained())
 
 
 def _linear(block: nn.Module, path: str) -> nn.Linear:

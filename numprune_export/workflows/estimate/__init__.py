@@ -120,9 +120,17 @@ def _memory(where: Machine, job: Job, step: Step, *, streamed: bool) -> tuple[fl
     """Bytes of host, without the runtime, and of the device, None on a CPU."""
     if where.device_bytes is not None:
         peaks = DevicePeaks(job, streamed, where.short, where.device_bytes)
-        return host_memory.peak(job, step.name, streamed=streamed), peaks.of(step.name)
-    if not streamed or step.name == "write-text":
+        stays = host_memory.peak(job, step.name, streamed=streamed)
+        return where.held(stays, peaks.elsewhere(step.name)), peaks.of(step.name)
+    if step.name == "write-text":
         return step.memory, None
+    waiting = DevicePeaks(job, streamed, where.short).waiting(step.name)
+    stays = step.memory - waiting - (_not_there(job, step) if streamed else 0.0)
+    return where.held(max(0.0, stays), waiting), None
+
+
+def _not_there(job: Job, step: Step) -> float:
+    """Bytes of a model that a streamed run does not hold on the CPU."""
     # Blocks that are not in use are not there; of the pruned ones none stays.
     shapes = job.shapes
     absent = shapes.itemsize * (
@@ -130,7 +138,7 @@ def _memory(where: Machine, job: Job, step: Step, *, streamed: bool) -> tuple[fl
     )
     small = job.shapes.shrunk(job.recipe.keep)
     pruned = small.itemsize * small.prunable if step.holds_pruned else 0
-    return max(0.0, step.memory - absent - pruned), None
+    return absent + pruned
 
 
 def _disk(job: Job) -> dict[str, float]:

@@ -1,17 +1,20 @@
 """Peak of live bytes on a device, stage by stage: weights, activations, Gram matrices, solves.
 
 The device frees a tensor with its last reference, so a peak is the largest sum of what is alive at
-once. Attention is taken to hold no matrix of scores.
+once. Activations of all texts stay on it up to the room that `numerics.held` leaves. Attention is
+taken to hold no matrix of scores.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from numprune_export.calibration import generated_text
 from numprune_export.calibration.gradients.losses import LOGITS_AT_ONCE
 from numprune_export.measure.quality.divergence import ROWS_AT_ONCE
 from numprune_export.models.device import FILLED
+from numprune_export.numerics.held import ROOM
 from numprune_export.pipeline.stages.calibrate import repairs_at_once
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.compensate.closed_form import ClosedForm
@@ -32,6 +35,26 @@ DISTRIBUTIONS = 4
 
 
 @dataclass(frozen=True)
+class Need:
+    """Bytes that are alive at once at a peak."""
+
+    stays: float
+    """On the device in any case."""
+    waits: float = 0.0
+    """Activations of all texts, which may wait in another place."""
+
+    def __add__(self, more: float) -> Need:
+        return Need(self.stays + more, self.waits)
+
+    def kept(self, room: float) -> float:
+        """Waiting bytes that stay on a device that is filled up to `room`."""
+        return min(self.waits, max(0.0, room - self.stays))
+
+    def on(self, room: float) -> float:
+        return self.stays + self.kept(room)
+
+
+@dataclass(frozen=True)
 class DevicePeaks:
     """Peaks of a job on a device."""
 
@@ -45,22 +68,41 @@ class DevicePeaks:
 
     def of(self, name: str) -> float:
         """Peak bytes of the stage with this name."""
+        return self._need(name).on(self._room)
+
+    def elsewhere(self, name: str) -> float:
+        """Bytes of activations that wait in main memory, or in files, at that peak."""
+        need = self._need(name)
+        return need.waits - need.kept(self._room)
+
+    def waiting(self, name: str) -> float:
+        """Bytes of the activations of all texts at that peak, wherever they wait."""
+        return self._need(name).waits
+
+    @property
+    def _room(self) -> float:
+        return (1 - ROOM) * self.free
+
+    def _need(self, name: str) -> Need:
         stage, _, number = name.partition("-")
         if stage == "read":
-            return 0.0
+            return Need(0.0)
         if stage == "write":
-            return self._writing()
+            return Need(self._writing())
         own = self._weights + (self._smaller if number.isdigit() else 0.0)
         if stage == "calibrate":
             texts = self.job.repaired_on if number == "repair" else self.job.texts
-            return own + self._moments(texts)
+            return self._moments(texts) + own
         steps = {
             "gradients": self._gradients,
             "score": self._scores,
             "allocate": self._trials,
             "prune": self._repair,
         }
-        return own + steps[stage]()
+        return steps[stage]() + own
+
+    def _largest(self, needs: Iterable[Need]) -> Need:
+        return max(needs, key=lambda need: need.on(self._room))
 
     @property
     def _shapes(self) -> Shapes:
@@ -107,7 +149,7 @@ class DevicePeaks:
         )
         return texts.batch_tokens * (values * self._shapes.itemsize + stream)
 
-    def _moments(self, texts: Texts) -> float:
+    def _moments(self, texts: Texts) -> Need:
         size = self._shapes.itemsize
         widest = max(site.width for site in self._shapes.sites)
         # Those of the last block are still there while the next are gathered.
@@ -116,44 +158,47 @@ class DevicePeaks:
         summed = texts.batch_tokens * (stream + widest * (2 * size + 4))
         checked = 7.0 * widest**2
         batch = max(self._forward(texts), summed, checked)
-        return self._in_use + self._hidden(texts) + grams + batch
+        return Need(self._in_use + grams + batch, self._hidden(texts))
 
-    def _gradients(self) -> float:
+    def _gradients(self) -> Need:
         score, shapes = self.job.recipe.score, self._shapes
         if isinstance(score, Fisher):
-            return memory.gradients(shapes, self.job.learned_on)
+            return Need(memory.gradients(shapes, self.job.learned_on))
         assert reads_output_fisher(score)
         texts = self.job.differentiated(score)
-        sums = sum(8.0 * site.inputs**2 for site in shapes.sites)
-        together = self.streamed or len(shapes.blocks) * self._hidden(texts) <= sums
+        of_blocks = [sum(8.0 * site.inputs**2 for site in block) for block in shapes.blocks]
+        together = self.streamed or len(shapes.blocks) * self._hidden(texts) <= sum(of_blocks)
+        # Those of the last block are still there while the next are summed up.
+        sums = 2 * max(of_blocks) if together else sum(of_blocks)
         at_once = texts if together else texts.first(texts.batch)
         widest = max(site.width for site in shapes.sites)
         graph = texts.batch_tokens * shapes.itemsize * (WIDE * widest + NARROW * shapes.hidden)
         logits = min(LOGITS_AT_ONCE, texts.batch_tokens * shapes.head)
         loss = memory.LOGIT_COPIES * 4.0 * logits + (0.0 if together else sums)
-        return self._in_use + 2 * self._hidden(at_once) + max(graph + sums, loss)
+        return Need(self._in_use + max(graph + sums, loss), 2 * self._hidden(at_once))
 
-    def _scores(self) -> float:
+    def _scores(self) -> Need:
         score, size = self.job.recipe.score, self._shapes.itemsize if self.streamed else 0
-        return max(
-            site_memory.scored(site, score) + size * site.width * site.inputs
-            for site in self._shapes.sites
+        return Need(
+            max(
+                site_memory.scored(site, score) + size * site.width * site.inputs
+                for site in self._shapes.sites
+            )
         )
 
-    def _trials(self) -> float:
+    def _trials(self) -> Need:
         recipe, shapes = self.job.recipe, self._shapes
         if not (isinstance(recipe.allocate, Curves) and len(recipe.allocate.candidates) > 1):
-            return 0.0
+            return Need(0.0)
         texts, stride = self.job.tried
         solve = max(self._one_shot(site, recipe.keep) for site in shapes.sites)
         value, batch = 4.0 * shapes.head, texts.batch_tokens / stride
         held = value * texts.tokens / stride
         logits = value * (batch + DISTRIBUTIONS * min(ROWS_AT_ONCE, batch))
-        pass_ = self._forward(texts)
-        if self.streamed:
-            pass_ += self._hidden(texts)
-            solve += self._hidden(texts)
-        return self._pruned + self._in_use + held + max(solve - self._unmade, pass_, logits)
+        own = self._pruned + self._in_use + held
+        hidden = self._hidden(texts) if self.streamed else 0.0
+        work = max(solve - self._unmade, self._forward(texts))
+        return self._largest([Need(own + work, hidden), Need(own + logits)])
 
     @property
     def _pruned(self) -> float:
@@ -171,35 +216,40 @@ class DevicePeaks:
         kept = site.shrunk(keep).width
         return site_memory.statistics(site, fisher=fisher) + site_memory.solved(site, kept)
 
-    def _repair(self) -> float:
+    def _repair(self) -> Need:
         recipe, shapes = self.job.recipe, self._shapes
         repair, own = recipe.compensate, self._pruned + self._in_use
         if isinstance(repair, ClosedForm) and not repairs_at_once(recipe):
-            return own + max(
-                self._sequential(site, left, repair)
-                for site, left in zip(shapes.sites, self._small.sites, strict=True)
-            )
+            sites = zip(shapes.sites, self._small.sites, strict=True)
+            needs = (self._sequential(site, left, repair) for site, left in sites)
+            return self._largest(need + own for need in needs)
         if isinstance(repair, ClosedForm):
             solve = max(self._one_shot(site, recipe.keep) for site in shapes.sites)
-            return own - self._unmade + solve
-        return own + max(4.0 * site.width**2 for site in shapes.sites)
+            return Need(own - self._unmade + solve)
+        return Need(own + max(4.0 * site.width**2 for site in shapes.sites))
 
-    def _sequential(self, site: Sublayer, left: Sublayer, repair: ClosedForm) -> float:
+    def _sequential(self, site: Sublayer, left: Sublayer, repair: ClosedForm) -> Need:
         """One site behind the pruned prefix: hidden states, and what is kept until it is refitted."""
         texts, size = self.job.repaired_on, self._shapes.itemsize
         # Hidden states, and the output of the attention before an MLP.
         states = self._hidden(texts) * (2 if site.kind == "mlp" else 1)
         statistics = site_memory.statistics(site, fisher=False)
-        if settings_for(site, left, repair) is None:
+        settings = settings_for(site, left, repair)
+        if settings is None:
             inputs = texts.tokens * left.width * size
             solve = site_memory.solved(site, left.width)
             work = max(solve, self._forward(texts)) - self._unmade
-            return states + inputs + statistics + work
+            return Need(statistics + work, states + inputs)
         residual = texts.tokens * site.inputs
         targets = 4.0 * residual / repair.token_stride
-        values = texts.tokens * left.width * self.short + site_memory.refitted(site, left)
-        outputs = residual * (4.0 + size)
-        return states + residual * self.short + targets + statistics + max(values, outputs)
+        held = states + residual * self.short + targets
+        values, outputs = texts.tokens * left.width * self.short, residual * (4.0 + size)
+        solved = Need(statistics + site_memory.refitted(site, left), held + values)
+        each = self.short * (2 * site.inputs + left.produced) + 4.0 * site.inputs
+        step = site_memory.changed(left) + texts.tokens / settings.token_stride * each
+        return self._largest(
+            [Need(statistics + step, held), solved, Need(statistics, held + outputs)]
+        )
 
     def _writing(self) -> float:
         """The whole model, and keys, values and sampling of the texts that are generated at once."""

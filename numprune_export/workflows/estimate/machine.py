@@ -11,6 +11,7 @@ import torch
 from numprune_export.core.errors import InputError
 from numprune_export.core.host_memory import available_bytes
 from numprune_export.models.device import CPU, Wanted, choose
+from numprune_export.numerics.held import MAIN_ROOM
 from numprune_export.numerics.matmul_precision import multiplies
 from numprune_export.recipe import Recipe
 from numprune_export.workflows.estimate import known_machines
@@ -43,6 +44,18 @@ class Machine:
         """Memory where the model is, in bytes."""
         free = self.host_bytes if self.device_bytes is None else self.device_bytes
         return float("inf") if free is None else free
+
+    def held(self, stays: float, waits: float) -> float:
+        """Bytes in host memory, without the runtime; what does not fit of `waits` is in files.
+
+        Args:
+            stays: Bytes that stay in memory.
+            waits: Bytes of activations of all texts.
+        """
+        if self.host_bytes is None:
+            return stays + waits
+        room = (1 - MAIN_ROOM) * self.host_bytes - self.runtime
+        return stays + min(waits, max(0.0, room - stays))
 
     @property
     def says(self) -> str:

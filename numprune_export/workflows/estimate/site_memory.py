@@ -43,9 +43,13 @@ def solved(site: Sublayer, kept: int) -> float:
     )
 
 
+def changed(left: Sublayer) -> float:
+    """The producers' weights, their step, and its residual in fp32."""
+    return 3 * 4.0 * left.produced * left.inputs
+
+
 def refitted(whole: Sublayer, left: Sublayer) -> float:
     """Closed form of an MLP's consumer after its producers, with the producers' step in fp32."""
     width, out = left.width, left.inputs
-    producers = 4.0 * left.produced * out
     fitted = 4.0 * (width * width + 2 * width * out)
-    return 3 * producers + fitted + 8.0 * 3 * (width * width + width * out)
+    return changed(left) + fitted + 8.0 * 3 * (width * width + width * out)
