@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from zygote import forked_proofs, zygote
+from zygote import SHARED, forked_proofs, serve_all, zygote
 
 from numprune_export.measure.gpu import read as gpu
 
@@ -26,6 +26,12 @@ settings.load_profile("tests")
 def _gpu_is_here() -> bool:
     """By the driver too: a runtime can have CUDA where this PyTorch has none."""
     return torch.cuda.is_available() or gpu.read() is not None
+
+
+def pytest_configure(config):
+    """Before the workers, where there are any."""
+    if config.getoption("numprocesses", None) and SHARED not in os.environ:
+        serve_all()
 
 
 @pytest.hookimpl(trylast=True)

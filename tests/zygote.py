@@ -8,13 +8,17 @@ fixture `fresh_proofs`.
 """
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
 import multiprocessing
 import os
 import runpy
+import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,6 +42,10 @@ class Started:
     err: TextIO
     wait: Callable[[], int]
     """Its exit code, or minus the signal that ended it."""
+
+
+SHARED = "ZYGOTE_SOCKET"
+"""Environment variable: where the process listens that forks for all workers."""
 
 
 class Forks:
@@ -103,26 +111,43 @@ class Forks:
     def close(self) -> None:
         """The end of its input is the end of the process."""
         self._requests.close()
+        self._answers.close()
 
 
 @cache
 def zygote(pid: int) -> Forks:
-    """The one of this process, started when it is first asked for; a fork of it has its own."""
+    """The one of this process, asked for when it is first needed; a fork of this process has its own."""
+    if SHARED not in os.environ:
+        serve_all()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(os.environ[SHARED])
+    forks = Forks(connection.makefile("w"), connection.makefile("r"))
+    connection.close()  # the files keep it open
+    atexit.register(forks.close)
+    return forks
+
+
+def serve_all() -> None:
+    """Start the process that imports the libraries, once for all workers: each talks to a fork of its
+    own. It ends with this process."""
+    folder = tempfile.mkdtemp(prefix="zygote-")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{folder}/socket")
+    listener.listen()  # connections wait until the libraries are imported
     quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     search_path = os.pathsep.join(path for path in sys.path if path)
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__))],
+        [sys.executable, str(Path(__file__)), str(listener.fileno())],
         env={**os.environ, **quiet, "PYTHONPATH": search_path},
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        pass_fds=[listener.fileno()],
     )
+    listener.close()
+    os.environ[SHARED] = f"{folder}/socket"
     assert process.stdin is not None
-    assert process.stdout is not None
-    forks = Forks(process.stdin, process.stdout)
+    atexit.register(shutil.rmtree, folder)
     atexit.register(process.wait)
-    atexit.register(forks.close)
-    return forks
+    atexit.register(process.stdin.close)  # the end of its input is the end of the process
 
 
 def forked_proofs(forks: Callable[[], Forks]) -> Callable:
@@ -156,6 +181,24 @@ def _serve(requests: TextIO, answers: TextIO) -> None:
             answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         answers.write(f"{answer}\n")
         answers.flush()
+
+
+def _serve_each(listener: socket.socket, parent: TextIO) -> None:
+    """A fork for every connection, until the parent's pipe is closed."""
+    while True:
+        ready, _, _ = select.select([listener, parent], [], [], 5)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if parent in ready:
+            return
+        if listener in ready:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                _serve(connection.makefile("r"), connection.makefile("w"))
+                os._exit(0)
+            connection.close()
 
 
 def _become(request: dict) -> None:
@@ -267,4 +310,4 @@ if __name__ == "__main__":
 
     page.render(report())  # what is read and compiled for the first page: fonts, templates
     gc.freeze()  # a fork neither looks through what was imported nor copies its pages
-    _serve(sys.stdin, os.fdopen(os.dup(1), "w"))
+    _serve_each(socket.socket(fileno=int(sys.argv[1])), sys.stdin)

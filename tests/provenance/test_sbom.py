@@ -7,15 +7,13 @@ import sys
 import pytest
 from small import small_run
 
-pytest.importorskip("cyclonedx", reason="the extra `sbom` is not installed")
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-
 from numprune_export.export.artifact import sha256_of
 from numprune_export.models.checkpoint import manifest
 from numprune_export.provenance import sbom
 from numprune_export.provenance.record import Provenance
 from numprune_export.provenance.verification import verify
+
+pytest.importorskip("cyclonedx", reason="the extra `sbom` is not installed")
 
 
 def rendered(finished, licence):
@@ -40,6 +38,10 @@ def bill(finished):
     ],
 )
 def test_it_is_valid_cyclonedx_with_the_licence_that_is_known(finished, licence, told):
+    # Here: they take two seconds, in every worker of the suite.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     text = rendered(finished, licence)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     bom = json.loads(text)

@@ -83,12 +83,12 @@ def draw(
         # The browser renders glyphs that Matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure((WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained")
-        FigureCanvasSVG(figure)
+        canvas: Any = FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.tick_params(length=0)
         axes.set_axisbelow(True)
         paint(axes)
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        canvas.print_svg(text, metadata={"Date": None, "Creator": None})
     return _inline(text.getvalue(), name, title, description)
 
 

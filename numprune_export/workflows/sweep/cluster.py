@@ -21,6 +21,7 @@ from numprune_export.core.optional import require
 from numprune_export.core.stage import key_of
 from numprune_export.pipeline.stages.calibrate import reads_moments
 from numprune_export.workflows.sweep.local import Local
+from numprune_export.workflows.sweep.sight import sees
 from numprune_export.workflows.sweep.work import Failure, Job, Watch, learn, work
 
 LOCAL = "local"
@@ -265,11 +266,6 @@ def check_folder(ray: Any, nodes: Sequence[Node], shared: Path) -> None:
                 )
     finally:
         token.unlink(missing_ok=True)
-
-
-def sees(file: Path) -> bool:
-    """Runs on a node: whether the node sees the file; fails if this package is missing."""
-    return file.is_file()
 
 
 def _seen(ray: Any, look: Any, address: str) -> bool:

@@ -166,14 +166,12 @@ def test_ctrl_c_that_is_ignored_stays_ignored_where_it_is_held_back():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which libraries are loaded")
-@pytest.mark.parametrize("after_s", [0.0, 0.5])
-def test_ctrl_c_while_pytorch_is_imported(after_s, tmp_path):
+def test_ctrl_c_while_pytorch_is_imported(tmp_path):
     small_recipe(tmp_path)
     with start("run", "small.yaml", cwd=tmp_path) as process:
         loaded = Path(f"/proc/{process.pid}/maps")
         while process.poll() is None and "libtorch" not in loaded.read_text():
             time.sleep(0.01)
-        time.sleep(after_s)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130, err

@@ -11,6 +11,7 @@ from numprune_export.core.progress import Silent
 from numprune_export.core.run_folder import open_folder
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.models.device import Placement
+from numprune_export.numerics.held import MAIN_ROOM, ROOM
 from numprune_export.pipeline import models
 from numprune_export.pipeline.context import Context
 from numprune_export.pipeline.models import Dense
@@ -18,6 +19,7 @@ from numprune_export.pipeline.opening import kind_of
 from numprune_export.pipeline.rounds import pruned_checkpoint
 from numprune_export.recipe import builtin_dir
 from numprune_export.workflows.estimate.device_memory import DevicePeaks
+from numprune_export.workflows.estimate.machine import Machine
 from numprune_export.workflows.estimate.prospect import prospect_of
 
 METHODS = {
@@ -85,4 +87,26 @@ def test_every_stage_fills_a_device_as_estimated(tmp_path, monkeypatch, network,
     stages = [step.name for step in job.steps() if step.name != "read"]
     assert {"calibrate", "score", "allocate", "prune"} <= set(stages)
     for name in stages:
-        assert expected.of(name) == pytest.approx(observer.peaks[name], rel=0.15), name
+        # The estimate knows no plan: here the tried ones leave the last MLP narrower than the others.
+        accuracy = 0.2 if name == "allocate" else 0.15
+        assert expected.of(name) == pytest.approx(observer.peaks[name], rel=accuracy), name
+
+
+def test_what_does_not_fit_on_a_card_waits_elsewhere(tmp_path):
+    """Activations of all texts fill a card up to the room that stays free; the rest is in host
+    memory, or in files where that is short as well."""
+    sections = {"calibration": {**TEXTS, "sequences": 64}, "method": "best", **METHODS["best"]}
+    job = prospect_of(
+        recipe.named(str(small_recipe(tmp_path, **sections)), ()).recipe, (tmp_path,)
+    ).job
+    ample = DevicePeaks(job, streamed=True, short=4)
+    assert ample.elsewhere("prune") == 0
+    waiting, whole = ample.waiting("prune"), ample.of("prune")
+    tight = DevicePeaks(job, streamed=True, short=4, free=1.2 * whole)
+    assert tight.of("prune") == pytest.approx(1.2 * (1 - ROOM) * whole)
+    assert 0.2 * whole < tight.elsewhere("prune") < waiting
+    scarce = DevicePeaks(job, streamed=True, short=4, free=whole / 100)
+    assert whole - waiting <= scarce.of("prune") < tight.of("prune")
+    host = Machine("here", 10e9, 1.0, {}, 1e9, 4, measured=True)
+    assert host.held(2e9, 3e9) == 5e9
+    assert host.held(2e9, 30e9) == pytest.approx((1 - MAIN_ROOM) * 10e9 - 1e9)

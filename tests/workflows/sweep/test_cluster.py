@@ -13,7 +13,8 @@ from small import small_recipe
 from numprune_export import recipe as recipes
 from numprune_export.cli.progress.events import ANY
 from numprune_export.core.errors import RecipeError
-from numprune_export.workflows.sweep.cluster import Cluster, Node, _on, one_gpu_each, sees
+from numprune_export.workflows.sweep.cluster import Cluster, Node, _on, one_gpu_each
+from numprune_export.workflows.sweep.sight import sees
 from numprune_export.workflows.sweep.work import Job
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
@@ -29,10 +30,8 @@ from numprune_export.workflows.sweep import cluster
 mine = Path(f"/proc/self/fd/{os.open(sys.argv[1], os.O_RDONLY)}")
 with cluster.connected(ray, "local", quiet=True):
     print(ray.get_runtime_context().gcs_address)
-    nodes = cluster.nodes_of(ray)
-    cluster.check_folder(ray, nodes, Path(sys.argv[1]) / "out" / "shared")
     try:
-        cluster.check_folder(ray, nodes, mine / "out" / "shared")
+        cluster.check_folder(ray, cluster.nodes_of(ray), mine / "out" / "shared")
     except InputError as error:
         print(error, error.hint, sep="; ", flush=True)
     sys.stdin.read()
