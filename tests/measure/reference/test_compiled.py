@@ -52,12 +52,13 @@ def test_every_family_is_a_case():
 @pytest.mark.slow
 @pytest.mark.parametrize(("model_type", "overrides"), CASES)
 def test_padded_rows_are_what_the_reference_says(model_type, overrides):
-    check_agreement(uneven(model_type, **TWO, **overrides), LENGTHS)
+    # Widths that differ, and layers with windows beside others without, need two.
+    layers = TWO if model_type in ("llama", "qwen3") else {"num_hidden_layers": 1}
+    check_agreement(uneven(model_type, **layers, **overrides), LENGTHS)
 
 
-@pytest.mark.parametrize(("model_type", "overrides"), [CASES[-1]])
-def test_full_rows_are_what_the_reference_says(model_type, overrides):
-    check_agreement(uneven(model_type, **TWO, **overrides), None)
+def test_full_rows_are_what_the_reference_says():
+    check_agreement(uneven(**TWO), None)
 
 
 def test_all_positions_are_at_their_right_padded_places():
@@ -82,7 +83,7 @@ def test_prefill_forgets_earlier_sequences():
 
 def test_a_step_is_one_graph_that_is_compiled_once():
     counters.clear()
-    with opened(tiny()) as runner:
+    with opened(tiny(num_hidden_layers=1)) as runner:
         runner.prefill(TOKENS[:, :9])
         for step in range(9, 20):
             runner.decode(TOKENS[:, step])
@@ -110,13 +111,13 @@ def test_a_step_that_cannot_stay_compiled_is_an_error_and_not_slow():
 
 
 def test_the_cache_stays_where_it_is_for_the_same_number_of_rows():
-    with opened(uneven()) as runner:
+    with opened(uneven(**TWO)) as runner:
         runner.prefill(TOKENS[:, :9])
         first = [layer.keys.data_ptr() for layer in runner._cache.layers]
         heads = [layer.keys.shape[1] for layer in runner._cache.layers]
         runner.prefill(TOKENS[:, :5])
         assert [layer.keys.data_ptr() for layer in runner._cache.layers] == first
-    assert heads == [3, 1, 2]
+    assert heads == [3, 1]
 
 
 def test_what_does_not_fit_is_refused():
