@@ -6,6 +6,7 @@ import yaml
 
 from numprune_export import recipe as recipes
 from numprune_export.core.progress import Observer, Silent
+from numprune_export.core.run_folder import open_folder
 from numprune_export.recipe import builtin_dir
 from numprune_export.report.schema import Report
 
@@ -68,3 +69,15 @@ def small_run(folder: Path, observer: Observer | None = None, **changes) -> Repo
         search=(folder,),
         observer=observer or Silent(),
     )
+
+
+def pruned_alone(recipe: Path, folder: Path) -> None:
+    """Run its stages up to the saved model in this process: no export, measurements or report."""
+    from numprune_export.pipeline.context import Context
+    from numprune_export.pipeline.opening import open_inputs
+    from numprune_export.pipeline.rounds import pruned_checkpoint
+
+    chosen = recipes.named(str(recipe), ()).recipe
+    with open_folder(folder) as run_folder:
+        dense, kind = open_inputs(chosen, [recipe.parent])
+        pruned_checkpoint(Context(chosen, run_folder, Silent()), kind, dense)

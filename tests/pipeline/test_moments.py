@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from command import command
 from safetensors.torch import load_file
-from small import small_recipe
+from small import pruned_alone, small_recipe
 
 from numprune_export.pruning.plan import Plan
 from numprune_export.recipe import builtin_dir
@@ -23,9 +22,7 @@ def test_every_second_token_is_read_where_that_leaves_enough(per_input, tmp_path
         "tokens_per_sequence": LENGTH,
     }
     score = {"method": "fisher_obs", "token_stride": 2, "metric": "identity"}
-    recipe = small_recipe(tmp_path, calibration=texts, score=score, targets={})
-    done = command("run", recipe, "--out", tmp_path / "run")
-    assert done.code == 0, done.err
+    pruned_alone(small_recipe(tmp_path, calibration=texts, score=score), tmp_path / "run")
     plan = Plan.from_json(json.loads((tmp_path / "run/plan/plan.json").read_text()))
     assert max(site.inputs for site in plan.sites) == width
     statistics = load_file(tmp_path / "run/statistics/block_001.safetensors")

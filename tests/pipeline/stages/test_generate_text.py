@@ -9,7 +9,7 @@ import pytest
 import torch
 from command import command
 from safetensors.torch import load_file
-from small import BRIEF, small_recipe
+from small import pruned_alone, small_recipe
 from transformers import AutoTokenizer
 
 from numprune_export.calibration import store as statistics_store
@@ -34,9 +34,7 @@ def pruned(tmp_path_factory):
     @cache
     def made(settings):
         place = tmp_path_factory.mktemp("pruned")
-        recipe = small_recipe(place, targets={}, **BRIEF, **json.loads(settings))
-        done = command("run", recipe, "--out", place / "run")
-        assert done.code == 0, done.err
+        pruned_alone(small_recipe(place, **json.loads(settings)), place / "run")
         return place / "run"
 
     def run(compensate, score="wanda", allocate=None, **own):
@@ -128,10 +126,8 @@ def test_a_model_with_a_chat_template_is_asked_for_the_kinds_of_text(tmp_path):
     )
     tokenizer.save_pretrained(chatty)
     own = {"sequences": 6, "requests": ["Peace?"], "asked": 0.5}
-    recipe = small_recipe(tmp_path, model=str(chatty), generated_text=own, targets={}, **BRIEF)
-    run = tmp_path / "run"
-    done = command("run", recipe, "--out", run)
-    assert done.code == 0, done.err
+    recipe, run = small_recipe(tmp_path, model=str(chatty), generated_text=own), tmp_path / "run"
+    pruned_alone(recipe, run)
     assert "a text starts with a chat prompt, 2 different prompts" in (run / "log").read_text()
     texts = [tokenizer.decode(row) for row in read_windows(run / "self_text").tokens]
     asked = [text.startswith("Q Peace? A") for text in texts]
@@ -150,10 +146,9 @@ def test_what_was_chosen_serves_any_amount_of_text(pruned, tmp_path):
     made = pruned(SEQUENTIAL, sequences=6)
     run = shutil.copytree(made, tmp_path / "run")
     before = (run / "log").read_text()
-    done = command(
-        "run", made.parent / "small.yaml", "--out", run, "--set", "generated_text.sequences=3"
-    )
-    assert done.code == 0, done.err
+    changes = {"score": "wanda", "compensate": SEQUENTIAL, "generated_text": {"sequences": 3}}
+    shutil.copy(made.parent / "small.txt", tmp_path)
+    pruned_alone(small_recipe(tmp_path, **changes), run)
     log = (run / "log").read_text()[len(before) :]
     assert all(f" {name}: found" in log for name in ("calibrate", "score", "allocate"))
     assert all(f" {name}: made" in log for name in ("write-text", "prune"))
