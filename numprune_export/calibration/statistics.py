@@ -202,6 +202,7 @@ def collect(
                 statistics = _gather(block, here, batches, tick, token_stride)
             else:  # known, or both of its sublayers have lost all their units
                 block_runner.advance(block, index, batches, tick)
+        del block  # a streamed one is freed before its statistics are worked on
         yield statistics
 
 

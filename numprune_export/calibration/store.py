@@ -1,10 +1,14 @@
-"""Calibration statistics on disk: one safetensors file per block, read back site by site."""
+"""Calibration statistics on disk: one safetensors file per block, read back site by site.
+
+Symmetric matrices are packed. Folders of earlier versions have them square.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -15,21 +19,28 @@ from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.stage_record import put_whole
 from numprune_export.data.corpus import Windows
 from numprune_export.models.site import Site
+from numprune_export.numerics.packed import packed, packed_entries, unpacked
 
 GRADIENTS = "gradients.safetensors"
 WINDOWS = "windows.safetensors"
+PACKED = ".packed"
+"""Suffix of the names of packed matrices."""
 
 
 def write_block(folder: Path, block: int, statistics: Mapping[str, Statistics]) -> None:
     """Write the statistics of one block's sites, by site name; the file is whole or absent."""
     tensors = {}
     for name, sums in statistics.items():
-        tensors[f"{name}.gram"] = sums.shifted_gram.cpu()
+        tensors[f"{name}.gram{PACKED}"] = packed(sums.shifted_gram).cpu()
         tensors[f"{name}.total"] = sums.shifted_total.cpu()
         if sums.shift is not None:
             tensors[f"{name}.shift"] = sums.shift.cpu()
         tensors[f"{name}.tokens"] = torch.tensor(sums.tokens)
-    place = _file(folder, block)
+    save_whole(tensors, _file(folder, block))
+
+
+def save_whole(tensors: dict[str, Tensor], place: Path) -> None:
+    """Write a safetensors file that is whole or absent."""
     partial = place.with_name(f".{place.name}.partial")
     save_file(tensors, partial)
     put_whole(partial, place)
@@ -61,7 +72,7 @@ def write_output_fisher(folder: Path, fisher: Mapping[str, Tensor]) -> None:
     """Write the Fisher information of consumers' outputs by site name, (out, out) fp64, a file per
     site."""
     for name, matrix in fisher.items():
-        save_file({"fisher": matrix.cpu().contiguous()}, _fisher_file(folder, name))
+        save_file({f"fisher{PACKED}": packed(matrix).cpu()}, _fisher_file(folder, name))
 
 
 def read_output_fisher(folder: Path, site: Site) -> Tensor | None:
@@ -71,33 +82,25 @@ def read_output_fisher(folder: Path, site: Site) -> Tensor | None:
     if not path.exists():
         return None
     with safe_open(path, framework="pt") as file:
-        fisher: Tensor = file.get_tensor("fisher")
-    return fisher
+        return _matrix(file, "fisher")
 
 
-def read_site(folder: Path, site: Site, gradients: Path | None = None) -> Statistics:
-    """Read the statistics of one site only.
-
-    Args:
-        folder: Folder with the files of `write_block`.
-        site: The site.
-        gradients: Folder with the files of `write_gradients` and `write_output_fisher`.
-    """
+def read_site(folder: Path, site: Site) -> Statistics:
+    """Read the statistics of one site only, without gradients, from a file of `write_block`."""
     with safe_open(_file(folder, site.block), framework="pt") as file:
         shift = f"{site.name}.shift"
         return Statistics(
-            file.get_tensor(f"{site.name}.gram"),
+            _matrix(file, f"{site.name}.gram"),
             file.get_tensor(f"{site.name}.total"),
             int(file.get_tensor(f"{site.name}.tokens")),
             site.consumer_width,
-            None if gradients is None else read_gradients(gradients, site),
-            None if gradients is None else read_output_fisher(gradients, site),
-            file.get_tensor(shift) if shift in file.keys() else None,  # noqa: SIM118
+            shift=file.get_tensor(shift) if shift in file.keys() else None,  # noqa: SIM118
         )
 
 
 def soon(folder: Path, site: Site, gradients: Path | None = None) -> None:
-    """Ask the operating system to read a site's statistics ahead; arguments as in `read_site`.
+    """Ask the operating system to read a site's statistics ahead, and the Fisher information of its
+    output from the folder `gradients`.
 
     Does nothing on systems without `posix_fadvise`.
     """
@@ -127,9 +130,21 @@ def read_windows(folder: Path) -> Windows:
         return Windows(file.get_tensor("tokens"), file.get_tensor("lengths"))
 
 
-def size_bytes(sites: tuple[Site, ...]) -> int:
-    """Bytes on disk of the Gram matrices of these sites."""
-    return sum(4 * site.inputs**2 for site in sites)
+def gram_bytes(width: int) -> int:
+    """Bytes on disk of the Gram matrix of a consumer with `width` inputs, fp32."""
+    return 4 * packed_entries(width)
+
+
+def fisher_bytes(width: int) -> int:
+    """Bytes on disk of the Fisher information of `width` outputs, fp64."""
+    return 8 * packed_entries(width)
+
+
+def _matrix(file: Any, name: str) -> Tensor:
+    """A symmetric matrix, packed or square."""
+    square = name in file.keys()  # noqa: SIM118, the file itself is no container
+    matrix: Tensor = file.get_tensor(name if square else f"{name}{PACKED}")
+    return matrix if square else unpacked(matrix)
 
 
 def _file(folder: Path, block: int) -> Path:

@@ -87,10 +87,11 @@ class RunFolder:
             shutil.rmtree(partial, ignore_errors=True)  # of an attempt with another key
             attempt.unlink(missing_ok=True)
             return existing
-        if in_parts and attempt.is_file() and attempt.read_text(encoding="utf-8") == key:
+        if in_parts and _is_attempt(attempt, key):
             remove_partial(partial)
         else:
             shutil.rmtree(partial, ignore_errors=True)
+            self.abandon(where)
         with full_disk_named(self.path):
             try:
                 partial.mkdir(parents=True, exist_ok=in_parts)
@@ -132,6 +133,20 @@ class RunFolder:
             record = replace(record, files=files)
             write_record(place, record)
         return self._remember(_stage(name, place, record, resumed=True))
+
+    def begun(self, where: str, key: str) -> bool:
+        """Whether a stage with this key is on disk, or parts of it. Its files are not read."""
+        place = self.path / where
+        record = read_record(place)
+        finished = record is not None and record.key == key
+        return finished or _is_attempt(place.with_name(f".{place.name}{PARTS}{KEY}"), key)
+
+    def abandon(self, where: str) -> None:
+        """Remove the parts that an interrupted attempt at a stage has left."""
+        place = self.path / where
+        parts = place.with_name(f".{place.name}{PARTS}")
+        shutil.rmtree(parts, ignore_errors=True)
+        parts.with_name(f"{parts.name}{KEY}").unlink(missing_ok=True)
 
     def _remember(self, stage: Stage) -> Stage:
         self.stages[stage.folder] = stage
@@ -192,6 +207,11 @@ class FollowedFolder(RunFolder):
 
 def _stage(name: str, place: Path, record: StageRecord, *, resumed: bool) -> Stage:
     return Stage(name, record.key, place, record.seconds, resumed, record.files, record.cost)
+
+
+def _is_attempt(attempt: Path, key: str) -> bool:
+    """Whether this file says that a stage with this key was begun in parts."""
+    return attempt.is_file() and attempt.read_text(encoding="utf-8") == key
 
 
 def _edited(place: Path, files: Record, editable: Collection[str]) -> Record:

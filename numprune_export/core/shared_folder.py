@@ -35,11 +35,19 @@ class SharedFolder:
             make: Fills an empty folder.
             variant: Distinguishes stages with equal keys, for example the GPU of an engine.
         """
-        place = f"{where}-{key_of(key, variant)[:16]}"
+        place = _place(where, key, variant)
         guard = self.path / f".{place.replace('/', '.')}.lock"
         guard.parent.mkdir(parents=True, exist_ok=True)
         with _turn(guard):
             return RunFolder(self.path).stage(name, place, key, make)
+
+    def begun(self, where: str, key: str) -> bool:
+        """As RunFolder.begun."""
+        return RunFolder(self.path).begun(_place(where, key, ""), key)
+
+
+def _place(where: str, key: str, variant: str) -> str:
+    return f"{where}-{key_of(key, variant)[:16]}"
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Context:
             editable: See RunFolder.stage; ignored for shared stages.
         """
         self.observer.begin(name)
-        key = key_of(STAGES_VERSION, place, *inputs)
+        key = self.key(place, inputs)
         with full_device_named(name), waiting_in(self.folder.path):
             if ranks.here().world > 1:
                 stage = self._with_others(name, place, key, make, editable)
@@ -72,6 +72,16 @@ class Context:
                 self.folder.log(notice)
         self.observer.end(name, stage.seconds, resumed=stage.resumed)
         return stage
+
+    def key(self, place: str, inputs: Sequence[Any]) -> str:
+        """The key of a stage; arguments as of `stage`."""
+        return key_of(STAGES_VERSION, place, *inputs)
+
+    def begun(self, place: str, inputs: Sequence[Any], *, shared: bool) -> bool:
+        """Whether a stage is on disk, or parts of it; arguments as of `stage`."""
+        key = self.key(place, inputs)
+        own = self.folder.begun(place, key)
+        return own or (shared and self.shared is not None and self.shared.begun(place, key))
 
     def _with_others(
         self,

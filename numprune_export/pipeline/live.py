@@ -1,6 +1,7 @@
 """Pruning of a model in memory: the stages of a run, in a temporary folder.
 
-Gram matrices are stored on disk, since those of all sites may not fit into memory.
+Gram matrices that a step after the score reads are stored on disk, since those of all sites may not
+fit into memory.
 """
 
 from __future__ import annotations

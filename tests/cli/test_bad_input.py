@@ -144,7 +144,7 @@ def test_activations_that_overflow_exit_5_and_name_the_site(cli, tmp_path):
     code, _, err = cli("run", small_recipe(tmp_path, model=str(model)), "--out", "out", "--quiet")
     assert code == 5
     assert "layers.1.mlp" in err
-    assert not (tmp_path / "out" / "statistics").exists()
+    assert not (tmp_path / "out" / "scores").exists()
 
 
 def test_a_budget_no_plan_can_meet_exits_2_before_anything_is_done(refused, cli, tmp_path):

@@ -39,7 +39,7 @@ def test_inspect_plan_estimates_a_recipe(printed, tmp_path):
     path = str(small_recipe(tmp_path))
     estimate = json.loads(printed("inspect", path, "--plan", "--json"))
     names = [stage["name"] for stage in estimate["stages"]]
-    assert names == ["read", "calibrate", "score", "allocate", "prune"]
+    assert names == ["read", "score", "allocate", "prune"]
     assert estimate["memory_bytes"] == max(stage["memory_bytes"] for stage in estimate["stages"])
     assert sorted(estimate["disk_bytes"]) == ["artifacts", "model", "statistics"]
     lines = printed("inspect", path, "--plan", "--set", "calibration.sequences=7").splitlines()

@@ -246,7 +246,7 @@ def test_a_device_without_room_for_one_row_ends_the_stage_with_what_helps(
         return batches
 
     monkeypatch.setattr(block_runner, "prepare_batches", prepared_on_a_full_device)
-    said = r"stage `calibrate`, block 0: \d\.\d+ MiB wanted, \d\.\d+ MiB free"
+    said = r"stage `score`, block 0: \d\.\d+ MiB wanted, \d\.\d+ MiB free"
     with pytest.raises(DeviceError, match=said) as ended:
         small_run(tmp_path, device="cuda", **RUN)
     assert ended.value.exit_code == 8

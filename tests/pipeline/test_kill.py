@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from small import small_recipe
 
 STAGES = (
-    "calibrate",
     "score",
     "allocate",
     "prune",

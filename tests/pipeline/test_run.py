@@ -50,7 +50,6 @@ NAMES = [
     "latency.torch.decode.dense.p50_ms",
     "memory.onnx.dense.peak_bytes",
     "memory.onnx.pruned.peak_bytes",
-    "time.calibrate_s",
     "time.score_s",
     "time.allocate_s",
     "time.prune_s",
@@ -87,8 +86,8 @@ def test_every_promised_metric_is_there_with_unit_and_samples(report):
 def test_the_verdict_goes_to_stdout_and_progress_to_stderr(finished, report):
     _, result = finished
     assert report["summary"] in result.out
-    assert "calibrate" in result.err
-    assert "calibrate" not in result.out
+    assert "validate.dense" in result.err
+    assert "validate.dense" not in result.out
 
 
 def test_sizes_are_those_of_the_files(finished, report):
@@ -177,8 +176,7 @@ def test_the_log_tells_every_stage_once(finished):
     assert lines.pop(0).endswith(" device: cpu, PyTorch has no CUDA device")
     assert lines.pop(0).endswith(" calibration: windows of small 16")
     assert lines.pop(0).endswith(" evaluation: windows of small 4")
-    assert [line.split()[1] for line in lines[:9]] == [
-        "calibrate:",
+    assert [line.split()[1] for line in lines[:8]] == [
         "score:",
         "allocate:",
         "prune:",
@@ -188,7 +186,7 @@ def test_the_log_tells_every_stage_once(finished):
         "validate:",
         "benchmark:",
     ]
-    assert all("made in" in line for line in lines[:9])
+    assert all("made in" in line for line in lines[:8])
 
 
 def test_running_again_does_nothing_and_reports_the_same(finished, report):
@@ -196,7 +194,7 @@ def test_running_again_does_nothing_and_reports_the_same(finished, report):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("stage.json")}
     again = command("run", "small.yaml", "--out", "out", cwd=folder.parent)
     assert again.code == 0, again.err
-    assert again.err.count("as before") == 9
+    assert again.err.count("as before") == 8
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("stage.json")} == before
     assert json.loads((folder / "report.json").read_text())["metrics"] == report["metrics"]
 
@@ -206,14 +204,13 @@ def test_running_again_does_nothing_and_reports_the_same(finished, report):
     [
         (
             "compensate=bias",
-            ("statistics", "scores", "plan", "artifacts/onnx/dense", "validate-dense"),
+            ("scores", "plan", "artifacts/onnx/dense", "validate-dense"),
             ("model", "artifacts/onnx/pruned", "validate", "benchmark"),
         ),
         (
             "calibration.seed=7",
             ("artifacts/onnx/dense", "validate-dense"),
             (
-                "statistics",
                 "scores",
                 "plan",
                 "model",

@@ -21,7 +21,7 @@ from numprune_export.models.checkpoint import shards, streamed
 from numprune_export.models.checkpoint.load import skeleton
 from numprune_export.models.checkpoint.source import resolve
 from numprune_export.pipeline import opening
-from numprune_export.pipeline.stages import dequantise
+from numprune_export.pipeline.stages import dequantise, score
 from numprune_export.pruning import apply
 from numprune_export.recipe import builtin_dir
 
@@ -146,7 +146,7 @@ def test_a_gguf_file_is_dequantised_once_and_streamed(tmp_path, monkeypatch):
     for key, tensor in expected.items():
         assert torch.equal(got[key], tensor), key
     log = (folders[1] / "out" / "log").read_text()
-    assert log.index("dequantise: made") < log.index("calibrate: made")
+    assert log.index("dequantise: made") < log.index("score: made")
     monkeypatch.setattr(dequantise, "load_source", None)  # a second run does not read the file
     again = {"stream_weights": True, "model": str(path), "method": "paper-numerical", "targets": {}}
     small_run(folders[1], keep=0.6, **SHORT, **again)
@@ -207,7 +207,7 @@ def test_all_blocks_are_read_for_generated_text_on_a_device():
 
 
 def interrupting(patch, owner, name, last):
-    """Make the call of a function for block `last` end as Ctrl-C does."""
+    """Make the call of a function with the argument `last`, a block or its file, end as Ctrl-C does."""
     unstopped = getattr(owner, name)
 
     def stopping(*arguments):
@@ -231,23 +231,29 @@ def counting(patch, owner, name):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "work"),
+    ("order", "owner", "name", "work"),
     [
-        (store, "write_block", (statistics, "_gather")),
-        (shards.BlockShards, "add", (apply, "_prune_block")),
+        ("one_shot", store, "write_block", (statistics, "_gather")),
+        ("sequential", score, "save_whole", (statistics, "_gather")),
+        ("sequential", shards.BlockShards, "add", (apply, "_prune_block")),
     ],
-    ids=["calibrate", "prune"],
+    ids=["calibrate", "score", "prune"],
 )
-def test_an_interrupted_stage_goes_on_after_its_finished_blocks(tmp_path, owner, name, work):
+def test_an_interrupted_stage_goes_on_after_its_finished_blocks(tmp_path, order, owner, name, work):
     """And ends with the same files."""
-    affine = {"method": "closed_form", "affine": True}  # adds biases, which the skeleton has not
+    affine = {
+        "method": "closed_form",
+        "affine": True,
+        "order": order,
+    }  # biases are not in skeletons
     sections = {"stream_weights": True, "targets": {}, "compensate": affine, "score": "numerical"}
     (tmp_path / "whole").mkdir()
     small_run(tmp_path / "whole", **SHORT, **sections)
     place = tmp_path / "stopped"
     place.mkdir()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupting(patch, owner, name, 2)
+        part = place / "out" / ".scores.parts" / "block_002.safetensors"
+        interrupting(patch, owner, name, part if owner is score else 2)
         small_run(place, **SHORT, **sections)
     assert list((place / "out").glob(".*.parts"))
     with pytest.MonkeyPatch.context() as patch:
@@ -256,16 +262,18 @@ def test_an_interrupted_stage_goes_on_after_its_finished_blocks(tmp_path, owner,
     assert len(calls) == 2
     assert not list((place / "out").glob(".*.parts*"))
     runs = tmp_path / "whole" / "out", place / "out"
-    for folder in ("statistics", "model"):
+    stored = {"statistics"} if order == "one_shot" else set()
+    assert {path.name for path in runs[0].glob("statistics")} == stored
+    for folder in ("scores", "model", *stored):
         files = [
             {path.name: path.read_bytes() for path in (run / folder).glob("*.safetensors")}
             for run in runs
         ]
-        assert files[0] == files[1]
+        assert files[0] == files[1] != {}
 
 
 def test_parts_of_another_recipe_are_not_taken(tmp_path):
-    sections = {"stream_weights": True, "targets": {}, "score": "numerical"}
+    sections = {"stream_weights": True, "targets": {}, "method": "fast"}
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupting(patch, store, "write_block", 2)
         small_run(tmp_path, **SHORT, **sections)

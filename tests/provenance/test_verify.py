@@ -41,7 +41,7 @@ def test_a_whole_run_is_hashed_loaded_and_run(finished, verify):
         "model",
         "artifacts/onnx/dense",
         "artifacts/onnx/pruned",
-        *("benchmark", "plan", "scores", "statistics", "validate-dense", "validate"),
+        *("benchmark", "plan", "scores", "validate-dense", "validate"),
         "report.json",
         ".",
     ]
@@ -230,7 +230,7 @@ EXTRAS = {
 
 @pytest.mark.parametrize("make", EXTRAS.values(), ids=EXTRAS)
 @pytest.mark.parametrize(
-    "where", ["model", "artifacts/onnx/dense", "artifacts/onnx", "artifacts", "plan", "statistics"]
+    "where", ["model", "artifacts/onnx/dense", "artifacts/onnx", "artifacts", "plan", "scores"]
 )
 def test_whatever_was_put_into_a_folder_of_a_run_is_extra(finished, make, where):
     make(finished / where / "new")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -11,14 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from numprune_export.calibration import store as statistics_store
-from numprune_export.calibration.statistics import Statistics, collect
+from numprune_export.calibration.statistics import Statistics
 from numprune_export.calibration.token_stride import bounded_stride
-from numprune_export.core.stage import InParts, Stage, Together, key_of
-from numprune_export.data.corpus import Windows
+from numprune_export.core.stage import Stage, Together, key_of
 from numprune_export.models.site import Site
-from numprune_export.numerics.ranks import sharing, told
+from numprune_export.numerics import ranks
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts, windows_key
 from numprune_export.pipeline.kinds.kind import Gradients
+from numprune_export.pipeline.stages.moments import Moments
 from numprune_export.pipeline.stages.round_context import RoundContext
 from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.compensate.bias import Bias
@@ -26,6 +26,7 @@ from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.score.fisher import Fisher
 from numprune_export.pruning.score.fisher_obs import FisherObs
 from numprune_export.pruning.score.magnitude import Magnitude
+from numprune_export.pruning.score.numerical import Numerical
 from numprune_export.pruning.score.random import Random
 from numprune_export.recipe import Recipe
 
@@ -38,66 +39,51 @@ def calibrate(here: RoundContext, texts: CalibrationTexts, gradients: Gradients)
         texts: Texts for statistics and for gradients.
         gradients: The gradients that the score needs.
     """
-    statistics = None
+    statistics, passing = None, None
     if reads_moments(here.context.recipe):
-        windows = _Windows(texts.moments, texts.batch, _token_stride(here, texts.moments))
-        statistics = _moments(here, windows, "calibrate", "statistics")
+        moments = _moments(here, texts)
+        if _at_once(moments):
+            passing = moments
+            moments.abandon()
+        else:
+            statistics = moments.stored()
     key = gradients.key
     if key is None:
-        return Calibrated(statistics, None)
+        return Calibrated(statistics, None, passing)
 
     def write(folder: Path) -> None:
         _write_gradients(here, texts, gradients, folder)
 
     inputs = [here.start.key, windows_key(texts.gradients), texts.batch, key]
-    return Calibrated(statistics, here.learned("gradients", "gradients", inputs, Together(write)))
+    stage = here.learned("gradients", "gradients", inputs, Together(write))
+    return Calibrated(statistics, stage, passing)
 
 
 def calibrate_compensation(here: RoundContext, texts: CalibrationTexts) -> Calibrated:
     """Collect statistics of the starting model on the texts of the compensation."""
-    windows = _Windows(texts.compensation, texts.batch, 1)
-    return Calibrated(_moments(here, windows, "calibrate-repair", "repair_statistics"), None)
+    place = "repair_statistics"
+    moments = Moments(here, texts.compensation, texts.batch, 1, "calibrate-repair", place)
+    return Calibrated(moments.stored(), None)
 
 
-@dataclass(frozen=True)
-class _Windows:
-    """Texts and settings of accumulated statistics."""
-
-    windows: Windows
-    batch: int
-    stride: int
-    """Token stride; 1: all tokens."""
-
-
-def _moments(here: RoundContext, text: _Windows, name: str, place: str) -> Stage:
-    def write(folder: Path) -> None:
-        _write_statistics(here, text, folder)
-
-    inputs = [here.start.key, windows_key(text.windows), text.batch, text.stride]
-    return here.learned(name, place, inputs, Together(InParts(write)))
+def _moments(here: RoundContext, texts: CalibrationTexts) -> Moments:
+    """The statistics that the score reads."""
+    score, sites, windows = here.context.recipe.score, here.start.sites, texts.moments
+    widest, stride = max((site.inputs for site in sites), default=1), 1
+    if isinstance(score, FisherObs):
+        stride = bounded_stride(score.token_stride, int(windows.lengths.sum()), widest)
+    return Moments(here, windows, texts.batch, stride)
 
 
-def _token_stride(here: RoundContext, windows: Windows) -> int:
-    """Token stride of the statistics that the score reads."""
-    score, sites, tokens = here.context.recipe.score, here.start.sites, int(windows.lengths.sum())
-    widest = max((site.inputs for site in sites), default=1)
-    return bounded_stride(score.token_stride, tokens, widest) if isinstance(score, FisherObs) else 1
-
-
-def _write_statistics(here: RoundContext, text: _Windows, folder: Path) -> None:
-    model, family, observer = here.start.model, here.start.family, here.context.observer
-    here.require_space(statistics_store.size_bytes(here.start.sites))
-    count, ranks = len(family.block_list(model)), sharing()
-    observer.expect(count * len(text.windows.tokens) // ranks.world)
-    written = [statistics_store.has_block(folder, index) for index in range(count)]
-    written = told(written) if ranks.world > 1 else written
-    blocks = collect(
-        model, family, text.windows, text.batch, observer.advance, text.stride,
-        known=written.__getitem__,
-    )  # fmt: skip
-    for index, statistics in enumerate(blocks):
-        if ranks.first and not written[index]:
-            statistics_store.write_block(folder, index, statistics)
+def _at_once(moments: Moments) -> bool:
+    """Whether the score takes the statistics as they are collected, and nothing is stored."""
+    context = moments.here.context
+    # The points of a sweep share scores, except those that depend on `keep`: they share statistics.
+    again = context.shared is not None and isinstance(context.recipe.score, Numerical)
+    several = (
+        ranks.here().world > 1
+    )  # the score deals sites to processes, which read them from disk
+    return not (rereads_moments(context.recipe) or again or several or moments.begun)
 
 
 def _write_gradients(
@@ -105,8 +91,8 @@ def _write_gradients(
 ) -> None:
     model, observer = here.start.model, here.context.observer
     if isinstance(here.context.recipe.score, FisherObs):
-        hidden = int(model.config.hidden_size)
-        here.require_space(8 * hidden**2 * len(here.start.sites))
+        fisher = statistics_store.fisher_bytes(int(model.config.hidden_size))
+        here.require_space(fisher * len(here.start.sites))
     statistics_store.write_gradients(folder, gradients.of_units(model, texts, observer))
     for fishers in gradients.of_outputs(model, texts, observer):
         statistics_store.write_output_fisher(folder, fishers)
@@ -114,10 +100,14 @@ def _write_gradients(
 
 def reads_moments(recipe: Recipe) -> bool:
     """Whether any step needs statistics of the starting model's activations."""
+    return not isinstance(recipe.score, Fisher | Magnitude | Random) or rereads_moments(recipe)
+
+
+def rereads_moments(recipe: Recipe) -> bool:
+    """Whether a step after the score needs them, so that they are stored."""
     settings = recipe.allocate
     return (
-        not isinstance(recipe.score, Fisher | Magnitude | Random)
-        or (repairs_at_once(recipe) and not repairs_on_more_text(recipe))
+        (repairs_at_once(recipe) and not repairs_on_more_text(recipe))
         or (isinstance(settings, Curves) and len(settings.candidates) > 1)
         or recipe.rounds > 1
     )
@@ -139,9 +129,12 @@ class Calibrated:
     """Finished calibration stages, read site by site."""
 
     statistics: Stage | None
-    """Statistics of the consumers' inputs, for all scores and compensations; None: not needed."""
+    """Statistics of the consumers' inputs, for all scores and compensations; None: not stored."""
     gradients: Stage | None
     """None: the score needs no gradients."""
+    passing: Moments | None = None
+    """Statistics that the score takes as they are collected; nothing else reads any. None: they are
+    stored, or not needed."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -149,22 +142,39 @@ class Calibrated:
 
     @property
     def key(self) -> str:
-        return key_of(*(stage.key for stage in self.stages))
+        """Of the statistics and gradients; the same whether or not they are stored."""
+        passing = () if self.passing is None else (self.passing.key,)
+        return key_of(*passing, *(stage.key for stage in self.stages))
 
     def read(self, site: Site) -> Statistics:
-        """The statistics of one site."""
+        """The statistics of one site, without gradients."""
+        assert self.passing is None, "the score has dropped the statistics"
         if self.statistics is None:
-            return replace(Statistics.of_nothing(site), unit_gradients=self.unit_gradients(site))
-        gradients = None if self.gradients is None else self.gradients.folder
-        return statistics_store.read_site(self.statistics.folder, site, gradients)
+            return Statistics.of_nothing(site)
+        return statistics_store.read_site(self.statistics.folder, site)
+
+    def with_gradients(self, site: Site, statistics: Statistics) -> Statistics:
+        """The statistics with the gradients of a site, as far as there are any."""
+        if self.gradients is None:
+            return statistics
+        fisher = statistics_store.read_output_fisher(self.gradients.folder, site)
+        return replace(statistics, unit_gradients=self.unit_gradients(site), output_fisher=fisher)
 
     def in_turn(self, sites: Sequence[Site]) -> Iterator[tuple[Site, Statistics]]:
-        """Every site with its statistics; the next site is prefetched from disk."""
+        """Every site with its statistics and gradients; the next site is prefetched from disk."""
         for site, following in zip_longest(sites, sites[1:]):
             if following is not None and self.statistics is not None:
                 gradients = None if self.gradients is None else self.gradients.folder
                 statistics_store.soon(self.statistics.folder, following, gradients)
-            yield site, self.read(site)
+            yield site, self.with_gradients(site, self.read(site))
+
+    def passed(
+        self, sites: Iterable[Site], statistics: dict[str, Statistics]
+    ) -> Iterator[tuple[Site, Statistics]]:
+        """The sites of a block with their statistics, which are taken out, and gradients."""
+        for site in sites:
+            if site.name in statistics:
+                yield site, self.with_gradients(site, statistics.pop(site.name))
 
     def unit_gradients(self, site: Site) -> Float[Tensor, "rows units"] | None:
         """Gradients of a site's unit masks, or None if there are none."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.metric import Metrics
 from numprune_export.core.plugins import installed_version
 from numprune_export.core.progress import growing, shown
@@ -150,29 +151,28 @@ def compensated(
         journal: Of `FrontToBack`; the other orders do not use it.
     """
     model, family, texts = dense.placed, dense.family, given.texts
-    method, plan, calibrated = context.recipe.compensate, given.plan, given.calibrated
+    method, plan = context.recipe.compensate, given.plan
     if isinstance(method, ScalarTuning | Refit):
         teacher = dense.placed
         if method.teacher == "assistant":
-            teacher = _without_compensation(dense, given.assistant(), calibrated)
-        return _distilled(
-            context, texts, _without_compensation(dense, plan, calibrated), teacher, family
-        )
+            teacher = _without_compensation(dense, given.assistant())
+        return _distilled(context, texts, _without_compensation(dense, plan), teacher, family)
     if method.order == "sequential":
         order = apply.FrontToBack(family, plan, method, texts.compensation, texts.batch)
         context.observer.expect(order.steps(model))
         return order.prune(model, context.observer.advance, journal)
 
     context.observer.expect(sum(work_of(site) for site in plan.sites if plan.removed(site)))
+    statistics = Statistics.of_nothing if isinstance(method, Nothing) else given.calibrated.read
     return apply.one_shot(
-        model, family, plan, method, calibrated.read,
+        model, family, plan, method, statistics,
         lambda site: context.observer.advance(work_of(site)),
     )  # fmt: skip
 
 
-def _without_compensation(dense: Dense, plan: Plan, calibrated: Calibrated) -> Any:
+def _without_compensation(dense: Dense, plan: Plan) -> Any:
     """The dense model pruned by the plan, without compensation."""
-    return apply.one_shot(dense.placed, dense.family, plan, Nothing(), calibrated.read)
+    return apply.one_shot(dense.placed, dense.family, plan, Nothing(), Statistics.of_nothing)
 
 
 def _distilled(

@@ -28,9 +28,17 @@ class RoundContext:
         self, name: str, place: str, inputs: list[Any], make: Callable[[Path], None]
     ) -> Stage:
         """A stage that does not depend on the budget; shared with other runs in the first round."""
-        suffix = "" if self.number == 1 else f"-{self.number}"
-        shared = self.number == 1
-        return self.stage(f"{name}{suffix}", f"{place}{suffix}", inputs, make, shared=shared)
+        name, place = self._numbered(name), self._numbered(place)
+        return self.stage(name, place, inputs, make, shared=self.number == 1)
+
+    def key(self, place: str, inputs: list[Any]) -> str:
+        """The key of the stage that `learned` makes."""
+        return self.context.key(self._numbered(place), self._computed(inputs))
+
+    def begun(self, place: str, inputs: list[Any]) -> bool:
+        """Whether the stage that `learned` makes is on disk, or parts of it."""
+        given, shared = self._computed(inputs), self.number == 1
+        return self.context.begun(self._numbered(place), given, shared=shared)
 
     def stage(
         self,
@@ -49,7 +57,7 @@ class RoundContext:
             with matmul_precision(precision, dense.device):
                 make(folder)
 
-        inputs = [*inputs, precision, *dense.computed_on]
+        inputs = self._computed(inputs)
         precise: Callable[[Path], None] = make_with_precision
         for kind in (InParts, Together):  # as `make` was marked, from the inside out
             if isinstance(make, kind) or (
@@ -57,6 +65,13 @@ class RoundContext:
             ):
                 precise = kind(precise)
         return self.context.stage(name, place, inputs, precise, shared=shared, editable=editable)
+
+    def _numbered(self, name: str) -> str:
+        return name if self.number == 1 else f"{name}-{self.number}"
+
+    def _computed(self, inputs: list[Any]) -> list[Any]:
+        """The inputs of a stage, with what its digits depend on."""
+        return [*inputs, self.context.recipe.matmul_precision, *self.start.dense.computed_on]
 
     def require_space(self, size_bytes: int) -> None:
         """Check the free disk space for `size_bytes` and for the later output of the run.

@@ -35,6 +35,7 @@ from numprune_export.workflows.estimate.clock import WALL, Clock
 from numprune_export.workflows.estimate.device_memory import DevicePeaks
 from numprune_export.workflows.estimate.forecast import Estimate, StageEstimate
 from numprune_export.workflows.estimate.known_machines import FACTORS, MATMULS, MOVED
+from numprune_export.workflows.estimate.linear_algebra import statistics_bytes
 from numprune_export.workflows.estimate.machine import Machine
 from numprune_export.workflows.estimate.machine_speed import measure
 from numprune_export.workflows.estimate.prospect import prospect_of
@@ -146,15 +147,15 @@ def _disk(job: Job) -> dict[str, float]:
     rounds = [
         shapes.shrunk(recipe.keep ** (number / recipe.rounds)) for number in range(1, recipe.rounds)
     ]
-    squares = [8.0 * site.inputs**2 for model in (shapes, *rounds) for site in model.sites]
+    gram = reads_moments(recipe) and not job.scores_at_once
     fisher = reads_output_fisher(recipe.score)
-    statistics = sum(squares) if fisher else 0.0
-    if reads_moments(recipe):
-        statistics += sum(
-            4.0 * site.width**2 for model in (shapes, *rounds) for site in model.sites
-        )
+    statistics = sum(
+        statistics_bytes(site, gram=gram, fisher=fisher)
+        for model in (shapes, *rounds)
+        for site in model.sites
+    )
     if repairs_at_once(recipe) and repairs_on_more_text(recipe):
-        statistics += sum(4.0 * site.width**2 for site in shapes.sites)
+        statistics += sum(statistics_bytes(site) for site in shapes.sites)
     small = shapes.shrunk(recipe.keep)
     artifacts = len(recipe.targets) * float(shapes.bytes + small.bytes)
     return {"statistics": statistics, "model": float(small.bytes), "artifacts": artifacts}

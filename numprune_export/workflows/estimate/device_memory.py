@@ -92,7 +92,8 @@ class DevicePeaks:
         own = self._weights + (self._smaller if number.isdigit() else 0.0)
         if stage == "calibrate":
             texts = self.job.repaired_on if number == "repair" else self.job.texts
-            return self._moments(texts) + own
+            # Grams of the last block are still there while the next are gathered.
+            return self._moments(texts, blocks=2) + own
         steps = {
             "gradients": self._gradients,
             "score": self._scores,
@@ -149,11 +150,11 @@ class DevicePeaks:
         )
         return texts.batch_tokens * (values * self._shapes.itemsize + stream)
 
-    def _moments(self, texts: Texts) -> Need:
+    def _moments(self, texts: Texts, *, blocks: int) -> Need:
+        """One pass of the texts; Gram matrices of so many blocks are alive at once."""
         size = self._shapes.itemsize
         widest = max(site.width for site in self._shapes.sites)
-        # Those of the last block are still there while the next are gathered.
-        grams = 2 * max(sum(4.0 * s.width**2 for s in block) for block in self._shapes.blocks)
+        grams = blocks * max(sum(4.0 * s.width**2 for s in block) for block in self._shapes.blocks)
         stream = self._shapes.hidden * (size + self._shapes.stream_itemsize)
         summed = texts.batch_tokens * (stream + widest * (2 * size + 4))
         checked = 7.0 * widest**2
@@ -179,12 +180,19 @@ class DevicePeaks:
 
     def _scores(self) -> Need:
         score, size = self.job.recipe.score, self._shapes.itemsize if self.streamed else 0
-        return Need(
-            max(
-                site_memory.scored(site, score) + size * site.width * site.inputs
-                for site in self._shapes.sites
-            )
+        at_once = self.job.scores_at_once
+        scored = max(
+            site_memory.scored(site, score)
+            + size * site.width * site.inputs
+            + sum(4.0 * later.width**2 for later in block[index + 1 :] if at_once)
+            for block in self._shapes.blocks
+            for index, site in enumerate(block)
         )
+        if not at_once:
+            return Need(scored)
+        texts = self.job.texts
+        needs = [Need(scored, self._hidden(texts)), self._moments(texts, blocks=1)]
+        return self._largest(needs)
 
     def _trials(self) -> Need:
         recipe, shapes = self.job.recipe, self._shapes
@@ -212,9 +220,8 @@ class DevicePeaks:
         return float(self._small.itemsize * max(site.weights for site in self._small.sites))
 
     def _one_shot(self, site: Sublayer, keep: float) -> float:
-        fisher = reads_output_fisher(self.job.recipe.score)
         kept = site.shrunk(keep).width
-        return site_memory.statistics(site, fisher=fisher) + site_memory.solved(site, kept)
+        return site_memory.statistics(site, fisher=False) + site_memory.solved(site, kept)
 
     def _repair(self) -> Need:
         recipe, shapes = self.job.recipe, self._shapes

@@ -134,7 +134,10 @@ def verdict(forecast: Estimate) -> str:
     if not stages:
         return f"fits: {where}" if forecast.limited else f"takes {where}"
     help_ = [] if forecast.streamed else ["`stream_weights: true`"]
-    help_ += [key for name in stages for key in KEYS.get(name.partition("-")[0], ())]
+    kinds = [name.partition("-")[0] for name in stages]
+    if "score" in kinds and all(stage.name != "calibrate" for stage in forecast.stages):
+        kinds.insert(0, "calibrate")  # the score takes the statistics as they are collected
+    help_ += [key for kind in kinds for key in KEYS.get(kind, ())]
     named = ", ".join(f"`{name}`" for name in stages)
     return f"does not fit in {named}: {where}; what helps: {', '.join(dict.fromkeys(help_))}"
 

@@ -36,4 +36,8 @@ def peak(job: Job, name: str, *, streamed: bool) -> float:
         return model + (
             2 * rest + 2 * block if streamed else float(shapes.shrunk(recipe.keep).bytes)
         )
-    return model + max(site_memory.statistics(site, fisher=fisher) for site in shapes.sites)
+    if stage == "score" and job.scores_at_once:
+        read = max(8.0 * site.inputs**2 for site in shapes.sites) if fisher else 0.0
+        return model + memory.TEXT * job.texts.bytes + read
+    # The score reads the Fisher matrix too; packed, a matrix takes half as much again.
+    return model + 1.5 * max(site_memory.statistics(site, fisher=fisher) for site in shapes.sites)

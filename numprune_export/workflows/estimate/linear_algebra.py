@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numprune_export.calibration.store import fisher_bytes, gram_bytes
 from numprune_export.numerics.obs import PANEL
 from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
 from numprune_export.pruning.compensate.teacher_refit import Refit
@@ -41,19 +42,26 @@ def elimination(inputs: int, outputs: int) -> Work:
     )
 
 
-def statistics_bytes(sublayer: Sublayer, *, fisher: bool) -> float:
-    """Statistics of one site on disk."""
-    return 4.0 * sublayer.width**2 + (8.0 * sublayer.inputs**2 if fisher else 0)
+def statistics_bytes(sublayer: Sublayer, *, gram: bool = True, fisher: bool = False) -> float:
+    """Statistics of one site on disk, as far as they are there."""
+    size = gram_bytes(sublayer.width) if gram else 0
+    return float(size + (fisher_bytes(sublayer.inputs) if fisher else 0))
 
 
-def score(sublayer: Sublayer, settings: Score, gradients: float) -> Work:
-    """Score of one site, including reading its statistics; `gradients` is the number of tokens with
-    gradients."""
+def score(sublayer: Sublayer, settings: Score, gradients: float, *, stored: bool) -> Work:
+    """Score of one site, including reading its statistics.
+
+    Args:
+        sublayer: The site.
+        settings: The score.
+        gradients: Number of tokens with gradients.
+        stored: Whether its Gram matrix is read from disk.
+    """
     n, out = sublayer.width, sublayer.inputs
     fisher = reads_output_fisher(settings)
     work = Work(
         {
-            "files": statistics_bytes(sublayer, fisher=fisher),
+            "files": statistics_bytes(sublayer, gram=stored, fisher=fisher),
             "memory64": 8.0 * n * out,
             "calls": 60.0,
         }

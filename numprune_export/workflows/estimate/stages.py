@@ -19,6 +19,7 @@ from numprune_export.pipeline.stages.calibrate import (
     reads_moments,
     repairs_at_once,
     repairs_on_more_text,
+    rereads_moments,
 )
 from numprune_export.pruning.allocate.budget_search import Search
 from numprune_export.pruning.allocate.error_curves import Curves
@@ -90,6 +91,11 @@ class Job:
         return Texts(settings.sequences * each, self.texts.length / each, group, "")
 
     @property
+    def scores_at_once(self) -> bool:
+        """Whether Gram matrices are scored as they are collected, and stored nowhere."""
+        return reads_moments(self.recipe) and not rereads_moments(self.recipe)
+
+    @property
     def cached(self) -> int:
         """Keys and values per token."""
         attention = (site for site in self.shapes.sites if site.kind == "attention")
@@ -153,25 +159,33 @@ class Job:
         interim = self._one_shot(self.shapes, after) if number > 1 else Work({})
         held = float(self.shapes.bytes) + (start.bytes if number > 1 else 0)
         text = memory.TEXT * self.texts.bytes if number == 1 else 0.0
-        moments = self._calibrate(start, self.texts) if reads_moments(recipe) else None
-        statistics = (("calibrate", moments), ("gradients", self._gradients(start)))
+        at_once, stored = self.scores_at_once, None
+        if reads_moments(recipe) and not at_once:
+            stored = self._calibrate(start, self.texts)
+        statistics = (("calibrate", stored), ("gradients", self._gradients(start)))
         for name, step in statistics:
             if step is not None:
                 need = held + text + step.memory
                 yield Step(f"{name}{suffix}", step.work + interim, need, step.kernels)
                 interim, text = Work({}), 0.0
-        yield Step(f"score{suffix}", self._score(start), held + memory.solving(start))
+        scored = Step(f"score{suffix}", self._score(start), held + memory.solving(start))
+        if at_once:
+            passing = self._calibrate(start, self.texts, stored=False)
+            work, need = scored.work + passing.work, scored.memory + text + passing.memory
+            scored = Step(scored.name, work, need, passing.kernels)
+        yield scored
         suffix, allocate = "" if last else f"-{number}", self._allocate(start, after)
         yield Step(f"allocate{suffix}", allocate.work, held + allocate.memory, allocate.kernels)
 
-    def _calibrate(self, start: Shapes, texts: Texts) -> Step:
+    def _calibrate(self, start: Shapes, texts: Texts, *, stored: bool = True) -> Step:
         work = total(forward_passes.forward(start, block, texts) for block in start.blocks)
         stride = self.recipe.score.token_stride if isinstance(self.recipe.score, FisherObs) else 1
         widest = max(site.width for site in start.sites)
         seen = texts.strided(bounded_stride(stride, int(texts.tokens), widest))
         work += total(forward_passes.gram(site, seen) for site in start.sites)
-        written = sum(linear_algebra.statistics_bytes(site, fisher=False) for site in start.sites)
-        work += Work({"files": written})
+        if stored:
+            written = sum(linear_algebra.statistics_bytes(site) for site in start.sites)
+            work += Work({"files": written})
         hidden = memory.hidden_states(start, texts)
         need = hidden + memory.activations(start, texts) + memory.grams(start)
         return Step("", work, need, (SHAPES + 2 * STRIPES) * texts.widths)
@@ -181,7 +195,10 @@ class Job:
         texts, score = self.learned_on, self.recipe.score
         if reads_output_fisher(score):
             few = self.differentiated(score)
-            written = sum(8.0 * site.inputs**2 for site in start.sites)
+            written = sum(
+                linear_algebra.statistics_bytes(site, gram=False, fisher=True)
+                for site in start.sites
+            )
             work = output_fisher(start, few) + Work({"files": written})
             need = memory.fisher(start, few)
         elif isinstance(score, Fisher):
@@ -200,7 +217,10 @@ class Job:
     def _score(self, start: Shapes) -> Work:
         score = self.recipe.score
         tokens = self.differentiated(score).tokens if reads_output_fisher(score) else 0.0
-        return total(linear_algebra.score(site, score, tokens) for site in start.sites)
+        stored = not self.scores_at_once
+        return total(
+            linear_algebra.score(site, score, tokens, stored=stored) for site in start.sites
+        )
 
     def _allocate(self, start: Shapes, keep: float) -> Step:
         settings = self.recipe.allocate
@@ -232,10 +252,8 @@ class Job:
 
     def _one_shot(self, start: Shapes, keep: float) -> Work:
         """One-shot compensation of every site, from statistics on disk."""
-        score = self.recipe.score
-        fisher = reads_output_fisher(score)
         return total(
-            Work({"files": linear_algebra.statistics_bytes(site, fisher=fisher)})
+            Work({"files": linear_algebra.statistics_bytes(site)})
             + linear_algebra.closed_form(site, keep)
             for site in start.sites
         )
@@ -264,8 +282,9 @@ class Job:
             shapes = (SHAPES * texts.widths + 2 * STRIPES) * len(small.blocks)
             return Step("", work, hidden + memory.moments(small, texts), shapes)
         if not isinstance(repair, ClosedForm):
-            reads = Work({"files": sum(4.0 * site.width**2 for site in dense.sites)})
-            return Step("", reads, memory.solving(dense) / 4)
+            read = dense.sites if repairs_at_once(self.recipe) else ()
+            reads = sum(linear_algebra.statistics_bytes(site) for site in read)
+            return Step("", Work({"files": reads}), memory.solving(dense) / 4)
         if repair.order == "one_shot":
             return Step("", self._one_shot(dense, self.recipe.keep), memory.solving(dense))
         work = sequential(dense, small, texts, repair)

@@ -26,7 +26,8 @@ def of(job: Job, name: str, *, streamed: bool, first: str) -> Work:
     passes = {"calibrate": 1.0, "gradients": 2.0, "prune": 1.0}.get(stage, 0.0)
     if stage == "score":
         consumers = sum(site.width * site.inputs for site in shapes.sites)
-        return Work({"transfers": float(shapes.itemsize * consumers)})
+        passed = shapes.prunable if job.scores_at_once else 0
+        return Work({"transfers": float(shapes.itemsize * (consumers + passed))})
     if stage == "allocate" and isinstance(allocate, Curves) and len(allocate.candidates) > 1:
         passes = 1.0 + len(allocate.candidates)
     return Work({"transfers": passes * shapes.itemsize * shapes.prunable})

@@ -19,7 +19,7 @@ from numprune_export.core.errors import InputError, RecipeError
 from numprune_export.core.fresh_process import empty_working_folder
 from numprune_export.core.optional import require
 from numprune_export.core.stage import key_of
-from numprune_export.pipeline.stages.calibrate import reads_moments
+from numprune_export.pipeline.stages.calibrate import reads_moments, rereads_moments
 from numprune_export.workflows.sweep.local import Local
 from numprune_export.workflows.sweep.sight import sees
 from numprune_export.workflows.sweep.work import Failure, Job, Watch, learn, work
@@ -125,7 +125,7 @@ def _learns(job: Job) -> str:
 
     Scores that depend on the budget are computed by each point."""
     content = job.recipe.model_dump(include=_LEARNT, mode="json")
-    return key_of(content, reads_moments(job.recipe))
+    return key_of(content, reads_moments(job.recipe), rereads_moments(job.recipe))
 
 
 def _spread(

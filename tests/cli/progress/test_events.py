@@ -47,7 +47,7 @@ def test_stdout_is_events_alone_from_start_to_report(tmp_path):
     assert [name for name in begun if name not in inner] == [
         name for name in ended if name not in inner
     ]
-    assert begun[0] == "calibrate"
+    assert begun[0] == "score"
     assert begun[-1] == "benchmark"
 
     shown = command("run", "small.yaml", "--out", "out", "--quiet", cwd=tmp_path)
@@ -125,7 +125,7 @@ def test_one_ctrl_c_or_many_leave_whole_stages_and_the_command(tmp_path, again_s
         return
     done = command(*given, cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "= calibrate" in done.err
+    assert "= score" in done.err
     assert (run / "report.json").exists()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from numprune_export.pipeline.stages.calibrate import reads_moments
+from numprune_export.pipeline.stages.calibrate import reads_moments, rereads_moments
 from numprune_export.recipe import parse
 
 TEXTS = {"calibration": {"texts": ["a.txt"]}, "evaluation": {"texts": ["b.txt"]}}
@@ -50,3 +50,20 @@ def test_plans_that_are_tried_out_and_rounds_are_refitted_at_once():
     assert reads(allocate={"method": "curves", "attention": [1.0, 2.0]})
     assert not reads(allocate={"method": "curves", "attention": 1.0})
     assert reads(rounds=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"method": "paper-numerical"}, False),
+        ({"method": "best"}, True),
+        ({"method": "best", "allocate": {"attention": 1.0}}, False),
+        ({"method": "fast"}, True),
+        ({"method": "fast", "generated_text": 4}, False),
+        ({"score": "stat", "compensate": "none"}, False),
+        ({"method": "paper-numerical", "rounds": 2}, True),
+    ],
+)
+def test_they_are_stored_where_a_step_after_the_score_reads_them(changes, wanted):
+    recipe = parse({"version": 1, "model": "some/model", **TEXTS, **changes}, "r")
+    assert rereads_moments(recipe) == wanted

@@ -61,37 +61,33 @@ def consumer(run):
 def test_text_for_the_repair_changes_the_weights_and_not_the_choice(compensate, pruned):
     more, none = pruned(compensate, sequences=6), pruned(compensate)
     assert (more / "plan" / "plan.json").read_text() == (none / "plan" / "plan.json").read_text()
-    tokens = [
-        int(load_file(run / "statistics" / "block_001.safetensors")["layers.1.mlp.tokens"])
-        for run in (more, none)
-    ]
-    assert tokens[0] == tokens[1]
+    scores = [load_file(run / "scores" / "scores.safetensors") for run in (more, none)]
+    assert all(torch.equal(scores[0][name], scores[1][name]) for name in scores[1])
     assert not torch.allclose(consumer(more), consumer(none), atol=1e-6)
 
 
 def test_a_repair_at_once_reads_moments_of_both_texts(pruned):
     run = pruned(ONE_SHOT, sequences=6)
-    own, both = (
-        load_file(run / name / "block_001.safetensors")
-        for name in ("statistics", "repair_statistics")
-    )
+    both = load_file(run / "repair_statistics" / "block_001.safetensors")
     calibration = load(run.parent / "small.yaml").calibration
-    added = 6 * calibration.tokens_per_sequence
-    assert both["layers.1.mlp.tokens"] == own["layers.1.mlp.tokens"] + added
+    texts = calibration.sequences + 6
+    assert both["layers.1.mlp.tokens"] == texts * calibration.tokens_per_sequence
     assert "calibrate-repair: made" in (run / "log").read_text()
 
 
 @pytest.mark.slow
 def test_gradients_are_taken_on_a_share_of_the_text_and_moments_on_none(pruned):
+    tried = {"method": "curves", "attention": [1, 2]}  # so that statistics are stored
     folders = [
-        pruned(SEQUENTIAL, "fisher_obs", sequences=6, for_gradients=share) for share in (0.0, 0.5)
+        pruned(SEQUENTIAL, "fisher_obs", tried, sequences=6, for_gradients=share)
+        for share in (0.0, 0.5)
     ]
     (site,) = [
         candidate for candidate in plan_of(folders[0]).sites if candidate.name == "layers.1.mlp"
     ]
     moments = [load_file(run / "statistics/block_001.safetensors") for run in folders]
     fisher = [read_output_fisher(run / "gradients", site) for run in folders]
-    assert torch.equal(*(block_moments["layers.1.mlp.gram"] for block_moments in moments))
+    assert torch.equal(*(block_moments["layers.1.mlp.gram.packed"] for block_moments in moments))
     assert not torch.allclose(*fisher, rtol=1e-3)
 
 
@@ -150,7 +146,7 @@ def test_what_was_chosen_serves_any_amount_of_text(pruned, tmp_path):
     shutil.copy(made.parent / "small.txt", tmp_path)
     pruned_alone(small_recipe(tmp_path, **changes), run)
     log = (run / "log").read_text()[len(before) :]
-    assert all(f" {name}: found" in log for name in ("calibrate", "score", "allocate"))
+    assert all(f" {name}: found" in log for name in ("score", "allocate"))
     assert all(f" {name}: made" in log for name in ("write-text", "prune"))
     method = json.loads((run / "model" / "config.json").read_text())["numprune"]["method"]
     assert method["generated_text"] == {
@@ -190,12 +186,12 @@ def test_texts_written_elsewhere_are_taken_and_no_model_is_run(tmp_path):
     done = command("run", recipe, "--out", tmp_path / "run")
     assert done.code == 0, done.err
     log = (tmp_path / "run" / "log").read_text()
-    assert log.index(f"generated text: {said}") < log.index("calibrate: made")
+    assert log.index(f"generated text: {said}") < log.index("score: made")
     assert "write-text" not in log
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[5:]))
     assert command("run", recipe, "--out", tmp_path / "run").code == 0
     again = (tmp_path / "run" / "log").read_text()[len(log) :]
-    assert "calibrate: found" in again
+    assert "score: found" in again
     assert "prune: made" in again
 
 

@@ -32,7 +32,7 @@ def test_twice_the_text_takes_calibration_twice_as_long(job, preset):
         for count in (400, 800)
     )
     for single, two in zip(few, many, strict=True):
-        if single.name != "calibrate":
+        if single.name != ("score" if preset == "paper-numerical" else "calibrate"):
             continue
         for kind in ("layers", "grams", "attention", "activation", "elementwise"):
             assert two.work.amounts[kind] == pytest.approx(2 * single.work.amounts[kind])
@@ -68,7 +68,7 @@ def test_every_repair_of_an_encoder_has_its_cost(encoder_job, repair):
     plain = encoder_job(score="fisher", allocate="search", compensate="none")
     repaired = encoder_job(score="fisher", allocate="search", compensate=repair)
     least, taken = seconds(plain)["prune"], seconds(repaired)["prune"]
-    assert taken == least if repair in ("none", "bias") else taken > least
+    assert taken == least if repair == "none" else taken > least
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,8 @@ def test_every_repair_of_an_encoder_has_its_cost(encoder_job, repair):
 def test_every_score_has_its_cost(job, score):
     allocate = {"allocate": "curves"} if score == "fisher_obs" else {}
     least, taken = seconds(job(score="magnitude")), seconds(job(score=score, **allocate))
-    dear = score in ("numerical", "fisher_obs")
-    assert (taken["score"] > least["score"]) == dear
-    assert ("calibrate" in taken) == (score not in ("magnitude", "random"))
+    assert (taken["score"] > least["score"]) == (score not in ("magnitude", "random"))
+    assert "calibrate" not in taken
     assert ("gradients" in taken) == (score == "fisher_obs")
 
 
@@ -150,7 +149,7 @@ def test_candidates_that_are_tried_out_count_each(job):
 
 def test_all_hidden_states_are_in_memory(job):
     few, many = memory(job(sequences=1000)), memory(job(sequences=3000))
-    assert many["calibrate"] - few["calibrate"] == 2000 * 16 * 64 * 4
+    assert many["score"] - few["score"] == 2000 * 16 * 64 * 4
 
 
 def test_producers_that_are_refitted_cost_the_repair_and_nothing_else(job):

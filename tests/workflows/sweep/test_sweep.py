@@ -14,7 +14,7 @@ from numprune_export.report import store
 from numprune_export.workflows.sweep import record
 
 SWEEP = ("sweep", "small.yaml", "--keep", "0.8,0.6,0.5", "--out", "out")
-ONCE = ("calibrate", "score", "export.onnx.dense", "validate.dense")
+ONCE = ("score", "export.onnx.dense", "validate.dense")
 EACH = ("allocate", "prune", "export.onnx.pruned", "validate", "benchmark")
 
 

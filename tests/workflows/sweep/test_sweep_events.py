@@ -50,7 +50,7 @@ def test_each_stage_names_its_point_and_each_point_its_end(swept):
     assert {event.point for event in stages} == {"keep0.8"}
     begun = [event.stage for event in stages if event.event == "begin"]
     assert sorted(begun) == sorted(event.stage for event in stages if event.event == "end")
-    assert {"calibrate", "prune", "benchmark"} <= set(begun)
+    assert {"score", "prune", "benchmark"} <= set(begun)
     good, bad = (event for event in stream if event.event == "point")
     assert (good.point, good.ended, good.error) == ("keep0.8", 1, None)
     report = json.loads((folder / good.path).read_text())
@@ -86,7 +86,7 @@ def test_ctrl_c_is_an_event_with_the_command(tmp_path):
     small_recipe(tmp_path)
     with started(*SWEEP, cwd=tmp_path) as process:
         for line in process.out:
-            if '"begin","stage":"calibrate"' in line:
+            if '"begin","stage":"score"' in line:
                 os.kill(process.pid, signal.SIGINT)
                 break
         out, err = process.out.read(), process.err.read()
