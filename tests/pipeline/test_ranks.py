@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from small import BRIEF, small_recipe
 
 from numprune_export.numerics import ranks
+from numprune_export.numerics.packed import unpacked
 
 BEST = {
     **BRIEF,
@@ -99,7 +100,7 @@ def test_processes_share_the_texts_and_end_with_the_weights_of_one(alone, world)
 
 def moments(sums, site):
     """Σ x xᵀ, whatever it was shifted by."""
-    gram, total = sums[f"{site}.gram"].double(), sums[f"{site}.total"].double()
+    gram, total = unpacked(sums[f"{site}.gram.packed"]).double(), sums[f"{site}.total"].double()
     shift, tokens = sums[f"{site}.shift"].double(), int(sums[f"{site}.tokens"])
     crossed = torch.outer(total, shift)
     return gram + crossed + crossed.T + tokens * torch.outer(shift, shift)
