@@ -16,6 +16,7 @@ from numprune_export.gate.rules import matches, rule_of
 from numprune_export.gate.verdict import STRICT, Finding, Mode, Verdict
 
 _UNTIMED = ("latency.", "memory.", "time.", "gpu.", "budget.")
+_CALIBRATED, _SCORED = "time.calibrate_s", "time.score_s"
 NOISY = 0.25
 """Fraction: a speed-up that could worsen by more than this and still pass is noted as noisy."""
 
@@ -62,6 +63,8 @@ def _skip(name: str, baseline: Evidence, report: Evidence, gate: Gate, mode: Mod
         return "ignored by the recipe"
     if mode.without_latency and name.startswith(_UNTIMED):
         return "not judged without latency"
+    if name == _CALIBRATED and name not in report.metrics and _SCORED in report.metrics:
+        return "the score stage collected the statistics"
     for target, why in report.not_run.items():
         allowed = mode.without_latency or target in baseline.not_run
         if allowed and target in name.split(".") and name not in report.metrics:
