@@ -60,6 +60,17 @@ def test_disk_is_statistics_models_and_artifacts(tmp_path, bare):
     }
 
 
+def test_statistics_are_stored_once_each_and_only_where_they_are_read_again():
+    at_once, best = (
+        shaped("llama-2-7b", f"method={method}", on="h200").disk_bytes
+        for method in ("paper-numerical", "best")
+    )
+    assert at_once["statistics"] == 0
+    grams = 4 * 32 * (4096 * 4097 + 11008 * 11009) / 2
+    assert best["statistics"] == grams + 8 * 64 * 4096 * 4097 / 2
+    assert best["statistics"] < 1.21 * best["model"]
+
+
 def test_a_table_has_every_stage_and_the_totals(tmp_path, bare):
     prediction = of(small_recipe(tmp_path, model=str(bare)))
     lines = forecast.render(prediction).splitlines()
