@@ -97,8 +97,48 @@ def draw(
 def read(
     corpus: Corpus, tokenizer: PreTrainedTokenizerBase, search: Sequence[Path], *, embeddings: int
 ) -> Drawn:
-    """Tokenise a corpus of one source without special tokens and draw windows; equal for equal
-    seeds.
+    """Tokenise a corpus of one source and draw windows; equal for equal seeds.
+
+    Raises:
+        InputError, HubError: as `tokenised`; or the text is too short.
+    """
+    return tokenised(corpus, tokenizer, search, embeddings=embeddings).drawn(corpus.sequences)
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """A corpus of one source as token ids."""
+
+    corpus: Corpus
+    ids: list[list[int]]
+    """Packed windows: all documents joined. Windows of documents: each document of two or more
+    tokens."""
+    documents: int
+    rows_read: int | None
+    """As in `Drawn`."""
+
+    @property
+    def available(self) -> int:
+        """Maximum number of windows."""
+        packed = self.corpus.windows == "packed"
+        return len(self.ids[0]) // self.corpus.tokens_per_sequence if packed else len(self.ids)
+
+    def drawn(self, sequences: int) -> Drawn:
+        """Windows by the seed of the corpus.
+
+        Raises:
+            InputError: more than are available.
+        """
+        corpus = self.corpus.model_copy(update={"sequences": sequences})
+        packed = corpus.windows == "packed"
+        windows = _packed(corpus, self.ids[0]) if packed else _per_document(corpus, self.ids)
+        return Drawn(windows, self.documents, self.rows_read)
+
+
+def tokenised(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, search: Sequence[Path], *, embeddings: int
+) -> Tokenised:
+    """Tokenise a corpus of one source without special tokens.
 
     Args:
         corpus: The text source.
@@ -107,8 +147,7 @@ def read(
         embeddings: Number of the model's embeddings; token ids must be below it.
 
     Raises:
-        InputError: a file is missing or unreadable, the text is too short, or the model has no
-            embedding for a token.
+        InputError: a file is missing or unreadable, or the model has no embedding for a token.
         HubError: the data set cannot be loaded.
     """
     stream = None
@@ -124,8 +163,8 @@ def read(
         checked = _encode(tokenizer, texts) + encoded
         places = [document.place for document in documents] + ["the text"] * len(encoded)
         require_embeddings(zip(places, checked, strict=True), tokenizer, embeddings)
-    windows = _packed(corpus, encoded[0]) if packed else _per_document(corpus, encoded)
-    return Drawn(windows, len(documents), None if stream is None else stream.rows_read)
+    ids = encoded if packed else [ids for ids in encoded if len(ids) >= 2]
+    return Tokenised(corpus, ids, len(documents), None if stream is None else stream.rows_read)
 
 
 def _enough(
@@ -174,8 +213,7 @@ def _fewer(what: str, available: int) -> str:
     )
 
 
-def _per_document(corpus: Corpus, documents: list[list[int]]) -> Windows:
-    usable = [ids for ids in documents if len(ids) >= 2]
+def _per_document(corpus: Corpus, usable: list[list[int]]) -> Windows:
     if len(usable) < corpus.sequences:
         raise InputError(
             f"the text holds {len(usable)} documents of 2 or more tokens, too few for"

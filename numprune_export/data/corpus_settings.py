@@ -1,4 +1,4 @@
-"""Settings of plain text: files, data sets, and mixes of several sources."""
+"""Settings of plain text: files, data sets, the shipped general text, mixes of several sources."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat, PositiveInt, model_validator
 
 from numprune_export.core.settings import Strict
+from numprune_export.data import general_files
+from numprune_export.data.general_files import GENERAL, Builtin
 
 Files = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -51,14 +53,25 @@ class Source(Strict):
     """Files of text, as in a corpus."""
     dataset: Dataset | None = None
     """Instead of `texts`."""
+    builtin: Builtin | None = None
+    """Instead of `texts`: text that comes with the package. `general`: its kinds in equal parts;
+    `general/code`: one kind."""
     field: str | None = None
     """The field with the text, in a file of rows or a data set. Null: that of the corpus."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
-        if (self.texts is None) == (self.dataset is None):
-            raise ValueError("give either `texts` or `dataset`")
+        given = [kind for kind in (self.texts, self.dataset, self.builtin) if kind is not None]
+        if len(given) != 1:
+            raise ValueError("give either `texts` or `dataset` or `builtin`")
         return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of its text files; paths of those that come with the package."""
+        if self.builtin is not None:
+            return tuple(str(path) for path in general_files.files(self.builtin))
+        return self.texts or ()
 
     @property
     def title(self) -> str:
@@ -68,11 +81,15 @@ class Source(Strict):
         'sotu-1980'
         >>> Source(dataset=Dataset(id="Salesforce/wikitext", name="wikitext-2-raw-v1")).title
         'wikitext-wikitext-2-raw-v1'
+        >>> Source(builtin="general/code").title
+        'general-code'
         """
         if self.name is not None:
             return self.name
         if self.dataset is not None:
             parts = [PurePath(self.dataset.id).name, *filter(None, [self.dataset.name])]
+        elif self.builtin is not None:
+            parts = [str(self.builtin)]
         else:
             parts = [PurePath(name).stem for name in (self.texts or ())[:1]]
         return re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(parts))
@@ -89,6 +106,9 @@ class Corpus(Strict):
     mix: Annotated[tuple[Source, ...], Field(json_schema_extra={"minItems": 1})] | None = None
     """Instead of `texts`: several sources. Calibration: `sequences` windows in total, divided by
     `share`. Evaluation: `sequences` windows of each source, which is measured by itself."""
+    general: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
+    """Calibration: part of the windows that the general text of the package gets; the text named
+    above gets the rest. Null: the named text alone; without any, the general text alone."""
     field: str = "text"
     """The field with the text, in a file of rows or a data set."""
     windows: Literal["packed", "documents"] = "packed"
@@ -106,32 +126,60 @@ class Corpus(Strict):
         given = [kind for kind in (self.texts, self.dataset, self.mix) if kind is not None]
         if self.mix == ():
             raise ValueError("`mix` has no source")
-        if len(given) != 1:
+        if len(given) > 1:
             raise ValueError("give either `texts` or `dataset` or `mix`")
-        _require_names([source.title for source in self.mix or ()])
+        if self.general is not None and not given:
+            raise ValueError("`general` is the part beside a text, and no text is named: omit it")
+        if self.mix is not None or self.general is not None:
+            _require_names([source.title for source in self.sources])
         return self
+
+    @property
+    def named(self) -> bool:
+        """Whether it names a text, rather than leaving the choice to the package."""
+        return not (self.texts is None and self.dataset is None and self.mix is None)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All sources, the general text last.
+
+        >>> corpus = Corpus(texts=("a.txt",), general=0.25)
+        >>> [(source.title, source.share) for source in corpus.sources]
+        [('a', 0.75), ('general', 0.25)]
+        """
+        if not self.named:
+            return (Source(builtin=GENERAL),)
+        own = self.mix or (Source(texts=self.texts, dataset=self.dataset),)
+        if self.general is None:
+            return own
+        shares = [source.share or 1.0 for source in own]
+        rest = (1 - self.general) / sum(shares)
+        scaled = [
+            source.model_copy(update={"share": share * rest})
+            for source, share in zip(own, shares, strict=True)
+        ]
+        return (*scaled, Source(builtin=GENERAL, share=self.general))
 
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all text files."""
-        sources = self.mix or (Source(texts=self.texts, dataset=self.dataset),)
-        return tuple(name for source in sources for name in source.texts or ())
+        return tuple(name for source in self.sources for name in source.files)
 
     def alone(self, source: Source, sequences: int) -> Corpus:
-        """The corpus of one source of the mix."""
+        """The corpus of one of its sources."""
         own = {"texts": source.texts, "dataset": source.dataset, "sequences": sequences}
         field = source.field or self.field
-        return self.model_copy(update={**own, "field": field, "mix": None})
+        return self.model_copy(update={**own, "field": field, "mix": None, "general": None})
 
     def shared(self) -> tuple[int, ...]:
-        """Windows of each source of a mix of `sequences` windows: by largest remainder, the first
-        of equal remainders first.
+        """Windows of each of `sources`, `sequences` in total: by largest remainder, the first of
+        equal remainders first.
 
         >>> sources = [{"texts": ["a"], "share": 0.4}, {"texts": ["b"], "share": 0.6}]
         >>> Corpus.model_validate({"mix": sources, "sequences": 8}).shared()
         (3, 5)
         """
-        shares = [source.share or 1.0 for source in self.mix or ()]
+        shares = [source.share or 1.0 for source in self.sources]
         quotas = [self.sequences * (share / sum(shares)) for share in shares]
         counts = [int(quota) for quota in quotas]
         order = sorted(range(len(quotas)), key=lambda at: counts[at] - quotas[at])
@@ -144,7 +192,7 @@ def _require_names(names: Sequence[str]) -> None:
     for name, times in Counter(names).items():
         if times > 1:
             raise ValueError(
-                f"{times} sources of `mix` are called `{name}`: give each its own `name`"
+                f"{times} sources are called `{name}`: give each its own `name` in `mix`"
             )
         if name in AGGREGATES:
             raise ValueError(f"no source of `mix` may be called `{name}`: give it another `name`")

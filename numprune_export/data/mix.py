@@ -1,4 +1,4 @@
-"""Windows of several text sources: drawn by source, and in an order that mixes them evenly."""
+"""Windows of several text sources, drawn by source."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from numprune_export.core.errors import HubError, InputError, Mistakes
+from numprune_export.data import general_text
 from numprune_export.data.corpus import Drawn, Windows, read
 from numprune_export.data.corpus_settings import Corpus, Source
 from numprune_export.data.hub_rows import streams_in_a_mix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-GOLDEN = (5**0.5 - 1) / 2
-"""Part of a full turn. Points that are each this much further on a circle spread most evenly."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +55,27 @@ class SourceReader:
         Raises:
             InputError, HubError: as `shared`.
         """
-        return self._read(corpus, [corpus.sequences] * len(corpus.mix or ()))
+        return self._read(corpus, [corpus.sequences] * len(corpus.sources))
 
     def _read(self, corpus: Corpus, counts: Sequence[int]) -> tuple[DrawnSource, ...]:
-        if corpus.mix is None:
-            return (self._drawn(corpus, Source(texts=corpus.texts, dataset=corpus.dataset)),)
-        mistakes, sources = Mistakes(), list[DrawnSource]()
-        for source, count in zip(corpus.mix, counts, strict=True):
+        sources = corpus.sources
+        if len(sources) == 1 and corpus.mix is None:
+            return (self._drawn(corpus, sources[0]),)
+        mistakes, drawn = Mistakes(), list[DrawnSource]()
+        for source, count in zip(sources, counts, strict=True):
+            given = source if corpus.mix is None else _settled(source)
             with mistakes.collected(), _named(source):
-                sources.append(self._drawn(corpus.alone(_settled(source), count), source))
+                drawn.append(self._drawn(corpus.alone(given, count), source))
         mistakes.raise_all()
-        return tuple(sources)
+        return tuple(drawn)
 
     def _drawn(self, corpus: Corpus, source: Source) -> DrawnSource:
-        drawn = read(corpus, self.tokenizer, self.search, embeddings=self.embeddings)
+        if source.builtin is None:
+            drawn = read(corpus, self.tokenizer, self.search, embeddings=self.embeddings)
+        else:
+            drawn = general_text.read(
+                corpus, source.builtin, self.tokenizer, embeddings=self.embeddings
+            )
         return DrawnSource(source.title, source, drawn)
 
 
@@ -93,27 +96,3 @@ def _named(source: Source) -> Iterator[None]:
         yield
     except (InputError, HubError) as error:
         raise type(error)(f"source `{source.title}`: {error}", hint=error.hint) from None
-
-
-def interleaved(parts: Sequence[Windows]) -> Windows:
-    """The windows of several sources in one fixed order, in which every prefix, every run of
-    neighbours and every n-th window holds all sources in about their proportion.
-
-    The k-th place of N belongs to the source in whose share the point (k + 1/2) φ mod 1 falls, φ
-    the golden ratio: multiples of φ fill the unit interval evenly, and so do every n-th of them.
-    Windows of one source keep their order. One part is returned as it is.
-
-    Args:
-        parts: Windows of the same width, without token types.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    counts = [len(part.tokens) for part in parts]
-    points = (np.arange(sum(counts)) + 0.5) * GOLDEN % 1
-    owners = np.empty(len(points), dtype=np.intp)
-    owners[np.argsort(points, kind="stable")] = np.repeat(np.arange(len(parts)), counts)
-    order = np.empty(len(points), dtype=np.intp)
-    order[np.argsort(owners, kind="stable")] = np.arange(len(points))
-    tokens = np.concatenate([part.tokens for part in parts])
-    lengths = np.concatenate([part.lengths for part in parts])
-    return Windows(tokens[order], lengths[order])

@@ -52,6 +52,7 @@ def conflicts(recipe: Recipe) -> Iterator[Conflict]:
     yield from _summed_scores(recipe)
     yield from _timed_target(recipe)
     yield from _mixes(recipe)
+    yield from _unnamed_evaluation(recipe)
     if isinstance(recipe.evaluation, Corpus) and recipe.evaluation.windows != "packed":
         yield Conflict(
             frozenset({"evaluation"}),
@@ -70,18 +71,37 @@ def _mixes(recipe: Recipe) -> Iterator[Conflict]:
             "give `share` for every source, or for none: equal parts",
         )
     elif isinstance(calibration, Corpus) and 0 in (counts := calibration.shared()):
-        source = (calibration.mix or ())[counts.index(0)]
+        source = calibration.sources[counts.index(0)]
         yield Conflict(
             frozenset({"calibration"}),
-            f"`calibration.mix`: source `{source.title}` gets none of {calibration.sequences}"
-            " windows",
-            "raise its `share` or `calibration.sequences`, or remove it",
+            f"`calibration`: source `{source.title}` gets none of {calibration.sequences} windows",
+            "raise its `share` (`general` of the general text) or `calibration.sequences`, or remove it",
         )
     if any(_shares(evaluation)):
         yield Conflict(
             frozenset({"evaluation"}),
             "`evaluation.mix` has a `share`, but each source is measured by itself",
             "omit `share`: each source gets `evaluation.sequences` windows",
+        )
+
+
+def _unnamed_evaluation(recipe: Recipe) -> Iterator[Conflict]:
+    """The general text is a default for calibration alone."""
+    evaluation = recipe.evaluation
+    if not isinstance(evaluation, Corpus):
+        return
+    if not evaluation.named:
+        yield Conflict(
+            frozenset({"evaluation"}),
+            "`evaluation` names no text",
+            "give `evaluation.texts`, `evaluation.dataset` or `evaluation.mix`: held-out text like"
+            " that of the model's use",
+        )
+    elif evaluation.general is not None:
+        yield Conflict(
+            frozenset({"evaluation"}),
+            "`evaluation.general` divides windows of calibration only",
+            "omit it, or name the general text as a source: `mix: [{builtin: general}]`",
         )
 
 

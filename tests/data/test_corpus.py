@@ -179,9 +179,7 @@ def test_a_missing_file_names_where_it_was_looked_for(tokenizer, tmp_path):
         draw(Corpus(texts=("nowhere.txt",)), tokenizer, [tmp_path])
 
 
-def test_exactly_one_source_is_asked_for():
-    with pytest.raises(ValidationError, match="either"):
-        Corpus()
+def test_one_source_at_most_is_asked_for():
     with pytest.raises(ValidationError, match="either"):
         Corpus(texts=("a",), dataset=Dataset(id="x/y"))
 

@@ -10,7 +10,8 @@ from numprune_export.core.errors import HubError, InputError
 from numprune_export.data.corpus import Windows, draw, read
 from numprune_export.data.corpus_settings import Corpus, Dataset
 from numprune_export.data.hub_rows import streams_in_a_mix
-from numprune_export.data.mix import SourceReader, interleaved
+from numprune_export.data.interleaving import interleaved
+from numprune_export.data.mix import SourceReader
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 import numprune_export
 import numprune_exporters
+from numprune_export.data import general_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,6 +89,8 @@ def test_the_wheel_has_both_packages_and_the_recipes_and_no_tests(wheel):
     for recipe in (ROOT / "recipes").rglob("*"):
         if recipe.is_file():
             assert f"numprune_export/_recipes/{recipe.relative_to(ROOT / 'recipes')}" in names
+    for text in general_files.FOLDER.iterdir():
+        assert f"numprune_export/data/general/{text.name}" in names
     assert "numprune_exporters/onnx/target.py" in names
     assert "numprune_export/py.typed" in names
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}

@@ -170,7 +170,7 @@ TABLE = {
                  "score.centred": False, "score.step": 8,
                  "score.token_stride": 1}),  # of so few tokens every one is read all the same
         (CALIBRATION, {"calibration": MIXED, "calibration.sequences": 47, "calibration.batch": 2,
-                       "calibration.texts": ["sotu_1980_2010.txt"]}),
+                       "calibration.texts": ["sotu_1980_2010.txt"], "calibration.general": 0.5}),
         (CALIBRATION | {"write-text"}, {"calibration.seed": 3, "calibration.tokens_per_sequence": 48,
                                         "matmul_precision": "highest"}),
         (GRADIENTS, {"score.sequences": 3, "generated_text.for_gradients": 0.0,
@@ -244,7 +244,7 @@ NOTHING = [
 NOT_CHANGED = re.compile(
     r"version|method|rounds|model\.(source|revision)|tasks|targets\.onnx"
     r"|(calibration|evaluation)\.(dataset|field|fields|windows|label|relabel|target_scale|outside"
-    r"|mix|metric|stride)|(score|allocate|compensate)\.method|compensate\.(order|token_stride|producers)"
+    r"|mix|metric|stride)|evaluation\.general|(score|allocate|compensate)\.method|compensate\.(order|token_stride|producers)"
     r"|allocate\.timing\..*|generated_text\..*|query_heads|matmul_precision|model\.dtype"
 )
 """Of other sections' shapes, or changed for the other kind of model."""

@@ -73,6 +73,21 @@ def test_a_lone_string_stands_for_a_section(tmp_path):
     assert recipe.allocate.method == "uniform"
 
 
+def test_without_a_text_of_its_own_a_recipe_calibrates_on_the_general_text(tmp_path):
+    def shares(**calibration):
+        recipe = recipes.load(write(tmp_path, calibration=calibration))
+        return [(source.title, source.share) for source in recipe.calibration.sources]
+
+    assert shares(sequences=8) == [("general", None)]
+    assert shares(texts=["a.txt"]) == [("a", None)]
+    assert shares(texts=["a.txt"], general=0.25) == [("a", 0.75), ("general", 0.25)]
+    mixed = [{"texts": ["a.txt"], "share": 3}, {"texts": ["b.txt"], "share": 1}]
+    assert shares(mix=mixed, general=0.5) == [("a", 0.375), ("b", 0.125), ("general", 0.5)]
+    path = tmp_path / "none.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in MINIMAL.items() if k != "calibration"}))
+    assert [source.title for source in recipes.load(path).calibration.sources] == ["general"]
+
+
 def mix(*sources):
     return {"calibration": {"mix": [*sources]}}
 
@@ -108,7 +123,16 @@ def mix(*sources):
             "`compensate.damping`",
             "schema",
         ),
-        ({"calibration": {}}, "`calibration`", "schema"),
+        ({"evaluation": {}}, "`evaluation` names no text", "give `evaluation.texts`"),
+        (
+            {"evaluation": {"texts": ["a"], "general": 0.5}},
+            "`evaluation.general`",
+            "`mix: [{builtin: general}]`",
+        ),
+        ({"calibration": {"general": 0.5}}, "no text is named", "schema"),
+        ({"calibration": {"texts": ["a"], "general": 1}}, "must be less than 1", "schema"),
+        (mix({"builtin": "general/poems"}), "`general/code`", "schema"),
+        (mix({"builtin": "general", "texts": ["a"]}), "or `builtin`", "schema"),
         ({"calibration": {"texts": ["a"], "sequences": 0}}, "`calibration.sequences`", "schema"),
         (
             {"evaluation": {"texts": ["a"], "windows": "documents"}},
@@ -181,7 +205,7 @@ def test_scores_that_do_not_add_up_may_be_searched_with_a_floor(tmp_path):
         recipes.load(write(tmp_path, score="magnitude", allocate=floor | {"min_keep": 0}))
 
 
-@pytest.mark.parametrize("key", ["version", "model", "calibration", "evaluation"])
+@pytest.mark.parametrize("key", ["version", "model", "evaluation"])
 def test_what_has_no_default_is_asked_for(tmp_path, key):
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump({k: v for k, v in MINIMAL.items() if k != key}))

@@ -18,7 +18,8 @@ from numprune_export.core.errors import InputError
 from numprune_export.core.metric import Metrics
 from numprune_export.core.progress import Observer
 from numprune_export.data.corpus_settings import Corpus
-from numprune_export.data.mix import SourceReader, interleaved
+from numprune_export.data.interleaving import interleaved
+from numprune_export.data.mix import SourceReader
 from numprune_export.data.written_text import written_windows
 from numprune_export.export.artifact import Artifact
 from numprune_export.export.exporter import Exporter, GraphBacked

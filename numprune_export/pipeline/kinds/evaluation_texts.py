@@ -9,7 +9,8 @@ from typing import Any
 
 from numprune_export.core.progress import Observer
 from numprune_export.core.stage import key_of
-from numprune_export.data.mix import DrawnSource, interleaved
+from numprune_export.data.interleaving import interleaved
+from numprune_export.data.mix import DrawnSource
 from numprune_export.export.runner import Tokens
 from numprune_export.measure.quality.paired_change import Scores
 from numprune_export.measure.quality.perplexity import perplexity

@@ -29,7 +29,7 @@ def _origins(source: Source, search: Sequence[Path]) -> Set[tuple[str, ...]]:
     """Files by their path, and a data set by its id and configuration: splits are of one kind."""
     if source.dataset is not None:
         return {("data set", source.dataset.id, source.dataset.name or "")}
-    files = (require(name, search, what="text file") for name in source.texts or ())
+    files = (require(name, search, what="text file") for name in source.files)
     return {("file", str(path.resolve())) for path in files}
 
 
