@@ -98,4 +98,5 @@ def test_the_divided_windows_are_all_given():
     assert general_text.divided(0, [3, 4]) == (0, 0)
     assert general_text.divided(11, [1, 0, 9, 9]) == (1, 0, 5, 5)
     assert general_text.divided(12, [1, 9, 5, 9]) == (1, 4, 4, 3)
+    assert general_text.divided(10, [3, 9, 9]) == (3, 4, 3)
     assert general_text.divided(24, [1, 9, 5, 9]) == (1, 9, 5, 9)
