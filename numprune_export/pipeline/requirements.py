@@ -91,8 +91,8 @@ def require_budget(
 def require_memory(recipe: Recipe, dense: Dense, texts: CalibrationTexts) -> None:
     """Reject a run on the CPU that takes more memory than the machine, or its container, has left.
 
-    A lower bound: weights, hidden states of all texts between two blocks, one batch at the widest
-    consumer with its copy for sums, sums of one block, and one linear system. Full memory would end
+    A lower bound: weights, one batch at the widest consumer with its copy for sums, sums of one
+    block, and one linear system; hidden states of all texts may wait in files. Full memory would end
     the process without a word.
 
     Raises:
@@ -100,10 +100,9 @@ def require_memory(recipe: Recipe, dense: Dense, texts: CalibrationTexts) -> Non
     """
     if dense.device.type != "cpu" or not _holds_texts(recipe):
         return
-    moments, model, sites = texts.moments, dense.skeleton, dense.family.sites(dense.skeleton)
+    moments, sites = texts.moments, dense.family.sites(dense.skeleton)
     size, longest = dense.dtype.itemsize, int(moments.lengths.max())
     widest = max((site.inputs for site in sites), default=1)
-    written = recipe.generated_text.sequences * moments.tokens.shape[1]
     blocks = {site.block for site in sites}
     sums = max(
         (sum(4 * site.inputs**2 for site in sites if site.block == block) for block in blocks),
@@ -111,7 +110,6 @@ def require_memory(recipe: Recipe, dense: Dense, texts: CalibrationTexts) -> Non
     )
     system = 0 if dense.placement.streamed else 2 * 8 * widest**2  # `taken` has it
     work = {
-        "texts": size * (int(moments.lengths.sum()) + written) * int(model.config.hidden_size),
         "a batch": (size + 4) * min(texts.batch, len(moments.tokens)) * longest * widest,
         "sums": sums + system,
     }
@@ -122,8 +120,8 @@ def require_memory(recipe: Recipe, dense: Dense, texts: CalibrationTexts) -> Non
     raise DeviceError(
         f"pruning on the CPU takes at least {_size(need)} ({_size(dense.placement.taken)} for weights,"
         f" {parts}), but {_size(left)} of memory are left",
-        hint="lower `calibration.sequences`, `calibration.tokens_per_sequence` (`max_length` of"
-        " examples) or `calibration.batch`, set `stream_weights: true`, or raise the container's limit",
+        hint="lower `calibration.batch` or `calibration.tokens_per_sequence` (`max_length` of examples),"
+        " set `stream_weights: true`, or raise the container's limit",
     )
 
 

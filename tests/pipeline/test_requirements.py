@@ -193,15 +193,17 @@ def test_a_uniform_plan_that_will_be_no_stock_checkpoint_is_told_before(changes,
 
 
 @pytest.mark.parametrize("left", [3_500_000, 10_000_000])
-def test_texts_that_the_container_has_no_memory_for_are_refused(tmp_path, monkeypatch, left):
+def test_a_run_that_the_container_has_no_memory_for_is_refused(tmp_path, monkeypatch, left):
     """Although it has for the weights; before any are read."""
     monkeypatch.setattr(host_memory, "CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text(f"{9 * left}")
     (tmp_path / "memory.current").write_text(f"{8 * left}")
     given = recipes.load(small_recipe(tmp_path, device="cpu", stream_weights=False, targets={}))
-    said = r"at least \d+\.\d MB \(3\.\d MB for weights, .* for texts, .*\), but 3\.5 MB of memory"
+    said = (
+        r"at least \d+\.\d MB \(3\.\d MB for weights, .* for a batch, .*\), but 3\.5 MB of memory"
+    )
     refused = pytest.raises(DeviceError, match=said) if left < 9_000_000 else nullcontext()
     with refused as ended:
         check(given, search=(tmp_path,))
     if ended is not None:
-        assert "`calibration.sequences`" in ended.value.hint
+        assert "`calibration.batch`" in ended.value.hint

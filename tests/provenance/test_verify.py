@@ -311,7 +311,7 @@ MENDED = [
     "recipe.yaml",
     "report.html",
     "report.json",
-    "statistics/block_000.safetensors",
+    "scores/removals.safetensors",
     "validate/warnings.json",
 ]
 
