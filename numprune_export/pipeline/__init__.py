@@ -29,6 +29,7 @@ from numprune_export.pipeline.rounds import pruned_checkpoint
 from numprune_export.pipeline.stages import report as report_stage
 from numprune_export.pipeline.stages.benchmark import benchmark
 from numprune_export.pipeline.stages.export import export
+from numprune_export.pipeline.stages.recover import recover
 from numprune_export.pipeline.stages.report import Finished
 from numprune_export.pipeline.stages.validate import validate
 from numprune_export.provenance.code import running
@@ -111,8 +112,10 @@ def _stages(context: Context, kind: ModelKind, dense: Dense, targets: Sequence[T
     making = Making(context.folder, resolved, running(), describe())
     with ranks.joined():
         pruned = pruned_checkpoint(context, kind, dense)
+    pruned = recover(context, kind, dense, pruned)
     making.model(pruned.checkpoint)
-    models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan)
+    repaired = None if pruned.repaired is None else pruned.repaired.folder
+    models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan, repaired)
     exported = tuple(_exported(context, target, models, kind, making) for target in targets)
     validated = validate(context, kind, models, exported)
     measured = benchmark(context, kind, models, exported)

@@ -6,6 +6,7 @@ fit into memory.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import tempfile
@@ -33,12 +34,14 @@ from numprune_export.models.families import family_of
 from numprune_export.models.full_device import full_device_named
 from numprune_export.numerics.matmul_precision import matmul_precision
 from numprune_export.pipeline.context import Context
+from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.opening import kind_of
 from numprune_export.pipeline.requirements import require_budget
 from numprune_export.pipeline.rounds import planned
 from numprune_export.pipeline.stages.compensate import compensated
 from numprune_export.pruning.plan import Plan
+from numprune_export.pruning.recover.training import Recovery
 from numprune_export.recipe import Recipe, parse
 from numprune_export.recipe.reading import assign
 
@@ -148,9 +151,23 @@ def prune_live(
                 full_device_named("prune"),
             ):
                 compressed = compensated(context, dense, plans.compensation)
+            if recipe.recover is not None:
+                compressed = _recovered(context, kind, dense, compressed)
     pruned = become_reloadable(compressed, dense.family)
     take_ownership(pruned, model)
     return Live(pruned.train(model.training), plans.plan, recipe)
+
+
+def _recovered(context: Context, kind: ModelKind, dense: Dense, pruned: Any) -> Any:
+    """The pruned model after its recovery, in its dtype."""
+    settings, texts = context.recipe.recover, kind.recovery
+    assert settings is not None
+    assert texts is not None
+    student = copy.deepcopy(pruned).float()  # it may share tensors with the dense model
+    recovery = Recovery(student, dense.placed, dense.family, texts, settings)
+    context.observer.expect(recovery.steps)
+    recovery.run(context.folder.path, context.observer.advance)
+    return student.to(dense.dtype)
 
 
 def _require_usable(model: PreTrainedModel) -> None:

@@ -194,9 +194,17 @@ class Dense:
 class Models:
     """The dense model and the pruned one, which is always read back from its checkpoint."""
 
-    def __init__(self, dense: Dense, checkpoint: Path, checkpoint_key: str, plan: Plan) -> None:
+    def __init__(
+        self,
+        dense: Dense,
+        checkpoint: Path,
+        checkpoint_key: str,
+        plan: Plan,
+        repaired: Path | None = None,
+    ) -> None:
+        """`repaired`: the checkpoint before a recovery, if there was one."""
         self._dense = dense
-        self._checkpoint = checkpoint
+        self._checkpoint, self._repaired = checkpoint, repaired
         self._keys: dict[Variant, str] = {"dense": dense.key, "pruned": checkpoint_key}
         self.plan = plan
 
@@ -217,12 +225,20 @@ class Models:
         """Device on which quality is measured."""
         return self._dense.device
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Names of the models between the dense and the saved one, and of the saved one."""
+        return ("masked", *(() if self._repaired is None else ("repaired",)), "pruned")
+
     def on_device(self, name: str) -> Any:
-        """The model `dense`, `masked` or `pruned` on that device."""
+        """The model `dense`, `masked`, `repaired` or `pruned` on that device."""
         if name == "masked":
             return self.masked()
         if name == "dense":
             return self._dense.placed
+        if name == "repaired":
+            assert self._repaired is not None
+            return on(load(self._repaired), self.device)
         if self._dense.placement.streamed:
             return read_streamed(self._checkpoint, None, self.device)
         return on(self.pruned, self.device)

@@ -67,6 +67,11 @@ def open_inputs(recipe: Recipe, search: Sequence[Path]) -> tuple[Dense, ModelKin
             "`tasks` generate text, for which a streamed model is too slow",
             hint="omit `tasks`, or set `stream_weights: false`",
         )
+    if dense.placement.streamed and recipe.recover is not None:
+        raise RecipeError(
+            "`recover` trains all blocks at once, which a streamed model has not in memory",
+            hint="omit `recover`, or set `stream_weights: false` on a device with room for it",
+        )
     require_possible(recipe, dense.family, dense.skeleton)
     require_room_for_text(recipe, dense)
     kind = kind_of(recipe, dense, search)

@@ -42,6 +42,11 @@ def _misfits_of_encoder(recipe: Recipe, model_type: str) -> Iterator[RecipeError
             f"`generated_text` is supported for language models only, not for `{model_type}`",
             hint="remove `generated_text`",
         )
+    if recipe.recover is not None:
+        yield RecipeError(
+            f"`recover` is supported for language models only, not for `{model_type}`",
+            hint="remove `recover`, or set `method: best`",
+        )
     if recipe.tasks is not None:
         yield RecipeError(
             "`tasks` are supported for language models only; this model has a task head",

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-Preset = Literal["best", "fast", "paper-numerical", "paper-fisher"]
+Preset = Literal["best", "best+recover", "fast", "paper-numerical", "paper-fisher"]
 
-FILLED = ("query_heads", "generated_text", "score", "allocate", "compensate", "rounds")
+FILLED = ("query_heads", "generated_text", "score", "allocate", "compensate", "recover", "rounds")
 """Keys of a recipe that a preset can fill in."""
 
 
@@ -21,8 +21,8 @@ def composition(name: str, *, labelled: bool) -> dict[str, Any]:
         name: Name of the preset.
         labelled: Whether the model has a task head and is evaluated on labelled examples.
     """
-    if labelled and name == "best":
-        return _best_of_encoders()
+    if labelled and name in ("best", "best+recover"):
+        return _best_of_encoders() | ({} if name == "best" else _recovery())
     return _COMPOSITIONS[name]() if name in _COMPOSITIONS else {}
 
 
@@ -48,6 +48,10 @@ def _best() -> dict[str, Any]:
         "compensate": {"method": "closed_form", "producers": {}},
         "generated_text": {"sequences": 32, "per_window": 2, "for_gradients": 0.25},
     }
+
+
+def _recovery() -> dict[str, Any]:
+    return {"recover": {}}
 
 
 def _best_of_encoders() -> dict[str, Any]:
@@ -86,6 +90,7 @@ def _paper_fisher() -> dict[str, Any]:
 
 _COMPOSITIONS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "best": _best,
+    "best+recover": lambda: _best() | _recovery(),
     "fast": _fast,
     "paper-numerical": _paper_numerical,
     "paper-fisher": _paper_fisher,

@@ -36,6 +36,7 @@ from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.compensate.mask_tuning import ScalarTuning
 from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.pruning.compensate.teacher_refit import Refit
+from numprune_export.pruning.recover.settings import Recover
 from numprune_export.pruning.score import Score
 from numprune_export.pruning.score.wanda import Wanda
 from numprune_export.recipe.aliases import present_names
@@ -177,7 +178,7 @@ class Recipe(Strict):
     """Fraction of the prunable block parameters to keep (not the fraction removed)."""
     method: Preset | None = None
     """Preset of the settings below, up to `rounds`; explicit keys override it. `best`: quality
-    first. `fast`: no gradients, one pass. `paper-numerical`, `paper-fisher`: as published."""
+    first. `best+recover`: then a training towards the dense model. `fast`: no gradients, one pass. `paper-numerical`, `paper-fisher`: as published."""
     query_heads: Literal["grouped", "single"] = "grouped"
     """Decoders: unit of attention pruning. `grouped`: a KV head is removed with all of its query
     heads; the group size is unchanged. `single`: query heads are removed one by one, which needs a runtime
@@ -195,6 +196,9 @@ class Recipe(Strict):
     """Allocation of the budget among layers."""
     compensate: Annotated[Repair, _named("method")] = ClosedForm()
     """Update of the kept weights that compensates for the removed units."""
+    recover: Annotated[Recover | None, _counted("tokens")] = None
+    """Language models: training of the pruned model towards the dense one, after the compensation; a
+    number is its `tokens`. Null: none."""
     rounds: PositiveInt = 1
     """Number of pruning rounds. Each round recalibrates on the pruned model and keeps the same
     fraction of the previous round. Only the choice of units carries over; weights are compensated once, at

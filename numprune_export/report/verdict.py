@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from numprune_export.report.schema import Measurement
 from numprune_export.report.tables.format import count, number, percent
 
-STAGES = ("dense", "masked", "pruned")
+STAGES = ("dense", "masked", "repaired", "pruned")
 """Order of the stages in a score; exported artifacts follow."""
 
 PERPLEXITY = "perplexity"

@@ -25,6 +25,7 @@ from numprune_export.pipeline.opening import dense_of, kind_of
 from numprune_export.pipeline.rounds import pruned_checkpoint
 from numprune_export.pipeline.stages.benchmark import benchmark
 from numprune_export.pipeline.stages.export import export
+from numprune_export.pipeline.stages.recover import recover
 from numprune_export.pipeline.stages.validate import validate
 from numprune_export.recipe import builtin_dir, reading
 
@@ -32,7 +33,9 @@ DATA = builtin_dir() / "data"
 
 BENCHMARK = {"benchmark"}
 EVALUATION = {"validate.dense", "validate"}
+RECOVERED = {"recover", "export.onnx.pruned", "validate", "benchmark"}
 PRUNED = {"prune", "export.onnx.pruned", "validate", "benchmark"}
+"""Of the language model, whose pruned model is then recovered, `recover` too."""
 PLAN = {"allocate"} | PRUNED
 SCORE = {"score"} | PLAN
 GRADIENTS = {"gradients"} | SCORE
@@ -73,7 +76,7 @@ def redone(out, recipe):
     context = Context(recipe, folder, Silent())
     dense = dense_model(recipe.model_dump_json(include={"model", "query_heads"}), recipe)
     kind = kind_of(recipe, dense, search)
-    pruned = pruned_checkpoint(context, kind, dense)
+    pruned = recover(context, kind, dense, pruned_checkpoint(context, kind, dense))
     models = Models(dense, pruned.checkpoint.folder, pruned.checkpoint.key, pruned.plan)
     exported = [export(context, target, models, kind.export) for target in chosen_targets(recipe)]
     validate(context, kind, models, exported)
@@ -106,6 +109,7 @@ def decoder(tmp_path_factory):
         allocate={"method": "curves", "attention": [1.0, 2.0]},
         compensate={"method": "closed_form", "producers": {}},
         generated_text={"sequences": 4, "for_gradients": 0.5},
+        recover={"tokens": 512, "held_out": 1, "batch": 4},
     )
 
 
@@ -202,6 +206,14 @@ TABLE = {
             },
         ),
         (
+            RECOVERED,
+            {
+                "recover.tokens": 64, "recover.minutes": 3, "recover.sequences": 3, "recover.batch": 1,
+                "recover.learning_rate": 0.1, "recover.weights": "all", "recover.held_out": 2,
+                "recover.check_every": 1, "recover.patience": 1,
+            },
+        ),
+        (
             {"export.onnx.dense", "export.onnx.pruned", "validate.dense", "validate", "benchmark"},
             {"targets.onnx": {"graph": "standard"}},
         ),
@@ -242,7 +254,7 @@ NOTHING = [
 ]
 
 NOT_CHANGED = re.compile(
-    r"version|method|rounds|model\.(source|revision)|tasks|targets\.onnx"
+    r"version|method|rounds|recover|recover\.method|model\.(source|revision)|tasks|targets\.onnx"
     r"|(calibration|evaluation)\.(dataset|field|fields|windows|label|relabel|target_scale|outside"
     r"|mix|metric|stride)|evaluation\.general|(score|allocate|compensate)\.method|compensate\.(order|token_stride|producers)"
     r"|allocate\.timing\..*|generated_text\..*|query_heads|matmul_precision|model\.dtype"
@@ -285,10 +297,11 @@ def test_another_kind_of_device_has_done_again_what_is_computed_there(decoder):
             there = redone(out, recipe)
         finally:
             vars(dense)["placement"] = here
-    assert there == CALIBRATION | EVALUATION | {"write-text"}
+    assert there == CALIBRATION | EVALUATION | {"write-text", "recover"}
 
 
 @pytest.mark.parametrize(("kind", "settings", "stages"), NOTHING + CASES)
 def test_a_setting_has_exactly_its_stages_done_again(kind, settings, stages, request):
     out, content = request.getfixturevalue(kind)
-    assert redone(out, changed(content, settings)) == stages
+    then = {"recover"} if kind == "decoder" and "prune" in stages else set()
+    assert redone(out, changed(content, settings)) == stages | then

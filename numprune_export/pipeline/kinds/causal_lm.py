@@ -43,6 +43,7 @@ from numprune_export.pipeline.kinds.causal_lm_gradients import CausalLmGradients
 from numprune_export.pipeline.kinds.causal_lm_latency import measure_latency
 from numprune_export.pipeline.kinds.evaluation_texts import EvaluationTexts
 from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
+from numprune_export.pipeline.kinds.recovery_texts import recovery_texts
 from numprune_export.pipeline.kinds.text_sources import summaries
 from numprune_export.pipeline.models import Dense, Models, Variant
 from numprune_export.recipe import Recipe
@@ -95,6 +96,7 @@ class CausalLm:
             )  # fmt: skip
         self.texts = CalibrationTexts.of(windows, calibration.batch, written)
         self.gradients = CausalLmGradients(recipe.score, family)
+        self.recovery = recovery_texts(recipe.recover, calibration, reader)
         self._evaluation = EvaluationTexts(
             reader.each(evaluation), evaluation.mix is not None, evaluation.batch
         )

@@ -22,6 +22,7 @@ from numprune_export.measure.quality.paired_change import Scores
 from numprune_export.pipeline.exported import Exported
 from numprune_export.pipeline.kinds.calibration_texts import CalibrationTexts
 from numprune_export.pipeline.models import Models, Variant
+from numprune_export.pruning.recover.training import RecoveryTexts
 from numprune_export.report.schema import TextSource
 
 Ideal = Mapping[str, float]
@@ -85,6 +86,9 @@ class ModelKind(Protocol):
 
     text_sources: Mapping[str, tuple[TextSource, ...]]
     """Sources of the texts by section of the recipe, for the report; empty for labelled data."""
+
+    recovery: RecoveryTexts | None
+    """Texts of the recovery; None: the recipe has none."""
 
     @property
     def gradients(self) -> Gradients: ...

@@ -36,6 +36,7 @@ from numprune_export.pipeline.kinds.kind import Ideal, Opener, Proof
 from numprune_export.pipeline.kinds.task_encoder_data import EncoderExamples, EncoderGradients
 from numprune_export.pipeline.kinds.task_encoder_latency import measure_latency
 from numprune_export.pipeline.models import VARIANTS, Dense, Models, Variant
+from numprune_export.pruning.recover.training import RecoveryTexts
 from numprune_export.recipe import Recipe
 from numprune_export.report.schema import TextSource
 
@@ -61,6 +62,7 @@ class TaskEncoder:
         self._headline = headline(examples.task, examples.evaluation.data)
         calibration = examples.calibration
         self.text_sources: Mapping[str, tuple[TextSource, ...]] = {}
+        self.recovery: RecoveryTexts | None = None
         self.texts = CalibrationTexts.of(calibration.windows, calibration.data.batch)
         self.gradients = EncoderGradients(recipe, family, examples.task, calibration.labels)
 

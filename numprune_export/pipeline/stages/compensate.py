@@ -13,6 +13,7 @@ from numprune_export.calibration.statistics import Statistics
 from numprune_export.core.metric import Metrics
 from numprune_export.core.plugins import installed_version
 from numprune_export.core.progress import growing, shown
+from numprune_export.core.run_folder import MODEL
 from numprune_export.core.stage import InParts, Stage, Together
 from numprune_export.models.checkpoint.carried_proof import CarriedProof
 from numprune_export.models.checkpoint.reload_proof import proof_steps, prove_reload
@@ -35,6 +36,9 @@ from numprune_export.pruning.compensate.none import Nothing
 from numprune_export.pruning.compensate.teacher_refit import Refit
 from numprune_export.pruning.linear_work import work_of
 from numprune_export.pruning.plan import Plan
+
+REPAIRED = "repaired"
+"""Folder of the checkpoint that a recovery starts from."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ def prune(context: Context, kind: ModelKind, dense: Dense, given: CompensationIn
     # Of several processes, only the first has what an interrupted run has written.
     in_parts = dense.placement.streamed and here().world == 1
     work = InParts(make) if in_parts else make
-    return context.stage("prune", "model", inputs, Together(work))
+    place = MODEL if recipe.recover is None else REPAIRED
+    return context.stage("prune", place, inputs, Together(work))
 
 
 def _resident_bytes(model: nn.Module) -> int:
@@ -230,3 +235,5 @@ class Pruned:
     """Metrics of the allocation: `budget.*` of latency budgets, `allocation.*` of compared plans."""
     warnings: tuple[str, ...]
     """Warnings about the plan."""
+    repaired: Stage | None = None
+    """The checkpoint before its recovery; None: there was none."""

@@ -121,7 +121,7 @@ def of_pruned(
         ParityError: as `validate`.
     """
     observer.expect(len(exported) * kind.compared)
-    names = ["pruned"] if dense is None else ["masked", "pruned"]
+    names = ["pruned"] if dense is None else models.steps
     scores = quality(kind, models, names, exported, device, observer)
     metrics = quality_metrics(scores)
     if dense is not None:
@@ -145,7 +145,7 @@ def quality(
     Args:
         kind: The kind of model, with its evaluation texts.
         models: The models of the run.
-        names: PyTorch models to score: `dense`, `masked`, `pruned`.
+        names: PyTorch models to score: `dense`, or some of `Models.steps`.
         exported: Targets whose pruned artifact is scored, if it can run here.
         device: Device of the PyTorch models.
         observer: Notified of texts done.

@@ -27,7 +27,7 @@ from numprune_export.report.verdict import (
 ROW = 26
 """CSS pixels per model."""
 
-_LABELS = {"masked": "masked only", "pruned": "compensated, PyTorch"}
+_LABELS = {"masked": "masked only", "repaired": "before recovery", "pruned": "compensated, PyTorch"}
 
 
 def quality_plots(metrics: Measurements) -> tuple[Plot, ...]:

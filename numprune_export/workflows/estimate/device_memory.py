@@ -20,7 +20,7 @@ from numprune_export.pruning.allocate.error_curves import Curves
 from numprune_export.pruning.compensate.closed_form import ClosedForm
 from numprune_export.pruning.score.fisher import Fisher
 from numprune_export.pruning.score.fisher_obs import reads_output_fisher
-from numprune_export.workflows.estimate import memory, site_memory
+from numprune_export.workflows.estimate import memory, recovery, site_memory
 from numprune_export.workflows.estimate.gauss_newton import settings_for
 from numprune_export.workflows.estimate.shapes import Shapes, Sublayer
 from numprune_export.workflows.estimate.stages import Job
@@ -99,6 +99,7 @@ class DevicePeaks:
             "score": self._scores,
             "allocate": self._trials,
             "prune": self._repair,
+            "recover": self._recovery,
         }
         return steps[stage]() + own
 
@@ -234,6 +235,10 @@ class DevicePeaks:
             solve = max(self._one_shot(site, recipe.keep) for site in shapes.sites)
             return Need(own - self._unmade + solve)
         return Need(own + max(4.0 * site.width**2 for site in shapes.sites))
+
+    def _recovery(self) -> Need:
+        shapes, small = self._shapes, self._small
+        return Need(self._in_use + recovery.need(shapes, small, self.job.trained_on))
 
     def _sequential(self, site: Sublayer, left: Sublayer, repair: ClosedForm) -> Need:
         """One site behind the pruned prefix: hidden states, and what is kept until it is refitted."""

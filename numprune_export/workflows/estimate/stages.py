@@ -30,7 +30,13 @@ from numprune_export.pruning.compensate.teacher_refit import Refit
 from numprune_export.pruning.score.fisher import Fisher
 from numprune_export.pruning.score.fisher_obs import WINDOWS, FisherObs, reads_output_fisher
 from numprune_export.recipe import Recipe
-from numprune_export.workflows.estimate import forward_passes, gauss_newton, linear_algebra, memory
+from numprune_export.workflows.estimate import (
+    forward_passes,
+    gauss_newton,
+    linear_algebra,
+    memory,
+    recovery,
+)
 from numprune_export.workflows.estimate.shapes import Shapes
 from numprune_export.workflows.estimate.texts import Texts
 from numprune_export.workflows.estimate.work import Work, total
@@ -112,7 +118,7 @@ class Job:
         if repairs_at_once(self.recipe) and repairs_on_more_text(self.recipe):
             more, held = self._calibrate(self.shapes, self.repaired_on), float(self.shapes.bytes)
             steps.append(Step("calibrate-repair", more.work, held + more.memory, more.kernels))
-        steps.append(self._prune())
+        steps += [self._prune(), *self._recovered()]
         ended, precision = Work({"stages": 1.0}), self.recipe.matmul_precision
         compiled = accumulate(step.kernels for step in steps)
         return tuple(
@@ -273,6 +279,23 @@ class Job:
             self.shapes.bytes + rest + repaired.memory,
             repaired.kernels,
         )
+
+    @property
+    def trained_on(self) -> Texts:
+        """Texts of all steps of a recovery, whose minutes are not counted."""
+        settings = self.recipe.recover
+        assert settings is not None
+        windows = -(-settings.tokens // int(self.texts.length))
+        return replace(self.texts, sequences=windows, batch=settings.batch)
+
+    def _recovered(self) -> Iterator[Step]:
+        if self.recipe.recover is None:
+            return
+        small, texts = self.shapes.shrunk(self.recipe.keep), self.trained_on
+        saved = Work({"files": 3.0 * small.bytes, "hashes": small.bytes, "processes": PROOF_STARTS})
+        work = recovery.work(self.shapes, small, texts) + saved
+        need = self.shapes.bytes + recovery.need(self.shapes, small, texts)
+        yield Step("recover", work, need, SHAPES * texts.widths)
 
     def _repair(self, small: Shapes) -> Step:
         repair, dense, texts = self.recipe.compensate, self.shapes, self.repaired_on

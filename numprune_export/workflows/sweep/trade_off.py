@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from numprune_export.report.schema import Measurement
-from numprune_export.report.verdict import RATIO, is_reference, metric_of, scores, targets, timed
+from numprune_export.report.verdict import (
+    RATIO,
+    STAGES,
+    is_reference,
+    metric_of,
+    scores,
+    targets,
+    timed,
+)
 from numprune_export.workflows.sweep.record import Cost
 
 LOWER_IS_BETTER = ("perplexity", RATIO, "loss")
@@ -56,7 +64,7 @@ class Quality:
 def quality_of(metrics: Measurements) -> Quality | None:
     """First score of a report, on the first exported model that has it."""
     for score, by in scores(metrics).items():
-        exported = [name for name in by if name not in (DENSE, "masked", "pruned")]
+        exported = [name for name in by if name not in STAGES]
         return Quality(score, (*exported, "pruned")[0])
     return None
 

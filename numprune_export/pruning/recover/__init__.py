@@ -1,0 +1,1 @@
+"""Recovery of a pruned model: training towards the dense model's outputs, after the compensation."""
