@@ -23,7 +23,7 @@ class Recover(Strict):
     `tokens` need."""
     batch: PositiveInt = 2
     """Windows per step."""
-    learning_rate: PositiveFloat = 2e-4
+    learning_rate: PositiveFloat = 3e-4
     """Largest rate of AdamW: reached after a tenth of the steps, then falling as a half cosine."""
     weights: Literal["blocks", "all"] = "blocks"
     """What is trained: the layers of all blocks and the norms, or embedding and head too."""
