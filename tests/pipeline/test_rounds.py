@@ -141,7 +141,7 @@ def test_another_repair_redoes_no_calibration(run):
             {"allocate": {"method": "curves", "timing": {"batch": 8}}},
             "`timing` needs `cost: milliseconds`",
         ),
-        ({"method": "bests"}, "`method`: must be one of `best`, `fast`"),
+        ({"method": "bests"}, "`method`: must be one of `best`, `best.recover`, `fast`"),
     ],
 )
 def test_what_does_not_go_together_is_said(changes, what, tmp_path):
