@@ -11,7 +11,11 @@ from small import small_recipe
         (["--keep", "0.9,0.9"], 2, "names `0.9` 2 times"),
         (["--keep", "0.9", "--score", "fisher"], 2, "needs a model with a task head"),
         (["--keep", "0.9", "--score", "wando"], 2, "`score`: unknown method"),
-        (["--keep", "0.9", "--method", "beast"], 2, "`method`: must be one of `best`, `best+recover`, `fast`"),
+        (
+            ["--keep", "0.9", "--method", "beast"],
+            2,
+            "`method`: must be one of `best`, `best+recover`, `fast`",
+        ),
         (["--keep", "0.9", "--target", "onyx"], 2, "did you mean `onnx`?"),
         (["--keep", "0.9", "--jobs", "2"], 2, "time 2 points on one machine at once"),
         (["--keep", "0.9", "--set", "model=nowhere"], 4, "there is no model at `nowhere`"),
