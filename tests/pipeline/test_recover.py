@@ -9,7 +9,9 @@ from small import BRIEF, small_recipe, small_run
 import numprune_export
 from numprune_export import recipe as recipes
 from numprune_export.core.errors import InputError, RecipeError
+from numprune_export.models.checkpoint.save import save
 from numprune_export.pipeline import opening
+from numprune_export.pipeline.stages import recover as stage
 
 SETTINGS = {"tokens": 40 * 2 * 64, "check_every": 20, "learning_rate": 1e-3}
 
@@ -48,7 +50,7 @@ def test_the_saved_model_is_the_recovered_one_and_says_so(folder, report):
     record = json.loads((out / "model" / "config.json").read_text())["numprune"]
     assert record["method"]["recover"]["tokens"] == SETTINGS["tokens"]
     assert [look["step"] for look in record["recovery"]] == [0, 20, 40]
-    assert not list((out / "model").glob("*training*"))
+    assert not [path for path in (out / "model").iterdir() if path.is_dir()]
 
 
 def test_evaluation_settings_do_not_train_again(folder, report):
@@ -56,6 +58,24 @@ def test_evaluation_settings_do_not_train_again(folder, report):
               **{**BRIEF, "parity": {"steps": 3}})  # fmt: skip
     last = (folder / "out" / "log").read_text().rsplit("device: cpu", 1)[1]
     assert "recover: found" in last
+
+
+def test_stopped_while_it_is_saved_it_is_not_trained_again(tmp_path, monkeypatch):
+    def half(*given, **named):
+        save(*given, **named)
+        raise KeyboardInterrupt
+
+    brief = {"recover": {"tokens": 4 * 64, "check_every": 2}, "targets": {}, **BRIEF}
+    monkeypatch.setattr(stage, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        small_run(tmp_path, **brief)
+    (written,) = tmp_path.rglob("training.json")
+    before = json.loads(written.read_text())["looks"]
+    monkeypatch.setattr(stage, "save", save)
+    small_run(tmp_path, **brief)
+    record = json.loads((tmp_path / "out" / "model" / "config.json").read_text())["numprune"]
+    assert record["recovery"] == before  # with the seconds that the first training took
+    assert len(before) == 2
 
 
 @pytest.mark.parametrize(

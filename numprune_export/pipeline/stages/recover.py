@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from numprune_export.core.metric import Metric, Metrics
+from numprune_export.core.partial_files import PARTIAL
 from numprune_export.core.progress import growing, shown
 from numprune_export.core.run_folder import MODEL
 from numprune_export.core.stage import InParts, Stage
@@ -20,7 +22,7 @@ from numprune_export.pipeline.kinds.calibration_texts import windows_key
 from numprune_export.pipeline.kinds.kind import ModelKind
 from numprune_export.pipeline.models import Dense
 from numprune_export.pipeline.stages.compensate import Pruned
-from numprune_export.pruning.recover.state import Look, Training
+from numprune_export.pruning.recover.state import Look
 from numprune_export.pruning.recover.training import Recovery
 
 
@@ -33,28 +35,34 @@ def recover(context: Context, kind: ModelKind, dense: Dense, pruned: Pruned) -> 
     observer = context.observer
 
     def make(folder: Path) -> None:
+        state, saved = folder / "training", folder / f".saved{PARTIAL}"
         student = load(pruned.checkpoint.folder)
         dtype = student.dtype
         student = on(student.float(), dense.device)
         recovery = Recovery(student, dense.placed, dense.family, texts, settings)
         observer.expect(recovery.steps)
-        looks = recovery.run(folder, observer.advance)
+        state.mkdir(exist_ok=True)
+        looks = recovery.run(state, observer.advance)
         for look in looks:
             context.folder.log(f"recover: {_said(look)}")
-        Training.remove(folder)
         trained: Any = on(student.to(dtype), CPU)
         record = dict(read_json(pruned.checkpoint.folder / "config.json")["numprune"])
         record["method"] = {**record["method"], "recover": settings.model_dump()}
         record["recovery"] = [asdict(look) for look in looks]
         proof = kind.proof(kind.texts)
-        with shown(observer, "recover.save"), growing(folder, dense.weight_bytes, observer):
-            save(trained, dense.tokenizer, dense.family, folder, record)
+        saved.mkdir()
+        with shown(observer, "recover.save"), growing(saved, dense.weight_bytes, observer):
+            save(trained, dense.tokenizer, dense.family, saved, record)
         with shown(observer, "recover.reload"):
             observer.expect(proof_steps(trained))
             prove_reload(
-                folder, trained, proof.tokens,
+                saved, trained, proof.tokens,
                 real=proof.real, types=proof.types, tick=observer.advance,
             )  # fmt: skip
+        for path in saved.iterdir():  # over files of an attempt that was interrupted here
+            path.replace(folder / path.name)
+        saved.rmdir()
+        shutil.rmtree(state)
 
     inputs = [
         pruned.checkpoint.key,

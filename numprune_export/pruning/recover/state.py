@@ -97,9 +97,3 @@ class Training:
                     **{moment: tensors[f"{moment}.{name}"].to(weight.device) for moment in MOMENTS},
                 }
         return step
-
-    @staticmethod
-    def remove(folder: Path) -> None:
-        """Remove the files of `write`."""
-        for path in (*folder.glob(f"*-{TENSORS}"), folder / NUMBERS):
-            path.unlink(missing_ok=True)
