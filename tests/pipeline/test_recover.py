@@ -60,6 +60,20 @@ def test_evaluation_settings_do_not_train_again(folder, report):
     assert "recover: found" in last
 
 
+def test_held_out_windows_of_every_source_are_not_trained_on(tmp_path):
+    mix = {"mix": [{"name": "own", "texts": ["small.txt"], "share": 3}, {"builtin": "general/news"}],
+           "sequences": 8, "tokens_per_sequence": 64}  # fmt: skip
+    settings = {"tokens": 16 * 64, "held_out": 3}
+    recipe = recipes.load(small_recipe(tmp_path, calibration=mix, recover=settings))
+    texts = opening.open_inputs(recipe, (tmp_path,))[1].recovery
+    trained = {tuple(row) for row in texts.trained.tokens}
+    assert len(texts.trained.tokens) == len(trained) == 16
+    assert set(texts.held_out) == {"own", "general-news"}
+    for windows in texts.held_out.values():
+        assert len(windows.tokens) == 3
+        assert not trained & {tuple(row) for row in windows.tokens}
+
+
 def test_stopped_while_it_is_saved_it_is_not_trained_again(tmp_path, monkeypatch):
     def half(*given, **named):
         save(*given, **named)
