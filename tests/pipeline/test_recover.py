@@ -61,7 +61,7 @@ def test_evaluation_settings_do_not_train_again(folder, report):
 
 
 def test_held_out_windows_of_every_source_are_not_trained_on(tmp_path):
-    mix = {"mix": [{"name": "own", "texts": ["small.txt"], "share": 3}, {"builtin": "general/news"}],
+    mix = {"mix": [{"name": "own", "texts": ["small.txt"], "share": 3}, {"builtin": "general/news", "share": 1}],
            "sequences": 8, "tokens_per_sequence": 64}  # fmt: skip
     settings = {"tokens": 16 * 64, "held_out": 3}
     recipe = recipes.load(small_recipe(tmp_path, calibration=mix, recover=settings))
